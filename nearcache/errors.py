@@ -1,0 +1,51 @@
+"""What can go wrong, as one tree; each error also is the built-in a caller would expect.
+
+    NearCacheError
+     ├─ ConfigError          ValueError       a setting, a URL or a server that can never work
+     ├─ InvalidKey           ValueError       not a string, empty, or over max_key_bytes
+     ├─ ValueTooLarge        ValueError       encoded, it is over max_value_bytes
+     ├─ CodecError           TypeError        a value that would not come back equal and of its type
+     ├─ UncacheableArgument  TypeError        a call that cannot become a key
+     ├─ RemoteUnavailable    ConnectionError  Redis did not acknowledge (only with on_unavailable="raise")
+     ├─ LoaderTimeout        TimeoutError     nobody brought the value in time
+     └─ CacheClosed          RuntimeError     used after close()
+
+A message says what was wrong, with which value, and what to do. A loader's own exception is none of these:
+it reaches the caller as it is.
+"""
+
+
+class NearCacheError(Exception):
+    """Base of every error that nearcache raises itself."""
+
+
+class ConfigError(NearCacheError, ValueError):
+    """A setting, a URL or a server that can never work."""
+
+
+class InvalidKey(NearCacheError, ValueError):
+    """A key that is not a string, is empty, or is longer than ``max_key_bytes``."""
+
+
+class ValueTooLarge(NearCacheError, ValueError):
+    """A value that, encoded, is larger than ``max_value_bytes``; nothing was stored."""
+
+
+class CodecError(NearCacheError, TypeError):
+    """A value that the codec could not bring back equal and of the same type; nothing was stored."""
+
+
+class UncacheableArgument(NearCacheError, TypeError):
+    """An argument of a cached function that cannot become part of a key."""
+
+
+class RemoteUnavailable(NearCacheError, ConnectionError):
+    """Redis did not acknowledge a write, and ``on_unavailable="raise"`` asked to be told so."""
+
+
+class LoaderTimeout(NearCacheError, TimeoutError):
+    """No value came in time."""
+
+
+class CacheClosed(NearCacheError, RuntimeError):
+    """The cache was used after ``close()``."""

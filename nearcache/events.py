@@ -1,0 +1,80 @@
+"""Rare facts about a cache, as frozen objects; what a callback given to ``on_event`` hears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected(Event):
+    """The bus is up and L1 is proven; ``kept``: the entries that survived the proof."""
+
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected(Event):
+    """The bus is lost; L1 serves until its proof runs out."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed(Event):
+    """L1 dropped ``entries`` entries because messages may have been missed."""
+
+    reason: str
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerOpened(Event):
+    """Redis is left alone for a while."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerClosed(Event):
+    """Redis is asked again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Journalled(Event):
+    """A write was not acknowledged: its keys are misses here until the bus has been proven again."""
+
+    keys: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed(Event):
+    """A loaded value could not be cached, or a loader asked for its own key; told once per key."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CorruptValue(Event):
+    """A record in Redis could not be read: a miss, overwritten by the next load; told once per key."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CoherenceFailed(Event):
+    """L1 can't be kept coherent with this server; ``reason`` says what to mend."""
+
+    reason: str
+
+
+Listener: TypeAlias = Callable[[Event], object]

@@ -1,0 +1,180 @@
+"""The bus's side of L1: numbers without a gap, heartbeats that prove it, and what happens when they do not.
+
+Each message carries the next write number. ``last`` is the highest one seen; it survives a lost connection, so that a
+gap is noticed in every state (PROTOCOL.md, A). A heartbeat's answer comes on the same connection, behind every earlier
+message: if its number is ``last``, nothing was missed, and L1 may be trusted for ``max_staleness`` from the moment the
+heartbeat was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nearcache.local.tier import Tier
+from nearcache.ports import Beat, Greeting, version_of
+from nearcache.wire import messages
+from nearcache.wire.messages import BadMessage, Message
+
+TAG_FLOORS_MAX = 10_000
+"""Known tag floors are forgotten above this many; they are read again when needed."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a batch of messages did, for those who act outside the lock."""
+
+    keys: list[str] = field(default_factory=list)
+    everything: bool = False
+    received: int = 0
+    flushes: list[tuple[str, int]] = field(default_factory=list)
+    """Reason and number of dropped entries, per flush."""
+
+
+class Feed:
+    """Applies what the bus brings to a tier."""
+
+    def __init__(self, tier: Tier, max_staleness: float) -> None:
+        self._tier = tier
+        self._max_staleness = max_staleness
+        self.last = 0
+        self._greeted = False
+        self.identity: str | None = None
+        self.behind: tuple[int, float] | None = None
+        """A number that the server has told and the messages have not reached, and since when (monotonic)."""
+        self.server_offset = 0.0
+        """The server's clock minus ours, in seconds; at most too large, so that deadlines err to the early side."""
+
+    def messages(self, batch: Sequence[bytes]) -> Heard:
+        """Apply some messages in order, under one hold of the lock."""
+        heard = Heard()
+        if not batch:
+            return heard
+        with self._tier.lock:
+            for data in batch:
+                heard.received += 1
+                try:
+                    self._message(messages.unpack(data), heard)
+                except BadMessage as error:
+                    self._flush(heard, f"a message that can't be read: {error}", self.last)
+                except Exception as mistake:  # noqa: BLE001  # half applied, with its number taken: nothing holds
+                    self._flush(heard, f"a message that could not be applied: {mistake!r}", self.last)
+        return heard
+
+    def _message(self, message: Message, heard: Heard) -> None:
+        tier = self._tier
+        kind, number, names = message
+        if kind in (messages.FILLED, messages.PROBE):
+            heard.keys += names
+            return
+        if self._greeted and number != self.last + 1:
+            self._flush(heard, f"a gap: {number} came after {self.last}", number)
+        self.last = number
+        if kind == messages.CHANGED:
+            version = version_of(number, 0)
+            for key in names:
+                tier.apply_change(key, number, version)
+            heard.keys += names
+            return
+        if kind == messages.CLEARED:
+            tier.apply_clear(number)
+        else:
+            tier.apply_tags(names, number)
+            if len(tier.floors.tags) > TAG_FLOORS_MAX:
+                tier.floors.tags.clear()
+        heard.everything = True
+
+    def beat(self, beat: Beat, asked_at: float, now: float) -> Heard:
+        """Take a heartbeat's answer: proof, or not yet, or a flush.
+
+        A number ahead of ``last`` has until ``max_staleness / 4`` later to be reached; see ``overdue``.
+        """
+        heard = Heard()
+        with self._tier.lock:
+            if beat.number is None or beat.floor is None or beat.number < self.last:
+                self._flush(heard, f"the counter went back from {self.last} to {beat.number}", beat.number or 0)
+                self._tier.floors.restart()
+            elif beat.number > self.last:
+                self.behind = self.behind or (beat.number, now)
+            else:
+                self._prove(beat.floor, beat.server_time, asked_at)
+        if self.behind is None and not heard.flushes:
+            self._tier.prove(asked_at)
+        return heard
+
+    def overdue(self, now: float) -> Heard:
+        """Flush when a number that the server told was not reached in time."""
+        heard = Heard()
+        if self.behind is not None:
+            number, since = self.behind
+            if self.last >= number:
+                self.behind = None
+            elif now - since > self._max_staleness / 4:
+                with self._tier.lock:
+                    self._flush(heard, f"messages up to {number} did not come, only to {self.last}", number)
+        return heard
+
+    def lost(self) -> None:
+        """The connection is lost: no more puts, but L1 serves until its proof runs out."""
+        with self._tier.lock:
+            self._tier.synced = False
+            self._tier.epoch += 1
+            self.behind = None
+
+    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Heard, int]:
+        """A new connection is subscribed and has told where the server stands: keep L1 if nothing was missed.
+
+        Args:
+            greeting: asked after the subscription was confirmed.
+            asked_at: when it was asked (monotonic seconds).
+            prove: False flushes in any case.
+
+        Returns:
+            What was heard, and how many entries were kept.
+        """
+        heard = Heard()
+        tier = self._tier
+        with tier.lock:
+            # Without the identity, a counter that stands at the same number after a failover hides lost writes.
+            same = greeting.identity is not None and greeting.identity == self.identity
+            another_history = not same or greeting.number < self.last
+            if not self._greeted:  # the first connection: nothing to lose, but what is under way was not watched
+                self._greeted = True
+                tier.flush()
+                self.last = greeting.number
+            elif not (prove and same and greeting.number == self.last):
+                self._flush(heard, "the connection was lost and nothing proves that no message was", greeting.number)
+            if another_history:
+                tier.floors.restart()
+            self.identity = greeting.identity
+            tier.synced = True
+            self._prove(greeting.floor, greeting.server_time, asked_at)
+            kept = len(tier.entries)
+        tier.prove(asked_at)
+        return heard, kept
+
+    def deadline(self, fresh_until: int) -> float:
+        """The monotonic time at which a value that is fresh until then (server µs) stops being so."""
+        return fresh_until / 1e6 - self.server_offset
+
+    def _prove(self, floor: int, server_time: int, asked_at: float) -> None:
+        self.behind = None
+        self._tier.floors.tell(floor, asked_at)
+        self.server_offset = server_time / 1e6 - asked_at
+        self._tier.fresh_until = asked_at + self._max_staleness
+
+    def _flush(self, heard: Heard, reason: str, number: int) -> None:
+        self.behind = None
+        heard.everything = True
+        heard.flushes.append((reason, self._tier.flush()))
+        self.last = number
+
+
+class AlwaysFresh(Feed):
+    """A feed without a bus: one process alone is coherent with itself (``memory://``)."""
+
+    def __init__(self, tier: Tier) -> None:
+        super().__init__(tier, float("inf"))
+        tier.synced = True
+        tier.floors.known = True
+        tier.fresh_until = float("inf")

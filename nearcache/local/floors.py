@@ -1,0 +1,74 @@
+"""Floors: below which write number a value counts as cleared. They only rise, until the server is another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from nearcache.ports import NO_FLOOR
+
+
+class Floors:
+    """The namespace's floor and the tags' floors as far as they are known.
+
+    ``known`` is False from a gap in the numbers until a heartbeat has told the floor anew: the message that was missed
+    may have been a clear. Meanwhile floors are read with the values (PROTOCOL.md, counterexample M).
+    """
+
+    __slots__ = ("_doubted_at", "known", "namespace", "tags")
+
+    def __init__(self) -> None:
+        self.known = False
+        self._doubted_at = float("-inf")
+        self.namespace = 0
+        self.tags: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """A message may have been missed: any tag, or everything, may have been cleared."""
+        self.known = False
+        self.tags.clear()
+
+    def restart(self) -> None:
+        """The server is another one: its numbers say nothing about the old floor."""
+        self.forget()
+        self.namespace = 0
+
+    def raise_to(self, floor: int) -> None:
+        """The namespace's floor is at least this."""
+        self.namespace = max(self.namespace, floor)
+
+    def doubt(self, now: float) -> None:
+        """A value came from elsewhere than L2, and may follow a clear whose message is on its way."""
+        self.known = False
+        self._doubted_at = now
+
+    def tell(self, floor: int, asked_at: float) -> None:
+        """The server told its floor, after every message that it sent before; asked before a doubt, it ends none."""
+        self.raise_to(floor)
+        self.known = self.known or asked_at > self._doubted_at
+
+    def raise_tags(self, floors: Mapping[str, int]) -> None:
+        """These tags' floors are at least this."""
+        for tag, floor in floors.items():
+            self.tags[tag] = max(self.tags.get(tag, 0), floor)
+
+    def unknown(self, tags: Iterable[str]) -> list[str]:
+        """Those of the tags whose floor is not known."""
+        return [tag for tag in tags if tag not in self.tags]
+
+    def allow(self, number: int, floor: int | None, tags: Sequence[str], tag_floors: Mapping[str, int | None]) -> bool:
+        """Whether a value of this number stands above every floor; an absent tag floor means cleared (K).
+
+        Args:
+            number: the value's write number.
+            floor: the namespace's floor if it was read with the value.
+            tags: the value's tags.
+            tag_floors: floors that were read with the value; the known ones are looked up here.
+        """
+        if number < self.namespace or (floor is not None and number < floor):
+            return False
+        for tag in tags:
+            known = self.tags.get(tag, 0)
+            told = tag_floors[tag] or NO_FLOOR if tag in tag_floors else known or NO_FLOOR
+            if number < max(known, told):
+                return False
+        return True

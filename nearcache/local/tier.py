@@ -1,0 +1,226 @@
+"""L1: entries, and the guards that decide what may be put there (PROTOCOL.md, "Local state", "Read", "Write").
+
+Everything that changes state is called under ``lock``; readers take none. A reader's hit is
+
+    entry = tier.entries[key]; now < entry.deadline and now < tier.fresh_until; tier.touch(key)
+
+Before a reader sends anything it takes a token; what comes back is put by the one rule in ``put``. Pub/sub comes over
+another connection than the reply, and nothing orders the two. But if a write ran after the read did, its message
+reaches this process after the token was taken: either before the put, and the token has changed, or after it, and the
+message drops the entry.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from zlib import crc32
+
+from nearcache.local.eviction import Entry, Lru
+from nearcache.local.floors import Floors
+from nearcache.ports import Version, number_of
+
+STRIPES = 1024
+NEVER = float("-inf")
+UNPROVEN_MAX = 10_000
+"""Keys whose last write is unproven; more of them count as if everything were."""
+
+
+class Token(NamedTuple):
+    """What a reader remembers from before it asked: has anything been written since?"""
+
+    epoch: int
+    stripe: int
+    stamp: Version
+    turn: int = 0
+    trusted: bool = True
+    """False: the key's last write is unproven. What L2 has may be older, and a fill may undo the write: load only."""
+
+
+def stripe_of(key: str) -> int:
+    """The stripe of a key: keys share stamps to bound their number; sharing costs a refused put at most."""
+    return crc32(key.encode()) % STRIPES
+
+
+class Tier:
+    """The entries of one process and what is known of the writes of all others."""
+
+    def __init__(self, max_entries: int, max_bytes: int | None = None) -> None:
+        # Re-entrant, here and elsewhere: a signal handler or a finaliser may call the cache while its thread holds it.
+        self.lock = threading.RLock()
+        self._max = (max_entries, max_bytes)
+        self._store = Lru(max_entries, max_bytes)
+        self.entries = self._store.entries
+        self.touch = self._store.touch
+        self.fresh_until = NEVER
+        self.synced = False
+        self.epoch = 0
+        self.stamps: list[Version] = [0] * STRIPES
+        self.turns = [0] * STRIPES
+        """Per stripe, how many values without a version were returned: an epoch of its own."""
+        self.floors = Floors()
+        self.unproven: dict[str, float] = {}
+        """Keys whose last write was not acknowledged, and when (monotonic): misses until proven again."""
+        self.unproven_clear: float | None = None
+        """The same for a clear or a tag: then every key is a miss."""
+        self._evicted_before = 0
+
+    @property
+    def evictions(self) -> int:
+        """Entries that left for want of room."""
+        return self._evicted_before + self._store.evicted
+
+    @property
+    def size(self) -> int:
+        """Encoded bytes of the keys and values held."""
+        return self._store.bytes
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def token(self, key: str) -> Token:
+        """A token for a read that begins now."""
+        with self.lock:
+            stripe = stripe_of(key)
+            trusted = key not in self.unproven and self.unproven_clear is None
+            return Token(self.epoch, stripe, self.stamps[stripe], self.turns[stripe], trusted)
+
+    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+        """Put what a GET, a fill or an own set brought, if nothing was written since the token; the one rule.
+
+        Refused: an entry of lower version is dropped, since the caller is about to see a newer one (C); after an own
+        write, of any version. Either way the stamp rises, so that a slower put can't bring back an older value (B).
+
+        Args:
+            key: the key.
+            entry: the value with its version.
+            token: taken before anything was sent.
+            own: the value was written by this process.
+
+        Returns:
+            Whether the entry is in L1 now.
+        """
+        with self.lock:
+            held = self.entries.get(key)
+            stamp = self.stamps[token.stripe]
+            allowed = (
+                self.synced
+                and self.epoch == token.epoch
+                and self.turns[token.stripe] == token.turn
+                and (stamp == token.stamp or entry.version >= stamp)
+                and (held is None or held.version <= entry.version)
+            )
+            if allowed:
+                try:
+                    self._store[key] = entry
+                except ValueError:  # alone it is larger than l1_max_bytes: cachetools refuses it
+                    self._drop(key)
+                    allowed = False
+            elif held is not None and (own or held.version < entry.version):
+                self._drop(key)
+            self.stamps[token.stripe] = max(stamp, entry.version)
+            return allowed
+
+    def passed_by(self, key: str, now: float) -> None:
+        """A loaded value of this key is returned but not kept, and nothing says how new it is.
+
+        What L1 holds may be older, what is under way too, and so may a load that others could join: all of it ends
+        here, so that nobody goes back (G4).
+        """
+        with self.lock:
+            self._drop(key)
+            self.turns[stripe_of(key)] += 1
+            # The value may follow a clear whose message is on its way: until a heartbeat, L2 is read with its floors.
+            self.floors.doubt(now)
+
+    def keep_tag_floors(self, floors: dict[str, int], epoch: int) -> None:
+        """Keep tag floors that were read, unless a tag or a clear may have come since ``epoch``."""
+        with self.lock:
+            if self.epoch == epoch and self.synced:
+                self.floors.raise_tags(floors)
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def wrote(self, key: str, version: Version) -> None:
+        """An own write without a value was acknowledged."""
+        with self.lock:
+            self._drop(key)
+            stripe = stripe_of(key)
+            self.stamps[stripe] = max(self.stamps[stripe], version)
+
+    def unknown(self, keys: Iterable[str], now: float) -> None:
+        """Writes of unknown outcome: misses here from now on, and nothing that is under way may be put."""
+        with self.lock:
+            for key in keys:
+                self.unproven[key] = now
+                self._drop(key)
+            self.epoch += 1
+            if len(self.unproven) > UNPROVEN_MAX:
+                self.unproven.clear()
+                self.unproven_clear = now
+                self.drop_all()
+
+    def unknown_clear(self, now: float) -> None:
+        """A clear or an invalidation of tags of unknown outcome: every key is a miss here from now on."""
+        with self.lock:
+            self.unproven_clear = now
+            self.drop_all()
+
+    def prove(self, asked_at: float) -> None:
+        """The bus has been proven by a question asked then: writes that ended before it are told by messages."""
+        if not self.unproven and self.unproven_clear is None:
+            return
+        with self.lock:
+            self.unproven = {key: when for key, when in self.unproven.items() if when >= asked_at}
+            if self.unproven_clear is not None and self.unproven_clear < asked_at:
+                self.unproven_clear = None
+
+    # ---------------------------------------------------------------- called by the feed, and above, under the lock
+
+    def apply_change(self, key: str, number: int, version: Version) -> None:
+        """A message says that a key was written: drop what is older. An own write is known by its version."""
+        stripe = stripe_of(key)
+        self.stamps[stripe] = max(self.stamps[stripe], version)
+        held = self.entries.get(key)
+        if held is not None and number_of(held.version) < number:
+            self._drop(key)
+
+    def apply_clear(self, number: int) -> None:
+        """The namespace was cleared; nothing to do when it was applied already."""
+        if number > self.floors.namespace:
+            self.drop_all()
+            self.floors.raise_to(number)
+
+    def apply_tags(self, tags: Sequence[str], number: int) -> None:
+        """Some tags were invalidated: drop what carries them and is older.
+
+        A floor that is known already says nothing about the entries: it may have been read with another value.
+        """
+        for tag in tags:
+            for key in tuple(self._store.tagged.get(tag, ())):
+                if number_of(self.entries[key].version) < number:
+                    self._drop(key)
+        self.floors.raise_tags(dict.fromkeys(tags, number))
+        self.epoch += 1
+
+    def drop_all(self) -> int:
+        """Drop every entry, and refuse every put that is under way; how many were dropped."""
+        self.epoch += 1
+        dropped = len(self.entries)
+        self._evicted_before += self._store.evicted
+        self._store = Lru(*self._max)
+        # Touch first: a reader that pairs the old entries with the new order gets a KeyError, that is, a miss.
+        self.touch = self._store.touch
+        self.entries = self._store.entries
+        return dropped
+
+    def flush(self) -> int:
+        """Messages may have been missed: nothing that is known of other writers holds any more."""
+        dropped = self.drop_all()
+        self.stamps = [0] * STRIPES
+        self.floors.forget()
+        return dropped
+
+    def _drop(self, key: str) -> None:
+        if key in self.entries:
+            del self._store[key]

@@ -1,0 +1,110 @@
+"""Who waits for which key, and the flights that readers of one process share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from nearcache.local.tier import Token
+from nearcache.ports import Outcome, Wake
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One load under way, and how it ended; no outcome when woken: its leader gave up, somebody else has to lead."""
+
+    token: Token
+    wake: Wake
+    owner: object
+    outcome: Outcome | None = None
+
+
+class Aim(Enum):
+    """What a flight is for; readers join those of their own aim."""
+
+    VALUE = "a value, from L2 or loaded"
+    REPLACE = "a value that is loaded now, whether there is one or not"
+    IMPATIENT = "a value for those who have waited long enough for another's load"
+
+
+FlightKey: TypeAlias = tuple[str, Aim]
+
+
+class Flights:
+    """The loads under way in this process, one per key and token."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._flights: dict[FlightKey, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def enter(self, key: FlightKey, mine: Flight) -> Flight:
+        """Join the flight of a key or begin one: the flight joined, or ``mine``.
+
+        A flight is joined only under the token it began with: a loader that started before a write must not answer a
+        reader that came after it (PROTOCOL.md, H). A thread's own flight is returned whatever its token, and whether
+        it replaces or not: its lease is ours.
+        """
+        with self._lock:
+            for aim in Aim:
+                own = self._flights.get((key[0], aim))
+                if own is not None and own.owner == mine.owner:
+                    return own
+            flight = self._flights.get(key)
+            if flight is not None and flight.token == mine.token:
+                return flight
+            self._flights[key] = mine
+            return mine
+
+    def end(self, key: FlightKey, flight: Flight, outcome: Outcome | None) -> None:
+        """The flight has landed, or its leader gave up: wake who joined it."""
+        with self._lock:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+        flight.outcome = outcome
+        flight.wake.set()
+
+
+class Waiters:
+    """Who waits for news of a key from other processes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._waiting: dict[str, list[Wake]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, key: str, wake: Wake) -> None:
+        """Begin to wait; before anything is sent, so that no news is missed."""
+        with self._lock:
+            self._waiting.setdefault(key, []).append(wake)
+
+    def remove(self, key: str, wake: Wake) -> None:
+        """Stop waiting."""
+        with self._lock:
+            waiting = self._waiting[key]
+            waiting.remove(wake)
+            if not waiting:
+                del self._waiting[key]
+
+    def wake(self, keys: Iterable[str]) -> None:
+        """News of these keys."""
+        if not self._waiting:
+            return
+        with self._lock:
+            woken = [wake for key in keys for wake in self._waiting.get(key, ())]
+        for wake in woken:
+            wake.set()
+
+    def wake_all(self) -> None:
+        """News that may be of any key."""
+        with self._lock:
+            woken = [wake for waiting in self._waiting.values() for wake in waiting]
+        for wake in woken:
+            wake.set()

@@ -1,0 +1,151 @@
+"""What a single call or a decorated function may say about its values, over the settings."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, cast
+
+from nearcache.errors import ConfigError, InvalidKey
+from nearcache.settings import (
+    Duration,
+    Settings,
+    Ttl,
+    check_negative_ttl,
+    check_ttl,
+    reject_unknown,
+    seconds,
+)
+
+
+class WriteOptions(TypedDict, total=False):
+    """Keywords of calls that store; None means the setting's."""
+
+    ttl: Ttl | None
+    l1_ttl: Duration | None
+    tags: Sequence[str]
+    negative_ttl: Duration | None
+    condition: Callable[[Any], bool] | None
+
+
+class LoadOptions(WriteOptions, total=False):
+    """Keywords of calls that load."""
+
+    lease: Duration | None
+    wait_timeout: Duration | None
+
+
+class CachedOptions(LoadOptions, total=False):
+    """Keywords of ``cached``."""
+
+    ignore: Sequence[str]
+
+
+_CHECKS: dict[str, Callable[[str, Any], object]] = {
+    "ttl": check_ttl,
+    "l1_ttl": seconds,
+    "negative_ttl": check_negative_ttl,
+    "lease": seconds,
+    "wait_timeout": seconds,
+}
+TAGS_MAX = 255
+"""Tags on one value."""
+_KNOWN = dict.fromkeys((*_CHECKS, "tags", "condition"))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How values are stored and loaded: the settings, with a call's own options over them."""
+
+    ttl: float | Callable[[Any], Duration]
+    l1_ttl: float | None
+    negative_ttl: float | None
+    lease: float
+    wait_timeout: float | None
+    jitter: float
+    max_key_bytes: int
+    tags: tuple[str, ...] = ()
+    condition: Callable[[Any], bool] | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Policy:
+        """What the settings say."""
+        return cls(
+            settings.ttl,
+            settings.l1_ttl,
+            settings.negative_ttl,
+            settings.lease,
+            settings.wait_timeout,
+            settings.jitter,
+            settings.max_key_bytes,
+        )
+
+    def over(self, options: LoadOptions | WriteOptions) -> Policy:
+        """This policy with a call's options over it.
+
+        Raises:
+            ConfigError: an option is unknown or out of its range.
+            InvalidKey: a tag is no tag.
+        """
+        if not options:
+            return self
+        reject_unknown(options, _KNOWN, "option")
+        given = cast("dict[str, Any]", options)
+        chosen: dict[str, Any] = {
+            name: _CHECKS[name](name, value) for name, value in given.items() if name in _CHECKS and value is not None
+        }
+        if "tags" in given:
+            chosen["tags"] = check_tags(given["tags"], self.max_key_bytes)
+        if given.get("condition") is not None:
+            if not callable(given["condition"]):
+                raise ConfigError(f"condition={given['condition']!r}: must be a function from the value to a bool")
+            chosen["condition"] = given["condition"]
+        return replace(self, **chosen)
+
+    def ttl_ms(self, value: object) -> int | None:
+        """For how long this value is fresh, in ms, jitter taken off; None: it is not to be stored."""
+        if self.condition is not None and not self.condition(value):
+            return None
+        if value is None and self.negative_ttl is not None:
+            if not self.negative_ttl:
+                return None
+            ttl = self.negative_ttl
+        else:
+            ttl = seconds("ttl", self.ttl(value)) if callable(self.ttl) else self.ttl
+        return max(1, int(ttl * (1000 - 1000 * self.jitter * random.random())))
+
+
+def check_key(key: object, max_key_bytes: int) -> str:
+    """A key as it must be, or InvalidKey."""
+    return _check_name("key", key, max_key_bytes)
+
+
+def check_tags(tags: object, max_key_bytes: int) -> tuple[str, ...]:
+    """Tags as they must be, sorted and each once, or an error."""
+    if isinstance(tags, str) or not isinstance(tags, Sequence | set | frozenset):
+        raise ConfigError(f"tags={tags!r}: must be a sequence of strings, as in tags=['users']")
+    checked = tuple(sorted({_check_name("tag", tag, max_key_bytes) for tag in tags}))
+    if len(checked) > TAGS_MAX:
+        raise ConfigError(f"{len(checked)} tags at once: at most {TAGS_MAX} are allowed")
+    return checked
+
+
+def _check_name(what: str, name: object, max_bytes: int) -> str:
+    if isinstance(name, list | tuple | set | frozenset):
+        raise InvalidKey(f"{what} {name!r}: several are given one by one, as in delete('a', 'b') or delete(*keys)")
+    if not isinstance(name, str):
+        raise InvalidKey(f"{what} {name!r} is of type {type(name).__name__}: must be a string, as in f'user:{{id}}'")
+    if type(name) is not str:  # with an equality of its own it would not be found by the messages' plain strings
+        name = str.__str__(name)
+    if not name:
+        raise InvalidKey(f"the {what} is empty: must be a string of at least one character")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidKey(f"{what} {name!r} has a lone surrogate: must be text that UTF-8 can carry") from None
+    if size > max_bytes:
+        raise InvalidKey(
+            f"{what} {name[:40]!r}... has {size} bytes: at most max_key_bytes={max_bytes}; hash its long part"
+        )
+    return name

@@ -1,0 +1,284 @@
+"""What the flows need from the world, and the words both sides use: versions, readings, leases, bus items.
+
+Nothing here does anything. A flow asks a Remote (Redis), a Bus (its messages) and a Host (threads or tasks); adapters
+in ``nearcache.remote`` and ``nearcache.hosts`` answer. The threaded ones never suspend, the asyncio ones do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Protocol, TypeAlias
+
+
+class Missing(Enum):
+    """The one value that no user can have stored."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+
+Version: TypeAlias = int
+"""A write's number above the server's µs at which the value was made: one int, so that one comparison orders two."""
+
+_CREATED_BITS = 64
+
+
+def version_of(number: int, created: int) -> Version:
+    """The version of a value that was made at ``created`` (server µs) under the write number ``number``."""
+    return number << _CREATED_BITS | created
+
+
+def number_of(version: Version) -> int:
+    """The write number of a version."""
+    return version >> _CREATED_BITS
+
+
+NO_FLOOR = 1 << 63
+"""Above every number: what has no floor counts as cleared."""
+
+
+# ---------------------------------------------------------------------------------------------------------- the remote
+
+
+class RemoteFailed(Exception):
+    """Redis did not answer as it should; whether it did what was asked is unknown.
+
+    Its text never holds a URL, a password or a value.
+    """
+
+
+class RemoteTimeout(RemoteFailed):
+    """Redis did not answer in time."""
+
+
+class RemoteMisconfigured(RemoteFailed):
+    """Redis can never answer as set up: a wrong password, or a server that speaks something else."""
+
+
+class BusRefused(RemoteFailed):
+    """The server answers, but gives no messages: L2 can serve, L1 can't."""
+
+
+class NotSent(RemoteFailed):
+    """Nothing was sent: the breaker is open, or no connection came free. It says nothing new about Redis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a script answers to a write: its number, and the server's time in µs."""
+
+    number: int
+    created: int
+    stored: bool = True
+    """False: Redis' memory is full, and what was to be set was deleted instead."""
+
+    @property
+    def version(self) -> Version:
+        """Number and time as one version."""
+        return version_of(self.number, self.created)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One value to be stored: the encoded tail of its record, and its freshness in ms."""
+
+    key: str
+    tail: bytes
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Raw records as they stand in Redis, and floors as far as they were asked for (None: not asked, or absent)."""
+
+    records: Sequence[bytes | None]
+    floor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The lease is ours: fill under these floors."""
+
+    number: int
+    floor: int
+    tag_floors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another instance loads; its lease ends in ``remaining`` seconds."""
+
+    remaining: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Nobody may fill for now: a delete asked for a hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Somebody filled it meanwhile: read again."""
+
+
+Lease: TypeAlias = Granted | Busy | Held | Present
+
+
+BATCH = 500
+"""Keys that one call to a Remote may have: Redis answers nobody else meanwhile."""
+
+
+class Remote(Protocol):
+    """L2 as the protocol needs it. Every method may raise RemoteFailed, and nothing else."""
+
+    async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
+        """The records of some keys; with the floor, read after them, when asked."""
+        ...
+
+    async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
+        """The floors of some tags; None where there is none."""
+        ...
+
+    async def set(self, items: Sequence[Item], tags: Sequence[str]) -> Written:
+        """Store some values under one number, and tell everybody."""
+        ...
+
+    async def delete(self, keys: Sequence[str]) -> Written:
+        """Delete some keys under one number, and tell everybody."""
+        ...
+
+    async def lease(self, key: str, token: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+        """Ask for the right to fill a key whose record, beginning with ``dead``, was judged dead."""
+        ...
+
+    async def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+        """Store a loaded value if the lease still holds and no floor rose; None: refused."""
+        ...
+
+    async def abort(self, key: str, token: bytes) -> None:
+        """Give a lease back."""
+        ...
+
+    async def clear(self) -> Written:
+        """Raise the floor of the namespace, and tell everybody."""
+        ...
+
+    async def invalidate_tags(self, tags: Sequence[str]) -> Written:
+        """Raise the floors of some tags, and tell everybody."""
+        ...
+
+    def discard_idle(self) -> None:
+        """Drop connections that nobody uses: the server behind them may have gone."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------------------------- the bus
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """A server's answer to a new bus: who it is (None: it would not say), where its counter stands, its time in µs."""
+
+    identity: str | None
+    number: int
+    floor: int
+    server_time: int
+    master: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A server's answer to a heartbeat, ordered after every message that it sent before."""
+
+    number: int | None
+    floor: int | None
+    server_time: int
+    master: bool
+
+
+BusItem: TypeAlias = bytes | Greeting | Beat
+"""What a bus brings, in the order the server sent it: messages as bytes, and its answers."""
+
+
+class Bus(Protocol):
+    """One subscribed connection. Every method may raise RemoteFailed, and nothing else."""
+
+    async def open(self) -> None:
+        """Connect, subscribe, and wait for the confirmation."""
+        ...
+
+    async def ask_greeting(self) -> None:
+        """Ask for a Greeting."""
+        ...
+
+    async def ask_beat(self) -> None:
+        """Ask for a Beat."""
+        ...
+
+    async def receive(self, timeout: float) -> Sequence[BusItem]:
+        """What has come; empty when nothing came within ``timeout`` seconds."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connection; a ``receive`` that waits elsewhere ends."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------------------------ the host
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a loader did, as data, so that it may raise anything, StopIteration too."""
+
+    value: Any = None
+    error: Exception | None = None
+
+    def get(self) -> Any:
+        """The value, or the loader's own exception raised."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class Wake(Protocol):
+    """Something that waits once and is woken from anywhere."""
+
+    def set(self) -> None:
+        """Wake whoever waits, now or later."""
+        ...
+
+    async def wait(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds; whether it was woken."""
+        ...
+
+
+class Host(Protocol):
+    """Threads or tasks: the one thing that differs between the two classes."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    def me(self) -> object:
+        """The thread or task that runs this."""
+        ...
+
+    def wake(self) -> Wake:
+        """A new Wake."""
+        ...
+
+    async def load(self, loader: Callable[[], Any]) -> Outcome:
+        """Call a loader; what is no Exception (a cancellation, KeyboardInterrupt) goes through."""
+        ...
+
+    async def settle(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do a short piece of work to its end, even though the caller is being cancelled, and may be again."""
+        ...

@@ -1,0 +1,79 @@
+"""Counters: cheap to raise inside, an immutable snapshot outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """What a cache has done since it was made; a snapshot."""
+
+    l1_hits: int = 0
+    """Reads that L1 answered."""
+    l2_hits: int = 0
+    """Reads that Redis answered."""
+    misses: int = 0
+    """Reads that neither tier could answer."""
+    loads: int = 0
+    """Loaders called."""
+    load_errors: int = 0
+    """Loaders that raised."""
+    uncached: int = 0
+    """Loaded values that could not be stored: too large, or nothing that the codec carries."""
+    evictions: int = 0
+    """Entries that left L1 for want of room."""
+    l1_entries: int = 0
+    """Entries in L1 now."""
+    l1_bytes: int = 0
+    """Encoded bytes of the keys and values in L1 now."""
+    fills_refused: int = 0
+    """Values that were not put into L1, or not filled into Redis, because a write may have come between."""
+    invalidations_sent: int = 0
+    """Acknowledged writes."""
+    invalidations_received: int = 0
+    """Messages taken from the bus."""
+    flushes: int = 0
+    """Times L1 was dropped because messages may have been missed."""
+    journalled: int = 0
+    """Keys of writes that Redis did not acknowledge."""
+    l2_errors: int = 0
+    """Operations that Redis did not answer as it should."""
+    corrupt_values: int = 0
+    """Records in Redis that could not be read."""
+
+
+class Counters:
+    """The counters behind Stats, raised in place.
+
+    ``counters.x += 1`` is not locked. CPython hands the GIL over at calls and backward jumps only, and there is neither
+    between the load and the store, so no count is lost; without a GIL a count may be, and nothing else.
+    """
+
+    __slots__ = (
+        "corrupt_values",
+        "evictions",
+        "fills_refused",
+        "flushes",
+        "invalidations_received",
+        "invalidations_sent",
+        "journalled",
+        "l1_hits",
+        "l2_errors",
+        "l2_hits",
+        "load_errors",
+        "loads",
+        "misses",
+        "uncached",
+    )
+
+    def __init__(self) -> None:
+        self.l1_hits = self.l2_hits = self.misses = 0
+        self.loads = self.load_errors = self.uncached = self.evictions = 0
+        self.fills_refused = self.invalidations_sent = self.invalidations_received = 0
+        self.flushes = self.journalled = self.l2_errors = self.corrupt_values = 0
+
+    def snapshot(self, *, l1_entries: int, l1_bytes: int) -> Stats:
+        """The counters now, with what L1 holds."""
+        counted = {field.name: getattr(self, field.name) for field in fields(Stats) if field.name in self.__slots__}
+        return Stats(l1_entries=l1_entries, l1_bytes=l1_bytes, **counted)
