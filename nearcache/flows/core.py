@@ -1,0 +1,167 @@
+"""What the flows of one cache share, and the one way to ask Redis: through the breaker."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from nearcache.errors import CodecError, ValueTooLarge
+from nearcache.events import BreakerClosed, BreakerOpened, CorruptValue, Event, Flushed, Listener, LoadFailed
+from nearcache.link import Link
+from nearcache.local.eviction import Entry
+from nearcache.local.feed import Feed, Heard
+from nearcache.local.tier import Tier
+from nearcache.local.waiters import Flights, Waiters
+from nearcache.options import Policy
+from nearcache.ports import Bus, Host, NotSent, Remote, RemoteFailed, RemoteTimeout, Version
+from nearcache.settings import Settings
+from nearcache.stats import Counters, Stats
+from nearcache.wire.records import pack_tail
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+ORPHANS_MAX = 1000
+TOLD_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A value that may be stored: as given, and as bytes."""
+
+    key: str
+    value: Any
+    payload: bytes
+    tail: bytes
+    ttl_ms: int
+
+
+@dataclass(slots=True, eq=False)
+class Core:
+    """One cache without a face: state, ports and settings."""
+
+    settings: Settings
+    host: Host
+    remote: Remote
+    new_bus: Callable[[], Bus] | None
+    """Makes an unconnected bus; None: there is nobody to be coherent with."""
+    tier: Tier
+    feed: Feed
+    link: Link
+    policy: Policy
+    counters: Counters = field(default_factory=Counters)
+    flights: Flights = field(default_factory=Flights)
+    waiters: Waiters = field(default_factory=Waiters)
+    listeners: list[Listener] = field(default_factory=list)
+    orphans: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=ORPHANS_MAX))
+    """Leases that may be ours though no answer said so, to be given back; what is too many ends by itself."""
+    told: set[tuple[type[Event], str]] = field(default_factory=set)
+    """What was told of which keys, and need not be told at each call."""
+
+    def emit(self, event: Event) -> None:
+        """Tell the listeners; one that raises harms nobody."""
+        for listener in tuple(self.listeners):
+            try:
+                listener(event)
+            except (Exception, SystemExit):  # noqa: BLE001, S112  # a user's callback must break neither read nor bus
+                continue
+
+    def emit_once(self, event: CorruptValue | LoadFailed) -> None:
+        """Tell the listeners something about a key, but not again and again."""
+        if (type(event), event.key) not in self.told:
+            if len(self.told) >= TOLD_MAX:
+                self.told.clear()
+            self.told.add((type(event), event.key))
+            self.emit(event)
+
+    def tell(self, heard: Heard) -> None:
+        """Count and pass on what a batch of messages did; outside the lock."""
+        self.counters.invalidations_received += heard.received
+        for reason, entries in heard.flushes:
+            self.counters.flushes += 1
+            self.emit(Flushed(reason, entries))
+        if heard.everything:
+            self.waiters.wake_all()
+        elif heard.keys:
+            self.waiters.wake(heard.keys)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether L1 is proven coherent now."""
+        return self.tier.synced and self.host.monotonic() < self.tier.fresh_until
+
+    def stats(self) -> Stats:
+        """The counters now."""
+        self.counters.evictions = self.tier.evictions
+        return self.counters.snapshot(l1_entries=len(self.tier.entries), l1_bytes=self.tier.size)
+
+    @property
+    def floors_proven(self) -> bool:
+        """Whether the local floors may be trusted; else they are read with the values."""
+        return self.healthy and self.tier.floors.known
+
+    # -------------------------------------------------------------------------------------------------- values and L1
+
+    def encode(self, key: str, value: object, policy: Policy) -> Encoded | None:
+        """A value ready to be stored; None when negative_ttl or the condition turns it down.
+
+        Raises:
+            CodecError, ValueTooLarge: it can't be stored.
+        """
+        ttl_ms = policy.ttl_ms(value)
+        if ttl_ms is None:
+            return None
+        payload = self.settings.codec.encode(value)
+        if not isinstance(payload, bytes):
+            raise CodecError(f"the codec gave {type(payload).__name__} for {key!r}: encode must give bytes")
+        if len(payload) > self.settings.max_value_bytes:
+            raise ValueTooLarge(
+                f"the value of {key!r} has {len(payload)} bytes encoded: at most "
+                f"max_value_bytes={self.settings.max_value_bytes}; store it in parts, or raise the setting"
+            )
+        return Encoded(key, value, payload, pack_tail(payload, policy.tags), ttl_ms)
+
+    def entry(
+        self, key: str, value: object, payload: bytes, version: Version, fresh_until: int, policy: Policy
+    ) -> Entry:
+        """A value as L1 holds it, with the deadline that L2's freshness and l1_ttl give."""
+        deadline = self.feed.deadline(fresh_until)
+        if policy.l1_ttl is not None:
+            deadline = min(deadline, self.host.monotonic() + policy.l1_ttl)
+        kept = payload if self.settings.copy == "serialized" else value
+        return Entry(kept, deadline, version, policy.tags, len(key) + len(payload))
+
+    # ------------------------------------------------------------------------------------------------------- asking
+
+    async def ask(self, method: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Ask Redis, unless the breaker is open.
+
+        Raises:
+            RemoteFailed: it was not asked (NotSent), or did not answer as it should.
+        """
+        if not self.link.permit(self.host.monotonic()):
+            raise NotSent("Redis is left alone for a while after failures")
+        try:
+            answer = await method(*args, **kwargs)
+        except NotSent:
+            raise
+        except RemoteFailed as failure:
+            self.failed(failure)
+            raise
+        if self.link.ok():
+            self.emit(BreakerClosed())
+        return answer
+
+    def failed(self, failure: RemoteFailed) -> None:
+        """Count a failure, and open the breaker when it is one too many."""
+        self.counters.l2_errors += 1
+        if self.link.failed(timeout=isinstance(failure, RemoteTimeout), now=self.host.monotonic()):
+            self.emit(BreakerOpened(str(failure)))
+
+
+def chunks(keys: Sequence[T], size: int) -> list[Sequence[T]]:
+    """A sequence in parts of at most ``size``."""
+    return [keys[start : start + size] for start in range(0, len(keys), size)]

@@ -1,0 +1,212 @@
+"""Keep the bus: connect, prove, listen, beat; and when it is lost, do it again, for ever.
+
+A heartbeat is asked every ``max_staleness / 4``. When none is answered for ``max_staleness / 2``, the socket is read
+once more, since this process may have stalled, and then the connection is given up: a half-open one is never noticed
+otherwise.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nearcache.events import BreakerClosed, CoherenceFailed, Connected, Disconnected
+from nearcache.flows.core import Core
+from nearcache.flows.load import give_back
+from nearcache.local.waiters import Waiters
+from nearcache.ports import Beat, Bus, BusItem, BusRefused, Greeting, RemoteFailed, RemoteMisconfigured, Wake
+
+BACKOFF = 0.02
+"""Seconds of the first pause; it doubles up to ``reconnect_max``, with full jitter."""
+
+
+@dataclass(slots=True, eq=False)
+class Listener:
+    """The one who keeps the bus of a cache."""
+
+    core: Core
+    stop: Wake
+    """Set: end."""
+    tried: Wake
+    """Set when the first attempt has ended."""
+    news: Waiters = field(default_factory=Waiters)
+    """Who waits for the next proof after a loss."""
+    refusal: RemoteMisconfigured | None = None
+    """Why the server can never be used as set up, while that is so."""
+    refused: bool = False
+    """Whether the server was reached at the last attempt, but would not do."""
+    absent: bool = False
+    """Whether it has been told that there is no bus."""
+    stopping: bool = False
+    bus: Bus | None = None
+
+    async def run(self) -> None:
+        """Until ``stop``."""
+        failures = 0
+        while not self.stopping:
+            began = self.core.host.monotonic()
+            failure, proven = await self._attempt()
+            self._lost(failure, proven=proven)
+            self.tried.set()
+            # One that is proven and lost again at once is no success: it shall not be tried without a pause for ever.
+            lasted = proven and self.core.host.monotonic() - began > self.core.settings.reconnect_max
+            failures = 0 if lasted else failures + 1
+            pause = min(self.core.settings.reconnect_max, BACKOFF * 2 ** min(failures, 16))
+            if not self.stopping and await self.stop.wait(random.uniform(0, pause)):
+                return
+
+    def end(self) -> None:
+        """Stop; who waits for a proof waits no longer. The bus's own wait is for its face to end."""
+        self.stopping = True
+        self.stop.set()
+        self.tried.set()
+        self.news.wake_all()
+
+    async def first_use(self) -> None:
+        """Let the bus come up, so that the very first values can go to L1; no longer than a read may take (G7)."""
+        await self.tried.wait(self.core.settings.redis_timeout)
+
+    async def first_attempt(self) -> RemoteMisconfigured | None:
+        """Wait until the first attempt has ended; why the server can never be used, if that is so."""
+        settings = self.core.settings
+        if self.core.new_bus is not None:
+            await self.tried.wait(settings.redis_connect_timeout + 2 * settings.redis_timeout)
+        return self.refusal
+
+    async def wait_healthy(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until L1 is proven; whether it is."""
+        host = self.core.host
+        until = host.monotonic() + timeout
+        while True:
+            news = host.wake()
+            self.news.add("", news)
+            try:
+                left = until - host.monotonic()
+                if self.core.healthy or left <= 0 or self.stopping:
+                    return self.core.healthy
+                await news.wait(left)
+            finally:
+                self.news.remove("", news)
+
+    async def _attempt(self) -> tuple[RemoteFailed, bool]:
+        """One connection from beginning to end: how it ended, and whether it was ever proven."""
+        core = self.core
+        assert core.new_bus is not None  # noqa: S101  # a cache without a bus has no listener
+        bus = self.bus = core.new_bus()
+        connection = Connection(self, bus)
+        failure = RemoteFailed("closed")
+        try:
+            await bus.open()
+            await connection.listen()
+        except RemoteFailed as known:
+            failure = known
+        except Exception as mistake:  # noqa: BLE001  # whatever it is, it must not end the bus for good
+            failure = RemoteFailed(f"unexpected: {mistake!r}")
+        finally:
+            core.link.bus_down()
+            if connection.proven:
+                core.feed.lost()
+                core.waiters.wake_all()
+                core.remote.discard_idle()
+            await bus.close()
+        return failure, connection.proven
+
+    def _lost(self, failure: RemoteFailed, *, proven: bool) -> None:
+        """Tell, once each, that the bus is lost or was refused; after the loss has been applied."""
+        if self.stopping:
+            return
+        first, self.absent = not self.absent, True
+        refused = isinstance(failure, RemoteMisconfigured | BusRefused)
+        if refused:
+            self.core.link.bus_reached()
+            if not self.refused:
+                self.core.emit(CoherenceFailed(str(failure)))
+        elif proven or first:
+            self.core.emit(Disconnected(str(failure)))
+        self.refused = refused
+        self.refusal = failure if isinstance(failure, RemoteMisconfigured) else None
+
+    def proved(self, kept: int) -> None:
+        """The bus is back."""
+        self.absent, self.refused, self.refusal = False, False, None
+        if self.core.link.bus_up():
+            self.core.emit(BreakerClosed())
+        self.core.emit(Connected(kept))
+        self.tried.set()
+        self.news.wake_all()
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One subscribed connection."""
+
+    listener: Listener
+    bus: Bus
+    proven: bool = False
+    asked: deque[float] = field(default_factory=deque)
+    """When the questions that are not answered yet were asked, oldest first."""
+
+    async def listen(self) -> None:
+        """Ask, and take in what comes, until the connection fails."""
+        core = self.listener.core
+        staleness = core.settings.max_staleness
+        monotonic = core.host.monotonic
+        await self._ask(greeting=True)
+        next_beat = monotonic() + staleness / 4
+        while not self.listener.stopping:
+            now = monotonic()
+            if now >= next_beat:
+                next_beat = now + staleness / 4
+                await self._ask(greeting=False)
+            items = await self.bus.receive(max(0.0, min(next_beat, self._patience()) - now))
+            if not items and monotonic() >= self._patience():
+                items = await self.bus.receive(0.0)
+                if not items:
+                    raise RemoteFailed("the server does not answer")
+            await self._take(items)
+            core.tell(core.feed.overdue(monotonic()))
+
+    def _patience(self) -> float:
+        """When silence has lasted too long."""
+        return self.asked[0] + self.listener.core.settings.max_staleness / 2 if self.asked else float("inf")
+
+    async def _ask(self, *, greeting: bool) -> None:
+        self.asked.append(self.listener.core.host.monotonic())
+        await (self.bus.ask_greeting() if greeting else self.bus.ask_beat())
+
+    async def _take(self, items: Sequence[BusItem]) -> None:
+        """Apply what came, in order; a run of messages under one hold of the lock."""
+        core = self.listener.core
+        batch: list[bytes] = []
+        for item in items:
+            if isinstance(item, bytes):
+                batch.append(item)
+                continue
+            core.tell(core.feed.messages(batch))
+            batch.clear()
+            if isinstance(item, Greeting):
+                self._greeted(item)
+            else:
+                await self._beaten(item)
+            await give_back(core)
+        core.tell(core.feed.messages(batch))
+
+    def _greeted(self, greeting: Greeting) -> None:
+        core = self.listener.core
+        if not greeting.master:
+            raise RemoteFailed("the server is no master")
+        heard, kept = core.feed.back(greeting, self.asked.popleft(), prove=core.settings.on_reconnect == "prove")
+        core.tell(heard)
+        if not self.proven:
+            self.proven = True
+            self.listener.proved(kept)
+
+    async def _beaten(self, beat: Beat) -> None:
+        core = self.listener.core
+        if not beat.master:
+            raise RemoteFailed("the server is no master any more")
+        core.tell(core.feed.beat(beat, self.asked.popleft(), core.host.monotonic()))
+        if beat.number is None:  # the counter is lost: have it made anew, and begin from there
+            await self._ask(greeting=True)

@@ -1,0 +1,122 @@
+"""Read from L2: judge what comes, and put it into L1 if nothing was written meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nearcache.events import CorruptValue
+from nearcache.flows.core import Core, chunks
+from nearcache.local.tier import Token
+from nearcache.options import Policy
+from nearcache.ports import BATCH, MISSING, Missing, RemoteFailed, number_of
+from nearcache.wire import records
+from nearcache.wire.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What L2 had: a living value or MISSING, and how the record begins, dead or alive (empty: there was none)."""
+
+    value: Any
+    head: bytes = b""
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a value."""
+        return self.value is not MISSING
+
+
+async def get(core: Core, key: str) -> Any | Missing:
+    """A value that L1 does not have, from L2; MISSING when it is in neither, or Redis does not answer."""
+    return (await get_many(core, [key])).get(key, MISSING)
+
+
+async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
+    """The living values that L2 has of some keys that L1 does not have."""
+    values: dict[str, Any] = {}
+    for part in chunks(keys, BATCH):
+        # A key whose last write is unproven is a miss.
+        tokens = {key: token for key in part if (token := core.tier.token(key)).trusted}
+        try:
+            found = await fetch(core, tokens, core.policy) if tokens else {}
+        except RemoteFailed:
+            found = {}
+        values |= {key: hit.value for key, hit in found.items() if hit.alive}
+    core.counters.misses += len(keys) - len(values)
+    return values
+
+
+async def fetch(core: Core, tokens: Mapping[str, Token], policy: Policy) -> dict[str, Found]:
+    """Ask L2 for some keys whose tokens were taken before.
+
+    Floors come from the local tables while they are proven, else with the values, read after them: a clear between the
+    two then makes a value look old, never new. When the proof is lost during the read, it is made again with floors.
+
+    Raises:
+        RemoteFailed: Redis did not answer.
+    """
+    keys = list(tokens)
+    epoch = core.tier.epoch
+    while True:
+        proven = core.floors_proven
+        reading = await core.ask(core.remote.read, keys, with_floor=not proven)
+        taken = [_unpack(core, key, raw) for key, raw in zip(keys, reading.records, strict=True)]
+        tags = {tag for record in taken if record is not None for tag in record.tags}
+        asked = core.tier.floors.unknown(tags) if proven else list(tags)
+        tag_floors: dict[str, int | None] = {}
+        if asked:
+            tag_floors = dict(zip(asked, await core.ask(core.remote.tag_floors, asked), strict=True))
+            core.tier.keep_tag_floors({tag: floor for tag, floor in tag_floors.items() if floor}, epoch)
+        if not proven or core.floors_proven:
+            break
+    found: dict[str, Found] = {}
+    for key, raw, record in zip(keys, reading.records, taken, strict=True):
+        value: Any = MISSING
+        if record is not None:
+            value = _judge(core, key, record, reading.floor, tag_floors, tokens[key], policy)
+        found[key] = Found(value, raw[: records.HEAD_BYTES] if raw else b"")
+    return found
+
+
+def _unpack(core: Core, key: str, raw: bytes | None) -> Record | None:
+    if raw is None:
+        return None
+    try:
+        return records.unpack(raw)
+    except ValueError as error:
+        _corrupt(core, key, str(error))
+        return None
+
+
+def _judge(
+    core: Core,
+    key: str,
+    record: Record,
+    floor: int | None,
+    tag_floors: Mapping[str, int | None],
+    token: Token,
+    policy: Policy,
+) -> Any | Missing:
+    """A record's value if it lives, else MISSING; it goes to L1 by the put rule."""
+    if not record.fresh_until:  # marked stale
+        return MISSING
+    if not core.tier.floors.allow(number_of(record.version), floor, record.tags, tag_floors):
+        return MISSING
+    try:
+        value = core.settings.codec.decode(record.payload)
+    except Exception as error:  # noqa: BLE001  # a codec of the user's may raise anything
+        _corrupt(core, key, str(error))
+        return MISSING
+    policy = policy if policy.tags == record.tags else replace(policy, tags=record.tags)
+    entry = core.entry(key, value, record.payload, record.version, record.fresh_until, policy)
+    if not core.tier.put(key, entry, token):
+        core.counters.fills_refused += 1
+    core.counters.l2_hits += 1
+    return value
+
+
+def _corrupt(core: Core, key: str, reason: str) -> None:
+    core.counters.corrupt_values += 1
+    core.emit_once(CorruptValue(key, reason))

@@ -1,0 +1,182 @@
+"""The Remote over a wire to Redis: which command or script each word of the protocol is; once for both wires."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+from redis.backoff import ExponentialWithJitterBackoff
+
+from nearcache.ports import (
+    NO_FLOOR,
+    Busy,
+    Granted,
+    Held,
+    Item,
+    Lease,
+    NotSent,
+    Present,
+    Reading,
+    RemoteFailed,
+    RemoteMisconfigured,
+    RemoteTimeout,
+    Written,
+)
+from nearcache.remote import resp, scripts
+from nearcache.remote.names import Names
+from nearcache.remote.scripts import Script
+from nearcache.wire.records import pack_names
+
+TAG_LIFE_MARGIN_MS = 3_600_000
+"""A tag's floor outlives its values by this much; when it has gone, they count as cleared."""
+_PAIR = struct.Struct(">QQ")
+
+
+class Wire(Protocol):
+    """Connections to one server."""
+
+    async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
+        """Send some packed commands and give their ``count`` replies, errors among them as objects.
+
+        Nothing is sent twice by a wire. ``repeatable``: the caller would, so a connection that may be dead will do.
+
+        Raises:
+            RemoteFailed: the connection failed; what was sent may have been done.
+        """
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before a read is repeated."""
+        ...
+
+    def discard_idle(self) -> None:
+        """Drop connections that nobody uses."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class RedisRemote:
+    """L2 on one Redis or Valkey server."""
+
+    def __init__(self, wire: Wire, names: Names, *, retries: int, redis_timeout: float) -> None:
+        self._wire = wire
+        self._names = names
+        self._retries = retries
+        # The sum of all pauses stays below redis_timeout.
+        self._backoff = ExponentialWithJitterBackoff(cap=redis_timeout / max(retries, 1), base=redis_timeout / 16)
+        self.discard_idle = wire.discard_idle
+        self.close = wire.close
+
+    async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
+        """MGET; the floor by HMGET behind it, so that a clear between the two makes the values look old, not new."""
+        packed = resp.pack((b"MGET", *[self._names.value(key) for key in keys]))
+        if not with_floor:
+            return Reading((await self._read(packed, 1))[0])
+        records, floor = await self._read(packed + resp.pack((b"HGET", self._names.counters, b"f")), 2)
+        # An absent m was lost, and with it every floor: nothing read here may be trusted.
+        return Reading(records, _floor(floor) or NO_FLOOR)
+
+    async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
+        """MGET of the tags' floors."""
+        replies = await self._read(resp.pack((b"MGET", *self._names.tags(tags))), 1)
+        return [_floor(floor) for floor in replies[0]]
+
+    async def set(self, items: Sequence[Item], tags: Sequence[str]) -> Written:
+        """Store some values, at most BATCH. Refused for want of memory, they are deleted: nobody keeps an old one."""
+        keys = [item.key for item in items]
+        rest: list[bytes | int] = [field for item in items for field in (item.ttl_ms, item.tail)]
+        names = [self._names.counters, self._names.channel, *self._names.pairs(keys), *self._names.tags(tags)]
+        life = max(item.ttl_ms for item in items) + TAG_LIFE_MARGIN_MS
+        try:
+            return _written(await self._call(scripts.SET, names, [len(items), pack_names(keys), life, *rest]))
+        except resp.ServerError as error:
+            if error.code != "OOM":
+                raise
+            return replace(await self.delete(keys), stored=False)
+
+    async def delete(self, keys: Sequence[str]) -> Written:
+        """Delete some keys, at most BATCH."""
+        names = [self._names.counters, self._names.channel, *self._names.pairs(keys)]
+        return _written(await self._call(scripts.DELETE, names, [pack_names(keys)]))
+
+    async def lease(self, key: str, token: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+        """Ask for the right to fill. Never repeated by anybody with the same token (P)."""
+        names = [*self._names.pairs([key]), self._names.counters, *self._names.tags(tags)]
+        fields = [token, lease_ms, dead, lease_ms + TAG_LIFE_MARGIN_MS]
+        reply = cast("bytes", await self._call(scripts.LEASE, names, fields))
+        kind, rest = reply[:1], reply[1:]
+        if kind == b"V":
+            return Present()
+        if kind == b"B":
+            return Busy(max(int(rest), 1) / 1000)
+        if kind == b"D":
+            return Held()
+        number, floor, *tag_floors = struct.unpack(f">{len(rest) // 8}Q", rest)
+        return Granted(number, floor, tuple(tag_floors))
+
+    async def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+        """Store a loaded value under the lease."""
+        names = [*self._names.pairs([item.key]), self._names.counters, self._names.channel, *self._names.tags(tags)]
+        life = item.ttl_ms + TAG_LIFE_MARGIN_MS
+        fields = [token, pack_names([item.key]), grant.floor, item.ttl_ms, item.tail, life, *grant.tag_floors]
+        reply = await self._call(scripts.FILL, names, fields)
+        return None if reply is None else _written(reply)
+
+    async def abort(self, key: str, token: bytes) -> None:
+        """Give a lease back."""
+        await self._call(scripts.ABORT, [self._names.lease(key), self._names.channel], [token, pack_names([key])])
+
+    async def clear(self) -> Written:
+        """Raise the namespace's floor."""
+        return await self._raise_floors([])
+
+    async def invalidate_tags(self, tags: Sequence[str]) -> Written:
+        """Raise the floors of some tags."""
+        return await self._raise_floors(tags)
+
+    async def _raise_floors(self, tags: Sequence[str]) -> Written:
+        names = [self._names.counters, self._names.channel, *self._names.tags(tags)]
+        return _written(await self._call(scripts.CLEAR, names, [pack_names(tags)]))
+
+    async def _read(self, packed: bytes, count: int) -> list[Any]:
+        """Reads alone are repeated, over a new connection, and never after a timeout."""
+        failures = 0
+        while True:
+            try:
+                replies = await self._wire.execute(packed, count, repeatable=True)
+            except (RemoteTimeout, RemoteMisconfigured, NotSent):
+                raise
+            except RemoteFailed:
+                failures += 1
+                if failures > self._retries:
+                    raise
+                await self._wire.pause(self._backoff.compute(failures))
+            else:
+                for reply in replies:
+                    if isinstance(reply, RemoteFailed):
+                        raise reply
+                return replies
+
+    async def _call(self, script: Script, names: Sequence[bytes], fields: Sequence[object]) -> Any:
+        """EVALSHA, and EVAL when the server does not know the script, in which case nothing was done."""
+        rest = (len(names), *names, *fields)
+        (reply,) = await self._wire.execute(resp.pack((b"EVALSHA", script.sha, *rest)))
+        if isinstance(reply, resp.ServerError) and reply.code == "NOSCRIPT":
+            (reply,) = await self._wire.execute(resp.pack((b"EVAL", script.text, *rest)))
+        if isinstance(reply, RemoteFailed):
+            raise reply
+        return reply
+
+
+def _floor(text: bytes | None) -> int | None:
+    """A floor as it stands in Redis; what is no number is none."""
+    return int(text) if text is not None and text.isdigit() else None
+
+
+def _written(reply: bytes) -> Written:
+    return Written(*_PAIR.unpack(reply))

@@ -1,0 +1,178 @@
+"""Where Redis is: from a URL or from a user's client to connections with settings of our own.
+
+A client lends its connection settings alone; it is never used and never closed. Decoding and redis-py's own retries are
+off, timeouts are ours, the protocol is RESP3, maintenance notifications are off where the keyword exists.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+import redis.asyncio.connection
+import redis.connection
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from nearcache.errors import ConfigError
+from nearcache.settings import Settings
+
+SCHEMES = ("redis", "rediss", "unix")
+_ADDRESS = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)([^/?#@]*@)?(?P<place>([\w.%-]+|\[[0-9A-Fa-f:.]+\])?(:\d+)?(/[^?#@]*)?)(\?|$)"
+)
+LATER = ("redis+sentinel", "redis+cluster")
+# What a pool hands its connections for its own purposes.
+_POOLS_OWN = re.compile(
+    "maint|orig_|oss_cluster|event_dispatcher|himport|connection_pool|cache|parser_class|command_packer|connection_class"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A redis-py connection class and its arguments; the repr shows no secret."""
+
+    connection_class: type[Any]
+    arguments: Mapping[str, Any]
+    shown: str
+    """The address without user, password and options."""
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.shown})"
+
+    def connection(self) -> Any:
+        """A new connection, not connected yet."""
+        return self.connection_class(**self.arguments)
+
+    @classmethod
+    def from_url(cls, url: str, settings: Settings, *, asynchronous: bool) -> Endpoint:
+        """Read a URL, with redis-py's options behind the ``?``.
+
+        Raises:
+            ConfigError: the URL can never work; its password is not in the message.
+        """
+        shown = redact(url)
+        _check_scheme(scheme_of(url), shown)
+        if re.search(r"[?#].*@", url, flags=re.DOTALL):
+            raise ConfigError(
+                f"{shown}: an @ stands behind ? or #: special characters must be quoted in passwords and options "
+                "(%40 for @, %3F for ?, %23 for #)"
+            )
+        try:
+            parts = urlsplit(url)
+            if parts.port == 0:
+                raise ValueError  # as the other ports that are none
+        except ValueError:
+            raise ConfigError(
+                f"{shown}: the port must be a number from 1 to 65535, and special characters of a password be quoted "
+                "(%23 for #)"
+            ) from None
+        if parts.scheme == "unix":
+            if not parts.path:
+                raise ConfigError(f"{shown}: a unix URL needs a path, as in unix:///run/redis.sock")
+        elif not re.fullmatch(r"/?|/\d+", parts.path):
+            raise ConfigError(f"{shown}: what follows the host must be the number of a database, as in /0")
+        elif not parts.hostname:
+            raise ConfigError(f"{shown}: the host is missing, as in redis://localhost:6379/0")
+        module: Any = redis.asyncio.connection if asynchronous else redis.connection
+        try:
+            given = dict(module.parse_url(url))
+        except ValueError as error:
+            raise ConfigError(f"{shown}: {error}") from None
+        chosen = given.pop("connection_class", module.Connection)
+        return cls._checked(chosen, given, settings, shown)
+
+    @classmethod
+    def from_client(cls, client: object, settings: Settings, *, asynchronous: bool) -> Endpoint:
+        """Borrow the connection settings of a user's client.
+
+        Raises:
+            ConfigError: it is no client of redis-py, or one for the other class.
+        """
+        wanted, other = (redis.asyncio.Redis, redis.Redis) if asynchronous else (redis.Redis, redis.asyncio.Redis)
+        name = f"{type(client).__module__}.{type(client).__qualname__}"
+        if isinstance(client, other):
+            right, ours = ("redis.asyncio.Redis", "AsyncNearCache") if asynchronous else ("redis.Redis", "NearCache")
+            raise ConfigError(f"{ours} needs a {right}, got {name}")
+        if not isinstance(client, wanted):
+            raise ConfigError(f"{name} is no redis-py client for this; pass a redis.Redis, or use from_url")
+        pool: Any = client.connection_pool
+        if "Sentinel" in type(pool).__name__:
+            raise ConfigError(f"a {name} of Sentinel is not supported by this version; use the address of one server")
+        given = dict(pool.connection_kwargs)
+        place = given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}"
+        return cls._checked(pool.connection_class, given, settings, f"redis://{place}/{given.get('db', 0)}")
+
+    @classmethod
+    def _checked(cls, chosen: type[Any], given: Mapping[str, Any], settings: Settings, shown: str) -> Endpoint:
+        arguments = {name: value for name, value in given.items() if not _POOLS_OWN.match(name)}
+        arguments |= _ours(chosen, settings)
+        endpoint = cls(chosen, arguments, shown)
+        try:
+            endpoint.connection()
+        except Exception as error:  # noqa: BLE001  # whatever its constructor thinks of them
+            # Only a TypeError's text, which names the argument, is known to hold no value.
+            reason = f"{error}" if isinstance(error, TypeError) else type(error).__name__
+            raise ConfigError(f"{shown}: redis-py refuses these connection options: {reason}") from None
+        return endpoint
+
+
+def redact(url: str) -> str:
+    """A URL without user, password and options: what may be shown.
+
+    A password may stand there unquoted, with any character in it. So the options are cut off only where a whole address
+    stands before them; else everything up to the last @ may be the password.
+
+    >>> redact("redis://me:secret@host:6379/0?password=also@secret")
+    'redis://host:6379/0'
+    >>> redact("redis://me:se?c#ret@host:6379/0")
+    'redis://host:6379/0'
+    """
+    whole = _ADDRESS.match(url)
+    if whole is None:
+        url = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", r"\1", url, flags=re.DOTALL)
+        return re.sub(r"[?#].*", "", url, flags=re.DOTALL)
+    return f"{whole['scheme']}{whole['place']}"
+
+
+def scheme_of(url: object) -> str:
+    """The scheme of a URL, or a ConfigError when it has none."""
+    if not isinstance(url, str):
+        raise ConfigError(f"a URL is a string, not a {type(url).__name__}; for a client of yours use NearCache(client)")
+    return url.split("://", 1)[0] if "://" in url else ""
+
+
+def _check_scheme(scheme: str, shown: str) -> None:
+    if scheme in LATER:
+        raise ConfigError(f"{shown}: {scheme}:// is not supported by this version; use the address of one server")
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in (*SCHEMES, "memory", "embedded"))
+        raise ConfigError(f"{shown or 'an empty URL'}: the URL must begin with one of {known}")
+
+
+def _ours(chosen: type[Any], settings: Settings) -> dict[str, Any]:
+    asynchronous = issubclass(chosen, redis.asyncio.connection.AbstractConnection)
+    retry: Any = AsyncRetry if asynchronous else Retry
+    ours: dict[str, Any] = {
+        "decode_responses": False,
+        "protocol": 3,
+        "socket_timeout": settings.redis_timeout,
+        "socket_connect_timeout": settings.redis_connect_timeout,
+        "health_check_interval": 0,
+        "retry_on_timeout": False,
+        "retry_on_error": [],
+        "retry": retry(NoBackoff(), 0),
+    }
+    base = redis.asyncio.connection.AbstractConnection if asynchronous else redis.connection.AbstractConnection
+    if "maint_notifications_config" in inspect.signature(base.__init__).parameters:
+        from redis.maint_notifications import MaintNotificationsConfig  # noqa: PLC0415  # redis-py 7.1 and later
+
+        ours["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+    return ours

@@ -1,0 +1,71 @@
+"""No server: L1 alone behind the same API (``memory://``). Numbers come from here, time from the monotonic clock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+from nearcache.ports import Granted, Item, Lease, Reading, Written
+
+
+class MemoryRemote:
+    """An L2 that keeps nothing: every read is a miss, every write is acknowledged."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._number = 1
+
+    def _now(self) -> int:
+        return int(time.monotonic() * 1e6)
+
+    def _next(self) -> Written:
+        with self._lock:
+            self._number += 1
+            return Written(self._number, self._now())
+
+    async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
+        """Nothing."""
+        return Reading([None] * len(keys), 0 if with_floor else None)
+
+    async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
+        """Nothing."""
+        return [None] * len(tags)
+
+    async def set(self, items: Sequence[Item], tags: Sequence[str]) -> Written:
+        """The next number."""
+        del items, tags
+        return self._next()
+
+    async def delete(self, keys: Sequence[str]) -> Written:
+        """The next number."""
+        del keys
+        return self._next()
+
+    async def lease(self, key: str, token: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+        """Always granted: the flight is the only reader here."""
+        del key, token, dead, lease_ms
+        return Granted(self._number, 0, (0,) * len(tags))
+
+    async def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+        """The number of the lease: the put rule then refuses what a write came before."""
+        del item, token, tags
+        return Written(grant.number, self._now())
+
+    async def abort(self, key: str, token: bytes) -> None:
+        """Nothing to give back."""
+
+    async def clear(self) -> Written:
+        """The next number."""
+        return self._next()
+
+    async def invalidate_tags(self, tags: Sequence[str]) -> Written:
+        """The next number."""
+        del tags
+        return self._next()
+
+    def discard_idle(self) -> None:
+        """Nothing to drop."""
+
+    async def close(self) -> None:
+        """Nothing to close."""

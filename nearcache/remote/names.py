@@ -1,0 +1,39 @@
+"""Every name that the cache has in Redis. One bucket's names share a hash tag; one server is one bucket, number 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Names:
+    """The names of one namespace.
+
+    >>> Names("shop").value("user:7")
+    b'{shop:0}:v:user:7'
+    """
+
+    __slots__ = ("_lease", "_tag", "_value", "channel", "counters")
+
+    def __init__(self, namespace: str) -> None:
+        bucket = f"{{{namespace}:0}}:".encode()
+        self.counters = bucket + b"m"
+        self.channel = bucket + b"c"
+        self._value = bucket + b"v:"
+        self._lease = bucket + b"l:"
+        self._tag = bucket + b"t:"
+
+    def value(self, key: str) -> bytes:
+        """Where the record of a key is."""
+        return self._value + key.encode()
+
+    def lease(self, key: str) -> bytes:
+        """Where it stands who may fill a key."""
+        return self._lease + key.encode()
+
+    def tags(self, tags: Sequence[str]) -> list[bytes]:
+        """Where the floors of some tags are."""
+        return [self._tag + tag.encode() for tag in tags]
+
+    def pairs(self, keys: Sequence[str]) -> list[bytes]:
+        """Record and lease of each key."""
+        return [name for key in keys for name in (self.value(key), self.lease(key))]

@@ -1,0 +1,81 @@
+"""From a URL or a client to what a cache stands on: a Remote, a maker of buses, and the server if it is ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import redis
+import redis.asyncio
+
+from nearcache.errors import ConfigError
+from nearcache.ports import Bus, Remote
+from nearcache.remote.commands import RedisRemote, Wire
+from nearcache.remote.embedded import EmbeddedServer
+from nearcache.remote.endpoint import Endpoint, redact, scheme_of
+from nearcache.remote.memory import MemoryRemote
+from nearcache.remote.names import Names
+from nearcache.remote.tasks import TaskBus, TaskWire
+from nearcache.remote.threads import ThreadBus, ThreadWire
+from nearcache.settings import Settings
+
+Client: TypeAlias = redis.Redis
+AsyncClient: TypeAlias = redis.asyncio.Redis
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a cache stands on."""
+
+    remote: Remote
+    new_bus: Callable[[], Bus] | None
+    """None: there is nobody to be coherent with."""
+    shown: str
+    """The address, without user and password."""
+    again: Callable[[], Source]
+    """The same once more, with connections of its own; a server of ours is then another's to stop."""
+    server: EmbeddedServer | None = None
+    """Started here, and to be stopped with the cache."""
+
+
+def from_url(url: str, settings: Settings, *, asynchronous: bool) -> Source:
+    """What the URL names. No connection is made, but ``embedded://`` starts its server.
+
+    Raises:
+        ConfigError: the URL can never work.
+    """
+    scheme = scheme_of(url)
+    if scheme in ("memory", "embedded") and url != f"{scheme}://":
+        raise ConfigError(f"{redact(url)}: nothing may follow {scheme}://")
+    if scheme == "memory":
+        return Source(MemoryRemote(), None, url, partial(from_url, url, settings, asynchronous=asynchronous))
+    if scheme == "embedded":
+        server = EmbeddedServer().start()
+        endpoint = Endpoint.from_url(server.url, settings, asynchronous=asynchronous)
+        return _redis(endpoint, settings, asynchronous, server)
+    return _redis(Endpoint.from_url(url, settings, asynchronous=asynchronous), settings, asynchronous)
+
+
+def from_client(client: object, settings: Settings, *, asynchronous: bool) -> Source:
+    """What a user's client is connected to; the client itself is left alone.
+
+    Raises:
+        ConfigError: it is no client of redis-py for this class of cache.
+    """
+    return _redis(Endpoint.from_client(client, settings, asynchronous=asynchronous), settings, asynchronous)
+
+
+def _redis(endpoint: Endpoint, settings: Settings, asynchronous: bool, server: EmbeddedServer | None = None) -> Source:
+    names = Names(settings.namespace)
+    timeout = settings.redis_timeout
+    wire: Wire = (
+        TaskWire(endpoint.connection, timeout)
+        if asynchronous
+        else ThreadWire(endpoint.connection, timeout, settings.max_connections)
+    )
+    bus = TaskBus if asynchronous else ThreadBus
+    again = partial(_redis, endpoint, settings, asynchronous)
+    remote = RedisRemote(wire, names, retries=settings.retries, redis_timeout=timeout)
+    return Source(remote, lambda: bus(endpoint.connection, timeout, names), endpoint.shown, again, server)

@@ -1,0 +1,245 @@
+"""Sockets for threads: redis-py makes and connects a connection, then it is used directly.
+
+redis-py does TLS, AUTH, HELLO and credential providers; past that its layers cost more than the command. The one
+private name used is ``Connection._sock``; a test holds it against new releases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from nearcache.ports import BusItem, NotSent, RemoteFailed, RemoteTimeout
+from nearcache.remote import resp
+from nearcache.remote.names import Names
+from nearcache.remote.talk import Talk
+
+ConnectionFactory = Callable[[], Any]
+"""Makes a redis-py connection that is not connected yet."""
+
+
+class SocketConnection:
+    """One connected socket. Whatever fails closes it."""
+
+    __slots__ = ("_connection", "_decoder", "_socket", "_timeout")
+
+    def __init__(self, factory: ConnectionFactory, timeout: float) -> None:
+        self._connection = factory()
+        try:
+            self._connection.connect()
+            self._socket: socket.socket = self._connection._sock  # noqa: SLF001  # see the head of the file
+        except Exception as error:  # noqa: BLE001  # redis-py raises its own, sockets' and TLS' errors
+            self.close()
+            raise resp.translate(error) from None
+        self._decoder = resp.Decoder()
+        self._timeout = timeout
+
+    def execute(self, packed: bytes, count: int) -> list[Any]:
+        """Send, and receive ``count`` replies within the timeout."""
+        try:
+            self._socket.sendall(packed)
+            replies = self._receive()
+            if len(replies) < count:
+                self._receive_rest(replies, count)
+            if len(replies) > count:
+                raise RemoteFailed("the server sent what nobody asked for")
+        except BaseException as error:
+            self.close()
+            if isinstance(error, Exception):
+                raise resp.translate(error) from None
+            raise
+        return replies
+
+    def send(self, packed: bytes) -> None:
+        """Send."""
+        try:
+            self._socket.settimeout(self._timeout)
+            self._socket.sendall(packed)
+        except OSError as error:
+            raise resp.translate(error) from None
+
+    def receive(self, timeout: float) -> list[Any]:
+        """What comes within ``timeout`` seconds; 0 takes only what is there."""
+        try:
+            self._socket.settimeout(timeout)
+            return self._receive()
+        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
+            return []
+        except (OSError, ValueError) as error:
+            raise resp.translate(error) from None
+
+    def alive(self) -> bool:
+        """Whether nothing has come that nobody asked for: on an idle connection that is the end of it."""
+        if isinstance(self._socket, ssl.SSLSocket):  # tickets of TLS come unasked
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        """Close; a receive that waits in another thread ends."""
+        sock = getattr(self._connection, "_sock", None)
+        if sock is not None:
+            with contextlib.suppress(OSError):  # it was not connected any more
+                sock.shutdown(socket.SHUT_RDWR)
+        self._connection.disconnect()
+
+    def _receive(self) -> list[Any]:
+        data = self._socket.recv(resp.CHUNK)
+        if not data:
+            raise RemoteFailed("the server closed the connection")
+        return self._decoder.feed(data)
+
+    def _receive_rest(self, replies: list[Any], count: int) -> None:
+        """A large reply: the timeout is for all of it, not for each piece."""
+        until = time.monotonic() + self._timeout
+        while len(replies) < count:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise RemoteTimeout("no answer in time")
+            self._socket.settimeout(left)
+            replies += self._receive()
+        self._socket.settimeout(self._timeout)
+
+
+class ThreadWire:
+    """A bounded pool of connections, the last used first."""
+
+    def __init__(self, factory: ConnectionFactory, timeout: float, max_connections: int) -> None:
+        self._factory = factory
+        self._timeout = timeout
+        self._idle: list[SocketConnection] = []
+        # In C, unlike threading.Semaphore, whose locks a KeyboardInterrupt can leave locked.
+        self._permits: SimpleQueue[None] = SimpleQueue()
+        for _ in range(max_connections):
+            self._permits.put(None)
+        self._timed_out_at = 0.0
+        self._closed = False
+
+    async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
+        """See Wire; never suspends."""
+        self._wait_for_a_permit()
+        try:
+            connection = self._take(checked=not repeatable)
+            try:
+                replies = connection.execute(packed, count)
+            except RemoteFailed as failure:
+                if isinstance(failure, RemoteTimeout):
+                    self._timed_out_at = time.monotonic()
+                self.discard_idle()  # they lead to the same server
+                raise
+            self._idle.append(connection)
+            if self._closed:
+                self.discard_idle()
+            return replies
+        finally:
+            self._permits.put(None)
+
+    def _wait_for_a_permit(self) -> None:
+        """Wait for a connection's turn.
+
+        Raises:
+            NotSent: none came free in time, the server hung meanwhile, or the wire is closed.
+        """
+        if self._closed:
+            raise NotSent("closed")
+        try:
+            self._permits.get_nowait()
+        except Empty:
+            began = time.monotonic()
+        else:
+            return
+        try:
+            self._permits.get(timeout=self._timeout)
+        except Empty:
+            raise NotSent("every connection is in use; raise max_connections") from None
+        if self._timed_out_at > began:  # what made others time out would make this one, too
+            self._permits.put(None)
+            raise NotSent("the server hung while this waited for a connection")
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep in the caller's thread."""
+        time.sleep(seconds)
+
+    def discard_idle(self) -> None:
+        """Close the connections that nobody uses."""
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+    async def close(self) -> None:
+        """Close the idle connections now and the others when they come back."""
+        self._closed = True
+        self.discard_idle()
+
+    def _take(self, *, checked: bool) -> SocketConnection:
+        """An idle connection or a new one. A write, which nobody repeats, takes none that the server has closed."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was quicker
+                break
+            if not checked or connection.alive():
+                return connection
+            connection.close()
+        return SocketConnection(self._factory, self._timeout)
+
+
+class ThreadBus:
+    """The subscribed connection, read by one thread."""
+
+    def __init__(self, factory: ConnectionFactory, timeout: float, names: Names) -> None:
+        self._factory = factory
+        self._timeout = timeout
+        self._talk = Talk(names)
+        self._connection: SocketConnection | None = None
+        self._early: list[BusItem] = []
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connect and subscribe."""
+        self._connection = SocketConnection(self._factory, self._timeout)
+        if self._closed:  # closed by another thread while this one connected
+            self._connection.close()
+            raise RemoteFailed("closed")
+        self._connection.send(self._talk.subscribe)
+        until = time.monotonic() + self._timeout
+        while not self._talk.confirmed:
+            if time.monotonic() > until:
+                raise RemoteTimeout("the subscription was not confirmed in time")
+            self._early += self._talk.understand(self._connection.receive(self._timeout))
+
+    async def ask_greeting(self) -> None:
+        """Send the question."""
+        self._connected.send(self._talk.ask_greeting())
+
+    async def ask_beat(self) -> None:
+        """Send the question."""
+        self._connected.send(self._talk.ask_beat())
+
+    async def receive(self, timeout: float) -> Sequence[BusItem]:
+        """Block until something comes."""
+        if self._early:  # came right behind the confirmation
+            early, self._early = self._early, []
+            return early
+        return self._talk.understand(self._connected.receive(timeout))
+
+    async def close(self) -> None:
+        """Close; from another thread too."""
+        self._closed = True
+        if self._connection is not None:
+            self._connection.close()
+
+    @property
+    def _connected(self) -> SocketConnection:
+        if self._connection is None:
+            raise RemoteFailed("not connected")
+        return self._connection
