@@ -1,0 +1,58 @@
+"""nearcache: a small TTL LRU in each process in front of a shared Redis or Valkey, kept coherent by invalidation."""
+
+from nearcache.aio import AsyncNearCache
+from nearcache.errors import (
+    CacheClosed,
+    CodecError,
+    ConfigError,
+    InvalidKey,
+    LoaderTimeout,
+    NearCacheError,
+    RemoteUnavailable,
+    UncacheableArgument,
+    ValueTooLarge,
+)
+from nearcache.events import (
+    BreakerClosed,
+    BreakerOpened,
+    CoherenceFailed,
+    Connected,
+    CorruptValue,
+    Disconnected,
+    Event,
+    Flushed,
+    Journalled,
+    LoadFailed,
+)
+from nearcache.settings import Settings
+from nearcache.stats import Stats
+from nearcache.sync import NearCache
+from nearcache.wire.codec import Codec, MsgpackCodec
+
+__all__ = [
+    "AsyncNearCache",
+    "BreakerClosed",
+    "BreakerOpened",
+    "CacheClosed",
+    "Codec",
+    "CodecError",
+    "CoherenceFailed",
+    "ConfigError",
+    "Connected",
+    "CorruptValue",
+    "Disconnected",
+    "Event",
+    "Flushed",
+    "InvalidKey",
+    "Journalled",
+    "LoadFailed",
+    "LoaderTimeout",
+    "MsgpackCodec",
+    "NearCache",
+    "NearCacheError",
+    "RemoteUnavailable",
+    "Settings",
+    "Stats",
+    "UncacheableArgument",
+    "ValueTooLarge",
+]

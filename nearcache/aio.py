@@ -1,0 +1,210 @@
+"""AsyncNearCache: the look into L1, else the flow, awaited. The same words as NearCache."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
+
+from nearcache import settings as settings_module
+from nearcache.decorator import AsyncCachedFunction, cached_async
+from nearcache.errors import ConfigError
+from nearcache.face import Face
+from nearcache.flows import load, read, write
+from nearcache.flows.listen import Listener
+from nearcache.hosts import TaskHost
+from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
+from nearcache.ports import MISSING
+from nearcache.remote import source
+from nearcache.settings import Duration, Settings, SettingsOptions, seconds
+
+D = TypeVar("D")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AsyncNearCache(Face):
+    """A near cache for asyncio; it belongs to the loop on which it is first used.
+
+    ``peek``, ``clear_local``, ``stats``, ``healthy`` and ``on_event`` are plain, everything else is awaited.
+
+    Args:
+        client: a ``redis.asyncio.Redis``; its connection settings are borrowed, the client itself is left alone.
+        settings: see :class:`Settings`.
+
+    Raises:
+        ConfigError: it is no such client.
+
+    >>> async def main():
+    ...     async with AsyncNearCache.from_url("memory://", ttl=60) as cache:
+    ...         await cache.set("user:7", {"name": "Ada"})
+    ...         return await cache.get("user:7")
+    >>> asyncio.run(main())
+    {'name': 'Ada'}
+    """
+
+    _host: TaskHost
+
+    def __init__(self, client: source.AsyncClient, settings: Settings | None = None) -> None:
+        settings = settings or Settings()
+        self._set_up(source.from_client(client, settings, asynchronous=True), settings)
+
+    @classmethod
+    def from_url(cls, url: str, **settings: Unpack[SettingsOptions]) -> Self:
+        """As :meth:`NearCache.from_url`."""
+        return cls._make(url, Settings(**settings))
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """As :meth:`NearCache.from_env`."""
+        return cls._make(*settings_module.from_env(os.environ))
+
+    @classmethod
+    def _make(cls, url: str, settings: Settings) -> Self:
+        self = cls.__new__(cls)
+        self._set_up(source.from_url(url, settings, asynchronous=True), settings)
+        return self
+
+    def _begin_anew(self) -> None:
+        if not self._closed:
+            listeners = self._core.listeners
+            self._set_up(self._source.again(), self.settings)
+            self._core.listeners = listeners
+
+    def _set_up(self, where: source.Source, settings: Settings) -> None:
+        self._host = TaskHost()
+        super().__init__(where, settings, self._host)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._listener: Listener | None = None
+        self._bus: asyncio.Task[object] | None = None
+
+    # ------------------------------------------------------------------------------------------------- life
+
+    async def __aenter__(self) -> Self:
+        """Start, and wait for the first attempt to connect; raises as :meth:`NearCache.__enter__`."""
+        try:
+            refusal = await (await self._ready()).first_attempt()
+            if refusal is not None:
+                raise ConfigError(f"{self.url}: {refusal}")
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """As :meth:`NearCache.close`."""
+        if self._listener is not None:
+            self._listener.end()
+        self._shut()
+        if self._listener is not None:
+            if self._bus is not None:
+                self._bus.cancel()
+            settings = self._core.settings
+            await self._host.drain(settings.redis_connect_timeout + 2 * settings.redis_timeout)
+        await self._core.remote.close()
+        if self._source.server is not None:
+            self._source.server.stop()
+
+    async def wait_healthy(self, timeout: Duration = 2.0) -> bool:
+        """As :meth:`NearCache.wait_healthy`."""
+        return await (await self._ready()).wait_healthy(seconds("timeout", timeout))
+
+    async def _ready(self) -> Listener:
+        """Before anything that may ask Redis: the bus starts at the first use, on the loop that runs then."""
+        self._alive()
+        loop = asyncio.get_running_loop()
+        if self._listener is None:
+            self._loop = loop
+            self._listener = Listener(self._core, stop=self._host.wake(), tried=self._host.wake())
+            if self._core.new_bus is not None:
+                self._bus = self._host.spawn(self._listener.run(), "nearcache-bus")
+                await self._listener.first_use()
+        elif loop is not self._loop:
+            raise ConfigError(f"{self!r} belongs to another event loop; make one cache per loop, and close each there")
+        return self._listener
+
+    # ---------------------------------------------------------------------------------------------- reading
+
+    @overload
+    async def get(self, key: str) -> Any | None: ...
+    @overload
+    async def get(self, key: str, default: D) -> Any | D: ...
+    async def get(self, key: str, default: Any = None) -> Any:
+        """As :meth:`NearCache.get`."""
+        value = self._look(key)
+        if value is MISSING:
+            await self._ready()
+            value = await read.get(self._core, self._checked(key))
+        return default if value is MISSING else value
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """As :meth:`NearCache.get_many`."""
+        await self._ready()
+        found, absent = self._look_many(keys)
+        return found | await read.get_many(self._core, absent) if absent else found
+
+    async def get_or_set(self, key: str, loader: Callable[[], Awaitable[T]], **options: Unpack[LoadOptions]) -> T:
+        """As :meth:`NearCache.get_or_set`; the loader is anything that returns an awaitable, awaited in this task."""
+        value = self._look(key)
+        if value is not MISSING:
+            return value  # type: ignore[no-any-return]  # what was stored under the key is what the loader gives
+        return await self._load(key, loader, options, replace=False)
+
+    async def refresh(self, key: str, loader: Callable[[], Awaitable[T]], **options: Unpack[LoadOptions]) -> T:
+        """As :meth:`NearCache.refresh`."""
+        return await self._load(key, loader, options, replace=True)
+
+    async def _load(self, key: str, loader: Callable[[], Awaitable[T]], options: LoadOptions, *, replace: bool) -> T:
+        await self._ready()
+        policy = self._core.policy.over(options)
+        outcome = await load.get_or_load(self._core, self._checked(key), loader, policy, replace=replace)
+        return outcome.get()  # type: ignore[no-any-return]  # as above
+
+    # ---------------------------------------------------------------------------------------------- writing
+
+    async def set(self, key: str, value: object, **options: Unpack[WriteOptions]) -> bool:
+        """As :meth:`NearCache.set`; cancelled, its outcome is unknown, and it counts as not acknowledged."""
+        await self._ready()
+        policy = self._core.policy.over(options)
+        return await write.store(self._core, {self._checked(key): value}, policy)
+
+    async def set_many(self, values: Mapping[str, object], **options: Unpack[WriteOptions]) -> bool:
+        """As :meth:`NearCache.set_many`."""
+        await self._ready()
+        policy = self._core.policy.over(options)
+        return await write.store(self._core, self._checked_items(values), policy)
+
+    async def delete(self, *keys: str) -> bool:
+        """As :meth:`NearCache.delete`."""
+        await self._ready()
+        return await write.delete(self._core, [self._checked(key) for key in keys])
+
+    async def invalidate_tags(self, *tags: str) -> bool:
+        """As :meth:`NearCache.invalidate_tags`."""
+        await self._ready()
+        return await write.invalidate_tags(self._core, check_tags(tags, self._core.settings.max_key_bytes))
+
+    async def clear(self) -> bool:
+        """As :meth:`NearCache.clear`."""
+        await self._ready()
+        return await write.clear(self._core)
+
+    # --------------------------------------------------------------------------------------------- functions
+
+    @overload
+    def cached(self, target: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncCachedFunction[P, T]: ...
+    @overload
+    def cached(
+        self, target: str | None = None, /, **options: Unpack[CachedOptions]
+    ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], AsyncCachedFunction[P, T]]: ...
+    def cached(self, target: Any = None, /, **options: Any) -> Any:
+        """As :meth:`NearCache.cached`, for coroutine functions; ``invalidate`` and ``refresh`` are awaited too."""
+        self._core.policy.over({name: value for name, value in options.items() if name not in {"ignore", "tags"}})  # type: ignore[arg-type]
+        return cached_async(self, target, max_key_bytes=self._core.settings.max_key_bytes, **options)

@@ -1,0 +1,39 @@
+"""The command line; `main` is its entry point. The library imports nothing from here."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
+
+MISSING_EXTRA = "nearcache: the command line needs more packages: pip install 'nearcache[cli,embedded]'"
+
+
+def main() -> None:
+    """Run the command line; without the packages of the ``cli`` extra, say so in one line and exit with 2."""
+    try:
+        run = app()
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] not in {"typer", "rich"}:
+            raise
+        print(MISSING_EXTRA, file=sys.stderr)
+        raise SystemExit(2) from None
+    run()
+
+
+def app() -> typer.Typer:
+    """The application with its commands; what it needs from the ``cli`` extra is imported here and not before."""
+    import typer  # noqa: PLC0415
+
+    from nearcache.cli.demo.command import demo  # noqa: PLC0415
+
+    app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    app.callback()(nearcache)
+    app.command()(demo)
+    return app
+
+
+def nearcache() -> None:
+    """A near cache in front of Redis or Valkey."""

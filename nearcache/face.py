@@ -1,0 +1,194 @@
+"""What both classes share: the look into L1, and all that never waits."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from time import monotonic
+from typing import Any, TypeVar, overload
+
+from nearcache.errors import CacheClosed, InvalidKey
+from nearcache.events import Listener as EventListener
+from nearcache.flows.core import Core
+from nearcache.link import Link
+from nearcache.local.feed import AlwaysFresh, Feed
+from nearcache.local.tier import NEVER, Tier
+from nearcache.options import Policy, check_key
+from nearcache.ports import MISSING, Host, Missing
+from nearcache.remote.source import Source
+from nearcache.settings import Settings
+from nearcache.stats import Stats
+
+D = TypeVar("D")
+
+
+_faces: weakref.WeakSet[Face] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In the child: sockets, threads and locks are the parent's, and so is what L1 knows; begin anew."""
+    for face in tuple(_faces):
+        face._begin_anew()  # noqa: SLF001  # its class is below
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class Face:
+    """A cache without the methods that wait."""
+
+    def _begin_anew(self) -> None:
+        """Be as if just made, with the listeners kept; each class says how."""
+        raise NotImplementedError
+
+    def __init__(self, source: Source, settings: Settings, host: Host) -> None:
+        from nearcache.log import log  # noqa: PLC0415  # structlog takes longer to import than all else together
+
+        tier = Tier(settings.l1_max_entries, settings.l1_max_bytes)
+        feed = AlwaysFresh(tier) if source.new_bus is None else Feed(tier, settings.max_staleness)
+        self._source = source
+        self._core = Core(
+            settings=settings,
+            host=host,
+            remote=source.remote,
+            new_bus=source.new_bus,
+            tier=tier,
+            feed=feed,
+            link=Link(settings.breaker_failures, settings.breaker_reset),
+            policy=Policy.of(settings),
+        )
+        self._core.listeners.append(partial(log, settings.namespace))
+        self._tier = tier
+        self._counters = self._core.counters
+        self._thaw: Callable[[Any], Any] | None = settings.codec.decode if settings.copy == "serialized" else None
+        self._closed = False
+        _faces.add(self)
+
+    def __repr__(self) -> str:
+        settings = self._core.settings
+        return f"<{type(self).__name__} {self._source.shown} namespace={settings.namespace!r}>"
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, frozen."""
+        return self._core.settings
+
+    @property
+    def url(self) -> str:
+        """Where the server is, without user and password; for ``embedded://`` what other processes connect to."""
+        return self._source.shown
+
+    @property
+    def healthy(self) -> bool:
+        """Whether L1 is proven coherent now."""
+        return self._core.healthy
+
+    def stats(self) -> Stats:
+        """The counters since the cache was made, as a frozen snapshot."""
+        return self._core.stats()
+
+    def on_event(self, callback: EventListener) -> Callable[[], None]:
+        """Call ``callback`` with every event, on the thread or loop where it happens.
+
+        Args:
+            callback: takes an :class:`~nearcache.events.Event`; what it raises is ignored.
+
+        Returns:
+            A function that ends it.
+        """
+        listeners = self._core.listeners
+        listeners.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in listeners:
+                listeners.remove(callback)
+
+        return unsubscribe
+
+    @overload
+    def peek(self, key: str) -> Any | None: ...
+    @overload
+    def peek(self, key: str, default: D) -> Any | D: ...
+    def peek(self, key: str, default: Any = None) -> Any:
+        """The value if L1 has it and may serve it; never the network, and not counted.
+
+        Args:
+            key: the key.
+            default: returned when L1 has no such value.
+
+        Raises:
+            InvalidKey: the key is no key.
+            CacheClosed: after ``close``.
+
+        >>> from nearcache import NearCache
+        >>> with NearCache.from_url("memory://") as cache:
+        ...     cache.set("user:7", "Ada"), cache.peek("user:7"), cache.peek("user:8")
+        (True, 'Ada', None)
+        """
+        try:
+            value = self._find(key)
+        except TypeError:  # no key at all
+            value = MISSING
+        if value is MISSING:
+            self._checked(key)
+            return default
+        return value
+
+    def clear_local(self) -> None:
+        """Drop every entry of this process's L1; Redis and the other processes keep theirs."""
+        self._alive()
+        with self._tier.lock:
+            self._tier.drop_all()
+
+    # The hot path. Without a lock: see the head of local/tier.py for why.
+    def _look(self, key: str) -> Any | Missing:
+        """The value in L1, counted as a hit, or MISSING."""
+        tier = self._tier
+        try:
+            entry = tier.entries[key]
+            now = monotonic()
+            if now < entry.deadline and now < tier.fresh_until:
+                tier.touch(key)
+                self._counters.l1_hits += 1
+                return entry.value if self._thaw is None else self._thaw(entry.value)
+        except (KeyError, TypeError):  # absent, just gone, or no key at all, which is told on the long way
+            pass
+        return MISSING
+
+    def _find(self, key: str) -> Any | Missing:
+        entry = self._tier.entries.get(key)
+        now = monotonic()
+        if entry is None or now >= entry.deadline or now >= self._tier.fresh_until:
+            return MISSING
+        return entry.value if self._thaw is None else self._thaw(entry.value)
+
+    def _look_many(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+        """What L1 has of some keys, and which others there are, each once."""
+        if isinstance(keys, str | bytes):
+            raise InvalidKey(f"keys={keys!r}: must be several keys, as in get_many(['a', 'b']); for one use get")
+        wanted = dict.fromkeys(map(self._checked, keys))
+        found = {key: value for key in wanted if (value := self._look(key)) is not MISSING}
+        return found, [key for key in wanted if key not in found]
+
+    def _checked_items(self, values: Mapping[str, object]) -> dict[str, object]:
+        if not isinstance(values, Mapping):
+            raise InvalidKey(f"values={values!r}: must be a mapping from keys to values, as in set_many({{'a': 1}})")
+        return {self._checked(key): value for key, value in values.items()}
+
+    def _checked(self, key: object) -> str:
+        self._alive()
+        return check_key(key, self._core.settings.max_key_bytes)
+
+    def _alive(self) -> None:
+        if self._closed:
+            raise CacheClosed(f"{self!r} was closed; make a new one")
+
+    def _shut(self) -> None:
+        """Serve nothing from now on."""
+        self._closed = True
+        with self._tier.lock:
+            self._tier.synced = False
+            self._tier.fresh_until = NEVER
+            self._tier.drop_all()

@@ -1,0 +1,341 @@
+"""NearCache: the look into L1, else the flow, run in the caller's thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
+
+from nearcache import settings as settings_module
+from nearcache.decorator import CachedFunction, cached_sync
+from nearcache.errors import ConfigError
+from nearcache.face import Face
+from nearcache.flows import load, read, write
+from nearcache.flows.listen import Listener
+from nearcache.flows.run import run_sync
+from nearcache.hosts import ThreadHost
+from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
+from nearcache.ports import MISSING
+from nearcache.remote import source
+from nearcache.settings import Duration, Settings, SettingsOptions, seconds
+
+D = TypeVar("D")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class NearCache(Face):
+    """A near cache for threads: L1 in this process, coherent with every other process over Redis or Valkey.
+
+    Args:
+        client: a ``redis.Redis``; its connection settings are borrowed, the client itself is left alone.
+        settings: see :class:`Settings`.
+
+    Raises:
+        ConfigError: it is no such client.
+
+    >>> with NearCache.from_url("memory://", ttl=60) as cache:
+    ...     cache.set("user:7", {"name": "Ada"})
+    ...     cache.get("user:7")
+    True
+    {'name': 'Ada'}
+    """
+
+    def __init__(self, client: source.Client, settings: Settings | None = None) -> None:
+        settings = settings or Settings()
+        self._set_up(source.from_client(client, settings, asynchronous=False), settings)
+
+    @classmethod
+    def from_url(cls, url: str, **settings: Unpack[SettingsOptions]) -> Self:
+        """A cache on the server that a URL names. Nothing is connected yet.
+
+        Args:
+            url: ``redis://``, ``rediss://``, ``unix://``, ``memory://`` or ``embedded://``.
+            **settings: see :class:`Settings`.
+
+        Raises:
+            ConfigError: the URL or a setting can never work.
+        """
+        return cls._make(url, Settings(**settings))
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """A cache set up by ``NEARCACHE_URL``, ``NEARCACHE_TTL`` and so on: the name of a setting in capitals.
+
+        Raises:
+            ConfigError: ``NEARCACHE_URL`` is missing, or a variable is unknown or can't be read.
+        """
+        return cls._make(*settings_module.from_env(os.environ))
+
+    @classmethod
+    def _make(cls, url: str, settings: Settings) -> Self:
+        self = cls.__new__(cls)
+        self._set_up(source.from_url(url, settings, asynchronous=False), settings)
+        return self
+
+    def _begin_anew(self) -> None:
+        if not self._closed:
+            listeners = self._core.listeners
+            self._set_up(self._source.again(), self.settings)
+            self._core.listeners = listeners
+
+    def _set_up(self, where: source.Source, settings: Settings) -> None:
+        super().__init__(where, settings, ThreadHost())
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._listener = Listener(self._core, stop=self._core.host.wake(), tried=self._core.host.wake())
+
+    # ------------------------------------------------------------------------------------------------- life
+
+    def __enter__(self) -> Self:
+        """Start, and wait for the first attempt to connect.
+
+        Raises:
+            ConfigError: the server refuses us for good: a wrong password, or no Redis at all. A server that is away is
+                no error: the cache works without it, and connects when it is back.
+        """
+        self._ready()
+        try:
+            refusal = run_sync(self._listener.first_attempt())
+            if refusal is not None:
+                raise ConfigError(f"{self.url}: {refusal}")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the bus and close every connection; L1 is dropped. Closing twice is allowed."""
+        listener = self._listener
+        listener.end()
+        self._shut()
+        if listener.bus is not None:
+            run_sync(listener.bus.close())
+        if self._thread is not None and self._thread is not threading.current_thread():
+            settings = self._core.settings
+            self._thread.join(settings.redis_connect_timeout + 2 * settings.redis_timeout)
+        run_sync(self._core.remote.close())
+        if self._source.server is not None:
+            self._source.server.stop()
+
+    def wait_healthy(self, timeout: Duration = 2.0) -> bool:
+        """Wait until L1 is proven coherent.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            Whether it is.
+        """
+        self._ready()
+        return run_sync(self._listener.wait_healthy(seconds("timeout", timeout)))
+
+    def _ready(self) -> None:
+        """Before anything that may ask Redis: the bus starts at the first use."""
+        self._alive()
+        if self._thread is None and self._core.new_bus is not None:
+            self._start()
+            run_sync(self._listener.first_use())
+
+    def _start(self) -> None:
+        listener = self._listener
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(target=lambda: run_sync(listener.run()), name="nearcache-bus", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no thread to be had now: this read does without L1, the next one tries again
+                    listener.tried.set()
+                else:
+                    self._thread = thread
+
+    # ---------------------------------------------------------------------------------------------- reading
+
+    @overload
+    def get(self, key: str) -> Any | None: ...
+    @overload
+    def get(self, key: str, default: D) -> Any | D: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, from L1, else from Redis.
+
+        Args:
+            key: the key.
+            default: returned when neither has it. A cached None is a value, and comes back as None.
+
+        Raises:
+            InvalidKey: the key is no key.
+            CacheClosed: after ``close``. What goes wrong with Redis is never raised: it is a miss.
+
+        >>> NearCache.from_url("memory://").get("user:7", default="nobody")
+        'nobody'
+        """
+        # The look of Face._look written out: a call less, on the path that counts.
+        tier = self._tier
+        try:
+            entry = tier.entries[key]
+            now = monotonic()
+            if now < entry.deadline and now < tier.fresh_until:
+                tier.touch(key)
+                self._counters.l1_hits += 1
+                return entry.value if self._thaw is None else self._thaw(entry.value)
+        except (KeyError, TypeError):
+            pass
+        self._ready()
+        value = run_sync(read.get(self._core, self._checked(key)))
+        return default if value is MISSING else value
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The values of some keys; what is missing is absent.
+
+        Raises:
+            InvalidKey: one of the keys is no key; nothing was read.
+            CacheClosed: after ``close``.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.set_many({"a": 1, "b": 2}), cache.get_many(["a", "b", "c"])
+        (True, {'a': 1, 'b': 2})
+        """
+        self._ready()
+        found, absent = self._look_many(keys)
+        return found | run_sync(read.get_many(self._core, absent)) if absent else found
+
+    def get_or_set(self, key: str, loader: Callable[[], T], **options: Unpack[LoadOptions]) -> T:
+        """The value of a key, loaded when neither tier has it: once in the fleet, while the others wait for it.
+
+        Args:
+            key: the key.
+            loader: called without arguments, in this thread, with no lock held.
+            **options: ``ttl``, ``l1_ttl``, ``negative_ttl`` and ``tags`` of the value; ``condition``, a function of the
+                value that says whether to store it; ``lease`` and ``wait_timeout``, all durations in seconds.
+
+        Returns:
+            The value. One that can't be stored is returned all the same, uncached, with an event.
+
+        Raises:
+            InvalidKey, ConfigError: the key or an option is none.
+            CacheClosed: after ``close``.
+            Exception: what the loader raises, as it is.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.get_or_set("answer", lambda: 6 * 7, ttl=60)
+        42
+        """
+        value = self._look(key)
+        if value is not MISSING:
+            return value  # type: ignore[no-any-return]  # what was stored under the key is what the loader gives
+        return self._load(key, loader, options, replace=False)
+
+    def refresh(self, key: str, loader: Callable[[], T], **options: Unpack[LoadOptions]) -> T:
+        """Load now, whether there is a value or not; as ``get_or_set`` otherwise.
+
+        Other processes keep what their L1 holds until it expires: to drop it everywhere, ``delete`` it.
+        """
+        return self._load(key, loader, options, replace=True)
+
+    def _load(self, key: str, loader: Callable[[], T], options: LoadOptions, *, replace: bool) -> T:
+        self._ready()
+        core = self._core
+        policy = core.policy.over(options)
+        outcome = run_sync(load.get_or_load(core, self._checked(key), loader, policy, replace=replace))
+        return outcome.get()  # type: ignore[no-any-return]  # as above
+
+    # ---------------------------------------------------------------------------------------------- writing
+
+    def set(self, key: str, value: object, **options: Unpack[WriteOptions]) -> bool:
+        """Store a value in Redis and in this L1; every other L1 drops the key.
+
+        Args:
+            key: the key.
+            value: anything the codec carries.
+            **options: ``ttl``, ``l1_ttl`` and ``negative_ttl`` in seconds, ``tags``, ``condition``.
+
+        Returns:
+            True: Redis acknowledged, or ``negative_ttl`` or ``condition`` turned the value down. False: it did not, and
+            this process does not serve the key until it is proven coherent again.
+
+        Raises:
+            InvalidKey, ConfigError, CodecError, ValueTooLarge: nothing was stored.
+            RemoteUnavailable: not acknowledged, with ``on_unavailable="raise"``.
+            CacheClosed: after ``close``.
+        """
+        self._ready()
+        policy = self._core.policy.over(options)
+        return run_sync(write.store(self._core, {self._checked(key): value}, policy))
+
+    def set_many(self, values: Mapping[str, object], **options: Unpack[WriteOptions]) -> bool:
+        """Store some values, each as ``set`` does; all are checked and encoded before any is stored."""
+        self._ready()
+        policy = self._core.policy.over(options)
+        return run_sync(write.store(self._core, self._checked_items(values), policy))
+
+    def delete(self, *keys: str) -> bool:
+        """Delete some keys in Redis and in every L1.
+
+        Returns:
+            Whether Redis acknowledged; see ``set``.
+
+        Raises:
+            InvalidKey: one of the keys is no key; nothing was deleted.
+            RemoteUnavailable: not acknowledged, with ``on_unavailable="raise"``.
+            CacheClosed: after ``close``.
+        """
+        self._ready()
+        return run_sync(write.delete(self._core, [self._checked(key) for key in keys]))
+
+    def invalidate_tags(self, *tags: str) -> bool:
+        """Drop everything that carries one of the tags, in Redis and in every L1; whether Redis acknowledged.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.set("user:7", "Ada", tags=["users"]), cache.invalidate_tags("users"), cache.get("user:7")
+        (True, True, None)
+        """
+        self._ready()
+        return run_sync(write.invalidate_tags(self._core, check_tags(tags, self._core.settings.max_key_bytes)))
+
+    def clear(self) -> bool:
+        """Drop everything in the namespace, in Redis and in every L1; whether Redis acknowledged."""
+        self._ready()
+        return run_sync(write.clear(self._core))
+
+    # --------------------------------------------------------------------------------------------- functions
+
+    @overload
+    def cached(self, target: Callable[P, T], /) -> CachedFunction[P, T]: ...
+    @overload
+    def cached(
+        self, target: str | None = None, /, **options: Unpack[CachedOptions]
+    ) -> Callable[[Callable[P, T]], CachedFunction[P, T]]: ...
+    def cached(self, target: Any = None, /, **options: Any) -> Any:
+        """Cache what a function returns, by its arguments.
+
+        Args:
+            target: a key template such as ``"user:{id}"``; without one the key is made from module, qualified name and
+                bound arguments. Or the function itself: ``@cache.cached`` may stand bare.
+            **options: those of ``get_or_set``; tags may be templates as well. ``ignore``: names of parameters that do
+                not count for the key.
+
+        Returns:
+            The function, with ``invalidate``, ``refresh``, ``peek``, ``key`` (each with the function's arguments) and
+            ``__wrapped__``.
+
+        Raises:
+            TypeError: the function can't be cached as it stands: it is a coroutine or generator function, a method
+                or closure without a template, or the template does not fit its parameters.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> @cache.cached("square:{n}", ttl=60)
+        ... def square(n: int) -> int:
+        ...     return n * n
+        >>> square(7), square.peek(7), square.key(7)
+        (49, 49, 'square:7')
+        """
+        self._core.policy.over({name: value for name, value in options.items() if name not in {"ignore", "tags"}})  # type: ignore[arg-type]
+        return cached_sync(self, target, max_key_bytes=self._core.settings.max_key_bytes, **options)
