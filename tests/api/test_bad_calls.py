@@ -1,0 +1,254 @@
+"""Bad input to a call: each its own clear error, whose text names the value and the way out; and use after close."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from nearcache import CacheClosed, CodecError, ConfigError, InvalidKey, ValueTooLarge
+from tests.twins import MakeCache, Twin
+from tests.waiting import shut
+
+pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+"""What is told here is told before a server is asked."""
+
+
+@pytest.fixture
+def cache(make_cache: MakeCache) -> Twin:
+    """A cache without a server."""
+    return make_cache("memory://", max_key_bytes=32, max_value_bytes=64)
+
+
+async def call(cache: Twin, name: str, key: Any, **options: Any) -> Any:
+    """Call a method that takes a key."""
+    match name:
+        case "set":
+            return await cache.set(key, 1, **options)
+        case "set_many":
+            return await cache.set_many({"good": 1, key: 2}, **options)
+        case "get_many":
+            return await cache.get_many(["good", key])
+        case "delete":
+            return await cache.delete("good", key)
+        case "get_or_set" | "refresh":
+            return await getattr(cache, name)(key, cache.loader(1), **options)
+        case "peek":
+            return cache.peek(key)
+        case _:
+            return await cache.get(key)
+
+
+METHODS = ["get", "get_many", "peek", "set", "set_many", "delete", "get_or_set", "refresh"]
+STORING = ["set", "set_many", "get_or_set", "refresh"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("", "the key is empty"),
+        (7, "key 7 is of type int: must be a string, as in f'user:{id}'"),
+        (None, "key None is of type NoneType: must be a string"),
+        (b"bytes", "key b'bytes' is of type bytes: must be a string"),
+        (("a", 1), "key ('a', 1): several are given one by one"),
+        ("x" * 33, "has 33 bytes: at most max_key_bytes=32"),
+        ("é" * 17, "has 34 bytes: at most max_key_bytes=32"),
+        ("a\ud800", "has a lone surrogate: must be text that UTF-8 can carry"),
+    ],
+)
+async def test_a_bad_key(cache: Twin, method: str, key: Any, words: str) -> None:
+    """Every method that takes keys refuses one that is none, and does nothing to the others."""
+    await cache.set("good", 0)
+    with pytest.raises(InvalidKey) as caught:
+        await call(cache, method, key)
+    assert words in str(caught.value)
+    assert cache.peek("good") == 0
+
+
+async def test_a_key_of_a_type_that_cannot_be_hashed(cache: Twin) -> None:
+    """A list as key is an InvalidKey as well, not a TypeError about hashing."""
+    for method in ("get", "peek", "set", "delete", "get_or_set", "refresh", "get_many"):
+        with pytest.raises(InvalidKey, match=r"key \['a'\]: several are given one by one"):
+            await call(cache, method, ["a"])
+
+
+@pytest.mark.parametrize("keys", ["abc", b"abc"], ids=["str", "bytes"])
+async def test_a_lone_key_is_not_several(cache: Twin, keys: Any) -> None:
+    """A string given to `get_many` is a mistake, and not its letters."""
+    with pytest.raises(InvalidKey, match="must be several keys, as in get_many"):
+        await cache.get_many(keys)
+
+
+async def test_the_longest_key_is_good(cache: Twin) -> None:
+    """max_key_bytes is what still goes."""
+    assert await cache.set("é" * 16, 1) is True
+    assert await cache.get("é" * 16) == 1
+
+
+@pytest.mark.parametrize("method", STORING)
+@pytest.mark.parametrize("value", [-1, 0, math.inf, -math.inf, math.nan, True, "60", timedelta(-1), 10**400])
+@pytest.mark.parametrize("name", ["ttl", "l1_ttl", "negative_ttl"])
+async def test_a_wrong_duration_in_a_call(cache: Twin, method: str, name: str, value: Any) -> None:
+    """The durations of a call are checked as those of the settings; nothing is stored or loaded."""
+    if name == "negative_ttl" and value == 0:
+        value = -0.5
+    with pytest.raises(ConfigError) as caught:
+        await call(cache, method, "a", **{name: value})
+    assert f"{name}={value!r}: must be " in str(caught.value)
+    assert cache.peek("a") is None
+    assert cache.stats().loads == 0
+
+
+@pytest.mark.parametrize("method", ["get_or_set", "refresh"])
+@pytest.mark.parametrize("name", ["lease", "wait_timeout"])
+async def test_a_wrong_duration_of_a_load(cache: Twin, method: str, name: str) -> None:
+    """The same for lease and wait_timeout."""
+    with pytest.raises(ConfigError, match=f"{name}=0: must be more than 0 seconds"):
+        await call(cache, method, "a", **{name: 0})
+
+
+@pytest.mark.parametrize("value", [-1, 0, math.inf, math.nan, True, None])
+async def test_a_wrong_timeout_of_wait_healthy(cache: Twin, value: Any) -> None:
+    """wait_healthy refuses it too."""
+    with pytest.raises(ConfigError, match="timeout="):
+        await cache.wait_healthy(value)
+
+
+@pytest.mark.parametrize("method", STORING)
+async def test_an_unknown_option(cache: Twin, method: str) -> None:
+    """A misspelt option is told, with the one that may have been meant."""
+    with pytest.raises(ConfigError, match="unknown option 'tll'; did you mean 'ttl'"):
+        await call(cache, method, "a", tll=5)
+
+
+@pytest.mark.parametrize("method", STORING)
+@pytest.mark.parametrize(
+    ("tags", "error", "words"),
+    [
+        ("users", ConfigError, "tags='users': must be a sequence of strings, as in tags=['users']"),
+        (7, ConfigError, "tags=7: must be a sequence"),
+        ([""], InvalidKey, "the tag is empty"),
+        ([7], InvalidKey, "tag 7 is of type int: must be a string"),
+        (["x" * 33], InvalidKey, "has 33 bytes: at most max_key_bytes=32"),
+        (["\udfff"], InvalidKey, "has a lone surrogate"),
+        ([f"tag{number}" for number in range(256)], ConfigError, "256 tags at once: at most 255"),
+    ],
+    ids=range(7),
+)
+async def test_bad_tags(cache: Twin, method: str, tags: Any, error: type[Exception], words: str) -> None:
+    """A tag is checked as a key is; a lone string as tags is a mistake."""
+    with pytest.raises(error) as caught:
+        await call(cache, method, "a", tags=tags)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("tag", ["", 7, "x" * 33, "\ud800"])
+async def test_a_bad_tag_to_invalidate(cache: Twin, tag: Any) -> None:
+    """The same at invalidate_tags."""
+    with pytest.raises(InvalidKey, match="tag"):
+        await cache.invalidate_tags("good", tag)
+
+
+@pytest.mark.parametrize("method", STORING)
+async def test_a_condition_that_is_no_function(cache: Twin, method: str) -> None:
+    """`condition` must be callable."""
+    with pytest.raises(ConfigError, match="condition=True: must be a function from the value to a bool"):
+        await call(cache, method, "a", condition=True)
+
+
+@pytest.mark.parametrize(
+    "value", [object(), {"deep": [object()]}, {1, "a", object()}, lambda: None, "\ud800"], ids=range(5)
+)
+async def test_a_value_that_cannot_be_encoded(make_cache: MakeCache, value: Any) -> None:
+    """`set` refuses it, whichever tier it would have gone to, and keeps the old one."""
+    for url in (None, "memory://"):
+        cache = make_cache(url)
+        await cache.set("a", "old")
+        with pytest.raises(CodecError):
+            await cache.set("a", value)
+        assert await cache.get("a") == "old"
+
+
+async def test_a_value_that_is_too_large(cache: Twin) -> None:
+    """The error names the key, both sizes and the setting; nothing is stored."""
+    with pytest.raises(
+        ValueTooLarge, match=r"'a' has 10\d bytes encoded: at most max_value_bytes=64; store it in parts"
+    ):
+        await cache.set("a", "x" * 100)
+    assert await cache.get("a") is None
+
+
+async def test_a_decorated_call_with_a_key_that_is_too_long(cache: Twin) -> None:
+    """A template that makes a bad key is an InvalidKey at the call, also of peek, invalidate and refresh."""
+
+    @cache.cached("{a}")  # type: ignore[untyped-decorator]
+    async def echo(a: str) -> str:
+        return a
+
+    for method in (echo, echo.invalidate, echo.refresh):
+        with pytest.raises(InvalidKey, match="max_key_bytes=32"):
+            await method("x" * 33)
+    with pytest.raises(InvalidKey, match="max_key_bytes=32"):
+        echo.peek("x" * 33)
+
+
+@pytest.mark.parametrize("url", [None, "memory://"])
+async def test_use_after_close(make_cache: MakeCache, url: str | None) -> None:
+    """Every method raises CacheClosed, also for what was in L1; what only tells still tells."""
+    cache = make_cache(url)
+
+    @cache.cached("echo:{a}")  # type: ignore[untyped-decorator]
+    async def echo(a: int) -> int:
+        return a
+
+    await cache.set("a", 1)
+    await echo(1)
+    await shut(cache)
+    for name in METHODS:
+        with pytest.raises(CacheClosed, match="was closed; make a new one"):
+            await call(cache, name, "a")
+    for work in (cache.clear, cache.invalidate_tags, cache.wait_healthy, cache.delete):
+        with pytest.raises(CacheClosed):
+            await work()
+    for name, argument in (("get_many", []), ("set_many", {}), ("invalidate_tags", "t")):
+        with pytest.raises(CacheClosed):
+            await getattr(cache, name)(argument)
+    for function in (echo, echo.refresh, echo.invalidate):
+        with pytest.raises(CacheClosed):
+            await function(1)
+    with pytest.raises(CacheClosed):
+        echo.peek(1)
+    with pytest.raises(CacheClosed):
+        cache.clear_local()
+    with pytest.raises(CacheClosed):
+        async with cache:
+            pass
+    assert cache.healthy is False
+    assert cache.stats().l1_entries == 0
+    assert repr(cache.cache)
+    assert echo.key(1) == "echo:1"
+
+
+async def test_a_read_under_way_ends_when_the_cache_is_closed(make_cache: MakeCache) -> None:
+    """A load that is out when `close` is called still reaches its caller."""
+    cache = make_cache()
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def load() -> str:
+        started.set()
+        await go.wait()
+        return "loaded"
+
+    reader = asyncio.create_task(cache.get_or_set("a", cache.loader(load)))
+    await started.wait()
+    closing = asyncio.create_task(asyncio.to_thread(cache.cache.close)) if cache.mode == "sync" else None
+    if closing is None:
+        await shut(cache)
+    else:
+        await closing
+    go.set()
+    assert await reader == "loaded"

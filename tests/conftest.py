@@ -1,0 +1,129 @@
+"""What every test may ask for: servers, a namespace of its own, a proxy, caches of both classes, a loop.
+
+A test that is a coroutine function runs on the fixture ``runner``; fixtures that need the same loop ask for it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import cast
+
+import hypothesis
+import pytest
+
+from nearcache.remote.embedded import EmbeddedServer
+from tests import servers
+from tests.faults import Proxy
+from tests.twins import MODES, MakeCache, Twin, twin_of
+
+PATIENCE = 2.0
+"""Seconds that threads and tasks have to end after a test."""
+
+# How long an example takes depends on who else computes on the machine.
+hypothesis.settings.register_profile("nearcache", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("nearcache")
+
+
+@pytest.fixture(scope="session", params=servers.KINDS)
+def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
+    """A server of each kind that many tests share: use a namespace, and neither kill nor pause it."""
+    with servers.make(request.param) as shared:
+        yield shared
+
+
+@pytest.fixture(params=servers.KINDS)
+def fresh_server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
+    """A server of each kind for this test alone, to kill, pause, restart or fill."""
+    with servers.make(request.param) as own:
+        yield own
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A name that no other test uses."""
+    return f"t-{uuid.uuid4().hex[:16]}"
+
+
+@pytest.fixture
+def proxy(server: EmbeddedServer) -> Iterator[Proxy]:
+    """A proxy in front of the shared server, for outages that are this test's alone."""
+    with Proxy(server.port) as own:
+        yield own
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    """The loop of this test and its fixtures; a task left behind fails the test."""
+    with asyncio.Runner() as own:
+        yield own
+        left = own.run(_unfinished_tasks())
+    assert not left, f"tasks left behind: {left}"
+
+
+async def _unfinished_tasks() -> list[str]:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if tasks:
+        _, tasks = await asyncio.wait(tasks, timeout=PATIENCE)
+    return [repr(task) for task in tasks]
+
+
+@pytest.fixture(params=MODES)
+def make_cache(
+    request: pytest.FixtureRequest, server: EmbeddedServer, namespace: str, runner: asyncio.Runner
+) -> Iterator[MakeCache]:
+    """Makes caches of the class under test, all in one namespace of the shared server, and closes them.
+
+    ``make_cache(url=None, **settings)`` returns a Twin, to be used as if it were an AsyncNearCache.
+    """
+    made: list[Twin] = []
+
+    def make(url: str | None = None, **settings: object) -> Twin:
+        made.append(twin_of(request.param, url or server.url, runner, **{"namespace": namespace, **settings}))
+        return made[-1]
+
+    yield make
+    for cache in made:
+        runner.run(cache.close())
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left_behind() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + PATIENCE
+    ours = [one for one in threading.enumerate() if one.name.startswith("nearcache") and one not in before]
+    for thread in ours:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = [thread.name for thread in ours if thread.is_alive()]
+    assert not left, f"threads left behind: {left}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each coroutine function the loop."""
+    for item in items:
+        if not isinstance(item, pytest.Function) or not inspect.iscoroutinefunction(item.obj):
+            continue
+        if "runner" not in item.fixturenames:
+            item.fixturenames.append("runner")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine function."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    loop = cast("asyncio.Runner", pyfuncitem.funcargs["runner"])
+    loop.run(pyfuncitem.obj(**arguments))
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was left out, so that green does not say more than was run."""
+    if servers.NOT_RUN:
+        terminalreporter.write_line(f"NOT RUN: {servers.NOT_RUN}", yellow=True)

@@ -1,0 +1,364 @@
+"""Each guard of the protocol taken away, by name: a schedule that shows no violation without its guard shows nothing.
+
+``Rules()`` is the library as it is. Every other one replaces a single guard by nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+from nearcache.flows import write
+from nearcache.local.eviction import Entry
+from nearcache.local.feed import Feed, Heard
+from nearcache.local.floors import Floors
+from nearcache.local.tier import Tier, Token
+from nearcache.local.waiters import Aim, Flight, FlightKey, Flights
+from nearcache.ports import Granted, Greeting, Item, RemoteFailed, Written, number_of, version_of
+from nearcache.wire.messages import Message
+from tests.schedules.model import Server
+from tests.schedules.stepper import Instance, ModelRemote, World
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The parts that a world is made of."""
+
+    tier: type[Tier] = Tier
+    feed: type[Feed] = Feed
+    server: type[Server] = Server
+    remote: type[ModelRemote] = ModelRemote
+    patched: tuple[tuple[object, str, object], ...] = ()
+    """What else is replaced while the world exists: object, attribute, by what."""
+
+    @property
+    def name(self) -> str:
+        """What is replaced by what."""
+        ours = [part for part in (self.tier, self.feed, self.server, self.remote) if part.__module__ == __name__]
+        return "+".join([part.__name__ for part in ours] + [getattr(by, "__name__", "?") for _, _, by in self.patched])
+
+    @contextmanager
+    def world(self) -> Iterator[World]:
+        """A world under these rules."""
+        with ExitStack() as patches:
+            for patch in self.patched:
+                patches.enter_context(mock.patch.object(*patch))
+            yield World(self.server)
+
+    def instance(self, world: World, name: str, **options: Any) -> Instance:
+        """An instance under these rules."""
+        return Instance(world, name, tier=self.tier, feed=self.feed, remote=self.remote, **options)
+
+
+# ---------------------------------------------------------------------------------------------------------------- tier
+
+
+class NoStamp(Tier):
+    """The put does not look whether the key was written since the token."""
+
+    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+        """Put with the stamp of now."""
+        return super().put(key, entry, token._replace(stamp=self.stamps[token.stripe]), own=own)
+
+
+class NoEpoch(Tier):
+    """The put does not look whether a clear, a tag, a loss or a flush came since the token."""
+
+    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+        """Put with the epoch of now."""
+        return super().put(key, entry, token._replace(epoch=self.epoch), own=own)
+
+
+class PutAnything(Tier):
+    """The put looks at nothing."""
+
+    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+        """Put."""
+        with self.lock:
+            self._store[key] = entry
+        return True
+
+
+class PutLeavesStamp(Tier):
+    """A put does not raise the stamp, so that a slower put does not know of it."""
+
+    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+        """Put, and set the stamp back."""
+        before = self.stamps[token.stripe]
+        done = super().put(key, entry, token, own=own)
+        self.stamps[token.stripe] = before
+        return done
+
+
+class RefusedPutDropsNothing(Tier):
+    """A refused put leaves an older entry, also after an own write."""
+
+    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+        """Put, and bring back what was dropped."""
+        held = self.entries.get(key)
+        done = super().put(key, entry, token, own=own)
+        if not done and held is not None:
+            self._store[key] = held
+        return done
+
+
+class OwnPutAsAnyOther(Tier):
+    """A refused own write drops only what is older."""
+
+    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+        """Put as if somebody else had written it."""
+        del own
+        return super().put(key, entry, token)
+
+
+class NumbersAlone(Tier):
+    """A version is its number: two loads under one number are not told apart."""
+
+    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+        """Put without the time."""
+        return super().put(key, replace(entry, version=version_of(number_of(entry.version), 0)), token, own=own)
+
+
+class NeverPassedBy(Tier):
+    """A loaded value that is returned but not kept leaves L1 as it is."""
+
+    def passed_by(self, key: str, now: float) -> None:
+        """Nothing."""
+
+
+class PassedByDropsOnly(Tier):
+    """Such a value drops what L1 holds, but not what is under way."""
+
+    def passed_by(self, key: str, now: float) -> None:
+        """Drop."""
+        with self.lock:
+            self._drop(key)
+
+
+class ForgetUnknownWrites(Tier):
+    """A write of unknown outcome is taken for one that did nothing."""
+
+    def unknown(self, keys: Iterable[str], now: float) -> None:
+        """Nothing."""
+
+    def unknown_clear(self, now: float) -> None:
+        """Nothing."""
+
+
+class ProveAnyTime(Tier):
+    """Any heartbeat proves an unacknowledged write, also one that was asked before it."""
+
+    def prove(self, asked_at: float) -> None:
+        """Prove all."""
+        del asked_at
+        super().prove(float("inf"))
+
+
+class ReadFloorsCountAsApplied(Tier):
+    """A tag that stands at this number already, since its floor was read, is taken for applied."""
+
+    def apply_tags(self, tags: Iterable[str], number: int) -> None:
+        """Apply the others."""
+        super().apply_tags([tag for tag in tags if self.floors.tags.get(tag, 0) < number], number)
+
+
+class KeepTagFloorsOfAnyTime(Tier):
+    """Tag floors that were read are kept, whatever came meanwhile."""
+
+    def keep_tag_floors(self, floors: dict[str, int], epoch: int) -> None:
+        """Keep."""
+        del epoch
+        super().keep_tag_floors(floors, self.epoch)
+
+
+# ---------------------------------------------------------------------------------------------------------------- feed
+
+
+class NoGapWhileLost(Feed):
+    """A gap is looked for only while the bus is proven; between loss and greeting, the number is just taken over."""
+
+    def _message(self, message: Message, heard: Heard) -> None:
+        if not self._tier.synced and message.number:
+            self.last = message.number - 1
+        super()._message(message, heard)
+
+
+class NoGap(Feed):
+    """Numbers are not looked at."""
+
+    def _message(self, message: Message, heard: Heard) -> None:
+        if message.number:
+            self.last = message.number - 1
+        super()._message(message, heard)
+
+
+class BackProvesAll(Feed):
+    """At the return of the bus L1 is kept, wherever the counter stands."""
+
+    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Heard, int]:
+        """Take the number over first."""
+        self.last = greeting.number
+        return super().back(greeting, asked_at, prove=prove)
+
+
+class AnyServerIsTheSame(Feed):
+    """The identity is not looked at."""
+
+    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Heard, int]:
+        """Take the identity over first."""
+        self.identity = greeting.identity
+        return super().back(greeting, asked_at, prove=prove)
+
+
+class NeverOverdue(Feed):
+    """A number that the messages do not reach is waited for without end, and taken for proof."""
+
+    def overdue(self, now: float) -> Heard:
+        """Nothing."""
+        del now
+        if self.behind is not None:
+            self.last, self.behind = self.behind[0], None
+        return Heard()
+
+
+# -------------------------------------------------------------------------------------------------------------- floors
+
+
+def _known_after_a_gap(self: Floors) -> None:
+    self.tags.clear()
+
+
+def _lower(self: Floors, floor: int, _asked_at: float) -> None:
+    self.namespace = floor
+    self.known = True
+
+
+def _local_floor_is_enough(
+    self: Floors, number: int, floor: int | None, tags: Sequence[str], tag_floors: Mapping[str, int | None]
+) -> bool:
+    """An absent tag floor is overridden by one that was known."""
+    if number < self.namespace or (floor is not None and number < floor):
+        return False
+    return all(number >= max(self.tags.get(tag, 0), tag_floors.get(tag) or 0) for tag in tags)
+
+
+# -------------------------------------------------------------------------------------------------------------- server
+
+
+class FillsWithoutLease(Server):
+    """A fill does not look whose the lease is."""
+
+    def lease_holds(self, key: str, token: bytes) -> bool:
+        """Yes."""
+        return True
+
+
+class FillsBelowFloors(Server):
+    """A fill does not look at floors."""
+
+    def floors_hold(self, grant: Granted, tags: Sequence[str]) -> bool:
+        """Yes, if there is a counter at all."""
+        self.counters()
+        return True
+
+
+class FillsWithoutCounter(Server):
+    """A lost floor is no reason to refuse a fill."""
+
+    def floors_hold(self, grant: Granted, tags: Sequence[str]) -> bool:
+        """Begin the counter anew at the number of the lease."""
+        if self.number is None:
+            self.number, self.floor = grant.number, grant.floor
+        return super().floors_hold(grant, tags)
+
+
+class RefusesInSilence(Server):
+    """A refused fill tells nobody."""
+
+    def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+        """Forget who waits before the lease is released."""
+        holder = self.holder(item.key)
+        if holder is not None and not self.may_fill(item.key, token, grant, tags):
+            holder.waited_for = False
+        return super().fill(item, token, grant, tags)
+
+
+class FillsInSilence(Server):
+    """No fill tells anybody."""
+
+    def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+        """Forget who waits."""
+        if (holder := self.holder(item.key)) is not None:
+            holder.waited_for = False
+        return super().fill(item, token, grant, tags)
+
+
+# -------------------------------------------------------------------------------------------------------------- others
+
+
+class RepeatsLeases(ModelRemote):
+    """A lease request is sent again, with its token, when its connection broke."""
+
+    def __getattr__(self, script: str) -> Callable[..., Awaitable[Any]]:
+        ask = super().__getattr__(script)
+
+        async def again(*args: Any, **options: Any) -> Any:
+            try:
+                return await ask(*args, **options)
+            except RemoteFailed:
+                if script != "lease":
+                    raise
+                return await ask(*args, **options)
+
+        return again
+
+
+def _join_any(self: Flights, key: FlightKey, mine: Flight) -> Flight:
+    return self._flights.setdefault(key, mine)
+
+
+def _impatient_alone(self: Flights, key: FlightKey, mine: Flight) -> Flight:
+    return mine if key[1] is Aim.IMPATIENT else _ENTER(self, key, mine)
+
+
+_ENTER = Flights.enter
+
+
+async def _clear_elsewhere(core: Any) -> bool:
+    """A clear that waits for its own message."""
+    return await write._write(core, None, core.remote.clear) is not None
+
+
+NO_STAMP = Rules(tier=NoStamp)
+NO_EPOCH = Rules(tier=NoEpoch)
+PUT_ANYTHING = Rules(tier=PutAnything)
+PUT_LEAVES_STAMP = Rules(tier=PutLeavesStamp)
+REFUSED_PUT_DROPS_NOTHING = Rules(tier=RefusedPutDropsNothing)
+OWN_PUT_AS_ANY_OTHER = Rules(tier=OwnPutAsAnyOther)
+NUMBERS_ALONE = Rules(tier=NumbersAlone)
+NEVER_PASSED_BY = Rules(tier=NeverPassedBy)
+PASSED_BY_DROPS_ONLY = Rules(tier=PassedByDropsOnly)
+FORGET_UNKNOWN_WRITES = Rules(tier=ForgetUnknownWrites)
+PROVE_ANY_TIME = Rules(tier=ProveAnyTime)
+READ_FLOORS_COUNT_AS_APPLIED = Rules(tier=ReadFloorsCountAsApplied)
+KEEP_TAG_FLOORS_OF_ANY_TIME = Rules(tier=KeepTagFloorsOfAnyTime)
+NO_GAP_WHILE_LOST = Rules(feed=NoGapWhileLost)
+NO_GAP = Rules(feed=NoGap)
+BACK_PROVES_ALL = Rules(feed=BackProvesAll)
+ANY_SERVER_IS_THE_SAME = Rules(feed=AnyServerIsTheSame)
+NEVER_OVERDUE = Rules(feed=NeverOverdue)
+KNOWN_AFTER_A_GAP = Rules(patched=((Floors, "forget", _known_after_a_gap),))
+FLOORS_FALL = Rules(patched=((Floors, "tell", _lower),))
+LOCAL_FLOOR_IS_ENOUGH = Rules(patched=((Floors, "allow", _local_floor_is_enough),))
+FILLS_WITHOUT_LEASE = Rules(server=FillsWithoutLease)
+FILLS_BELOW_FLOORS = Rules(server=FillsBelowFloors)
+FILLS_WITHOUT_COUNTER = Rules(server=FillsWithoutCounter)
+REFUSES_IN_SILENCE = Rules(server=RefusesInSilence)
+FILLS_IN_SILENCE = Rules(server=FillsInSilence)
+REPEATS_LEASES = Rules(remote=RepeatsLeases)
+JOIN_ANY = Rules(patched=((Flights, "enter", _join_any),))
+IMPATIENT_ALONE = Rules(patched=((Flights, "enter", _impatient_alone),))
+CLEAR_ELSEWHERE = Rules(patched=((write, "clear", _clear_elsewhere),))

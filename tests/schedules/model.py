@@ -1,0 +1,241 @@
+"""A server in plain Python with the meaning of the scripts: numbers, floors, values, leases, and messages in order."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nearcache.ports import (
+    NO_FLOOR,
+    Beat,
+    BusItem,
+    Busy,
+    Granted,
+    Greeting,
+    Held,
+    Item,
+    Lease,
+    Present,
+    Reading,
+    Written,
+)
+from nearcache.wire.records import HEAD_BYTES, MAGIC, pack_names, unpack
+
+Question = Literal["greeting", "beat"]
+
+
+@dataclass(eq=False)
+class Line:
+    """A subscribed connection as the server and the network see it."""
+
+    questions: deque[Question] = field(default_factory=deque)
+    """On the way to the server."""
+    items: deque[BusItem] = field(default_factory=deque)
+    """On the way to the client."""
+
+
+@dataclass
+class Holder:
+    """Who may fill a key, until when (server µs)."""
+
+    token: bytes
+    ends: int
+    waited_for: bool = False
+
+
+class Server:
+    """One Redis. Each method is one atomic step.
+
+    Args:
+        clock: the server's time in µs.
+        identity: who it is.
+    """
+
+    def __init__(self, clock: Callable[[], int], identity: str = "one") -> None:
+        self.clock = clock
+        self.identity = identity
+        self.number: int | None = None
+        self.floor = 0
+        self.values: dict[str, tuple[bytes, int]] = {}
+        self.leases: dict[str, Holder] = {}
+        self.tags: dict[str, int] = {}
+        self.lines: list[Line] = []
+
+    # ------------------------------------------------------------------------------------------------------ the state
+
+    def counters(self) -> tuple[int, int]:
+        """Number and floor, begun anew when lost."""
+        if self.number is None:
+            self.number = self.floor = self.clock()
+        return self.number, self.floor
+
+    def lose_counters(self) -> None:
+        """The hash ``m`` is evicted."""
+        self.number = None
+
+    def bump(self) -> int:
+        """The next write number."""
+        if self.number is None:
+            return self.counters()[0]
+        self.number += 1
+        return self.number
+
+    def raw(self, key: str) -> bytes | None:
+        """The record of a key that has not expired."""
+        record, ends = self.values.get(key, (b"", 0))
+        return record if ends > self.clock() else None
+
+    def holder(self, key: str) -> Holder | None:
+        """Who may fill a key, if the lease has not ended."""
+        holder = self.leases.get(key)
+        return holder if holder is not None and holder.ends > self.clock() else None
+
+    def living(self, key: str) -> bytes | None:
+        """The payload of a key as a reader that knows every floor sees it."""
+        raw = self.raw(key)
+        if raw is None or self.number is None:
+            return None
+        record = unpack(raw)
+        number = struct.unpack_from(">Q", raw, 1)[0]
+        if number < self.floor or any(number < self.tags.get(tag, NO_FLOOR) for tag in record.tags):
+            return None
+        return record.payload
+
+    def store(self, item: Item, number: int, created: int) -> None:
+        """SET with a head."""
+        fresh_until = created + item.ttl_ms * 1000
+        head = struct.pack(">BQQQ", MAGIC, number, created, fresh_until)
+        self.values[item.key] = (head + item.tail, fresh_until)
+
+    def publish(self, message: bytes) -> None:
+        """To every subscriber, in order."""
+        for line in self.lines:
+            line.items.append(message)
+
+    def tell(self, kind: bytes, number: int, names: Sequence[str] = ()) -> None:
+        """Publish a numbered message."""
+        self.publish(struct.pack(">BcQ", 1, kind, number) + pack_names(names))
+
+    # ---------------------------------------------------------------------------------------------------- the scripts
+
+    def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
+        """MGET, and the floor behind it."""
+        floor = (NO_FLOOR if self.number is None else self.floor) if with_floor else None
+        return Reading([self.raw(key) for key in keys], floor)
+
+    def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
+        """MGET."""
+        return [self.tags.get(tag) for tag in tags]
+
+    def set(self, items: Sequence[Item], tags: Sequence[str]) -> Written:
+        """set.lua."""
+        created, number = self.clock(), self.bump()
+        for item in items:
+            self.store(item, number, created)
+            self.leases.pop(item.key, None)
+        for tag in tags:
+            self.tags.setdefault(tag, number)
+        self.tell(b"I", number, [item.key for item in items])
+        return Written(number, created)
+
+    def delete(self, keys: Sequence[str]) -> Written:
+        """delete.lua."""
+        for key in keys:
+            self.values.pop(key, None)
+            self.leases.pop(key, None)
+        created, number = self.clock(), self.bump()
+        self.tell(b"I", number, keys)
+        return Written(number, created)
+
+    def lease(self, key: str, token: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+        """lease.lua."""
+        raw = self.raw(key)
+        if raw is not None and (not dead or raw[:HEAD_BYTES] != dead):
+            return Present()
+        holder = self.holder(key)
+        if holder is not None:
+            if not holder.token:
+                return Held()
+            holder.waited_for = True
+            return Busy(max(holder.ends - self.clock(), 1000) / 1e6)
+        self.leases[key] = Holder(token, self.clock() + lease_ms * 1000)
+        number, floor = self.counters()
+        return Granted(number, floor, tuple(self.tags.setdefault(tag, number) for tag in tags))
+
+    def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+        """fill.lua."""
+        answer = None
+        if self.may_fill(item.key, token, grant, tags):
+            assert self.number is not None
+            answer = Written(self.number, self.clock())
+            self.store(item, answer.number, answer.created)
+        self.release(item.key, token)
+        return answer
+
+    def may_fill(self, key: str, token: bytes, grant: Granted, tags: Sequence[str]) -> bool:
+        """The lease holds, and no floor was lost or has risen."""
+        return self.lease_holds(key, token) and self.floors_hold(grant, tags)
+
+    def lease_holds(self, key: str, token: bytes) -> bool:
+        """The lease is the asker's."""
+        holder = self.holder(key)
+        return holder is not None and holder.token == token
+
+    def floors_hold(self, grant: Granted, tags: Sequence[str]) -> bool:
+        """No floor was lost or has risen."""
+        if self.number is None or self.floor > grant.floor:
+            return False
+        return all(self.tags.get(tag, NO_FLOOR) <= floor for tag, floor in zip(tags, grant.tag_floors, strict=True))
+
+    def abort(self, key: str, token: bytes) -> None:
+        """abort.lua."""
+        self.release(key, token)
+
+    def release(self, key: str, token: bytes) -> None:
+        """End a lease, and wake who waits."""
+        holder = self.holder(key)
+        if holder is not None and holder.token == token:
+            del self.leases[key]
+            if holder.waited_for:
+                self.publish(b"\x01F" + pack_names([key]))
+
+    def clear(self) -> Written:
+        """clear.lua without tags."""
+        created, number = self.clock(), self.bump()
+        self.floor = number
+        self.tell(b"C", number)
+        return Written(number, created)
+
+    def invalidate_tags(self, tags: Sequence[str]) -> Written:
+        """clear.lua with tags."""
+        created, number = self.clock(), self.bump()
+        for tag in tags:
+            if tag in self.tags:
+                self.tags[tag] = number
+        self.tell(b"T", number, tags)
+        return Written(number, created)
+
+    # -------------------------------------------------------------------------------------------------------- the bus
+
+    def subscribe(self, line: Line) -> None:
+        """SUBSCRIBE."""
+        self.lines.append(line)
+
+    def drop(self, line: Line) -> None:
+        """The connection ends; what is on the way is lost."""
+        if line in self.lines:
+            self.lines.remove(line)
+        line.items.clear()
+        line.questions.clear()
+
+    def answer(self, line: Line) -> None:
+        """Answer the oldest question of a connection."""
+        if line.questions.popleft() == "greeting":
+            line.items.append(Greeting(self.identity, *self.counters(), self.clock()))
+        elif self.number is None:
+            line.items.append(Beat(None, None, self.clock(), master=True))
+        else:
+            line.items.append(Beat(self.number, self.floor, self.clock(), master=True))

@@ -1,0 +1,160 @@
+"""The model server of the schedules answers as real servers do: the same steps, the same answers and messages."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from nearcache.flows.run import run_sync
+from nearcache.ports import Beat, Busy, Granted, Greeting, Item, Reading, Written
+from nearcache.remote.commands import RedisRemote
+from nearcache.remote.embedded import EmbeddedServer
+from nearcache.remote.endpoint import Endpoint
+from nearcache.remote.names import Names
+from nearcache.remote.threads import ThreadBus, ThreadWire
+from nearcache.settings import Settings
+from nearcache.wire import messages
+from nearcache.wire.records import HEAD_BYTES
+from tests.schedules.model import Line, Server
+
+KEYS, TAGS, TOKENS = ("x", "y"), ("t", "u"), (b"1" * 16, b"2" * 16)
+STEPS = 120
+
+
+class Side:
+    """One server, real or model: its answers with numbers counted from its first one."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.grants: dict[tuple[str, bytes, int], Granted] = {}
+
+    def ask(self, script: str, *args: Any, **options: Any) -> Any:
+        """Run a script."""
+        raise NotImplementedError
+
+    def step(self, dice: random.Random) -> object:
+        """One step that the dice choose; its answer."""
+        key, token, tags = dice.choice(KEYS), dice.choice(TOKENS), TAGS[: dice.randrange(3)]
+        item = Item(key, b"\0" + bytes([dice.randrange(100)]), 60_000)
+        place = key, token, len(tags)
+        kind = dice.choice(
+            ("set", "delete", "lease", "lease", "lease", "fill", "fill", "abort", "clear", "tags", "read")
+        )
+        aware = dice.random() < 0.5
+        if kind == "lease":
+            raw = self.ask("read", [key], with_floor=False).records[0]
+            answer = self.ask("lease", key, token, raw[:HEAD_BYTES] if raw and aware else b"", 60_000, tags)
+            if isinstance(answer, Granted):
+                self.grants[place] = answer
+            return self.plain(answer)
+        if kind == "fill":
+            grant = self.grants.get(place, Granted(0, 0, (0,) * len(tags)))
+            return self.plain(self.ask("fill", item, token, grant, tags))
+        simple: dict[str, tuple[Any, ...]] = {
+            "set": ("set", [item], tags),
+            "delete": ("delete", KEYS if aware else [key]),
+            "abort": ("abort", key, token),
+            "clear": ("clear",),
+            "tags": ("invalidate_tags", tags or TAGS),
+            "read": ("tag_floors", TAGS),
+        }
+        return self.plain(self.ask(*simple[kind]))
+
+    def plain(self, answer: object) -> object:
+        """An answer without times, its numbers counted from the first."""
+        if isinstance(answer, Written):
+            return "written", answer.number - self.first
+        if isinstance(answer, Granted):
+            return "granted", *(number - self.first for number in (answer.number, answer.floor, *answer.tag_floors))
+        if isinstance(answer, list):
+            return [None if floor is None else floor - self.first for floor in answer]
+        return "busy" if isinstance(answer, Busy) else answer
+
+    def state(self) -> object:
+        """Both values, and the floor."""
+        reading: Reading = self.ask("read", KEYS, with_floor=True)
+        assert reading.floor is not None
+        tails = [
+            None if raw is None else (int.from_bytes(raw[1:9]) - self.first, raw[HEAD_BYTES:])
+            for raw in reading.records
+        ]
+        return tails, reading.floor - self.first
+
+    def told(self, data: bytes) -> object:
+        """A message with its number counted from the first."""
+        message = messages.unpack(data)
+        return message.kind, message.number and message.number - self.first, list(message.names)
+
+
+class Model(Side):
+    """The model."""
+
+    def __init__(self) -> None:
+        self.server = Server(lambda: time.time_ns() // 1000)
+        self.line = Line()
+        self.server.subscribe(self.line)
+        super().__init__(self.server.counters()[0])
+
+    def ask(self, script: str, *args: Any, **options: Any) -> Any:
+        """At once."""
+        return getattr(self.server, script)(*args, **options)
+
+    def messages(self) -> list[object]:
+        """All that were published."""
+        return [self.told(data) for data in self.line.items if isinstance(data, bytes)]
+
+
+class Real(Side):
+    """A real server."""
+
+    def __init__(self, server: EmbeddedServer, namespace: str) -> None:
+        connection = Endpoint.from_url(server.url, Settings(), asynchronous=False).connection
+        names = Names(namespace)
+        self.remote = RedisRemote(ThreadWire(connection, 5.0, 1), names, retries=0, redis_timeout=5.0)
+        self.bus = ThreadBus(connection, 5.0, names)
+        self.run(self.bus.open())
+        self.run(self.bus.ask_greeting())
+        (greeting,) = self.run(self.bus.receive(5.0))
+        assert isinstance(greeting, Greeting)
+        super().__init__(greeting.number)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Over ports that never suspend."""
+        return run_sync(work)
+
+    def ask(self, script: str, *args: Any, **options: Any) -> Any:
+        """Over the wire."""
+        return self.run(getattr(self.remote, script)(*args, **options))
+
+    def messages(self) -> list[object]:
+        """All that were published."""
+        self.run(self.bus.ask_beat())
+        told: list[object] = []
+        while True:
+            for item in self.run(self.bus.receive(5.0)):
+                if isinstance(item, Beat):
+                    return told
+                told.append(self.told(item))
+
+    def close(self) -> None:
+        """Close both connections."""
+        self.run(self.bus.close())
+        self.run(self.remote.close())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_model_answers_as_a_server_does(server: EmbeddedServer, namespace: str, seed: int) -> None:
+    """Random steps: the same answer to each, the same values and floor after it, and the same messages in all."""
+    real, model = Real(server, namespace), Model()
+    try:
+        for step in range(STEPS):
+            answers = [side.step(random.Random(seed * STEPS + step)) for side in (real, model)]
+            assert answers[0] == answers[1]
+            assert real.state() == model.state()
+        assert real.messages() == model.messages()
+    finally:
+        real.close()

@@ -1,0 +1,622 @@
+"""Each Lua script on each kind of server: numbers, floors, leases, messages, refusals, and what hurt servers do."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pytest
+import redis
+
+from nearcache.flows.run import run_sync
+from nearcache.ports import (
+    NO_FLOOR,
+    Beat,
+    Busy,
+    Granted,
+    Greeting,
+    Held,
+    Item,
+    Present,
+    RemoteFailed,
+    Written,
+)
+from nearcache.remote.commands import TAG_LIFE_MARGIN_MS, RedisRemote
+from nearcache.remote.embedded import EmbeddedServer
+from nearcache.remote.endpoint import Endpoint
+from nearcache.remote.names import Names
+from nearcache.remote.resp import ServerError
+from nearcache.remote.threads import ThreadBus, ThreadWire
+from nearcache.settings import Settings
+from nearcache.wire import messages, records
+from nearcache.wire.messages import CHANGED, CLEARED, FILLED, TAGGED, Message
+
+T = TypeVar("T")
+
+TTL = 60_000
+LEASE = 10_000
+TIMEOUT = 5.0
+TOKEN = b"0123456789abcdef"
+OTHER = b"fedcba9876543210"
+
+
+@dataclass
+class Rig:
+    """One namespace of a server: the remote under test, a bus that hears it, and a client beside both."""
+
+    server: EmbeddedServer
+    names: Names
+    remote: RedisRemote
+    bus: ThreadBus
+    client: Any
+    heard: list[Message] = field(default_factory=list)
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something of a port."""
+        return run_sync(work)
+
+    def messages(self) -> list[Message]:
+        """What was published since the last call."""
+        self.do(self.bus.ask_beat())
+        told: list[Message] = []
+        while True:
+            for item in self.do(self.bus.receive(TIMEOUT)):
+                if isinstance(item, Beat):
+                    return told
+                assert isinstance(item, bytes)
+                told.append(messages.unpack(item))
+
+    def counter(self) -> tuple[int, int]:
+        """Number and floor as they stand."""
+        number, floor = self.client.hmget(self.names.counters, "s", "f")
+        return int(number), int(floor)
+
+    # ------------------------------------------------------------ the scripts in short
+
+    def set(self, key: str, tail: bytes = b"\0new", tags: tuple[str, ...] = (), ttl: int = TTL) -> Written:
+        """Set one."""
+        return self.do(self.remote.set([Item(key, tail, ttl)], tags))
+
+    def delete(self, *keys: str) -> Written:
+        """Delete some."""
+        return self.do(self.remote.delete(keys))
+
+    def lease(self, key: str, token: bytes = TOKEN, dead: bytes = b"", tags: tuple[str, ...] = ()) -> Any:
+        """Ask for a lease."""
+        return self.do(self.remote.lease(key, token, dead, LEASE, tags))
+
+    def granted(self, key: str, token: bytes = TOKEN, tags: tuple[str, ...] = ()) -> Granted:
+        """Ask for one that is given."""
+        lease = self.lease(key, token, tags=tags)
+        assert isinstance(lease, Granted)
+        return lease
+
+    def fill(self, key: str, grant: Granted, token: bytes = TOKEN, tags: tuple[str, ...] = ()) -> Written | None:
+        """Fill."""
+        return self.do(self.remote.fill(Item(key, b"\0loaded", TTL), token, grant, tags))
+
+    def abort(self, key: str, token: bytes = TOKEN) -> None:
+        """Give back."""
+        self.do(self.remote.abort(key, token))
+
+    def clear(self) -> Written:
+        """Clear."""
+        return self.do(self.remote.clear())
+
+    def tag(self, *tags: str) -> Written:
+        """Invalidate some tags."""
+        return self.do(self.remote.invalidate_tags(tags))
+
+    def raw(self, key: str) -> bytes | None:
+        """The record."""
+        record: bytes | None = self.client.get(self.names.value(key))
+        return record
+
+    def record(self, key: str) -> records.Record:
+        """The record, taken apart."""
+        raw = self.raw(key)
+        assert raw is not None
+        return records.unpack(raw)
+
+    def holder(self, key: str) -> bytes | None:
+        """Who may fill."""
+        holder: bytes | None = self.client.get(self.names.lease(key))
+        return holder
+
+    def tag_floor(self, tag: str) -> int | None:
+        """The floor of a tag."""
+        (floor,) = self.do(self.remote.tag_floors([tag]))
+        return floor
+
+
+def make_rig(server: EmbeddedServer, namespace: str) -> Rig:
+    """Connected, and greeted."""
+    endpoint = Endpoint.from_url(server.url, Settings(redis_timeout=2.0), asynchronous=False)
+    names = Names(namespace)
+    wire = ThreadWire(endpoint.connection, TIMEOUT, 4)
+    bus = ThreadBus(endpoint.connection, TIMEOUT, names)
+    remote = RedisRemote(wire, names, retries=0, redis_timeout=TIMEOUT)
+    run_sync(bus.open())
+    return Rig(server, names, remote, bus, redis.Redis(port=server.port, protocol=2))
+
+
+@pytest.fixture
+def rig(server: EmbeddedServer, namespace: str) -> Iterator[Rig]:
+    """A namespace of the shared server."""
+    made = make_rig(server, namespace)
+    yield made
+    close(made)
+
+
+@pytest.fixture
+def fresh_rig(fresh_server: EmbeddedServer, namespace: str) -> Iterator[Rig]:
+    """A namespace of a server that may be hurt."""
+    made = make_rig(fresh_server, namespace)
+    yield made
+    close(made)
+
+
+def close(rig: Rig) -> None:
+    """Close all connections."""
+    run_sync(rig.bus.close())
+    run_sync(rig.remote.close())
+    rig.client.close()
+
+
+def greet(rig: Rig) -> Greeting:
+    """The server's answer to a new bus."""
+    rig.do(rig.bus.ask_greeting())
+    while True:
+        for item in rig.do(rig.bus.receive(TIMEOUT)):
+            if isinstance(item, Greeting):
+                return item
+
+
+# ------------------------------------------------------------------------------------------------------------ numbers
+
+
+def test_the_first_number_is_the_servers_time(rig: Rig) -> None:
+    """Above every number ever given out, so that a lost counter is seen as a gap; and all older values are cleared."""
+    seconds, micros = rig.client.time()
+    written = rig.set("k")
+    assert abs(written.number - (seconds * 1_000_000 + micros)) < 60_000_000
+    assert rig.counter() == (written.number, written.number)
+    assert written.number < 2**53
+
+
+def test_every_write_takes_the_next_number(rig: Rig) -> None:
+    """One for set, delete, clear and tags each, whatever the number of keys; none for lease, fill and abort."""
+    first = rig.set("a").number
+    grant = rig.granted("b")
+    rig.fill("b", grant)
+    rig.granted("c")
+    rig.abort("c")
+    assert rig.delete("a", "b").number == first + 1
+    assert rig.clear().number == first + 2
+    assert rig.tag("x", "y").number == first + 3
+    assert rig.do(rig.remote.set([Item("a", b"\0x", TTL), Item("b", b"\0y", TTL)], ())).number == first + 4
+    assert [message.number for message in rig.messages()] == [first + step for step in range(5)]
+
+
+def test_a_greeting_creates_the_counter_and_leaves_one_that_is_there(rig: Rig) -> None:
+    """Else the first lease would look like a gap."""
+    first = greet(rig)
+    assert first.number == first.floor
+    assert first.identity
+    assert rig.counter() == (first.number, first.floor)
+    written = rig.set("k")
+    assert written.number == first.number + 1
+    again = greet(rig)
+    assert (again.number, again.floor, again.identity) == (written.number, first.floor, first.identity)
+    assert again.server_time > first.server_time
+
+
+@pytest.mark.parametrize("lost", ["all", "s", "f"])
+def test_a_lost_counter_begins_above_and_clears_what_is_older(rig: Rig, lost: str) -> None:
+    """The hash is lost as one; half a hash counts as lost for a lease."""
+    old = rig.set("old").number
+    if lost == "all":
+        rig.client.delete(rig.names.counters)
+    else:
+        rig.client.hdel(rig.names.counters, lost)
+    grant = rig.granted("k")
+    assert grant.number == grant.floor > old
+    assert rig.counter() == (grant.number, grant.floor)
+
+
+# ---------------------------------------------------------------------------------------------------------------- set
+
+
+def test_a_set_stores_and_tells(rig: Rig) -> None:
+    """Version, freshness, tags and payload; Redis keeps it for its ttl; everybody hears the key."""
+    greet(rig)
+    written = rig.set("k", records.pack_tail(b"payload", ["x"]), ("x",))
+    record = rig.record("k")
+    assert record.version == written.version
+    assert record.fresh_until == written.created + TTL * 1000
+    assert record.tags == ("x",)
+    assert record.payload == b"payload"
+    assert 0 < rig.client.pttl(rig.names.value("k")) <= TTL
+    assert rig.messages() == [Message(CHANGED, written.number, ["k"])]
+
+
+def test_many_values_share_one_number_and_one_message(rig: Rig) -> None:
+    """Each with its own ttl."""
+    items = [Item(f"k{number}", b"\0v", 1000 * (number + 1)) for number in range(500)]
+    written = rig.do(rig.remote.set(items, ("x",)))
+    assert {rig.record(item.key).version for item in items} == {written.version}
+    assert rig.client.pttl(rig.names.value("k499")) > 400_000
+    (message,) = rig.messages()
+    assert message.names == [item.key for item in items]
+
+
+@pytest.mark.parametrize("key", ["plain", "with spaces\r\nand lines", "ключ", "a:b:{c}", "x" * 1024])
+def test_any_key_goes_through(rig: Rig, key: str) -> None:
+    """Text is text, in names and messages."""
+    rig.set(key)
+    rig.delete(key)
+    assert [message.names for message in rig.messages()] == [[key], [key]]
+    assert rig.raw(key) is None
+
+
+def test_binary_payloads_go_through(rig: Rig) -> None:
+    """Every byte value, in records and answers."""
+    payload = bytes(range(256)) * 4
+    rig.set("k", b"\0" + payload)
+    assert rig.record("k").payload == payload
+    reading = rig.do(rig.remote.read(["k", "absent"], with_floor=True))
+    assert reading.records == [rig.raw("k"), None]
+    assert reading.floor == rig.counter()[1]
+
+
+def test_a_value_of_8_mib_goes_through(rig: Rig) -> None:
+    """The default of max_value_bytes fits every script: set, read, fill."""
+    tail = b"\0" + os.urandom(8 * 1024 * 1024)
+    rig.set("k", tail)
+    assert rig.record("k").payload == tail[1:]
+    assert rig.do(rig.remote.read(["k"], with_floor=False)).records[0] == rig.raw("k")
+    grant = rig.granted("big")
+    assert rig.do(rig.remote.fill(Item("big", tail, TTL), TOKEN, grant, ()))
+    assert rig.record("big").payload == tail[1:]
+
+
+def test_a_set_voids_leases_and_leaves_holds(rig: Rig) -> None:
+    """A loader that began before it may not fill; a hold outlives it."""
+    grant = rig.granted("k")
+    rig.client.set(rig.names.lease("held"), b"D", px=LEASE)
+    rig.set("k")
+    rig.set("held")
+    assert rig.holder("k") is None
+    assert rig.holder("held") == b"D"
+    assert rig.fill("k", grant) is None
+    assert rig.record("k").payload == b"new"
+
+
+def test_a_set_gives_an_absent_tag_its_floor_and_leaves_one_that_is_there(rig: Rig) -> None:
+    """Absent means miss, so a tagged write must create it; and it outlives the value."""
+    first = rig.set("a", tags=("x",)).number
+    assert rig.tag_floor("x") == first
+    rig.set("b", tags=("x", "y"), ttl=500_000)
+    assert rig.tag_floor("x") == first
+    assert rig.tag_floor("y") == first + 1
+    (name,) = rig.names.tags(["x"])
+    assert rig.client.pttl(name) > 500_000 + TAG_LIFE_MARGIN_MS / 2
+    before = rig.client.pttl(name)
+    rig.set("c", tags=("x",), ttl=10)
+    assert rig.client.pttl(name) > before - 60_000, "a shorter life does not shorten it"
+
+
+# ------------------------------------------------------------------------------------------------------------- delete
+
+
+def test_a_delete_deletes_and_tells_also_what_is_absent(rig: Rig) -> None:
+    """Others may hold in L1 what L2 has lost."""
+    rig.set("a")
+    written = rig.delete("a", "b")
+    assert rig.raw("a") is None
+    assert rig.messages()[-1] == Message(CHANGED, written.number, ["a", "b"])
+
+
+def test_a_delete_voids_leases_and_leaves_holds(rig: Rig) -> None:
+    """The lease race: a loader read the old row, a delete was acknowledged, the fill comes late."""
+    grant = rig.granted("k")
+    rig.client.set(rig.names.lease("held"), b"D", px=LEASE)
+    rig.delete("k", "held")
+    assert rig.fill("k", grant) is None
+    assert rig.raw("k") is None
+    assert rig.holder("held") == b"D"
+
+
+# -------------------------------------------------------------------------------------------------------------- lease
+
+
+def test_a_lease_is_given_once(rig: Rig) -> None:
+    """The second asker learns how long to wait, and is noted as waiting; the lease keeps its end."""
+    grant = rig.granted("k")
+    assert (grant.number, grant.floor) == rig.counter()
+    assert rig.holder("k") == b"L" + TOKEN
+    assert 0 < rig.client.pttl(rig.names.lease("k")) <= LEASE
+    busy = rig.lease("k", OTHER)
+    assert isinstance(busy, Busy)
+    assert 0 < busy.remaining <= LEASE / 1000
+    assert rig.holder("k") == b"W" + TOKEN
+    assert 0 < rig.client.pttl(rig.names.lease("k")) <= LEASE
+    assert isinstance(rig.lease("k", OTHER), Busy)
+    assert rig.holder("k") == b"W" + TOKEN
+
+
+def test_a_lease_tells_of_a_value_that_came_meanwhile(rig: Rig) -> None:
+    """Not of the one the asker judged dead."""
+    rig.set("k")
+    raw = rig.raw("k")
+    assert raw is not None
+    assert rig.lease("k") == Present()
+    assert rig.lease("k", dead=b"\xc1another head") == Present()
+    assert isinstance(rig.lease("k", dead=raw[: records.HEAD_BYTES]), Granted)
+
+
+@pytest.mark.parametrize("foreign", [b"", b"text", b"\xc2 of another version"])
+def test_a_foreign_value_does_not_hinder_a_load(rig: Rig, foreign: bytes) -> None:
+    """It is a miss, and the fill overwrites it."""
+    rig.client.set(rig.names.value("k"), foreign)
+    grant = rig.granted("k")
+    assert rig.fill("k", grant)
+    assert rig.record("k").payload == b"loaded"
+
+
+def test_a_value_of_another_type_does_not_hinder_a_load(rig: Rig) -> None:
+    """WRONGTYPE is a dead value: read as absent, leased, overwritten, deleted."""
+    for key in ("k", "gone"):
+        rig.client.rpush(rig.names.value(key), "x")
+    assert rig.do(rig.remote.read(["k"], with_floor=True)).records == [None]
+    grant = rig.granted("k")
+    assert rig.fill("k", grant)
+    assert rig.record("k").payload == b"loaded"
+    rig.delete("gone")
+    assert not rig.client.exists(rig.names.value("gone"))
+
+
+def test_a_hold_refuses_leases(rig: Rig) -> None:
+    """Nobody fills until it ends; asking does not change it."""
+    rig.client.set(rig.names.lease("k"), b"D", px=LEASE)
+    assert rig.lease("k") == Held()
+    assert rig.holder("k") == b"D"
+    assert rig.fill("k", Granted(NO_FLOOR, NO_FLOOR, ())) is None
+    rig.abort("k", b"")
+    assert rig.holder("k") == b"D"
+
+
+def test_a_lease_gives_a_fresh_tag_its_floor(rig: Rig) -> None:
+    """Else a fresh tag could never be filled; and it says the floors under which the fill may come."""
+    number = rig.set("a", tags=("old",)).number
+    rig.set("b")
+    grant = rig.granted("k", tags=("fresh", "old"))
+    assert grant.tag_floors == (number + 1, number)
+    assert rig.tag_floor("fresh") == number + 1
+
+
+def test_a_lease_in_a_fresh_namespace_creates_the_counter(rig: Rig) -> None:
+    """Else it could never be filled."""
+    grant = rig.granted("k")
+    assert grant.number == grant.floor
+    assert rig.fill("k", grant)
+
+
+# --------------------------------------------------------------------------------------------------------------- fill
+
+
+def test_a_fill_stores_under_the_number_as_it_stands_and_sends_nothing(rig: Rig) -> None:
+    """Misses are far more frequent than writes; nobody is told unless somebody waits."""
+    greet(rig)
+    grant = rig.granted("k", tags=("x",))
+    number = rig.set("another").number
+    written = rig.fill("k", grant, tags=("x",))
+    assert written is not None
+    assert written.number == number
+    assert rig.record("k").version == written.version
+    assert rig.holder("k") is None
+    assert rig.messages() == [Message(CHANGED, number, ["another"])]
+
+
+def test_two_fills_under_one_number_differ_in_time(rig: Rig) -> None:
+    """Hence a version is both (J)."""
+    first = rig.fill("k", rig.granted("k"))
+    raw = rig.raw("k")
+    assert first is not None
+    assert raw is not None
+    lease = rig.lease("k", OTHER, dead=raw[: records.HEAD_BYTES])
+    second = rig.fill("k", lease, OTHER)
+    assert second is not None
+    assert second.number == first.number
+    assert second.version > first.version
+
+
+CHANGES: dict[str, Callable[[Rig], object]] = {
+    "delete": lambda rig: rig.delete("k"),
+    "set": lambda rig: rig.set("k"),
+    "clear": lambda rig: rig.clear(),
+    "tag": lambda rig: rig.tag("x"),
+    "another's lease": lambda rig: rig.client.set(rig.names.lease("k"), b"L" + OTHER, px=LEASE),
+    "end of the lease": lambda rig: rig.client.delete(rig.names.lease("k")),
+    "hold": lambda rig: rig.client.set(rig.names.lease("k"), b"D", px=LEASE),
+    "lost m": lambda rig: rig.client.delete(rig.names.counters),
+    "lost and new m": lambda rig: (rig.client.delete(rig.names.counters), rig.set("another")),
+    "lost floor": lambda rig: rig.client.hdel(rig.names.counters, "f"),
+    "lost tag": lambda rig: rig.client.delete(*rig.names.tags(["x"])),
+    "lost and new tag": lambda rig: (rig.client.delete(*rig.names.tags(["x"])), rig.set("another", tags=("x",))),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_fill_is_refused_when_its_lease_or_floors_changed(rig: Rig, change: str) -> None:
+    """Whatever came after the loader began wins, and what can't be known counts as such (K)."""
+    grant = rig.granted("k", tags=("x",))
+    CHANGES[change](rig)
+    before = rig.raw("k")
+    assert rig.fill("k", grant, tags=("x",)) is None
+    assert rig.raw("k") == before
+    assert rig.holder("k") != b"L" + TOKEN
+
+
+def test_a_change_elsewhere_does_not_refuse_a_fill(rig: Rig) -> None:
+    """Other keys and other tags are not ours."""
+    grant = rig.granted("k", tags=("x",))
+    rig.delete("another")
+    rig.set("a third", tags=("x", "y"))
+    rig.tag("y")
+    assert rig.fill("k", grant, tags=("x",))
+
+
+@pytest.mark.parametrize("change", [None, "clear", "tag", "lost m", "lost floor", "lost tag"])
+def test_a_fill_wakes_those_who_wait_stored_or_refused(rig: Rig, change: str | None) -> None:
+    """A refused fill frees the key as well; who waits must look again (O)."""
+    greet(rig)
+    grant = rig.granted("k", tags=("x",))
+    assert isinstance(rig.lease("k", OTHER, tags=("x",)), Busy)
+    if change is not None:
+        CHANGES[change](rig)
+    assert (rig.fill("k", grant, tags=("x",)) is None) == (change is not None)
+    assert rig.messages()[-1] == Message(FILLED, 0, ["k"])
+    assert rig.holder("k") is None
+
+
+def test_a_fill_leaves_anothers_lease_alone(rig: Rig) -> None:
+    """It may be the new one, given after a delete."""
+    rig.granted("k", OTHER)
+    assert rig.fill("k", Granted(NO_FLOOR, NO_FLOOR, ())) is None
+    assert rig.holder("k") == b"L" + OTHER
+    rig.lease("k", TOKEN)
+    assert rig.fill("k", Granted(NO_FLOOR, NO_FLOOR, ()), b"neither of both!") is None
+    assert rig.holder("k") == b"W" + OTHER
+    assert not rig.messages()
+
+
+# -------------------------------------------------------------------------------------------------------------- abort
+
+
+def test_an_abort_frees_the_key_and_wakes_who_waits(rig: Rig) -> None:
+    """Only its own lease; nobody hears it unless somebody waits."""
+    rig.granted("k")
+    rig.abort("k", OTHER)
+    assert rig.holder("k") == b"L" + TOKEN
+    rig.abort("k")
+    assert rig.holder("k") is None
+    rig.abort("k")
+    assert not rig.messages()
+    rig.granted("k")
+    rig.lease("k", OTHER)
+    rig.abort("k")
+    assert rig.holder("k") is None
+    assert rig.messages() == [Message(FILLED, 0, ["k"])]
+
+
+# ----------------------------------------------------------------------------------------------------- clear and tags
+
+
+def test_a_clear_raises_the_floor_and_tells(rig: Rig) -> None:
+    """Values stay, and are below it."""
+    number = rig.set("k").number
+    cleared = rig.clear()
+    assert rig.counter() == (number + 1, number + 1)
+    assert rig.raw("k") is not None
+    assert rig.messages()[-1] == Message(CLEARED, cleared.number, [])
+
+
+def test_a_tag_raises_its_floor_and_tells(rig: Rig) -> None:
+    """The namespace's floor stays; a tag that nobody has used has nothing to clear, and gets no floor."""
+    number = rig.set("k", tags=("x",)).number
+    floor = rig.counter()[1]
+    (name,) = rig.names.tags(["x"])
+    life = rig.client.pttl(name)
+    tagged = rig.tag("x", "unused")
+    assert rig.counter() == (number + 1, floor)
+    assert rig.tag_floor("x") == number + 1
+    assert rig.tag_floor("unused") is None
+    assert life - 60_000 < rig.client.pttl(name) <= life
+    assert rig.messages()[-1] == Message(TAGGED, tagged.number, ["x", "unused"])
+
+
+def test_a_read_without_a_counter_trusts_nothing(rig: Rig) -> None:
+    """A lost m took every floor with it."""
+    rig.set("k")
+    rig.client.delete(rig.names.counters)
+    assert rig.do(rig.remote.read(["k"], with_floor=True)).floor == NO_FLOOR
+    assert rig.do(rig.remote.read(["k"], with_floor=False)).floor is None
+
+
+# --------------------------------------------------------------------------------------------- what servers do to them
+
+
+def test_scripts_that_the_server_forgot_are_sent_again(fresh_rig: Rig) -> None:
+    """NOSCRIPT means that nothing was done; the number shows that the write ran once."""
+    first = fresh_rig.set("k").number
+    fresh_rig.client.script_flush()
+    assert fresh_rig.set("k").number == first + 1
+    grant = fresh_rig.granted("new")
+    fresh_rig.client.script_flush()
+    assert fresh_rig.fill("new", grant)
+    for again in (fresh_rig.clear, lambda: fresh_rig.delete("k"), lambda: fresh_rig.tag("x")):
+        fresh_rig.client.script_flush()
+        again()
+    assert fresh_rig.counter()[0] == first + 4
+
+
+def test_a_counter_of_a_foreign_type_is_an_error_and_nothing_is_stored(rig: Rig) -> None:
+    """Somebody else uses our names: told, never guessed at."""
+    rig.client.set(rig.names.counters, "mine")
+    for call in (lambda: rig.set("k"), lambda: rig.delete("k"), rig.clear, lambda: rig.lease("k")):
+        with pytest.raises(ServerError, match="WRONGTYPE"):
+            call()
+    assert rig.raw("k") is None
+
+
+def test_with_memory_full_values_are_refused_and_removals_pass(fresh_rig: Rig) -> None:
+    """Lease and fill are refused; delete, clear and tags go through, since stale data would be the alternative."""
+    rig = fresh_rig
+    number = rig.set("k", tags=("x",)).number
+    grant = rig.granted("load")
+    greet(rig)
+    rig.messages()
+    rig.client.config_set("maxmemory-policy", "noeviction")
+    rig.client.config_set("maxmemory", "1mb" if rig.client.info("memory")["used_memory"] > 1 << 20 else "1kb")
+    with pytest.raises(ServerError, match="OOM"):
+        rig.lease("other")
+    with pytest.raises(ServerError, match="OOM"):
+        rig.fill("load", grant)
+    assert rig.raw("load") is None
+    assert rig.counter()[0] == number
+    assert rig.tag("x").number == number + 1
+    assert rig.tag_floor("x") == number + 1
+    assert rig.clear().number == number + 2
+    assert rig.counter() == (number + 2, number + 2)
+    assert rig.delete("k", "absent").number == number + 3
+    assert rig.raw("k") is None
+    assert [message.kind for message in rig.messages()] == [TAGGED, CLEARED, CHANGED]
+
+
+def test_with_memory_full_a_set_becomes_a_delete(fresh_rig: Rig) -> None:
+    """Nobody keeps the old value; the answer says that the new one was not stored, and takes one number in all."""
+    rig = fresh_rig
+    number = rig.set("k").number
+    rig.client.config_set("maxmemory", "1mb" if rig.client.info("memory")["used_memory"] > 1 << 20 else "1kb")
+    written = rig.set("k", b"\0newer")
+    assert not written.stored
+    assert written.number == number + 1
+    assert rig.raw("k") is None
+    assert rig.messages()[-1] == Message(CHANGED, number + 1, ["k"])
+
+
+def test_an_error_reply_is_an_error_and_shows_no_value(rig: Rig) -> None:
+    """Its code alone is kept: the text may quote keys and values."""
+    rig.client.set(rig.names.counters, "mine")
+    with pytest.raises(RemoteFailed) as caught:
+        rig.set("secret-key", b"\0secret-value")
+    assert "secret" not in str(caught.value)
+
+
+def test_records_agree_with_what_scripts_write() -> None:
+    """The head that Lua packs is the head that Python unpacks: sizes and order of bytes."""
+    assert struct.calcsize(">BQQQ") == records.HEAD_BYTES

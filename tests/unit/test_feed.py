@@ -1,0 +1,270 @@
+"""The feed: numbers without a gap, what proves L1, and what flushes it."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from nearcache.local.eviction import Entry
+from nearcache.local.feed import TAG_FLOORS_MAX, Feed
+from nearcache.local.tier import NEVER, Tier
+from nearcache.ports import Beat, Greeting, version_of
+from nearcache.wire.records import pack_names
+
+STALENESS = 2.0
+SECOND = 1_000_000
+
+
+def message(kind: str, number: int, *names: str) -> bytes:
+    """As the scripts make it."""
+    return struct.pack(">BcQ", 1, kind.encode(), number) + pack_names(names)
+
+
+def filled(*names: str) -> bytes:
+    """A fill that somebody waited for."""
+    return b"\x01F" + pack_names(names)
+
+
+def hold(feed: Feed, *keys: str, number: int = 5, tags: tuple[str, ...] = ()) -> None:
+    """Put entries into L1."""
+    for key in keys:
+        token = feed._tier.token(key)
+        assert feed._tier.put(key, Entry("v", float("inf"), version_of(number, 1), tags, 1), token)
+
+
+def greeting(number: int, *, identity: str | None = "one", floor: int = 1) -> Greeting:
+    """A server's."""
+    return Greeting(identity, number, floor, 100 * SECOND)
+
+
+def beat(number: int | None, floor: int | None = 1) -> Beat:
+    """A master's."""
+    return Beat(number, floor, 100 * SECOND, master=True)
+
+
+@pytest.fixture
+def feed() -> Feed:
+    """A feed that is proven at number 5, at the time 10.0."""
+    made = Feed(Tier(100), STALENESS)
+    made.back(greeting(5), 10.0, prove=True)
+    return made
+
+
+def test_messages_in_order_drop_what_they_name(feed: Feed) -> None:
+    """One number after the other: I drops keys, T what is tagged, C all."""
+    hold(feed, "a", "b", "c")
+    hold(feed, "t", tags=("users",))
+    heard = feed.messages([message("I", 6, "a", "z"), message("I", 7, "b")])
+    assert heard.keys == ["a", "z", "b"]
+    assert not heard.flushes
+    assert not heard.everything
+    assert heard.received == 2
+    assert list(feed._tier.entries) == ["c", "t"]
+    assert feed.messages([message("T", 8, "users")]).everything
+    assert list(feed._tier.entries) == ["c"]
+    assert feed.messages([message("C", 9)]).everything
+    assert not feed._tier.entries
+    assert feed.last == 9
+
+
+@pytest.mark.parametrize("number", [5, 4, 7, 100])
+@pytest.mark.parametrize("kind", ["I", "C", "T"])
+def test_a_number_that_is_not_the_next_flushes(feed: Feed, kind: str, number: int) -> None:
+    """A gap, a repetition and a step back alike: something was missed, or the counter was lost."""
+    hold(feed, "a")
+    heard = feed.messages([message(kind, number, "b")])
+    assert len(heard.flushes) == 1
+    assert heard.flushes[0][1] == 1
+    assert heard.everything
+    assert not feed._tier.entries
+    assert feed.last == number
+
+
+def test_last_survives_a_loss_so_that_a_gap_is_noticed_in_every_state(feed: Feed) -> None:
+    """Delete 6 is lost with the bus, delete 7 arrives before the greeting's answer, which says 7 (A)."""
+    hold(feed, "k0", "k1")
+    feed.lost()
+    heard = feed.messages([message("I", 7, "k1")])
+    assert heard.flushes
+    assert "k0" not in feed._tier.entries
+    feed.back(greeting(7), 11.0, prove=True)
+    assert "k0" not in feed._tier.entries
+
+
+def test_a_fill_wakes_and_has_no_number(feed: Feed) -> None:
+    """F is news of a key, and neither drops nor counts."""
+    hold(feed, "a")
+    heard = feed.messages([filled("a")])
+    assert heard.keys == ["a"]
+    assert not heard.flushes
+    assert "a" in feed._tier.entries
+    assert feed.last == 5
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"\x02I" + bytes(8), b"\x01X" + bytes(8)])
+def test_a_message_that_does_not_parse_flushes(feed: Feed, data: bytes) -> None:
+    """It may have been an invalidation; the numbers go on from where they were."""
+    hold(feed, "a")
+    assert feed.messages([data]).flushes
+    assert not feed._tier.entries
+    assert feed.last == 5
+
+
+def test_after_a_gap_floors_are_unknown_until_a_heartbeat(feed: Feed) -> None:
+    """The lost message may have been a clear (M)."""
+    feed.messages([message("I", 8, "a")])
+    known = [feed._tier.floors.known]
+    feed.beat(beat(8, floor=7), 10.5, 10.6)
+    known.append(feed._tier.floors.known)
+    assert known == [False, True]
+    assert feed._tier.floors.namespace == 7
+
+
+def test_a_heartbeat_at_last_proves_from_the_time_it_was_asked(feed: Feed) -> None:
+    """Not from when it was answered."""
+    assert not feed.beat(beat(5), asked_at=20.0, now=21.0).flushes
+    assert feed._tier.fresh_until == 20.0 + STALENESS
+
+
+def test_a_heartbeat_ahead_of_last_proves_nothing_and_waits(feed: Feed) -> None:
+    """The messages may be on the way; a quarter of max_staleness later they are given up."""
+    hold(feed, "a")
+    until = feed._tier.fresh_until
+    assert not feed.beat(beat(7), 20.0, 20.1).flushes
+    assert feed._tier.fresh_until == until
+    assert not feed.overdue(20.1 + STALENESS / 4).flushes
+    assert "a" in feed._tier.entries
+    assert feed.overdue(20.2 + STALENESS / 4).flushes
+    assert not feed._tier.entries
+    assert feed.last == 7
+    assert not feed.overdue(99.0).flushes
+
+
+def test_messages_that_catch_up_in_time_keep_l1(feed: Feed) -> None:
+    """And a heartbeat still ahead does not move the limit that an earlier one set."""
+    hold(feed, "a")
+    feed.beat(beat(6), 20.0, 20.1)
+    feed.beat(beat(7), 20.2, 20.3)
+    assert [feed.behind] == [(6, 20.1)]
+    feed.messages([message("I", 6, "x")])
+    assert not feed.overdue(30.0).flushes
+    assert "a" in feed._tier.entries
+
+
+@pytest.mark.parametrize("number", [None, 4, 0])
+def test_a_counter_that_is_lost_or_went_back_flushes(feed: Feed, number: int | None) -> None:
+    """The server's data are not those that L1 was made from."""
+    hold(feed, "a")
+    assert feed.beat(beat(number, None if number is None else 1), 20.0, 20.1).flushes
+    assert not feed._tier.entries
+    assert not feed._tier.floors.known
+
+
+def test_a_flushing_heartbeat_does_not_prove_unproven_writes(feed: Feed) -> None:
+    """Only a heartbeat that finds everything in order does."""
+    feed._tier.unknown(["k"], 15.0)
+    feed.beat(beat(4), 20.0, 20.1)
+    assert not feed._tier.token("k").trusted
+    feed.beat(beat(6), 21.0, 21.1)
+    assert not feed._tier.token("k").trusted
+    feed.messages([message("I", 5, "k"), message("I", 6, "k")])
+    feed.beat(beat(6), 22.0, 22.1)
+    assert feed._tier.token("k").trusted
+
+
+def test_a_loss_stops_puts_and_keeps_serving(feed: Feed) -> None:
+    """L1 serves until its proof runs out: that is the promise, and a blip costs nothing."""
+    hold(feed, "a")
+    token = feed._tier.token("b")
+    until = feed._tier.fresh_until
+    feed.lost()
+    assert not feed._tier.put("b", Entry("v", 99.0, version_of(5, 1), (), 1), token)
+    assert "a" in feed._tier.entries
+    assert feed._tier.fresh_until == until
+
+
+def test_back_at_the_same_number_keeps_l1(feed: Feed) -> None:
+    """Same server, no write meanwhile: nothing was missed."""
+    hold(feed, "a")
+    feed.lost()
+    heard, kept = feed.back(greeting(5), 11.0, prove=True)
+    assert (kept, heard.flushes) == (1, [])
+    assert feed._tier.synced
+    assert feed._tier.fresh_until == 11.0 + STALENESS
+
+
+@pytest.mark.parametrize(
+    ("answer", "prove"),
+    [
+        (greeting(6), True),
+        (greeting(4), True),
+        (greeting(5, identity="two"), True),
+        (greeting(5, identity=None), True),
+        (greeting(5), False),
+    ],
+    ids=["written", "went back", "another server", "nameless server", "on_reconnect=flush"],
+)
+def test_back_without_a_proof_flushes(feed: Feed, answer: Greeting, *, prove: bool) -> None:
+    """A counter that stands at the same number after a failover hides lost writes; so the identity counts."""
+    hold(feed, "a")
+    feed.lost()
+    heard, kept = feed.back(answer, 11.0, prove=prove)
+    assert kept == 0
+    assert len(heard.flushes) == 1
+    assert feed.last == answer.number
+    assert feed._tier.synced
+
+
+def test_a_server_that_never_tells_its_name_flushes_at_each_return() -> None:
+    """Two unknown servers are not the same server."""
+    feed = Feed(Tier(100), STALENESS)
+    feed.back(greeting(5, identity=None), 10.0, prove=True)
+    hold(feed, "a")
+    feed.lost()
+    assert feed.back(greeting(5, identity=None), 11.0, prove=True)[0].flushes
+
+
+def test_the_first_connection_is_no_flush() -> None:
+    """There was nothing to lose; but puts that began before are refused."""
+    feed = Feed(Tier(100), STALENESS)
+    assert feed._tier.fresh_until == NEVER
+    token = feed._tier.token("k")
+    heard, kept = feed.back(greeting(5), 10.0, prove=True)
+    assert (heard.flushes, kept) == ([], 0)
+    assert not feed._tier.put("k", Entry("v", 99.0, version_of(5, 1), (), 1), token)
+
+
+def test_a_greeting_does_not_lower_the_floor_of_an_own_clear(feed: Feed) -> None:
+    """Counter and floor are read, an own clear is acknowledged, then the reply comes (L)."""
+    feed.lost()
+    with feed._tier.lock:
+        feed._tier.apply_clear(6)
+    feed.back(greeting(5, floor=1), 11.0, prove=True)
+    assert feed._tier.floors.namespace == 6
+
+
+def test_another_server_takes_its_own_floor(feed: Feed) -> None:
+    """The old server's numbers say nothing there."""
+    feed.beat(beat(5, floor=5), 10.5, 10.6)
+    feed.lost()
+    feed.back(greeting(3, identity="two", floor=2), 11.0, prove=True)
+    assert feed._tier.floors.namespace == 2
+
+
+def test_deadlines_err_to_the_early_side(feed: Feed) -> None:
+    """Server time 100 s was told by an answer asked at 10.0: what is fresh until 103 s is so until 13.0 at most."""
+    assert feed.deadline(103 * SECOND) == pytest.approx(13.0)
+
+
+def test_tag_floors_are_bounded(feed: Feed) -> None:
+    """Above the bound all are forgotten, and read again when needed."""
+    tags = [str(number) for number in range(TAG_FLOORS_MAX + 1)]
+    feed.messages([message("T", 6, *tags)])
+    assert not feed._tier.floors.tags
+
+
+def test_no_messages_need_no_lock(feed: Feed) -> None:
+    """An empty batch is nothing."""
+    with feed._tier.lock:
+        assert feed.messages([]).received == 0

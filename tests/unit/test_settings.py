@@ -1,0 +1,391 @@
+"""Settings: checked once, frozen, the same from keywords and from the environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from nearcache import ConfigError, Settings
+from nearcache.settings import CHECKS, CLASHES, DEFAULTS, FOREVER, SettingsOptions, from_env
+
+SECONDS = [
+    "ttl",
+    "l1_ttl",
+    "negative_ttl",
+    "lease",
+    "wait_timeout",
+    "max_staleness",
+    "redis_timeout",
+    "redis_connect_timeout",
+    "breaker_reset",
+    "reconnect_max",
+]
+OPTIONAL = ["l1_ttl", "negative_ttl", "wait_timeout", "l1_max_bytes"]
+WHOLE = ["l1_max_entries", "l1_max_bytes", "max_connections", "breaker_failures", "max_key_bytes", "max_value_bytes"]
+WORDS = {
+    "eviction": ["lru"],
+    "on_unavailable": ["degrade", "raise"],
+    "copy": ["none", "serialized"],
+    "on_reconnect": ["prove", "flush"],
+}
+OTHER = ["namespace", "jitter", "retries", "codec"]
+
+
+def given(name: str, value: object) -> Settings:
+    """Settings with one of them given."""
+    options: Any = {name: value}
+    return Settings(**options)
+
+
+def variables(**texts: str) -> dict[str, str]:
+    """An environment with a URL."""
+    return {"NEARCACHE_URL": "redis://localhost", **texts}
+
+
+def test_the_lists_here_are_complete() -> None:
+    """Every setting has a check, a default, a typed keyword of its name, and its place in the tests below."""
+    names = set(DEFAULTS)
+    assert names == {field.name for field in dataclasses.fields(Settings)}
+    assert names == set(CHECKS)
+    assert names == typing.get_type_hints(SettingsOptions).keys()
+    assert names == {*SECONDS, *WHOLE, *WORDS, *OTHER}
+
+
+def test_typed_keywords_are_all_optional() -> None:
+    """SettingsOptions asks for none of them."""
+    assert not SettingsOptions.__required_keys__
+
+
+def test_each_default_is_a_value_that_may_be_given() -> None:
+    """Giving every default at once changes nothing, and clashes with nothing."""
+    options: Any = dict(DEFAULTS)
+    assert Settings(**options) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("namespace", "nearcache"),
+        ("ttl", 300.0),
+        ("l1_ttl", None),
+        ("l1_max_entries", 10_000),
+        ("l1_max_bytes", None),
+        ("eviction", "lru"),
+        ("jitter", 0.05),
+        ("negative_ttl", None),
+        ("lease", 10.0),
+        ("wait_timeout", None),
+        ("max_staleness", 2.0),
+        ("redis_timeout", 0.25),
+        ("redis_connect_timeout", 1.0),
+        ("max_connections", 32),
+        ("retries", 3),
+        ("breaker_failures", 3),
+        ("breaker_reset", 1.0),
+        ("reconnect_max", 0.5),
+        ("on_unavailable", "degrade"),
+        ("copy", "none"),
+        ("max_key_bytes", 1024),
+        ("max_value_bytes", 8 * 1024 * 1024),
+        ("on_reconnect", "prove"),
+    ],
+)
+def test_defaults_are_what_the_documentation_says(name: str, value: object) -> None:
+    """A default is a promise too."""
+    assert getattr(Settings(), name) == value
+
+
+def test_settings_are_frozen() -> None:
+    """They can't be changed, nor can anything be added."""
+    settings = Settings()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.ttl = 5.0  # type: ignore[misc]
+    with pytest.raises((AttributeError, TypeError)):
+        settings.other = 5  # type: ignore[attr-defined]
+
+
+def test_settings_are_compared_by_value() -> None:
+    """Equal when every setting is."""
+    assert Settings(ttl=5) == Settings(ttl=timedelta(seconds=5))
+    assert Settings(ttl=5) != Settings(ttl=6)
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize("value", [0.001, 7, 7.5, timedelta(milliseconds=1), timedelta(days=1), FOREVER])
+def test_durations_become_float_seconds(name: str, value: float | timedelta) -> None:
+    """Whole numbers, floats and timedeltas."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    options: Any = {name: value}
+    if name == "redis_timeout":
+        options["max_staleness"] = FOREVER
+    got = getattr(Settings(**options), name)
+    assert got == seconds
+    assert type(got) is float
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        -1,
+        -0.001,
+        math.inf,
+        -math.inf,
+        math.nan,
+        True,
+        False,
+        "60",
+        b"60",
+        [60],
+        timedelta(seconds=-1),
+        timedelta.max,
+        FOREVER + 1,
+        10**400,
+        -(10**400),
+        1j,
+    ],
+    ids=range(16),
+)
+def test_what_is_no_duration_is_refused(name: str, value: object) -> None:
+    """The message has the name and the value as given, and what would be right."""
+    with pytest.raises(ConfigError) as caught:
+        given(name, value)
+    assert str(caught.value).startswith(f"{name}={value!r}: must be ")
+    assert "seconds" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted({*SECONDS} - {"negative_ttl"}))
+@pytest.mark.parametrize("value", [0, 0.0, -0.0, timedelta(0)])
+def test_zero_is_no_duration(name: str, value: object) -> None:
+    """Of any but negative_ttl, where it means: do not cache None."""
+    with pytest.raises(ConfigError, match="must be more than 0 seconds and at most 10 years"):
+        given(name, value)
+
+
+@pytest.mark.parametrize("value", [0, 0.0])
+def test_negative_ttl_may_be_zero(value: float) -> None:
+    """0: None is not cached."""
+    assert given("negative_ttl", value).negative_ttl == 0.0
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULTS))
+def test_none_is_taken_where_it_has_a_meaning(name: str) -> None:
+    """And refused elsewhere."""
+    if name in OPTIONAL:
+        assert getattr(given(name, None), name) is None
+    else:
+        with pytest.raises(ConfigError, match=f"^{name}=None: must "):
+            given(name, None)
+
+
+@pytest.mark.parametrize("name", [*WHOLE, "retries"])
+@pytest.mark.parametrize("value", [-1, 1.5, True, "5", math.inf, 1 << 50])
+def test_what_is_no_whole_number_is_refused(name: str, value: object) -> None:
+    """The message has name, value and range."""
+    with pytest.raises(ConfigError) as caught:
+        given(name, value)
+    assert f"{name}={value!r}: must be a whole number from " in str(caught.value)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_nothing_is_no_bound(name: str) -> None:
+    """0 entries, bytes or connections is refused; 1 is the least."""
+    with pytest.raises(ConfigError, match=f"{name}=0"):
+        given(name, 0)
+    assert getattr(given(name, 1), name) == 1
+
+
+def test_retries_may_be_zero() -> None:
+    """None at all."""
+    assert Settings(retries=0).retries == 0
+
+
+@pytest.mark.parametrize(("name", "words"), WORDS.items())
+def test_words_are_those_of_the_list(name: str, words: list[str]) -> None:
+    """Each of them is taken, any other is told with the list."""
+    for word in words:
+        assert getattr(given(name, word), name) == word
+    wrongs: list[object] = ["", words[0].upper(), 1, [], None]
+    for wrong in wrongs:
+        with pytest.raises(ConfigError, match=f"{name}=.*: must be one of {words[0]!r}"):
+            given(name, wrong)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 0.05, 0.999])
+def test_jitter_is_a_fraction(value: float) -> None:
+    """From 0 to less than 1."""
+    assert Settings(jitter=value).jitter == value
+
+
+@pytest.mark.parametrize("value", [1, 1.0, -0.1, 5, math.nan, math.inf, True, "0.1", None, 10**400])
+def test_what_is_no_fraction_is_refused(value: object) -> None:
+    """All of the ttl, or more, can't be taken off."""
+    with pytest.raises(ConfigError, match=r"jitter=.*: must be a fraction, from 0 to less than 1"):
+        given("jitter", value)
+
+
+@pytest.mark.parametrize("value", ["a", "shop", "Shop_1.x-2", "x" * 64])
+def test_namespaces(value: str) -> None:
+    """Letters, digits and three signs."""
+    assert Settings(namespace=value).namespace == value
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a:b", "{a}", "ä", "x" * 65, "a\n", 7, None, b"a", "a*"])
+def test_other_namespaces_are_refused(value: object) -> None:
+    """What would be a pattern or a hash tag in Redis is no name."""
+    with pytest.raises(ConfigError, match=r"namespace=.*: must be 1 to 64 of the characters A-Z a-z 0-9 _"):
+        given("namespace", value)
+
+
+@pytest.mark.parametrize("value", [None, "json", object(), type("Half", (), {"encode": len})()])
+def test_a_codec_has_two_functions(value: object) -> None:
+    """What can't encode and decode is refused."""
+    with pytest.raises(ConfigError, match=r"codec=.*: must have encode\(value\) -> bytes and decode"):
+        given("codec", value)
+
+
+def test_a_ttl_may_be_a_function() -> None:
+    """It is kept as it is."""
+    assert Settings(ttl=len).ttl is len
+
+
+def test_an_unknown_setting_is_told_with_its_neighbour() -> None:
+    """Or with the whole list."""
+    with pytest.raises(ConfigError, match=r"^unknown setting 'namespce'; did you mean 'namespace'\?$"):
+        given("namespce", "x")
+    with pytest.raises(ConfigError, match=r"known are: breaker_failures, .*, wait_timeout"):
+        given("qqq", "x")
+
+
+CLASHING: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, Any]]] = {
+    ("l1_ttl", "ttl"): ({"l1_ttl": 61, "ttl": 60}, {"l1_ttl": 60, "ttl": 60}),
+    ("redis_timeout", "max_staleness"): (
+        {"redis_timeout": 3, "max_staleness": 2},
+        {"redis_timeout": 2, "max_staleness": 2},
+    ),
+}
+
+
+def test_each_clash_has_an_example() -> None:
+    """A row of the table without a test would be found."""
+    assert set(CLASHING) == {clash.names for clash in CLASHES}
+
+
+@pytest.mark.parametrize("names", CLASHING)
+def test_settings_that_contradict_each_other(names: tuple[str, ...]) -> None:
+    """Both are named with their values; the edge is allowed; one of them alone never fails for a default."""
+    bad, good = CLASHING[names]
+    with pytest.raises(ConfigError) as caught:
+        Settings(**bad)
+    assert all(f"{name}={float(bad[name])!r}" in str(caught.value) for name in names)
+    assert "must be" in str(caught.value)
+    Settings(**good)
+    for name in names:
+        given(name, bad[name])
+
+
+def test_a_function_as_ttl_clashes_with_nothing() -> None:
+    """Its values are not known."""
+    assert Settings(ttl=len, l1_ttl=1000).l1_ttl == 1000
+
+
+# --------------------------------------------------------------------------------------------- environment
+
+
+def test_every_setting_is_a_variable() -> None:
+    """But the codec, which no text can give."""
+    texts: dict[str, tuple[str, object]] = {
+        "namespace": ("shop", "shop"),
+        "ttl": ("60", 60.0),
+        "l1_ttl": ("1.5", 1.5),
+        "l1_max_entries": ("5", 5),
+        "l1_max_bytes": ("5000", 5000),
+        "eviction": ("lru", "lru"),
+        "jitter": ("0.1", 0.1),
+        "negative_ttl": ("0", 0.0),
+        "lease": ("3", 3.0),
+        "wait_timeout": ("4", 4.0),
+        "max_staleness": ("9", 9.0),
+        "redis_timeout": ("0.5", 0.5),
+        "redis_connect_timeout": ("2", 2.0),
+        "max_connections": ("7", 7),
+        "retries": ("0", 0),
+        "breaker_failures": ("1", 1),
+        "breaker_reset": ("1e1", 10.0),
+        "reconnect_max": (".5", 0.5),
+        "on_unavailable": ("raise", "raise"),
+        "copy": ("serialized", "serialized"),
+        "max_key_bytes": ("99", 99),
+        "max_value_bytes": ("999", 999),
+        "on_reconnect": ("flush", "flush"),
+    }
+    assert set(texts) == set(DEFAULTS) - {"codec"}
+    url, settings = from_env(variables(**{f"NEARCACHE_{name.upper()}": text for name, (text, _) in texts.items()}))
+    assert url == "redis://localhost"
+    for name, (_, value) in texts.items():
+        assert getattr(settings, name) == value
+        assert type(getattr(settings, name)) is type(value)
+
+
+def test_none_can_be_said_in_the_environment() -> None:
+    """`none`, or nothing, where None has a meaning."""
+    texts = {
+        f"NEARCACHE_{name.upper()}": text for name, text in zip(OPTIONAL, ["none", "None", "", "NONE"], strict=True)
+    }
+    settings = from_env(variables(**texts))[1]
+    assert [getattr(settings, name) for name in OPTIONAL] == [None] * 4
+
+
+def test_a_namespace_may_be_called_none() -> None:
+    """A word is a word."""
+    assert from_env(variables(NEARCACHE_NAMESPACE="none"))[1].namespace == "none"
+    assert from_env(variables(NEARCACHE_COPY="none"))[1].copy == "none"
+
+
+def test_other_variables_are_not_read() -> None:
+    """Another prefix can be asked for."""
+    assert from_env({"TTL": "x", "NEARCACHEX": "y", **variables()})[1] == Settings()
+    assert from_env({"SHOP_URL": "memory://", "SHOP_TTL": "5"}, "SHOP_") == ("memory://", Settings(ttl=5))
+
+
+def test_without_a_url_there_is_nothing() -> None:
+    """The message says which variable to set, and to what."""
+    for environ in ({}, {"NEARCACHE_URL": ""}, {"NEARCACHE_TTL": "5"}):
+        with pytest.raises(ConfigError, match="NEARCACHE_URL is not set; set it to, for example, redis://"):
+            from_env(environ)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("TTL", "soon", "NEARCACHE_TTL='soon': must be a number"),
+        ("RETRIES", "1.5", "NEARCACHE_RETRIES='1.5': must be a number"),
+        ("L1_MAX_BYTES", "1.5", "l1_max_bytes=1.5: must be a whole number"),
+        ("TTL", "-1", "must be more than 0 seconds"),
+        ("TTL", "inf", "must be more than 0 seconds"),
+        ("TTL", "nan", "must be more than 0 seconds"),
+        ("TTL", "", "ttl=None: must be seconds"),
+        ("COPY", "deep", "copy='deep': must be one of"),
+        ("CODEC", "json", "unknown setting in the environment, 'codec'"),
+        ("TLL", "5", "did you mean 'ttl'"),
+        ("TTL", "²", "must be a number"),
+        ("L1_TTL", "²", "must be a number"),
+    ],
+)
+def test_a_variable_that_cannot_be_read(name: str, text: str, words: str) -> None:
+    """The message names the variable or the setting, the text, and what would be right."""
+    with pytest.raises(ConfigError) as caught:
+        from_env(variables(**{f"NEARCACHE_{name}": text}))
+    assert words in str(caught.value)
+
+
+def test_a_secret_in_a_wrong_variable_is_not_shown() -> None:
+    """A name that is not known is told without its text."""
+    with pytest.raises(ConfigError) as caught:
+        from_env(variables(NEARCACHE_PASSWORD="s3cret"))
+    assert "s3cret" not in str(caught.value)

@@ -1,0 +1,285 @@
+"""L1's guards: what may be put, what drops what, and what is left of a write of unknown outcome."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+
+from nearcache.local.eviction import Entry
+from nearcache.local.tier import STRIPES, Tier, stripe_of
+from nearcache.ports import Version, version_of
+
+
+def at(number: int, created: int = 1) -> Version:
+    """A version."""
+    return version_of(number, created)
+
+
+def entry(number: int, created: int = 1, *, value: object = None, tags: tuple[str, ...] = (), size: int = 10) -> Entry:
+    """An entry that is fresh for ever."""
+    return Entry(number if value is None else value, float("inf"), at(number, created), tags, size)
+
+
+@pytest.fixture
+def tier() -> Tier:
+    """A tier whose bus is proven."""
+    made = Tier(100)
+    made.synced = True
+    made.floors.known = True
+    return made
+
+
+def put(tier: Tier, key: str, what: Entry, *, own: bool = False) -> bool:
+    """Put with a token taken now."""
+    token = tier.token(key)
+    return tier.put(key, what, token, own=own)
+
+
+def change(tier: Tier, key: str, number: int) -> None:
+    """What a message does."""
+    with tier.lock:
+        tier.apply_change(key, number, version_of(number, 0))
+
+
+def test_what_nobody_wrote_meanwhile_is_put(tier: Tier) -> None:
+    """The plain case."""
+    assert put(tier, "k", entry(5))
+    assert tier.entries["k"].version == at(5)
+
+
+def test_a_message_between_token_and_put_refuses_an_older_value(tier: Tier) -> None:
+    """The fill race: the reply was read before the write, and comes after its message."""
+    token = tier.token("k")
+    change(tier, "k", 6)
+    assert not tier.put("k", entry(5), token)
+    assert "k" not in tier.entries
+
+
+def test_a_value_as_new_as_the_message_is_put(tier: Tier) -> None:
+    """The stamp has changed, but by the very write that is put, or an older one."""
+    token = tier.token("k")
+    change(tier, "k", 6)
+    assert tier.put("k", entry(6), token)
+
+
+@pytest.mark.parametrize("event", ["loss", "clear", "tag", "flush", "unknown write", "local clear"])
+def test_an_epoch_between_token_and_put_refuses_any_value(tier: Tier, event: str) -> None:
+    """What touches keys that are not named changes the epoch, and every put under way is refused."""
+    token = tier.token("k")
+    with tier.lock:
+        if event == "clear":
+            tier.apply_clear(6)
+        elif event == "tag":
+            tier.apply_tags(["users"], 6)
+        elif event == "flush":
+            tier.flush()
+        elif event == "local clear":
+            tier.drop_all()
+        elif event == "loss":
+            tier.epoch += 1
+    if event == "unknown write":
+        tier.unknown(["other"], 0.0)
+    assert not tier.put("k", entry(9), token)
+    assert "k" not in tier.entries
+
+
+def test_nothing_is_put_while_the_bus_is_not_proven(tier: Tier) -> None:
+    """Nobody would tell that the value was written."""
+    tier.synced = False
+    assert not put(tier, "k", entry(5))
+
+
+def test_a_slow_put_does_not_bring_back_an_older_value(tier: Tier) -> None:
+    """Own fill 5 is executed, its reply late; foreign set 6; another thread puts 6; the late reply comes (B)."""
+    slow = tier.token("k")
+    assert put(tier, "k", entry(6))
+    assert not tier.put("k", entry(5), slow)
+    assert tier.entries["k"].version == at(6)
+
+
+def test_a_refused_put_drops_what_is_older_than_the_value_returned(tier: Tier) -> None:
+    """L1 holds 5; a thread reads 6, its put is refused, it returns 6; the next read must not hit 5 (C)."""
+    assert put(tier, "k", entry(5))
+    token = tier.token("k")
+    tier.epoch += 1
+    assert not tier.put("k", entry(6), token)
+    assert "k" not in tier.entries
+
+
+def test_a_refused_put_leaves_what_is_newer(tier: Tier) -> None:
+    """A foreign value that came late is no reason to drop a newer one."""
+    assert put(tier, "k", entry(7))
+    token = tier.token("k")
+    assert not tier.put("k", entry(6), token._replace(epoch=-1))
+    assert tier.entries["k"].version == at(7)
+
+
+def test_a_refused_own_write_drops_whatever_is_held(tier: Tier) -> None:
+    """Numbers may be issued twice after a failover: "drop if older" could keep the wrong one (I)."""
+    assert put(tier, "k", entry(7))
+    token = tier.token("k")
+    assert not tier.put("k", entry(6), token._replace(epoch=-1), own=True)
+    assert "k" not in tier.entries
+
+
+def test_a_refused_put_raises_the_stamp(tier: Tier) -> None:
+    """A slower put of an older value is then refused too."""
+    slow = tier.token("k")
+    tier.put("k", entry(6), slow._replace(epoch=-1))
+    assert not tier.put("k", entry(5), slow)
+
+
+def test_two_loads_under_one_number_are_ordered_by_time(tier: Tier) -> None:
+    """Hence a version is number and creation (J)."""
+    assert put(tier, "k", entry(5, created=20))
+    assert not put(tier, "k", entry(5, created=10))
+    assert tier.entries["k"].version == at(5, 20)
+
+
+def test_a_message_drops_what_is_older_and_knows_its_own_write(tier: Tier) -> None:
+    """An own set is known by its version; there is no origin in a message."""
+    assert put(tier, "k", entry(5), own=True)
+    change(tier, "k", 5)
+    assert "k" in tier.entries
+    change(tier, "k", 6)
+    assert "k" not in tier.entries
+
+
+def test_an_own_write_without_a_value_drops_and_stamps(tier: Tier) -> None:
+    """A delete is seen at once here, and a read that was under way does not bring the value back."""
+    assert put(tier, "k", entry(5))
+    token = tier.token("k")
+    tier.wrote("k", version_of(6, 0))
+    assert "k" not in tier.entries
+    assert not tier.put("k", entry(5), token)
+
+
+def test_a_clear_counts_once(tier: Tier) -> None:
+    """Applied when acknowledged; its message, later, does not drop what was put after it (G)."""
+    put(tier, "k", entry(5))
+    with tier.lock:
+        tier.apply_clear(6)
+    assert not tier.entries
+    put(tier, "k", entry(6))
+    with tier.lock:
+        tier.apply_clear(6)
+    assert "k" in tier.entries
+    assert tier.floors.namespace == 6
+
+
+def test_a_tag_drops_what_carries_it_and_nothing_newer(tier: Tier) -> None:
+    """Other entries stay; its message, behind the acknowledgement, does not drop what was put after it."""
+    put(tier, "a", entry(5, tags=("users", "x")))
+    put(tier, "b", entry(5, tags=("x",)))
+    with tier.lock:
+        tier.apply_tags(["users"], 6)
+    assert list(tier.entries) == ["b"]
+    assert tier.floors.tags == {"users": 6}
+    put(tier, "a", entry(6, tags=("users",)))
+    with tier.lock:
+        tier.apply_tags(["users"], 6)
+    assert set(tier.entries) == {"a", "b"}
+
+
+def test_a_tag_whose_floor_was_read_is_not_taken_for_applied(tier: Tier) -> None:
+    """The floor came with another key; the entries are still there until the message comes."""
+    put(tier, "a", entry(5, tags=("users",)))
+    tier.keep_tag_floors({"users": 6}, tier.epoch)
+    token = tier.token("other")
+    with tier.lock:
+        tier.apply_tags(["users"], 6)
+    assert not tier.entries
+    assert not tier.put("other", entry(5, tags=("users",)), token)
+
+
+def test_a_flush_forgets_what_was_known_of_other_writers(tier: Tier) -> None:
+    """Entries, stamps and floors; and it says how many entries there were."""
+    put(tier, "a", entry(5))
+    tier.keep_tag_floors({"users": 5}, tier.epoch)
+    with tier.lock:
+        assert tier.flush() == 1
+    assert not tier.entries
+    assert not any(tier.stamps)
+    assert not tier.floors.known
+    assert not tier.floors.tags
+
+
+def test_tag_floors_are_kept_under_the_epoch_they_were_asked_in(tier: Tier) -> None:
+    """A tag or a clear may have come meanwhile; and without a bus nobody would tell."""
+    asked = tier.epoch
+    tier.epoch += 1
+    tier.keep_tag_floors({"users": 5}, asked)
+    assert not tier.floors.tags
+    tier.synced = False
+    tier.keep_tag_floors({"users": 5}, tier.epoch)
+    assert not tier.floors.tags
+    tier.synced = True
+    tier.keep_tag_floors({"users": 5}, tier.epoch)
+    assert tier.floors.tags == {"users": 5}
+
+
+def test_a_write_of_unknown_outcome_makes_its_key_a_miss_until_proven(tier: Tier) -> None:
+    """Neither served nor put nor filled; a proof that was asked before the write ended is no proof."""
+    put(tier, "k", entry(5))
+    under_way = tier.token("k")
+    tier.unknown(["k"], 10.0)
+    assert "k" not in tier.entries
+    assert not tier.token("k").trusted
+    assert tier.token("other").trusted
+    assert not tier.put("k", entry(5), under_way)
+    for asked_at in (9.0, 10.0):
+        tier.prove(asked_at)
+        assert not tier.token("k").trusted
+    tier.prove(10.5)
+    assert tier.token("k").trusted
+
+
+def test_a_clear_of_unknown_outcome_makes_every_key_a_miss_until_proven(tier: Tier) -> None:
+    """Any value in L2 may be one that was to be cleared."""
+    put(tier, "k", entry(5))
+    tier.unknown_clear(10.0)
+    assert not tier.entries
+    assert not tier.token("any").trusted
+    tier.prove(10.0)
+    assert not tier.token("any").trusted
+    tier.prove(10.5)
+    assert tier.token("any").trusted
+
+
+def test_proving_keeps_keys_whose_write_failed_later(tier: Tier) -> None:
+    """Each key has its own time."""
+    tier.unknown(["a"], 1.0)
+    tier.unknown(["b"], 3.0)
+    tier.prove(2.0)
+    assert set(tier.unproven) == {"b"}
+
+
+def test_a_value_too_large_for_the_whole_tier_is_not_put() -> None:
+    """And what was held under the key goes, since it is older than the value returned."""
+    tier = Tier(100, max_bytes=1000)
+    tier.synced = True
+    assert put(tier, "k", entry(5))
+    assert not put(tier, "k", entry(6, size=5000))
+    assert "k" not in tier.entries
+
+
+def test_evictions_and_size_are_told_over_a_clear() -> None:
+    """A new store begins at nothing, the count goes on."""
+    tier = Tier(2)
+    tier.synced = True
+    for key in "abc":
+        put(tier, key, entry(5, size=7))
+    assert tier.evictions == 1
+    assert tier.size == 14
+    with tier.lock:
+        tier.drop_all()
+    for key in "abcd":
+        put(tier, key, entry(5))
+    assert tier.evictions == 3
+
+
+def test_stripes_are_the_same_in_every_process() -> None:
+    """They do not depend on the hash seed, and stay within their number."""
+    assert stripe_of("user:7") == zlib.crc32(b"user:7") % STRIPES
+    assert all(0 <= stripe_of(str(number)) < STRIPES for number in range(2000))
