@@ -13,6 +13,7 @@ from nearcache.decorator import AsyncCachedFunction, cached_async
 from nearcache.errors import ConfigError
 from nearcache.face import Face
 from nearcache.flows import load, read, write
+from nearcache.flows.drain import drain
 from nearcache.flows.listen import Listener
 from nearcache.hosts import TaskHost
 from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
@@ -108,6 +109,7 @@ class AsyncNearCache(Face):
                 self._bus.cancel()
             settings = self._core.settings
             await self._host.drain(settings.redis_connect_timeout + 2 * settings.redis_timeout)
+            await drain(self._core)
         await self._core.remote.close()
         if self._source.server is not None:
             self._source.server.stop()
@@ -181,10 +183,15 @@ class AsyncNearCache(Face):
         policy = self._core.policy.over(options)
         return await write.store(self._core, self._checked_items(values), policy)
 
-    async def delete(self, *keys: str) -> bool:
+    async def delete(self, *keys: str, hold: Duration | None = None) -> bool:
         """As :meth:`NearCache.delete`."""
         await self._ready()
-        return await write.delete(self._core, [self._checked(key) for key in keys])
+        return await write.delete(self._core, [self._checked(key) for key in keys], self._hold_ms(hold))
+
+    async def mark_stale(self, *keys: str) -> bool:
+        """As :meth:`NearCache.mark_stale`."""
+        await self._ready()
+        return await write.mark_stale(self._core, [self._checked(key) for key in keys])
 
     async def invalidate_tags(self, *tags: str) -> bool:
         """As :meth:`NearCache.invalidate_tags`."""

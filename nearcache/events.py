@@ -48,10 +48,21 @@ class BreakerClosed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Journalled(Event):
-    """A write was not acknowledged: its keys are misses here until the bus has been proven again."""
+    """A write was not acknowledged: its keys are misses here until it has been replayed as a delete.
+
+    ``keys``: how many; 0 for a clear or an invalidation of tags.
+    """
 
     keys: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained(Event):
+    """Journalled writes were replayed as deletes; ``left``: what has to wait still."""
+
+    replayed: int
+    left: int
 
 
 @dataclass(frozen=True, slots=True)

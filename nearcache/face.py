@@ -18,7 +18,7 @@ from nearcache.local.tier import NEVER, Tier
 from nearcache.options import Policy, check_key
 from nearcache.ports import MISSING, Host, Missing
 from nearcache.remote.source import Source
-from nearcache.settings import Settings
+from nearcache.settings import Duration, Settings, seconds
 from nearcache.stats import Stats
 
 D = TypeVar("D")
@@ -46,7 +46,8 @@ class Face:
     def __init__(self, source: Source, settings: Settings, host: Host) -> None:
         from nearcache.log import log  # noqa: PLC0415  # structlog takes longer to import than all else together
 
-        tier = Tier(settings.l1_max_entries, settings.l1_max_bytes)
+        journal_max = 0 if source.new_bus is None else settings.journal_max
+        tier = Tier(settings.l1_max_entries, settings.l1_max_bytes, journal_max)
         feed = AlwaysFresh(tier) if source.new_bus is None else Feed(tier, settings.max_staleness)
         self._source = source
         self._core = Core(
@@ -171,6 +172,9 @@ class Face:
         wanted = dict.fromkeys(map(self._checked, keys))
         found = {key: value for key in wanted if (value := self._look(key)) is not MISSING}
         return found, [key for key in wanted if key not in found]
+
+    def _hold_ms(self, hold: Duration | None) -> int:
+        return 0 if hold is None else max(1, int(seconds("hold", hold) * 1000))
 
     def _checked_items(self, values: Mapping[str, object]) -> dict[str, object]:
         if not isinstance(values, Mapping):

@@ -62,6 +62,14 @@ class BusRefused(RemoteFailed):
     """The server answers, but gives no messages: L2 can serve, L1 can't."""
 
 
+class Incompatible(RemoteFailed):
+    """The namespace is kept by another protocol: neither tier may be used."""
+
+
+class TooLate(RemoteFailed):
+    """A set came after its deadline, and became a delete: something newer may have been set meanwhile (E, Q)."""
+
+
 class NotSent(RemoteFailed):
     """Nothing was sent: the breaker is open, or no connection came free. It says nothing new about Redis."""
 
@@ -79,6 +87,15 @@ class Written:
     def version(self) -> Version:
         """Number and time as one version."""
         return version_of(self.number, self.created)
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """Who answered on a new connection: its identity (None: it would not say), and its clock."""
+
+    identity: str | None
+    offset: float
+    """The server's clock minus ours (monotonic), in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +151,9 @@ BATCH = 500
 class Remote(Protocol):
     """L2 as the protocol needs it. Every method may raise RemoteFailed, and nothing else."""
 
+    on_meeting: Callable[[Met], None]
+    """Called with who answers on each new connection; a RemoteFailed that it raises closes that connection."""
+
     async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
         """The records of some keys; with the floor, read after them, when asked."""
         ...
@@ -142,12 +162,34 @@ class Remote(Protocol):
         """The floors of some tags; None where there is none."""
         ...
 
-    async def set(self, items: Sequence[Item], tags: Sequence[str]) -> Written:
-        """Store some values under one number, and tell everybody."""
+    def now(self) -> int:
+        """The server's time in µs; 0: its clock is not known yet."""
         ...
 
-    async def delete(self, keys: Sequence[str]) -> Written:
-        """Delete some keys under one number, and tell everybody."""
+    async def meet(self) -> None:
+        """Connect if need be, so that the server's clock is known."""
+        ...
+
+    async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
+        """Store some values under one number, and tell everybody.
+
+        Raises:
+            TooLate: the server's clock has passed the deadline.
+        """
+        ...
+
+    async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
+        """Delete some keys under one number, and tell everybody.
+
+        Args:
+            keys: at most BATCH.
+            hold_ms: for so long nobody may fill them; a longer hold stays.
+            not_before: the server's time (µs) until which nothing is done and None answered.
+        """
+        ...
+
+    async def mark_stale(self, keys: Sequence[str]) -> Written:
+        """Make some values dead, under one number, and tell everybody; they stay for who serves stale ones."""
         ...
 
     async def lease(self, key: str, token: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
@@ -162,12 +204,16 @@ class Remote(Protocol):
         """Give a lease back."""
         ...
 
-    async def clear(self) -> Written:
-        """Raise the floor of the namespace, and tell everybody."""
+    async def clear(self, *, not_before: int = 0) -> Written | None:
+        """Raise the floor of the namespace, and tell everybody; None: it is not yet ``not_before``, as in delete."""
         ...
 
     async def invalidate_tags(self, tags: Sequence[str]) -> Written:
         """Raise the floors of some tags, and tell everybody."""
+        ...
+
+    async def probe(self, nonce: str) -> None:
+        """Publish a message that changes nothing."""
         ...
 
     def discard_idle(self) -> None:
@@ -226,8 +272,12 @@ class Bus(Protocol):
         """What has come; empty when nothing came within ``timeout`` seconds."""
         ...
 
+    def interrupt(self) -> None:
+        """Close the connection now, from any thread; a ``receive`` that waits elsewhere ends."""
+        ...
+
     async def close(self) -> None:
-        """Close the connection; a ``receive`` that waits elsewhere ends."""
+        """Close the connection."""
         ...
 
 

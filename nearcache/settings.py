@@ -45,6 +45,7 @@ class SettingsOptions(TypedDict, total=False):
     breaker_reset: Duration
     reconnect_max: Duration
     on_unavailable: Literal["degrade", "raise"]
+    journal_max: int
     copy: Literal["none", "serialized"]
     codec: Codec
     max_key_bytes: int
@@ -88,6 +89,7 @@ class Settings:
     breaker_reset: float = 1.0
     reconnect_max: float = 0.5
     on_unavailable: Literal["degrade", "raise"] = "degrade"
+    journal_max: int = 10_000
     copy: Literal["none", "serialized"] = "none"
     codec: Codec = MsgpackCodec()
     max_key_bytes: int = 1024
@@ -217,6 +219,7 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "breaker_reset": seconds,
     "reconnect_max": seconds,
     "on_unavailable": _one_of("degrade", "raise"),
+    "journal_max": _whole(1),
     "copy": _one_of("none", "serialized"),
     "codec": _codec,
     "max_key_bytes": _whole(1, 64 * 1024 - 1),  # lengths of names have two bytes

@@ -14,6 +14,7 @@ from nearcache.decorator import CachedFunction, cached_sync
 from nearcache.errors import ConfigError
 from nearcache.face import Face
 from nearcache.flows import load, read, write
+from nearcache.flows.drain import drain
 from nearcache.flows.listen import Listener
 from nearcache.flows.run import run_sync
 from nearcache.hosts import ThreadHost
@@ -117,11 +118,12 @@ class NearCache(Face):
         listener = self._listener
         listener.end()
         self._shut()
-        if listener.bus is not None:
-            run_sync(listener.bus.close())
+        if self._core.bus is not None:
+            self._core.bus.interrupt()
         if self._thread is not None and self._thread is not threading.current_thread():
             settings = self._core.settings
             self._thread.join(settings.redis_connect_timeout + 2 * settings.redis_timeout)
+        run_sync(drain(self._core))
         run_sync(self._core.remote.close())
         if self._source.server is not None:
             self._source.server.stop()
@@ -258,8 +260,8 @@ class NearCache(Face):
             **options: ``ttl``, ``l1_ttl`` and ``negative_ttl`` in seconds, ``tags``, ``condition``.
 
         Returns:
-            True: Redis acknowledged, or ``negative_ttl`` or ``condition`` turned the value down. False: it did not, and
-            this process does not serve the key until it is proven coherent again.
+            True: Redis acknowledged, or ``negative_ttl`` or ``condition`` turned the value down. False: it did not.
+            Then the key is journalled: a miss in this process, and deleted in Redis when it answers again.
 
         Raises:
             InvalidKey, ConfigError, CodecError, ValueTooLarge: nothing was stored.
@@ -276,19 +278,39 @@ class NearCache(Face):
         policy = self._core.policy.over(options)
         return run_sync(write.store(self._core, self._checked_items(values), policy))
 
-    def delete(self, *keys: str) -> bool:
+    def delete(self, *keys: str, hold: Duration | None = None) -> bool:
         """Delete some keys in Redis and in every L1.
+
+        Args:
+            *keys: the keys.
+            hold: for so many seconds nobody's loaded value is kept: for loaders that read from a replica which lags.
 
         Returns:
             Whether Redis acknowledged; see ``set``.
 
         Raises:
-            InvalidKey: one of the keys is no key; nothing was deleted.
+            InvalidKey, ConfigError: one of the keys is no key, or hold no duration; nothing was deleted.
             RemoteUnavailable: not acknowledged, with ``on_unavailable="raise"``.
             CacheClosed: after ``close``.
         """
         self._ready()
-        return run_sync(write.delete(self._core, [self._checked(key) for key in keys]))
+        return run_sync(write.delete(self._core, [self._checked(key) for key in keys], self._hold_ms(hold)))
+
+    def mark_stale(self, *keys: str) -> bool:
+        """Let the next read of some keys load, everywhere; their values stay in Redis only for who serves stale ones.
+
+        Returns:
+            Whether Redis acknowledged; if not, they are deleted when it answers again.
+
+        Raises:
+            InvalidKey, RemoteUnavailable, CacheClosed: as ``delete``.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.set("user:7", "Ada"), cache.mark_stale("user:7"), cache.get("user:7")
+        (True, True, None)
+        """
+        self._ready()
+        return run_sync(write.mark_stale(self._core, [self._checked(key) for key in keys]))
 
     def invalidate_tags(self, *tags: str) -> bool:
         """Drop everything that carries one of the tags, in Redis and in every L1; whether Redis acknowledged.

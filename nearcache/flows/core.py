@@ -15,7 +15,7 @@ from nearcache.local.feed import Feed, Heard
 from nearcache.local.tier import Tier
 from nearcache.local.waiters import Flights, Waiters
 from nearcache.options import Policy
-from nearcache.ports import Bus, Host, NotSent, Remote, RemoteFailed, RemoteTimeout, Version
+from nearcache.ports import Bus, Host, Met, NotSent, Remote, RemoteFailed, RemoteTimeout, Version
 from nearcache.settings import Settings
 from nearcache.stats import Counters, Stats
 from nearcache.wire.records import pack_tail
@@ -60,6 +60,13 @@ class Core:
     """Leases that may be ours though no answer said so, to be given back; what is too many ends by itself."""
     told: set[tuple[type[Event], str]] = field(default_factory=set)
     """What was told of which keys, and need not be told at each call."""
+    bus: Bus | None = None
+    """The connection that is listened to now, or was last."""
+    bypassed: bool = False
+    """Whether the namespace is kept by another protocol: then Redis is not asked, and L1 not filled."""
+
+    def __post_init__(self) -> None:
+        self.remote.on_meeting = self.met
 
     def emit(self, event: Event) -> None:
         """Tell the listeners; one that raises harms nobody."""
@@ -142,6 +149,8 @@ class Core:
         Raises:
             RemoteFailed: it was not asked (NotSent), or did not answer as it should.
         """
+        if self.bypassed:
+            raise NotSent("the namespace is kept by another protocol")
         if not self.link.permit(self.host.monotonic()):
             raise NotSent("Redis is left alone for a while after failures")
         try:
@@ -154,6 +163,28 @@ class Core:
         if self.link.ok():
             self.emit(BreakerClosed())
         return answer
+
+    def deadline(self) -> int:
+        """By when (server µs) what is sent now must have been executed, if ever."""
+        patience = self.settings.redis_timeout + self.settings.redis_connect_timeout
+        return self.remote.now() + int(patience * 1e6)
+
+    def wrote(self, number: int) -> None:
+        """A write was acknowledged: the bus has to bring its number, too."""
+        self.counters.invalidations_sent += 1
+        self.feed.promise(number, self.host.monotonic())
+
+    def met(self, met: Met) -> None:
+        """Take note of who answers on a new command connection.
+
+        When it is not who the bus listens to (a failover that the bus has not seen), its numbers say nothing about what
+        L1 holds (I): L1 is flushed, and the bus has to find the same server.
+        """
+        heard = self.feed.disown(met.identity)
+        if heard.flushes:
+            self.tell(heard)
+            if self.bus is not None:
+                self.bus.interrupt()
 
     def failed(self, failure: RemoteFailed) -> None:
         """Count a failure, and open the breaker when it is one too many."""

@@ -7,6 +7,7 @@ otherwise.
 
 from __future__ import annotations
 
+import os
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -14,9 +15,20 @@ from dataclasses import dataclass, field
 
 from nearcache.events import BreakerClosed, CoherenceFailed, Connected, Disconnected
 from nearcache.flows.core import Core
+from nearcache.flows.drain import drain
 from nearcache.flows.load import give_back
 from nearcache.local.waiters import Waiters
-from nearcache.ports import Beat, Bus, BusItem, BusRefused, Greeting, RemoteFailed, RemoteMisconfigured, Wake
+from nearcache.ports import (
+    Beat,
+    Bus,
+    BusItem,
+    BusRefused,
+    Greeting,
+    Incompatible,
+    RemoteFailed,
+    RemoteMisconfigured,
+    Wake,
+)
 
 BACKOFF = 0.02
 """Seconds of the first pause; it doubles up to ``reconnect_max``, with full jitter."""
@@ -39,8 +51,9 @@ class Listener:
     """Whether the server was reached at the last attempt, but would not do."""
     absent: bool = False
     """Whether it has been told that there is no bus."""
+    probed: bool = False
+    """Whether a probe of ours has come back."""
     stopping: bool = False
-    bus: Bus | None = None
 
     async def run(self) -> None:
         """Until ``stop``."""
@@ -50,6 +63,8 @@ class Listener:
             failure, proven = await self._attempt()
             self._lost(failure, proven=proven)
             self.tried.set()
+            if self.refused and not self.core.bypassed:  # without a bus, what is journalled is drained here
+                await drain(self.core)
             # One that is proven and lost again at once is no success: it shall not be tried without a pause for ever.
             lasted = proven and self.core.host.monotonic() - began > self.core.settings.reconnect_max
             failures = 0 if lasted else failures + 1
@@ -94,7 +109,7 @@ class Listener:
         """One connection from beginning to end: how it ended, and whether it was ever proven."""
         core = self.core
         assert core.new_bus is not None  # noqa: S101  # a cache without a bus has no listener
-        bus = self.bus = core.new_bus()
+        bus = core.bus = core.new_bus()
         connection = Connection(self, bus)
         failure = RemoteFailed("closed")
         try:
@@ -118,7 +133,8 @@ class Listener:
         if self.stopping:
             return
         first, self.absent = not self.absent, True
-        refused = isinstance(failure, RemoteMisconfigured | BusRefused)
+        self.core.bypassed |= isinstance(failure, Incompatible)
+        refused = isinstance(failure, RemoteMisconfigured | BusRefused | Incompatible)
         if refused:
             self.core.link.bus_reached()
             if not self.refused:
@@ -131,6 +147,7 @@ class Listener:
     def proved(self, kept: int) -> None:
         """The bus is back."""
         self.absent, self.refused, self.refusal = False, False, None
+        self.core.bypassed = False
         if self.core.link.bus_up():
             self.core.emit(BreakerClosed())
         self.core.emit(Connected(kept))
@@ -147,6 +164,9 @@ class Connection:
     proven: bool = False
     asked: deque[float] = field(default_factory=deque)
     """When the questions that are not answered yet were asked, oldest first."""
+    probed: bool = False
+    prepared: bool = False
+    """Whether the probe was sent and the journal drained."""
 
     async def listen(self) -> None:
         """Ask, and take in what comes, until the connection fails."""
@@ -167,6 +187,10 @@ class Connection:
                     raise RemoteFailed("the server does not answer")
             await self._take(items)
             core.tell(core.feed.overdue(monotonic()))
+            broken = core.feed.broken_promise(monotonic())
+            if broken.flushes:
+                core.tell(broken)
+                raise RemoteFailed("the bus does not bring what was written")
 
     def _patience(self) -> float:
         """When silence has lasted too long."""
@@ -187,21 +211,45 @@ class Connection:
             core.tell(core.feed.messages(batch))
             batch.clear()
             if isinstance(item, Greeting):
-                self._greeted(item)
+                await self._greeted(item)
             else:
                 await self._beaten(item)
             await give_back(core)
         core.tell(core.feed.messages(batch))
 
-    def _greeted(self, greeting: Greeting) -> None:
+    async def _greeted(self, greeting: Greeting) -> None:
         core = self.listener.core
+        asked_at = self.asked.popleft()
         if not greeting.master:
             raise RemoteFailed("the server is no master")
-        heard, kept = core.feed.back(greeting, self.asked.popleft(), prove=core.settings.on_reconnect == "prove")
+        if not self.prepared:
+            self.prepared = True
+            core.link.bus_reached()
+            core.feed.meet(greeting)
+            probed = await self._probe()
+            if await drain(core, probing=True) or probed:  # before L1 is trusted: ask again where the counter stands
+                await self._ask(greeting=True)
+                return
+        if core.feed.nonce is not None:  # it was published before the server answered, so it should have come
+            raise BusRefused("a probe published through the server did not come back on the bus")
+        self.listener.probed |= self.probed
+        heard, kept = core.feed.back(greeting, asked_at, prove=core.settings.on_reconnect == "prove")
         core.tell(heard)
         if not self.proven:
             self.proven = True
             self.listener.proved(kept)
+
+    async def _probe(self) -> bool:
+        """At the start: what is published has to come back, or coherence does not work; whether it was published."""
+        core = self.listener.core
+        if not self.listener.probed:
+            core.feed.nonce = os.urandom(16).hex()
+            try:
+                await core.ask(core.remote.probe, core.feed.nonce)
+                self.probed = True
+            except RemoteFailed:  # commands do not work now; that tells nothing about the bus
+                core.feed.nonce = None
+        return self.probed
 
     async def _beaten(self, beat: Beat) -> None:
         core = self.listener.core
@@ -210,3 +258,5 @@ class Connection:
         core.tell(core.feed.beat(beat, self.asked.popleft(), core.host.monotonic()))
         if beat.number is None:  # the counter is lost: have it made anew, and begin from there
             await self._ask(greeting=True)
+        elif len(core.tier.journal):
+            await drain(core)

@@ -1,18 +1,19 @@
-"""Writes: one script each; acknowledged, or else the keys are misses here until the bus has been proven again."""
+"""Writes: one script each; acknowledged, or else journalled, to be replayed as deletes when Redis answers again."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import ParamSpec
+from functools import partial
+from typing import TypeAlias
 
 from nearcache.errors import RemoteUnavailable
 from nearcache.events import Journalled
 from nearcache.flows.core import Core, Encoded, chunks
 from nearcache.local.tier import Token
 from nearcache.options import Policy
-from nearcache.ports import BATCH, Item, RemoteFailed, Written, version_of
+from nearcache.ports import BATCH, Item, NotSent, RemoteFailed, TooLate, Written, version_of
 
-P = ParamSpec("P")
+Answer: TypeAlias = Awaitable[Written | None]
 
 
 async def store(core: Core, values: Mapping[str, object], policy: Policy) -> bool:
@@ -26,25 +27,39 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
         RemoteUnavailable: not acknowledged, with ``on_unavailable="raise"``.
     """
     encoded = [one for key, value in values.items() if (one := core.encode(key, value, policy)) is not None]
-    done = True
+    failed: RemoteFailed | None = None
     for part in chunks(encoded, BATCH):
-        done &= await _store(core, part, policy)
-    return done
+        failed = await _store(core, part, policy) or failed
+    return _acknowledged(core, failed)
 
 
-async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> bool:
-    tokens = [core.tier.token(one.key) for one in part]
+async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteFailed | None:
+    keys = [one.key for one in part]
+    tokens = [core.tier.token(key) for key in keys]
     items = [Item(one.key, one.tail, one.ttl_ms) for one in part]
-    written = await _write(core, [one.key for one in part], core.remote.set, items, policy.tags)
-    if written is None:
-        return False
+    deadline = 0
+
+    async def send() -> Written:
+        nonlocal deadline
+        if not core.remote.now():
+            await core.remote.meet()
+        deadline = core.deadline()
+        try:
+            return await core.remote.set(items, policy.tags, deadline)
+        except (NotSent, TooLate):  # nothing of it is on the way
+            deadline = 0
+            raise
+
+    written = await _write(core, send, lambda: core.tier.doubt(keys, not_before=deadline), len(keys))
+    if isinstance(written, RemoteFailed):
+        return written
     for one, token in zip(part, tokens, strict=True):
         _put_own(core, one, token, written, policy)
-    return written.stored
+    return None if written.stored else RemoteFailed("its memory is full; the keys were deleted instead")
 
 
 def _put_own(core: Core, one: Encoded, token: Token, written: Written, policy: Policy) -> None:
-    if not (token.trusted and written.stored):  # an earlier write of it is unproven, and may still come after this one
+    if not (token.trusted and written.stored):  # a journalled write of it may still come after this one
         core.tier.wrote(one.key, written.version)
         return
     fresh_until = written.created + one.ttl_ms * 1000
@@ -52,68 +67,83 @@ def _put_own(core: Core, one: Encoded, token: Token, written: Written, policy: P
     core.tier.put(one.key, entry, token, own=True)
 
 
-async def delete(core: Core, keys: Sequence[str]) -> bool:
-    """Delete some keys everywhere; whether Redis acknowledged all of them."""
-    done = True
+async def delete(core: Core, keys: Sequence[str], hold_ms: int = 0) -> bool:
+    """Delete some keys everywhere, and let nobody fill them for ``hold_ms``; whether Redis acknowledged all of them."""
+    return await _drop(core, keys, partial(core.remote.delete, hold_ms=hold_ms), hold_ms)
+
+
+async def mark_stale(core: Core, keys: Sequence[str]) -> bool:
+    """Make some values dead everywhere, so that the next read loads; whether Redis acknowledged all of them."""
+    return await _drop(core, keys, core.remote.mark_stale, 0)
+
+
+async def _drop(core: Core, keys: Sequence[str], method: Callable[[Sequence[str]], Answer], hold_ms: int) -> bool:
+    failed: RemoteFailed | None = None
     for part in chunks(keys, BATCH):
-        written = await _write(core, part, core.remote.delete, part)
-        if written is None:
-            done = False
+        journal = partial(core.tier.doubt, part, hold_ms=hold_ms)
+        written = await _write(core, partial(method, part), journal, len(part))
+        if isinstance(written, RemoteFailed):
+            failed = written
             continue
         for key in part:
             core.tier.wrote(key, version_of(written.number, 0))
-    return done
+    return _acknowledged(core, failed)
 
 
 async def clear(core: Core) -> bool:
     """Clear the namespace everywhere; applied here before it returns (PROTOCOL.md, G)."""
-    written = await _write(core, None, core.remote.clear)
-    if written is not None:
-        with core.tier.lock:
-            core.tier.apply_clear(written.number)
-    return written is not None
+    written = await _write(core, core.remote.clear, partial(core.tier.doubt_floors, ()), 0)
+    if isinstance(written, RemoteFailed):
+        return _acknowledged(core, written)
+    with core.tier.lock:
+        core.tier.apply_clear(written.number)
+    return True
 
 
 async def invalidate_tags(core: Core, tags: Sequence[str]) -> bool:
     """Drop everything that carries one of the tags, everywhere; applied here before it returns."""
-    done = True
+    failed: RemoteFailed | None = None
     for part in chunks(tags, BATCH):
-        written = await _write(core, None, core.remote.invalidate_tags, part)
-        if written is None:
-            done = False
+        send, journal = partial(core.remote.invalidate_tags, part), partial(core.tier.doubt_floors, part)
+        written = await _write(core, send, journal, 0)
+        if isinstance(written, RemoteFailed):
+            failed = written
             continue
         with core.tier.lock:
             core.tier.apply_tags(part, written.number)
-    return done
+    return _acknowledged(core, failed)
 
 
 async def _write(
-    core: Core,
-    keys: Sequence[str] | None,
-    method: Callable[P, Awaitable[Written]],
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> Written | None:
-    """Send a write of some keys (None: of unknown many); None when it was not acknowledged.
+    core: Core, send: Callable[[], Answer], journal: Callable[[], None], keys: int
+) -> Written | RemoteFailed:
+    """Send a write; the failure if Redis did not acknowledge it, after it was journalled.
 
-    Any failure, a cancellation too, leaves the outcome unknown.
+    Any failure, a cancellation too, leaves the outcome unknown; what is none of Redis' is raised.
     """
     try:
-        written = await core.ask(method, *args, **kwargs)
+        written = await core.ask(send)
+        assert written is not None  # noqa: S101  # only a replay can be too early
     except BaseException as failure:
-        now = core.host.monotonic()
-        if keys is None:
-            core.tier.unknown_clear(now)
-        else:
-            core.tier.unknown(keys, now)
-        core.counters.journalled += len(keys or ())
+        journal()
+        core.counters.journalled += keys
         if not isinstance(failure, RemoteFailed):
             raise
-        core.emit(Journalled(len(keys or ()), str(failure)))
-        if core.settings.on_unavailable == "raise":
-            raise RemoteUnavailable(
-                f"Redis did not acknowledge the write: {failure}; its keys are misses here until L1 is proven again"
-            ) from None
-        return None
-    core.counters.invalidations_sent += 1
+        core.emit(Journalled(keys, str(failure)))
+        return failure
+    core.wrote(written.number)
     return written
+
+
+def _acknowledged(core: Core, failed: RemoteFailed | None) -> bool:
+    """What the caller is told when everything has been tried.
+
+    Raises:
+        RemoteUnavailable: something failed, with ``on_unavailable="raise"``.
+    """
+    if failed is not None and core.settings.on_unavailable == "raise":
+        raise RemoteUnavailable(
+            f"Redis did not acknowledge the write: {failed}; it is journalled, and replayed as a delete when Redis "
+            "answers again; its keys are misses here until then"
+        )
+    return failed is None

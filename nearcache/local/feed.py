@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nearcache.local.tier import Tier
+from nearcache.local.tier import NEVER, Tier
 from nearcache.ports import Beat, Greeting, version_of
 from nearcache.wire import messages
 from nearcache.wire.messages import BadMessage, Message
@@ -42,6 +42,10 @@ class Feed:
         self.identity: str | None = None
         self.behind: tuple[int, float] | None = None
         """A number that the server has told and the messages have not reached, and since when (monotonic)."""
+        self.promised: tuple[int, float] | None = None
+        """A number that Redis gave to an own write and the messages have not reached, and since when (monotonic)."""
+        self.nonce: str | None = None
+        """The probe that has not come back yet."""
         self.server_offset = 0.0
         """The server's clock minus ours, in seconds; at most too large, so that deadlines err to the early side."""
 
@@ -64,8 +68,12 @@ class Feed:
     def _message(self, message: Message, heard: Heard) -> None:
         tier = self._tier
         kind, number, names = message
-        if kind in (messages.FILLED, messages.PROBE):
+        if kind == messages.FILLED:
             heard.keys += names
+            return
+        if kind == messages.PROBE:
+            if self.nonce in names:
+                self.nonce = None
             return
         if self._greeted and number != self.last + 1:
             self._flush(heard, f"a gap: {number} came after {self.last}", number)
@@ -98,8 +106,38 @@ class Feed:
                 self.behind = self.behind or (beat.number, now)
             else:
                 self._prove(beat.floor, beat.server_time, asked_at)
-        if self.behind is None and not heard.flushes:
-            self._tier.prove(asked_at)
+        return heard
+
+    def promise(self, number: int, now: float) -> None:
+        """An own write was acknowledged under this number: the bus has to bring it within ``max_staleness / 2``."""
+        if number > self.last and (self.promised is None or self.promised[0] <= self.last):
+            self.promised = number, now
+
+    def broken_promise(self, now: float) -> Heard:
+        """Flush when an own write's message has not come: commands and messages are another server's each."""
+        heard = Heard()
+        promised = self.promised
+        if promised is not None:
+            number, since = promised
+            if self.last >= number:
+                self.promised = None
+            elif now - since > self._max_staleness / 2:
+                with self._tier.lock:
+                    self._flush(heard, f"an own write has the number {number}, the bus brought {self.last}", self.last)
+                self.promised = None
+        return heard
+
+    def disown(self, identity: str | None) -> Heard:
+        """A command connection leads to this server; flush if the bus is proven to listen to another one."""
+        heard = Heard()
+        tier = self._tier
+        with tier.lock:
+            if tier.synced and None not in (identity, self.identity) and identity != self.identity:
+                self._flush(heard, "commands are answered by another server than the one listened to", self.last)
+                tier.synced = False
+                tier.fresh_until = NEVER
+                tier.floors.restart()
+                tier.journal.forget_clock()
         return heard
 
     def overdue(self, now: float) -> Heard:
@@ -120,6 +158,12 @@ class Feed:
             self._tier.synced = False
             self._tier.epoch += 1
             self.behind = None
+
+    def meet(self, greeting: Greeting) -> None:
+        """Who is listened to from now on, before L1 is trusted again."""
+        if greeting.identity is None or greeting.identity != self.identity:
+            with self._tier.lock:
+                self._tier.journal.forget_clock()
 
     def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Heard, int]:
         """A new connection is subscribed and has told where the server stands: keep L1 if nothing was missed.
@@ -146,11 +190,12 @@ class Feed:
                 self._flush(heard, "the connection was lost and nothing proves that no message was", greeting.number)
             if another_history:
                 tier.floors.restart()
+            if not same:
+                tier.journal.forget_clock()
             self.identity = greeting.identity
             tier.synced = True
             self._prove(greeting.floor, greeting.server_time, asked_at)
             kept = len(tier.entries)
-        tier.prove(asked_at)
         return heard, kept
 
     def deadline(self, fresh_until: int) -> float:

@@ -13,18 +13,17 @@ message drops the entry.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 from zlib import crc32
 
 from nearcache.local.eviction import Entry, Lru
 from nearcache.local.floors import Floors
-from nearcache.ports import Version, number_of
+from nearcache.local.journal import KEYS, TAGS, Batch, Journal
+from nearcache.ports import Version, number_of, version_of
 
 STRIPES = 1024
 NEVER = float("-inf")
-UNPROVEN_MAX = 10_000
-"""Keys whose last write is unproven; more of them count as if everything were."""
 
 
 class Token(NamedTuple):
@@ -35,7 +34,7 @@ class Token(NamedTuple):
     stamp: Version
     turn: int = 0
     trusted: bool = True
-    """False: the key's last write is unproven. What L2 has may be older, and a fill may undo the write: load only."""
+    """False: the key is journalled. What L2 has may be older, and a fill may undo the write: load only."""
 
 
 def stripe_of(key: str) -> int:
@@ -46,7 +45,7 @@ def stripe_of(key: str) -> int:
 class Tier:
     """The entries of one process and what is known of the writes of all others."""
 
-    def __init__(self, max_entries: int, max_bytes: int | None = None) -> None:
+    def __init__(self, max_entries: int, max_bytes: int | None = None, journal_max: int = 10_000) -> None:
         # Re-entrant, here and elsewhere: a signal handler or a finaliser may call the cache while its thread holds it.
         self.lock = threading.RLock()
         self._max = (max_entries, max_bytes)
@@ -60,10 +59,7 @@ class Tier:
         self.turns = [0] * STRIPES
         """Per stripe, how many values without a version were returned: an epoch of its own."""
         self.floors = Floors()
-        self.unproven: dict[str, float] = {}
-        """Keys whose last write was not acknowledged, and when (monotonic): misses until proven again."""
-        self.unproven_clear: float | None = None
-        """The same for a clear or a tag: then every key is a miss."""
+        self.journal = Journal(journal_max)
         self._evicted_before = 0
 
     @property
@@ -82,7 +78,7 @@ class Tier:
         """A token for a read that begins now."""
         with self.lock:
             stripe = stripe_of(key)
-            trusted = key not in self.unproven and self.unproven_clear is None
+            trusted = not self.journal.doubts(key)
             return Token(self.epoch, stripe, self.stamps[stripe], self.turns[stripe], trusted)
 
     def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
@@ -148,32 +144,36 @@ class Tier:
             stripe = stripe_of(key)
             self.stamps[stripe] = max(self.stamps[stripe], version)
 
-    def unknown(self, keys: Iterable[str], now: float) -> None:
-        """Writes of unknown outcome: misses here from now on, and nothing that is under way may be put."""
+    def doubt(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
+        """Journal writes of unknown outcome: misses here from now on, and nothing that is under way may be put."""
         with self.lock:
             for key in keys:
-                self.unproven[key] = now
                 self._drop(key)
             self.epoch += 1
-            if len(self.unproven) > UNPROVEN_MAX:
-                self.unproven.clear()
-                self.unproven_clear = now
+            self.journal.note(keys, not_before, hold_ms)
+            if self.journal.clear is not None:
                 self.drop_all()
 
-    def unknown_clear(self, now: float) -> None:
-        """A clear or an invalidation of tags of unknown outcome: every key is a miss here from now on."""
+    def doubt_floors(self, tags: Sequence[str]) -> None:
+        """Journal a clear (no tags) or an invalidation of unknown outcome: every key is a miss here from now on."""
         with self.lock:
-            self.unproven_clear = now
+            if tags:
+                self.journal.note_tags(tags)
+            else:
+                self.journal.note_clear()
             self.drop_all()
 
-    def prove(self, asked_at: float) -> None:
-        """The bus has been proven by a question asked then: writes that ended before it are told by messages."""
-        if not self.unproven and self.unproven_clear is None:
-            return
+    def replayed(self, batch: Batch, number: int) -> None:
+        """A replay was acknowledged under this number: apply it here, and end its entries."""
         with self.lock:
-            self.unproven = {key: when for key, when in self.unproven.items() if when >= asked_at}
-            if self.unproven_clear is not None and self.unproven_clear < asked_at:
-                self.unproven_clear = None
+            if batch.kind == KEYS:
+                for key in batch.names:
+                    self.wrote(key, version_of(number, 0))
+            elif batch.kind == TAGS:
+                self.apply_tags(batch.names, number)
+            else:
+                self.apply_clear(number)
+            self.journal.replayed(batch)
 
     # ---------------------------------------------------------------- called by the feed, and above, under the lock
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import Any, Protocol, cast
 
 from redis.backoff import ExponentialWithJitterBackoff
@@ -16,17 +17,21 @@ from nearcache.ports import (
     Held,
     Item,
     Lease,
+    Met,
     NotSent,
     Present,
     Reading,
     RemoteFailed,
     RemoteMisconfigured,
     RemoteTimeout,
+    TooLate,
     Written,
 )
 from nearcache.remote import resp, scripts
 from nearcache.remote.names import Names
 from nearcache.remote.scripts import Script
+from nearcache.remote.talk import Introduction
+from nearcache.wire.messages import pack_probe
 from nearcache.wire.records import pack_names
 
 TAG_LIFE_MARGIN_MS = 3_600_000
@@ -35,7 +40,9 @@ _PAIR = struct.Struct(">QQ")
 
 
 class Wire(Protocol):
-    """Connections to one server."""
+    """Connections to one server. Each new one is introduced before it is used."""
+
+    introduce: Introduction
 
     async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
         """Send some packed commands and give their ``count`` replies, errors among them as objects.
@@ -49,6 +56,10 @@ class Wire(Protocol):
 
     async def pause(self, seconds: float) -> None:
         """Wait before a read is repeated."""
+        ...
+
+    async def connect(self) -> None:
+        """Make a connection, unless there is one."""
         ...
 
     def discard_idle(self) -> None:
@@ -71,6 +82,18 @@ class RedisRemote:
         self._backoff = ExponentialWithJitterBackoff(cap=redis_timeout / max(retries, 1), base=redis_timeout / 16)
         self.discard_idle = wire.discard_idle
         self.close = wire.close
+        self.meet = wire.connect
+        self._offset: float | None = None
+        self.on_meeting: Callable[[Met], None] = lambda _: None
+        wire.introduce = Introduction(names, self._met)
+
+    def _met(self, met: Met) -> None:
+        self._offset = met.offset
+        self.on_meeting(met)
+
+    def now(self) -> int:
+        """The server's clock, as the newest connection told it."""
+        return 0 if self._offset is None else int((monotonic() + self._offset) * 1e6)
 
     async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
         """MGET; the floor by HMGET behind it, so that a clear between the two makes the values look old, not new."""
@@ -86,23 +109,33 @@ class RedisRemote:
         replies = await self._read(resp.pack((b"MGET", *self._names.tags(tags))), 1)
         return [_floor(floor) for floor in replies[0]]
 
-    async def set(self, items: Sequence[Item], tags: Sequence[str]) -> Written:
+    async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
         """Store some values, at most BATCH. Refused for want of memory, they are deleted: nobody keeps an old one."""
         keys = [item.key for item in items]
         rest: list[bytes | int] = [field for item in items for field in (item.ttl_ms, item.tail)]
         names = [self._names.counters, self._names.channel, *self._names.pairs(keys), *self._names.tags(tags)]
         life = max(item.ttl_ms for item in items) + TAG_LIFE_MARGIN_MS
         try:
-            return _written(await self._call(scripts.SET, names, [len(items), pack_names(keys), life, *rest]))
+            reply = await self._call(scripts.SET, names, [len(items), pack_names(keys), life, deadline, *rest])
         except resp.ServerError as error:
             if error.code != "OOM":
                 raise
-            return replace(await self.delete(keys), stored=False)
+            deleted = await self.delete(keys)
+            assert deleted is not None  # noqa: S101  # without not_before it is never too early
+            return replace(deleted, stored=False)
+        if len(reply) > _PAIR.size:
+            raise TooLate("the set came to the server after its deadline")
+        return _written(reply)
 
-    async def delete(self, keys: Sequence[str]) -> Written:
+    async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
         """Delete some keys, at most BATCH."""
         names = [self._names.counters, self._names.channel, *self._names.pairs(keys)]
-        return _written(await self._call(scripts.DELETE, names, [pack_names(keys)]))
+        return _written_yet(await self._call(scripts.DELETE, names, [pack_names(keys), hold_ms, not_before]))
+
+    async def mark_stale(self, keys: Sequence[str]) -> Written:
+        """Write a 0 where the records say until when they are fresh."""
+        names = [self._names.counters, self._names.channel, *self._names.pairs(keys)]
+        return _written(await self._call(scripts.STALE, names, [pack_names(keys)]))
 
     async def lease(self, key: str, token: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
         """Ask for the right to fill. Never repeated by anybody with the same token (P)."""
@@ -131,17 +164,21 @@ class RedisRemote:
         """Give a lease back."""
         await self._call(scripts.ABORT, [self._names.lease(key), self._names.channel], [token, pack_names([key])])
 
-    async def clear(self) -> Written:
+    async def clear(self, *, not_before: int = 0) -> Written | None:
         """Raise the namespace's floor."""
-        return await self._raise_floors([])
+        names = [self._names.counters, self._names.channel]
+        return _written_yet(await self._call(scripts.CLEAR, names, [b"", not_before]))
 
     async def invalidate_tags(self, tags: Sequence[str]) -> Written:
         """Raise the floors of some tags."""
-        return await self._raise_floors(tags)
-
-    async def _raise_floors(self, tags: Sequence[str]) -> Written:
         names = [self._names.counters, self._names.channel, *self._names.tags(tags)]
-        return _written(await self._call(scripts.CLEAR, names, [pack_names(tags)]))
+        return _written(await self._call(scripts.CLEAR, names, [pack_names(tags), 0]))
+
+    async def probe(self, nonce: str) -> None:
+        """PUBLISH to the channel of the messages."""
+        (reply,) = await self._wire.execute(resp.pack((b"PUBLISH", self._names.channel, pack_probe(nonce))))
+        if isinstance(reply, RemoteFailed):
+            raise reply
 
     async def _read(self, packed: bytes, count: int) -> list[Any]:
         """Reads alone are repeated, over a new connection, and never after a timeout."""
@@ -180,3 +217,7 @@ def _floor(text: bytes | None) -> int | None:
 
 def _written(reply: bytes) -> Written:
     return Written(*_PAIR.unpack(reply))
+
+
+def _written_yet(reply: bytes | None) -> Written | None:
+    return None if reply is None else _written(reply)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from nearcache.ports import Granted, Item, Lease, Reading, Written
+from nearcache.ports import Granted, Item, Lease, Met, Reading, Written
 
 
 class MemoryRemote:
@@ -15,14 +15,19 @@ class MemoryRemote:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._number = 1
+        self.on_meeting: Callable[[Met], None] = lambda _: None
 
-    def _now(self) -> int:
+    def now(self) -> int:
+        """The monotonic clock."""
         return int(time.monotonic() * 1e6)
+
+    async def meet(self) -> None:
+        """There is nobody to meet."""
 
     def _next(self) -> Written:
         with self._lock:
             self._number += 1
-            return Written(self._number, self._now())
+            return Written(self._number, self.now())
 
     async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
         """Nothing."""
@@ -32,12 +37,17 @@ class MemoryRemote:
         """Nothing."""
         return [None] * len(tags)
 
-    async def set(self, items: Sequence[Item], tags: Sequence[str]) -> Written:
+    async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
         """The next number."""
-        del items, tags
+        del items, tags, deadline
         return self._next()
 
-    async def delete(self, keys: Sequence[str]) -> Written:
+    async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
+        """The next number."""
+        del keys, hold_ms, not_before
+        return self._next()
+
+    async def mark_stale(self, keys: Sequence[str]) -> Written:
         """The next number."""
         del keys
         return self._next()
@@ -50,19 +60,23 @@ class MemoryRemote:
     async def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         """The number of the lease: the put rule then refuses what a write came before."""
         del item, token, tags
-        return Written(grant.number, self._now())
+        return Written(grant.number, self.now())
 
     async def abort(self, key: str, token: bytes) -> None:
         """Nothing to give back."""
 
-    async def clear(self) -> Written:
+    async def clear(self, *, not_before: int = 0) -> Written | None:
         """The next number."""
+        del not_before
         return self._next()
 
     async def invalidate_tags(self, tags: Sequence[str]) -> Written:
         """The next number."""
         del tags
         return self._next()
+
+    async def probe(self, nonce: str) -> None:
+        """Nobody hears it."""
 
     def discard_idle(self) -> None:
         """Nothing to drop."""

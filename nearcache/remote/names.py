@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+PROTOCOL = b"1/1"
+"""Major number of the protocol, and number of buckets: what a namespace is kept by (``{ns:meta}``)."""
+
 
 class Names:
     """The names of one namespace.
@@ -12,10 +15,11 @@ class Names:
     b'{shop:0}:v:user:7'
     """
 
-    __slots__ = ("_lease", "_tag", "_value", "channel", "counters")
+    __slots__ = ("_lease", "_tag", "_value", "channel", "counters", "meta")
 
     def __init__(self, namespace: str) -> None:
         bucket = f"{{{namespace}:0}}:".encode()
+        self.meta = f"{{{namespace}:meta}}".encode()
         self.counters = bucket + b"m"
         self.channel = bucket + b"c"
         self._value = bucket + b"v:"

@@ -28,6 +28,7 @@ class Script:
 
 SET = Script.load("set")
 DELETE = Script.load("delete")
+STALE = Script.load("stale")
 CLEAR = Script.load("clear")
 LEASE = Script.load("lease")
 FILL = Script.load("fill")

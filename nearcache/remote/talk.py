@@ -1,4 +1,4 @@
-"""What is said on the bus's connection: subscribe, greet, heartbeat; and what its replies mean. No socket here.
+"""What is said on new connections and on the bus: introduce, subscribe, greet, heartbeat; and what the replies mean.
 
 Questions are pipelined on the subscribed connection itself (RESP3), so that an answer stands behind every message that
 the server sent before it.
@@ -12,13 +12,45 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nearcache.ports import Beat, BusItem, BusRefused, Greeting, RemoteFailed
+from nearcache.ports import Beat, BusItem, BusRefused, Greeting, Incompatible, Met, RemoteFailed
 from nearcache.remote import resp, scripts
-from nearcache.remote.names import Names
+from nearcache.remote.names import PROTOCOL, Names
 
 _TRIPLE = struct.Struct(">QQQ")
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 _REPLICATION_ID = re.compile(rb"^master_replid:(\w+)", re.MULTILINE)
+
+
+class Introduction:
+    """What every new connection for commands is asked before it is used."""
+
+    def __init__(self, names: Names, met: Callable[[Met], None]) -> None:
+        self._met = met
+        self._question = _Question(
+            tuple, ((b"HELLO",), (b"INFO", b"server"), (b"INFO", b"replication"), (b"TIME",), (b"GET", names.meta))
+        )
+        self.packed = self._question.packed
+        self.count = self._question.count
+
+    def hear(self, answers: Sequence[Any], asked_at: float) -> None:
+        """Take the answers to what was asked then (monotonic seconds).
+
+        Raises:
+            RemoteFailed: the server is no master, or the namespace is kept by another protocol.
+        """
+        hello, server, replication, (seconds, micros), meta = self._question.meaning(answers)
+        if not _is_master(hello):
+            raise RemoteFailed("the server is no master")
+        _check_protocol(meta or PROTOCOL)
+        self._met(Met(_identity(server, replication), int(seconds) + int(micros) / 1e6 - asked_at))
+
+
+def _check_protocol(meta: bytes) -> None:
+    if meta != PROTOCOL:
+        raise Incompatible(
+            f"the namespace is kept by protocol {meta[:20].decode(errors='replace')}, this is {PROTOCOL.decode()}; "
+            "use another namespace, or the same release everywhere"
+        )
 
 
 class Talk:
@@ -26,7 +58,7 @@ class Talk:
 
     def __init__(self, names: Names) -> None:
         counters = (b"HMGET", names.counters, b"s", b"f")
-        greet = (b"EVAL", scripts.GREET.text, 1, names.counters)
+        greet = (b"EVAL", scripts.GREET.text, 2, names.counters, names.meta, PROTOCOL)
         self.subscribe = resp.pack((b"SUBSCRIBE", names.channel))
         self._greeting = _Question(_greeted, (_HELLO, (b"INFO", b"server"), (b"INFO", b"replication"), greet))
         self._beat = _Question(_beaten, (_HELLO, counters, (b"TIME",)))
@@ -77,17 +109,17 @@ _HELLO = (b"HELLO", 3)
 class _Question:
     """Some commands sent at once, and what their replies mean together."""
 
-    def __init__(self, meaning: Callable[[Sequence[Any]], BusItem], commands: Sequence[tuple[Any, ...]]) -> None:
+    def __init__(self, meaning: Callable[[Sequence[Any]], Any], commands: Sequence[tuple[Any, ...]]) -> None:
         self.packed = b"".join(map(resp.pack, commands))
         self.count = len(commands)
         self._commands = commands
         self._meaning = meaning
 
-    def meaning(self, answers: Sequence[Any]) -> BusItem:
+    def meaning(self, answers: Sequence[Any]) -> Any:
         """What the answers mean; INFO may be denied, nothing else."""
         for command, answer in zip(self._commands, answers, strict=True):
             if isinstance(answer, resp.ServerError) and command[0] != b"INFO":
-                raise answer if answer.code in _PASSING else BusRefused(f"{answer} to the bus's {command[0].decode()}")
+                raise answer if answer.code in _PASSING else BusRefused(f"{answer} to {command[0].decode()}")
         return self._meaning(answers)
 
 
@@ -97,7 +129,8 @@ _PASSING = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "OOM", "R
 
 def _greeted(answers: Sequence[Any]) -> Greeting:
     hello, server, replication, counters = answers
-    number, floor, server_time = _TRIPLE.unpack(counters)
+    _check_protocol(counters[_TRIPLE.size :])
+    number, floor, server_time = _TRIPLE.unpack_from(counters)
     return Greeting(_identity(server, replication), number, floor, server_time, _is_master(hello))
 
 
@@ -106,8 +139,9 @@ def _beaten(answers: Sequence[Any]) -> Beat:
     return Beat(_int(number), _int(floor), int(seconds) * 1_000_000 + int(micros), _is_master(hello))
 
 
-def _is_master(hello: Mapping[bytes, object]) -> bool:
-    return hello.get(b"role", b"master") == b"master"
+def _is_master(hello: Mapping[bytes, object] | Sequence[object]) -> bool:
+    facts = hello if isinstance(hello, Mapping) else dict(zip(hello[::2], hello[1::2], strict=False))
+    return facts.get(b"role", b"master") == b"master"
 
 
 def _int(text: bytes | None) -> int | None:

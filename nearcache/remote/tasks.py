@@ -8,6 +8,7 @@ future, and a cancelled task leaves the connection in order. The private names u
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, cast
 from nearcache.ports import BusItem, NotSent, RemoteFailed, RemoteTimeout
 from nearcache.remote import resp
 from nearcache.remote.names import Names
-from nearcache.remote.talk import Talk
+from nearcache.remote.talk import Introduction, Talk
 
 AsyncConnectionFactory = Callable[[], Any]
 """Makes a redis.asyncio connection that is not connected yet."""
@@ -148,6 +149,8 @@ class Pipeline:
 class TaskWire:
     """One multiplexed connection, made when first needed and again when lost."""
 
+    introduce: Introduction
+
     def __init__(self, factory: AsyncConnectionFactory, timeout: float) -> None:
         self._factory = factory
         self._timeout = timeout
@@ -162,6 +165,11 @@ class TaskWire:
         if pipeline is None or pipeline.stream.closing:
             pipeline = await self._connect()
         return await pipeline.send(packed, count)
+
+    async def connect(self) -> None:
+        """Connect, unless connected."""
+        if self._pipeline is None or self._pipeline.stream.closing:
+            await self._connect()
 
     async def pause(self, seconds: float) -> None:
         """Let other tasks run."""
@@ -201,6 +209,12 @@ class TaskWire:
     async def _make(self) -> Pipeline:
         pipeline = Pipeline(self._timeout)
         await pipeline.stream.connect(self._factory)
+        asked_at = time.monotonic()
+        try:
+            self.introduce.hear(await pipeline.send(self.introduce.packed, self.introduce.count), asked_at)
+        except BaseException:
+            pipeline.stream.close()
+            raise
         self._pipeline = pipeline
         return pipeline
 
@@ -261,9 +275,13 @@ class TaskBus:
             raise self._failure
         return []
 
+    def interrupt(self) -> None:
+        """Close; on the loop's thread alone, where all of an AsyncNearCache lives."""
+        self._stream.close()
+
     async def close(self) -> None:
         """Close."""
-        self._stream.close()
+        self.interrupt()
         await asyncio.sleep(0)  # let connection_lost run: nothing of ours is left on the loop
 
     def _take(self, replies: list[Any]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from nearcache.ports import BusItem, NotSent, RemoteFailed, RemoteTimeout
 from nearcache.remote import resp
 from nearcache.remote.names import Names
-from nearcache.remote.talk import Talk
+from nearcache.remote.talk import Introduction, Talk
 
 ConnectionFactory = Callable[[], Any]
 """Makes a redis-py connection that is not connected yet."""
@@ -39,6 +39,16 @@ class SocketConnection:
             raise resp.translate(error) from None
         self._decoder = resp.Decoder()
         self._timeout = timeout
+
+    def introduce(self, introduction: Introduction) -> None:
+        """Ask who answers; a server that will not do closes the connection."""
+        asked_at = time.monotonic()
+        answers = self.execute(introduction.packed, introduction.count)
+        try:
+            introduction.hear(answers, asked_at)
+        except BaseException:
+            self.close()
+            raise
 
     def execute(self, packed: bytes, count: int) -> list[Any]:
         """Send, and receive ``count`` replies within the timeout."""
@@ -111,6 +121,8 @@ class SocketConnection:
 class ThreadWire:
     """A bounded pool of connections, the last used first."""
 
+    introduce: Introduction
+
     def __init__(self, factory: ConnectionFactory, timeout: float, max_connections: int) -> None:
         self._factory = factory
         self._timeout = timeout
@@ -163,6 +175,11 @@ class ThreadWire:
             self._permits.put(None)
             raise NotSent("the server hung while this waited for a connection")
 
+    async def connect(self) -> None:
+        """Make a connection and keep it, unless there is an idle one."""
+        if not self._idle:
+            await self.execute(resp.pack((b"PING",)))
+
     async def pause(self, seconds: float) -> None:
         """Sleep in the caller's thread."""
         time.sleep(seconds)
@@ -190,7 +207,9 @@ class ThreadWire:
             if not checked or connection.alive():
                 return connection
             connection.close()
-        return SocketConnection(self._factory, self._timeout)
+        connection = SocketConnection(self._factory, self._timeout)
+        connection.introduce(self.introduce)
+        return connection
 
 
 class ThreadBus:
@@ -232,11 +251,15 @@ class ThreadBus:
             return early
         return self._talk.understand(self._connected.receive(timeout))
 
-    async def close(self) -> None:
+    def interrupt(self) -> None:
         """Close; from another thread too."""
         self._closed = True
         if self._connection is not None:
             self._connection.close()
+
+    async def close(self) -> None:
+        """Close."""
+        self.interrupt()
 
     @property
     def _connected(self) -> SocketConnection:

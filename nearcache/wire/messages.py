@@ -3,7 +3,7 @@
     version (1)  kind (1)  number (8, kinds I C T only)  per key or tag: length (2), UTF-8
 
     I  these keys changed      C  clear the namespace      T  these tags changed
-    F  a fill that somebody waited for, no number      P  a probe of an instance that starts, no number
+    F  a fill that somebody waited for, no number      P  a probe of an instance that starts: its nonce, no number
 
 One number per message, many keys allowed. What does not parse, or is of an unknown kind, is a BadMessage: L1
 is flushed.
@@ -15,7 +15,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nearcache.wire.records import unpack_names
+from nearcache.wire.records import pack_names, unpack_names
 
 VERSION = 1
 CHANGED, CLEARED, TAGGED, FILLED, PROBE = b"ICTFP"
@@ -34,6 +34,11 @@ class Message(NamedTuple):
     names: Sequence[str]
 
 
+def pack_probe(nonce: str) -> bytes:
+    """A message that its sender waits for, and nobody else."""
+    return bytes((VERSION, PROBE)) + pack_names([nonce])
+
+
 def unpack(data: bytes) -> Message:
     """Take a message apart.
 
@@ -44,9 +49,7 @@ def unpack(data: bytes) -> Message:
         if data[0] != VERSION:
             raise BadMessage(f"version {data[0]}")
         kind = data[1]
-        if kind == PROBE:
-            return Message(kind, 0, ())
-        if kind == FILLED:
+        if kind in (FILLED, PROBE):
             return Message(kind, 0, unpack_names(data, 2, len(data)))
         _, _, number = _NUMBERED.unpack_from(data)
         if kind not in (CHANGED, CLEARED, TAGGED):

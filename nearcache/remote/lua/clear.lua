@@ -1,8 +1,10 @@
 #!lua flags=allow-oom
 -- Raise the namespace's floor, or some tags' floors, and tell everybody; allowed when memory is full.
--- KEYS: m, channel, then tags (none: the namespace).  ARGV: names.
--- Answers: number, created (8 bytes each).
+-- KEYS: m, channel, then tags (none: the namespace).
+-- ARGV: names, and the server's microseconds until which nothing is done.
+-- Answers: number, created (8 bytes each) | nil: too early.
 local created = now()
+if created <= tonumber(ARGV[2]) then return false end
 local s = bump(KEYS[1], created)
 local text = string.format('%.0f', s)
 local kind = 67 -- C

@@ -1,0 +1,46 @@
+"""Drain the journal: what Redis did not acknowledge is replayed there as deletes, when it answers again."""
+
+from __future__ import annotations
+
+from nearcache.events import Drained
+from nearcache.flows.core import Core
+from nearcache.local.journal import ALL, KEYS, Batch
+from nearcache.ports import RemoteFailed, Written
+
+
+async def drain(core: Core, *, probing: bool = False) -> bool:
+    """Replay what can be replayed now, up to the first failure.
+
+    Args:
+        core: the cache.
+        probing: ask even while the breaker is open; the bus has just reached the server.
+
+    Returns:
+        Whether something was replayed.
+    """
+    names = 0
+    journal = core.tier.journal
+    while len(journal):
+        with core.tier.lock:
+            batch = journal.next(core.remote.now())
+        if batch is None:
+            break
+        try:
+            written = await (_replay(core, batch) if probing else core.ask(_replay, core, batch))
+        except RemoteFailed:
+            break
+        if written is None:  # by the server's own clock it is too early
+            break
+        core.tier.replayed(batch, written.number)
+        names += len(batch.names) or 1
+    if names:
+        core.emit(Drained(names, len(journal)))
+    return names > 0
+
+
+async def _replay(core: Core, batch: Batch) -> Written | None:
+    if batch.kind == KEYS:
+        return await core.remote.delete(batch.names, hold_ms=batch.hold_ms, not_before=batch.not_before)
+    if batch.kind == ALL:
+        return await core.remote.clear(not_before=batch.not_before)
+    return await core.remote.invalidate_tags(batch.names)
