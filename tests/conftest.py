@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 import threading
 import time
 import uuid
@@ -27,6 +28,11 @@ PATIENCE = 2.0
 # How long an example takes depends on who else computes on the machine.
 hypothesis.settings.register_profile("nearcache", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("nearcache")
+
+
+# A shell starts what it puts in the background with SIGINT ignored, and every child would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", params=servers.KINDS)

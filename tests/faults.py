@@ -79,6 +79,7 @@ class Proxy:
     def stop(self) -> None:
         """Close everything and end the thread."""
         self.cut()
+        self._do(self._end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -151,6 +152,13 @@ class Proxy:
     async def _cut_connections(self, only: Predicate) -> None:
         for link in [link for link in self._links if only(link.head)]:
             await link.close()
+
+    async def _end_tasks(self) -> None:
+        """A connection that ended while it was cut may not have seen its pumps end."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def _wake(self) -> None:
         """Let every pump look at the rules again."""
