@@ -49,6 +49,9 @@ class RemoteFailed(Exception):
     Its text never holds a URL, a password or a value.
     """
 
+    sent = True
+    """Whether anything of what was asked may still be on its way."""
+
 
 class RemoteTimeout(RemoteFailed):
     """Redis did not answer in time."""
@@ -69,9 +72,13 @@ class Incompatible(RemoteFailed):
 class TooLate(RemoteFailed):
     """A set came after its deadline, and became a delete: something newer may have been set meanwhile (E, Q)."""
 
+    sent = False
+
 
 class NotSent(RemoteFailed):
     """Nothing was sent: the breaker is open, or no connection came free. It says nothing new about Redis."""
+
+    sent = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,14 +129,7 @@ class NearCache(Face):
             self._source.server.stop()
 
     def wait_healthy(self, timeout: Duration = 2.0) -> bool:
-        """Wait until L1 is proven coherent.
-
-        Args:
-            timeout: seconds.
-
-        Returns:
-            Whether it is.
-        """
+        """Wait up to ``timeout`` seconds until L1 is proven coherent; whether it is."""
         self._ready()
         return run_sync(self._listener.wait_healthy(seconds("timeout", timeout)))
 
@@ -261,7 +254,7 @@ class NearCache(Face):
 
         Returns:
             True: Redis acknowledged, or ``negative_ttl`` or ``condition`` turned the value down. False: it did not.
-            Then the key is journalled: a miss in this process, and deleted in Redis when it answers again.
+            Then the key is a miss in this process, and deleted in Redis when it answers again.
 
         Raises:
             InvalidKey, ConfigError, CodecError, ValueTooLarge: nothing was stored.
@@ -286,24 +279,16 @@ class NearCache(Face):
             hold: for so many seconds nobody's loaded value is kept: for loaders that read from a replica which lags.
 
         Returns:
-            Whether Redis acknowledged; see ``set``.
+            Whether Redis acknowledged; see ``set``, also for what it raises.
 
         Raises:
             InvalidKey, ConfigError: one of the keys is no key, or hold no duration; nothing was deleted.
-            RemoteUnavailable: not acknowledged, with ``on_unavailable="raise"``.
-            CacheClosed: after ``close``.
         """
         self._ready()
         return run_sync(write.delete(self._core, [self._checked(key) for key in keys], self._hold_ms(hold)))
 
     def mark_stale(self, *keys: str) -> bool:
-        """Let the next read of some keys load, everywhere; their values stay in Redis only for who serves stale ones.
-
-        Returns:
-            Whether Redis acknowledged; if not, they are deleted when it answers again.
-
-        Raises:
-            InvalidKey, RemoteUnavailable, CacheClosed: as ``delete``.
+        """Let the next read of some keys load, everywhere; else as ``delete``.
 
         >>> cache = NearCache.from_url("memory://")
         >>> cache.set("user:7", "Ada"), cache.mark_stale("user:7"), cache.get("user:7")

@@ -11,7 +11,7 @@ from nearcache.events import Journalled
 from nearcache.flows.core import Core, Encoded, chunks
 from nearcache.local.tier import Token
 from nearcache.options import Policy
-from nearcache.ports import BATCH, Item, NotSent, RemoteFailed, TooLate, Written, version_of
+from nearcache.ports import BATCH, Item, RemoteFailed, Written, version_of
 
 Answer: TypeAlias = Awaitable[Written | None]
 
@@ -46,8 +46,8 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
         deadline = core.deadline()
         try:
             return await core.remote.set(items, policy.tags, deadline)
-        except (NotSent, TooLate):  # nothing of it is on the way
-            deadline = 0
+        except RemoteFailed as failure:
+            deadline = deadline if failure.sent else 0
             raise
 
     written = await _write(core, send, lambda: core.tier.doubt(keys, not_before=deadline), len(keys))

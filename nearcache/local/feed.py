@@ -72,6 +72,7 @@ class Feed:
             heard.keys += names
             return
         if kind == messages.PROBE:
+            heard.received -= 1
             if self.nonce in names:
                 self.nonce = None
             return

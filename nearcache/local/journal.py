@@ -86,13 +86,13 @@ class Journal:
         if self.clear is not None:
             return (
                 Batch((), (self.clear.number,), ALL, self.clear.not_before)
-                if self.clear.not_before < server_now
+                if self.clear.not_before <= server_now
                 else None
             )
         if self.tags:
             tags = tuple(islice(self.tags.items(), BATCH))
             return Batch([tag for tag, _ in tags], [doubt.number for _, doubt in tags], TAGS)
-        due = {key: doubt for key, doubt in self.keys.items() if doubt.not_before < server_now}
+        due = {key: doubt for key, doubt in self.keys.items() if doubt.not_before <= server_now}
         if not due:
             return None
         first = next(iter(due.values()))

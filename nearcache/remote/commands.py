@@ -42,7 +42,7 @@ _PAIR = struct.Struct(">QQ")
 class Wire(Protocol):
     """Connections to one server. Each new one is introduced before it is used."""
 
-    introduce: Introduction
+    introduce: Introduction | None
 
     async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
         """Send some packed commands and give their ``count`` replies, errors among them as objects.

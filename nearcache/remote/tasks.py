@@ -149,7 +149,7 @@ class Pipeline:
 class TaskWire:
     """One multiplexed connection, made when first needed and again when lost."""
 
-    introduce: Introduction
+    introduce: Introduction | None = None
 
     def __init__(self, factory: AsyncConnectionFactory, timeout: float) -> None:
         self._factory = factory
@@ -208,15 +208,21 @@ class TaskWire:
 
     async def _make(self) -> Pipeline:
         pipeline = Pipeline(self._timeout)
-        await pipeline.stream.connect(self._factory)
-        asked_at = time.monotonic()
         try:
-            self.introduce.hear(await pipeline.send(self.introduce.packed, self.introduce.count), asked_at)
-        except BaseException:
+            await pipeline.stream.connect(self._factory)
+            await self._introduced(pipeline)
+        except BaseException as failure:
             pipeline.stream.close()
+            if isinstance(failure, RemoteFailed):
+                failure.sent = False
             raise
         self._pipeline = pipeline
         return pipeline
+
+    async def _introduced(self, pipeline: Pipeline) -> None:
+        if self.introduce is not None:
+            asked_at = time.monotonic()
+            self.introduce.hear(await pipeline.send(self.introduce.packed, self.introduce.count), asked_at)
 
     def _connected(self, task: asyncio.Task[Pipeline]) -> None:
         self._connecting = None

@@ -121,7 +121,7 @@ class SocketConnection:
 class ThreadWire:
     """A bounded pool of connections, the last used first."""
 
-    introduce: Introduction
+    introduce: Introduction | None = None
 
     def __init__(self, factory: ConnectionFactory, timeout: float, max_connections: int) -> None:
         self._factory = factory
@@ -207,8 +207,13 @@ class ThreadWire:
             if not checked or connection.alive():
                 return connection
             connection.close()
-        connection = SocketConnection(self._factory, self._timeout)
-        connection.introduce(self.introduce)
+        try:
+            connection = SocketConnection(self._factory, self._timeout)
+            if self.introduce is not None:
+                connection.introduce(self.introduce)
+        except RemoteFailed as failure:
+            failure.sent = False
+            raise
         return connection
 
 

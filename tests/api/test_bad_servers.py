@@ -190,7 +190,7 @@ async def test_a_full_server(make_cache: MakeCache, fresh_server: EmbeddedServer
             client.config_set("maxmemory", 1)
             assert await cache.set("a", 2) is False
             assert await cache.get_or_set("b", cache.loader("loaded")) == "loaded"
-            await until(lambda: not cache._core.tier.unproven)
+            await until(lambda: not len(cache._core.tier.journal))
             assert await cache.delete("a") is True
             assert await cache.invalidate_tags("t") is True
             assert await cache.clear() is True

@@ -18,6 +18,7 @@ from nearcache import InvalidKey, RemoteUnavailable, Settings, ValueTooLarge
 from nearcache.remote.embedded import free_port
 from nearcache.settings import DEFAULTS
 from tests.api import test_every_setting_of_the_link as of_the_link
+from tests.faults import Proxy
 from tests.twins import MakeCache, Twin
 from tests.waiting import redis_of, until, value_name
 
@@ -200,6 +201,21 @@ async def test_codec_makes_the_bytes(make_cache: MakeCache) -> None:
         with redis_of(one.url) as client:
             assert client.get(value_name(one.settings.namespace, "a")).endswith(b'{"json": [1, 2]}')
         assert await other.get("a") == {"json": [1, 2]}
+
+
+async def test_journal_max_bounds_what_is_remembered(make_cache: MakeCache, proxy: Proxy) -> None:
+    """More keys of failed writes than that become one clear."""
+    async with make_cache(proxy.url, journal_max=2) as cache:
+        await cache.set("other", 1)
+        proxy.cut()
+        for number in range(3):
+            assert await cache.delete(f"key:{number}") is False
+            assert await cache.get("other") == (1 if number < 2 else None)
+        proxy.heal()
+        await until(lambda: cache.healthy and not len(cache._core.tier.journal))
+        assert await cache.get("other") is None
+        assert await cache.set("other", 2) is True
+        assert await cache.get("other") == 2
 
 
 async def test_max_key_bytes_is_the_longest_key(make_cache: MakeCache) -> None:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from nearcache.flows import write
+from nearcache.flows import listen, write
 from nearcache.local.eviction import Entry
 from nearcache.local.feed import Feed, Heard
 from nearcache.local.floors import Floors
+from nearcache.local.journal import Batch, Journal
 from nearcache.local.tier import Tier, Token
 from nearcache.local.waiters import Aim, Flight, FlightKey, Flights
-from nearcache.ports import Granted, Greeting, Item, RemoteFailed, Written, number_of, version_of
+from nearcache.ports import Granted, Greeting, Item, RemoteFailed, TooLate, Written, number_of, version_of
 from nearcache.wire.messages import Message
 from tests.schedules.model import Server
 from tests.schedules.stepper import Instance, ModelRemote, World
@@ -141,20 +142,36 @@ class PassedByDropsOnly(Tier):
 class ForgetUnknownWrites(Tier):
     """A write of unknown outcome is taken for one that did nothing."""
 
-    def unknown(self, keys: Iterable[str], now: float) -> None:
+    def doubt(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
         """Nothing."""
 
-    def unknown_clear(self, now: float) -> None:
+    def doubt_floors(self, tags: Sequence[str]) -> None:
         """Nothing."""
 
 
-class ProveAnyTime(Tier):
-    """Any heartbeat proves an unacknowledged write, also one that was asked before it."""
+class JournalWithoutEpoch(Tier):
+    """Journalling drops what L1 holds, but puts that are under way go on."""
 
-    def prove(self, asked_at: float) -> None:
-        """Prove all."""
-        del asked_at
-        super().prove(float("inf"))
+    def doubt(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
+        """Set the epoch back."""
+        before = self.epoch
+        super().doubt(keys, not_before=not_before, hold_ms=hold_ms)
+        self.epoch = before
+
+
+class AcknowledgementsEndEntries(Tier):
+    """An acknowledged write takes its key for settled."""
+
+    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+        """Forget the journal's entry."""
+        if own:
+            self.journal.keys.pop(key, None)
+        return super().put(key, entry, token, own=own)
+
+    def wrote(self, key: str, version: int) -> None:
+        """Forget the journal's entry."""
+        self.journal.keys.pop(key, None)
+        super().wrote(key, version)
 
 
 class ReadFloorsCountAsApplied(Tier):
@@ -221,6 +238,15 @@ class NeverOverdue(Feed):
         del now
         if self.behind is not None:
             self.last, self.behind = self.behind[0], None
+        return Heard()
+
+
+class NeverDisowns(Feed):
+    """Who answers commands is not compared with who is listened to."""
+
+    def disown(self, identity: str | None) -> Heard:
+        """Nothing."""
+        del identity
         return Heard()
 
 
@@ -296,7 +322,56 @@ class FillsInSilence(Server):
         return super().fill(item, token, grant, tags)
 
 
+class LateSetsStored(Server):
+    """A set has no deadline."""
+
+    def late(self, deadline: int) -> bool:
+        """Never."""
+        del deadline
+        return False
+
+
+class LateSetsAcknowledged(Server):
+    """A set that came too late is answered as any other."""
+
+    def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
+        """Answer with the number of the delete."""
+        try:
+            return super().set(items, tags, deadline)
+        except TooLate:
+            assert self.number is not None
+            return Written(self.number, self.clock())
+
+
+class HoldsNothing(Server):
+    """A delete's hold is not kept."""
+
+    def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
+        """Delete."""
+        del hold_ms
+        return super().delete(keys, not_before=not_before)
+
+
 # -------------------------------------------------------------------------------------------------------------- others
+
+
+class ReplaysValues(ModelRemote):
+    """A set that failed is replayed with its value."""
+
+    def __getattr__(self, script: str) -> Callable[..., Awaitable[Any]]:
+        ask = super().__getattr__(script)
+
+        async def note(*args: Any, **options: Any) -> Any:
+            if script == "delete" and vars(self).get("failed"):
+                return await super(ReplaysValues, self).__getattr__("set")(*vars(self).pop("failed"))
+            try:
+                return await ask(*args, **options)
+            except RemoteFailed:
+                if script == "set":
+                    vars(self)["failed"] = (*args[:2], 1 << 62)
+                raise
+
+        return note
 
 
 class RepeatsLeases(ModelRemote):
@@ -329,7 +404,23 @@ _ENTER = Flights.enter
 
 async def _clear_elsewhere(core: Any) -> bool:
     """A clear that waits for its own message."""
-    return await write._write(core, None, core.remote.clear) is not None
+    return not isinstance(await write._write(core, core.remote.clear, lambda: None, 0), RemoteFailed)
+
+
+def _replayed_by_name(self: Journal, batch: Batch) -> None:
+    for name in batch.names:
+        self.keys.pop(name, None)
+
+
+_NOTE = Journal.note
+
+
+def _note_without_deadline(self: Journal, keys: Sequence[str], _not_before: int, hold_ms: int) -> None:
+    _NOTE(self, keys, 0, hold_ms)
+
+
+async def _never_drain(_core: Any, *, probing: bool = False) -> bool:
+    return probing and False
 
 
 NO_STAMP = Rules(tier=NoStamp)
@@ -342,7 +433,16 @@ NUMBERS_ALONE = Rules(tier=NumbersAlone)
 NEVER_PASSED_BY = Rules(tier=NeverPassedBy)
 PASSED_BY_DROPS_ONLY = Rules(tier=PassedByDropsOnly)
 FORGET_UNKNOWN_WRITES = Rules(tier=ForgetUnknownWrites)
-PROVE_ANY_TIME = Rules(tier=ProveAnyTime)
+JOURNAL_WITHOUT_EPOCH = Rules(tier=JournalWithoutEpoch)
+ACKNOWLEDGEMENTS_END_ENTRIES = Rules(tier=AcknowledgementsEndEntries)
+JOURNAL_WITHOUT_NUMBERS = Rules(patched=((Journal, "replayed", _replayed_by_name),))
+JOURNAL_WITHOUT_DEADLINES = Rules(patched=((Journal, "note", _note_without_deadline),))
+NEVER_DRAINED = Rules(patched=((listen, "drain", _never_drain),))
+LATE_SETS_STORED = Rules(server=LateSetsStored)
+LATE_SETS_ACKNOWLEDGED = Rules(server=LateSetsAcknowledged)
+HOLDS_NOTHING = Rules(server=HoldsNothing)
+REPLAYS_VALUES = Rules(remote=ReplaysValues)
+NEVER_DISOWNS = Rules(feed=NeverDisowns)
 READ_FLOORS_COUNT_AS_APPLIED = Rules(tier=ReadFloorsCountAsApplied)
 KEEP_TAG_FLOORS_OF_ANY_TIME = Rules(tier=KeepTagFloorsOfAnyTime)
 NO_GAP_WHILE_LOST = Rules(feed=NoGapWhileLost)

@@ -20,8 +20,10 @@ from nearcache.ports import (
     Lease,
     Present,
     Reading,
+    TooLate,
     Written,
 )
+from nearcache.wire.messages import pack_probe
 from nearcache.wire.records import HEAD_BYTES, MAGIC, pack_names, unpack
 
 Question = Literal["greeting", "beat"]
@@ -100,7 +102,11 @@ class Server:
             return None
         record = unpack(raw)
         number = struct.unpack_from(">Q", raw, 1)[0]
-        if number < self.floor or any(number < self.tags.get(tag, NO_FLOOR) for tag in record.tags):
+        if (
+            not record.fresh_until
+            or number < self.floor
+            or any(number < self.tags.get(tag, NO_FLOOR) for tag in record.tags)
+        ):
             return None
         return record.payload
 
@@ -130,22 +136,56 @@ class Server:
         """MGET."""
         return [self.tags.get(tag) for tag in tags]
 
-    def set(self, items: Sequence[Item], tags: Sequence[str]) -> Written:
+    def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
         """set.lua."""
+        if self.late(deadline):
+            self.delete([item.key for item in items])
+            raise TooLate("after the deadline")
         created, number = self.clock(), self.bump()
         for item in items:
             self.store(item, number, created)
-            self.leases.pop(item.key, None)
+            self.void(item.key)
         for tag in tags:
             self.tags.setdefault(tag, number)
         self.tell(b"I", number, [item.key for item in items])
         return Written(number, created)
 
-    def delete(self, keys: Sequence[str]) -> Written:
+    def late(self, deadline: int) -> bool:
+        """Whether a set comes after its deadline."""
+        return self.clock() > deadline
+
+    def void(self, key: str) -> None:
+        """A write ends a lease, but no hold."""
+        holder = self.leases.get(key)
+        if holder is not None and holder.token:
+            del self.leases[key]
+
+    def too_early(self, not_before: int) -> bool:
+        """Whether what is replayed may still be undone by what is on the way."""
+        return self.clock() <= not_before
+
+    def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
         """delete.lua."""
+        if self.too_early(not_before):
+            return None
         for key in keys:
             self.values.pop(key, None)
-            self.leases.pop(key, None)
+            self.void(key)
+            holder = self.holder(key)
+            ends = self.clock() + hold_ms * 1000
+            if hold_ms and (holder is None or holder.ends < ends):
+                self.leases[key] = Holder(b"", ends)
+        created, number = self.clock(), self.bump()
+        self.tell(b"I", number, keys)
+        return Written(number, created)
+
+    def mark_stale(self, keys: Sequence[str]) -> Written:
+        """stale.lua."""
+        for key in keys:
+            record, ends = self.values.get(key, (b"", 0))
+            if record:
+                self.values[key] = (record[:17] + bytes(8) + record[25:], ends)
+            self.void(key)
         created, number = self.clock(), self.bump()
         self.tell(b"I", number, keys)
         return Written(number, created)
@@ -202,8 +242,10 @@ class Server:
             if holder.waited_for:
                 self.publish(b"\x01F" + pack_names([key]))
 
-    def clear(self) -> Written:
+    def clear(self, *, not_before: int = 0) -> Written | None:
         """clear.lua without tags."""
+        if self.too_early(not_before):
+            return None
         created, number = self.clock(), self.bump()
         self.floor = number
         self.tell(b"C", number)
@@ -217,6 +259,10 @@ class Server:
                 self.tags[tag] = number
         self.tell(b"T", number, tags)
         return Written(number, created)
+
+    def probe(self, nonce: str) -> None:
+        """PUBLISH."""
+        self.publish(pack_probe(nonce))
 
     # -------------------------------------------------------------------------------------------------------- the bus
 

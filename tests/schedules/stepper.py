@@ -65,6 +65,7 @@ class Request(Point):
         self._call = call
         self.executed = False
         self.answer: object = None
+        self.refusal: RemoteFailed | None = None
         world.requests.append(self)
 
     def execute(self) -> None:
@@ -72,7 +73,10 @@ class Request(Point):
         assert not self.executed
         self.executed = True
         self.world.tick()
-        self.answer = self._call(self.world.server)
+        try:
+            self.answer = self._call(self.world.server)
+        except RemoteFailed as refusal:
+            self.refusal = refusal
         if not self.open:
             self.world.requests.remove(self)
 
@@ -80,7 +84,7 @@ class Request(Point):
         """The answer arrives."""
         assert self.executed
         self.world.requests.remove(self)
-        self.resume(self.answer)
+        self.resume(self.answer, self.refusal)
 
     def fail(self, *, timeout: bool = False) -> None:
         """The connection fails, or patience ends. What was not executed may still be, unless it is lost."""
@@ -323,7 +327,19 @@ class ModelHost:
 class ModelRemote:
     """A Remote whose every method is a Request."""
 
-    SCRIPTS = ("read", "tag_floors", "set", "delete", "lease", "fill", "abort", "clear", "invalidate_tags")
+    SCRIPTS = (
+        "read",
+        "tag_floors",
+        "set",
+        "delete",
+        "mark_stale",
+        "lease",
+        "fill",
+        "abort",
+        "clear",
+        "invalidate_tags",
+        "probe",
+    )
 
     def __init__(self, world: World, name: str) -> None:
         self._world = world
@@ -340,6 +356,13 @@ class ModelRemote:
             return await Request(self._world, f"{self._name}: {script}", call)
 
         return ask
+
+    def now(self) -> int:
+        """The server's clock."""
+        return self._world.micros()
+
+    async def meet(self) -> None:
+        """It is known."""
 
     def discard_idle(self) -> None:
         """There are no connections."""
@@ -375,6 +398,10 @@ class ModelBus:
         """Suspend."""
         items: Sequence[BusItem] = await Receiving(self, timeout)
         return items
+
+    def interrupt(self) -> None:
+        """The connection ends, and the listener notices."""
+        self.cut()
 
     async def close(self) -> None:
         """The connection ends."""
@@ -468,9 +495,13 @@ class Instance:
         """Begin a set."""
         return self.world.start(f"{self.name}: set {key}", write.store(self.core, {key: value}, self._policy(options)))
 
-    def delete(self, *keys: str) -> Flow:
+    def delete(self, *keys: str, hold_ms: int = 0) -> Flow:
         """Begin a delete."""
-        return self.world.start(f"{self.name}: delete {keys}", write.delete(self.core, keys))
+        return self.world.start(f"{self.name}: delete {keys}", write.delete(self.core, keys, hold_ms))
+
+    def mark_stale(self, *keys: str) -> Flow:
+        """Begin to mark values as stale."""
+        return self.world.start(f"{self.name}: mark_stale {keys}", write.mark_stale(self.core, keys))
 
     def clear(self) -> Flow:
         """Begin a clear."""
@@ -486,8 +517,13 @@ class Instance:
     # --------------------------------------------------------------------------------------------------------- the bus
 
     def deliver(self, count: int = STEPS) -> None:
-        """The server answers what was asked on the bus; deliver so many items of what is on the way."""
+        """The server answers what was asked on the bus; deliver so many items of what is on the way.
+
+        What the listener asks of the server by itself meanwhile, a probe or a replay, is answered at once.
+        """
         for _ in range(count):
+            while isinstance(self.listening.point, Request):
+                self.world.step(self.listening)
             bus, point = self.bus, self.listening.point
             if bus is None or bus.cut_off or not isinstance(point, Receiving):
                 return

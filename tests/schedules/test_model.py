@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nearcache.flows.run import run_sync
-from nearcache.ports import Beat, Busy, Granted, Greeting, Item, Reading, Written
+from nearcache.ports import Beat, Busy, Granted, Greeting, Item, Reading, TooLate, Written
 from nearcache.remote.commands import RedisRemote
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.remote.endpoint import Endpoint
@@ -23,6 +23,25 @@ from tests.schedules.model import Line, Server
 
 KEYS, TAGS, TOKENS = ("x", "y"), ("t", "u"), (b"1" * 16, b"2" * 16)
 STEPS = 120
+KINDS = [
+    "set",
+    "late",
+    "delete",
+    "held",
+    "stale",
+    "early",
+    "lease",
+    "lease",
+    "lease",
+    "fill",
+    "fill",
+    "abort",
+    "clear",
+    "tags",
+    "read",
+]
+FOREVER = 1 << 52
+"""A time (µs) that no server's clock has reached."""
 
 
 class Side:
@@ -41,9 +60,7 @@ class Side:
         key, token, tags = dice.choice(KEYS), dice.choice(TOKENS), TAGS[: dice.randrange(3)]
         item = Item(key, b"\0" + bytes([dice.randrange(100)]), 60_000)
         place = key, token, len(tags)
-        kind = dice.choice(
-            ("set", "delete", "lease", "lease", "lease", "fill", "fill", "abort", "clear", "tags", "read")
-        )
+        kind = dice.choice(KINDS)
         aware = dice.random() < 0.5
         if kind == "lease":
             raw = self.ask("read", [key], with_floor=False).records[0]
@@ -55,14 +72,22 @@ class Side:
             grant = self.grants.get(place, Granted(0, 0, (0,) * len(tags)))
             return self.plain(self.ask("fill", item, token, grant, tags))
         simple: dict[str, tuple[Any, ...]] = {
-            "set": ("set", [item], tags),
+            "set": ("set", [item], tags, FOREVER),
+            "late": ("set", [item], tags, 1),
             "delete": ("delete", KEYS if aware else [key]),
+            "stale": ("mark_stale", KEYS if aware else [key]),
             "abort": ("abort", key, token),
             "clear": ("clear",),
             "tags": ("invalidate_tags", tags or TAGS),
             "read": ("tag_floors", TAGS),
         }
-        return self.plain(self.ask(*simple[kind]))
+        if kind in ("held", "early"):
+            options = {"hold_ms": 60_000} if kind == "held" else {"not_before": FOREVER}
+            return self.plain(self.ask("delete", [key], **options))
+        try:
+            return self.plain(self.ask(*simple[kind]))
+        except TooLate:
+            return "late"
 
     def plain(self, answer: object) -> object:
         """An answer without times, its numbers counted from the first."""

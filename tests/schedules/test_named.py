@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from nearcache.ports import MISSING
+from nearcache.ports import MISSING, Met
 from tests.schedules import ablations as without
 from tests.schedules.ablations import Rules
-from tests.schedules.stepper import Flow, Instance, Pause, World
+from tests.schedules.stepper import Flow, Instance, Pause, Receiving, World
 
 Schedule = Callable[[Rules], None]
 
@@ -46,7 +46,9 @@ def schedule(*rules: Rules) -> Callable[[Schedule], Schedule]:
 
 def two(rules: Rules, world: World) -> tuple[Instance, Instance]:
     """Two connected instances."""
-    return rules.instance(world, "a"), rules.instance(world, "b")
+    a, b = rules.instance(world, "a"), rules.instance(world, "b")
+    world.deliver_all()
+    return a, b
 
 
 def encoded(world: World, value: object) -> bytes:
@@ -608,27 +610,206 @@ def a_lost_message_that_nothing_follows(rules: Rules) -> None:
         must(get(a, "k") == 2, "G1: a lost message is never noticed")
 
 
-@schedule(without.PROVE_ANY_TIME)
-def a_heartbeat_from_before_a_failed_write(rules: Rules) -> None:
-    """Asked before the write, answered after: it says nothing about the write."""
+# ------------------------------------------------------------------------------------------------------- the journal
+
+
+def fail(write: Flow) -> None:
+    """A write's request is lost, and its connection with it."""
+    write.request.lose()
+    write.request.fail()
+    assert write.value() is False
+
+
+def past(world: World, seconds: float = 2.0) -> None:
+    """Time passes: every deadline of a set is over."""
+    world.now += seconds
+
+
+@schedule(without.JOURNAL_WITHOUT_EPOCH)
+def a_read_under_way_when_a_delete_is_journalled(rules: Rules) -> None:
+    """What a GET brings that began before is not put: no message will ever drop it."""
     with rules.world() as world:
         a, b = two(rules, world)
         put(b, "k", 1)
+        late = a.get("k")
+        late.request.execute()
+        fail(a.delete("k"))
+        late.request.reply()
+        must(a.look("k") is MISSING, "G3: a journalled delete is not seen")
+
+
+@schedule(without.NEVER_DRAINED)
+def a_delete_while_redis_was_away(rules: Rules) -> None:
+    """It is replayed when the bus is back, before L1 is trusted."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(b, "k", 1)
+        a.lose()
+        fail(a.delete("k"))
+        a.connect()
+        b.deliver()
+        must(get(b, "k") is MISSING, "G6: a delete is undone")
+        assert a.core.healthy
+        assert not len(a.core.tier.journal)
+
+
+@schedule(without.NEVER_DRAINED)
+def a_clear_while_redis_was_away(rules: Rules) -> None:
+    """The same with a clear; until it is replayed nothing of L2 is trusted here."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(b, "k", 1)
+        a.lose()
+        fail(a.clear())
+        assert get(a, "k") is MISSING
+        a.connect()
+        b.deliver()
+        must(get(b, "k") is MISSING, "G6: a clear is undone")
+        assert world.run(a.load("k", lambda: 2)) == 2
+        assert get(b, "k") == 2
+
+
+@schedule(without.NEVER_DRAINED)
+def a_tag_while_redis_was_away(rules: Rules) -> None:
+    """The same with a tag."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(b, "k", 1, tags=["t"])
+        fail(a.invalidate("t"))
+        a.beat()
+        b.deliver()
+        must(get(b, "k") is MISSING, "G6: an invalidation is undone")
+
+
+@schedule(without.REPLAYS_VALUES)
+def a_failed_set_before_an_acknowledged_one(rules: Rules) -> None:
+    """(D) Set 1 is journalled, set 2 acknowledged: neither a read nor the replay may bring 1 back."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        fail(a.set("k", 1))
+        assert world.run(a.set("k", 2))
+        must(get(a, "k") in (2, MISSING), "G3: a read returns the journalled value")
+        a.deliver()
+        past(world)
+        a.beat()
+        must(get(b, "k") != 1, "G3: the replay brought the journalled value")
+
+
+@schedule(without.LATE_SETS_STORED)
+def a_set_after_its_deadline(rules: Rules) -> None:
+    """(E) Set 1 times out with its bytes on the way; set 2 is acknowledged; set 1 comes after it, too late."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        setting = a.set("k", 1)
+        first = setting.request
+        first.fail(timeout=True)
+        past(world)
+        assert world.run(b.set("k", 2))
+        first.execute()
+        must(get(b, "k") != 1, "an old value with the newest version")
+
+
+@schedule(without.JOURNAL_WITHOUT_DEADLINES)
+def a_replay_before_the_deadline(rules: Rules) -> None:
+    """(E) A replay must not come before the set that it makes up for: nothing would make up for it any more."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        setting = a.set("k", 1)
+        first = setting.request
+        first.fail()
+        assert world.run(b.delete("k"))
+        a.beat()
+        first.execute()
+        past(world)
+        a.beat()
+        must(get(b, "k") is MISSING, "a set of unknown outcome is undone by nothing")
+
+
+@schedule(without.LATE_SETS_ACKNOWLEDGED)
+def a_set_answered_late(rules: Rules) -> None:
+    """(Q) A set that came after its deadline was a delete: its value is not kept, and it is not acknowledged."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        setting = a.set("k", 1)
+        past(world)
+        assert world.run(b.set("k", 2))
+        acknowledged = world.run(setting)
+        must(not acknowledged, "a late set is told as acknowledged")
+        must(get(a, "k") != 1, "G3: the value of a late set is served")
+
+
+@schedule(without.ACKNOWLEDGEMENTS_END_ENTRIES)
+def a_late_acknowledgement_of_an_earlier_set(rules: Rules) -> None:
+    """(F) Set 1 is executed, a delete is journalled, then set 1 is acknowledged: the delete still has to come."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        setting = a.set("k", 1)
+        setting.request.execute()
+        fail(a.delete("k"))
+        setting.request.reply()
+        a.beat()
+        b.deliver()
+        must(get(b, "k") is MISSING, "G6: value 1 stays for good")
+
+
+@schedule(without.JOURNAL_WITHOUT_NUMBERS)
+def a_delete_journalled_again_during_its_replay(rules: Rules) -> None:
+    """(F) A replay is executed, another instance fills, a new delete is journalled, then the replay is acknowledged."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        fail(a.delete("k"))
+        assert isinstance(a.listening.point, Receiving)
+        a.listening.point.silence()
         assert a.bus is not None
-        point = a.listening.point
-        assert point is not None
-        a.listening.advance([])  # silence without a pause: the heartbeat is due
-        world.now = 1000.0 + 5
-        writing = a.set("k", 2)
-        if not a.bus.line.questions:
-            a.listening.advance([])
-        assert a.bus.line.questions
         world.server.answer(a.bus.line)
-        world.now += 0.01
-        writing.request.execute()
-        writing.request.fail()
-        a.deliver(1)
-        must(get(a, "k") is MISSING, "G3: a write of unknown outcome is taken for proven too early")
+        a.listening.point.resume([a.bus.line.items.popleft()])
+        replay = a.listening.request
+        replay.execute()
+        assert world.run(b.load("k", lambda: 1)) == 1
+        fail(a.delete("k"))
+        replay.reply()
+        a.deliver()
+        a.beat()
+        b.deliver()
+        must(get(b, "k") is MISSING, "G6: the second delete is forgotten")
+
+
+@schedule(without.HOLDS_NOTHING)
+def a_load_from_a_lagging_replica(rules: Rules) -> None:
+    """A delete with a hold: what is loaded meanwhile is returned, and kept nowhere."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        assert world.run(a.delete("k", hold_ms=1000))
+        assert world.run(b.load("k", lambda: 1)) == 1
+        must(world.server.living("k") is None, "a held key is filled")
+        assert b.look("k") is MISSING
+        past(world)
+        assert world.run(b.load("k", lambda: 2)) == 2
+        assert get(a, "k") == 2
+
+
+@schedule(without.HOLDS_NOTHING)
+def a_journalled_hold_is_kept(rules: Rules) -> None:
+    """The replay of a delete holds the key as the delete would have."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        fail(a.delete("k", hold_ms=1000))
+        a.beat()
+        assert world.run(b.load("k", lambda: 1)) == 1
+        must(world.server.living("k") is None, "a held key is filled")
+
+
+@schedule(without.NEVER_DISOWNS)
+def a_failover_seen_by_commands_first(rules: Rules) -> None:
+    """(I) A new command connection leads to another server than the bus: what L1 holds is of the other history."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(b, "k", 1)
+        assert get(a, "k") == 1
+        a.core.met(Met("two", 0.0))
+        must(a.look("k") is MISSING, "G1: a value of the lost server")
+        assert a.bus is not None
+        assert a.bus.cut_off, "the bus has to find the other server"
 
 
 @pytest.mark.parametrize("run", SCHEDULES, ids=lambda run: run.__name__)

@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -22,6 +23,7 @@ from nearcache.ports import (
     Item,
     Present,
     RemoteFailed,
+    TooLate,
     Written,
 )
 from nearcache.remote.commands import TAG_LIFE_MARGIN_MS, RedisRemote
@@ -41,6 +43,8 @@ LEASE = 10_000
 TIMEOUT = 5.0
 TOKEN = b"0123456789abcdef"
 OTHER = b"fedcba9876543210"
+FOREVER = 1 << 52
+"""A time (µs) that no server's clock has reached."""
 
 
 @dataclass
@@ -78,11 +82,13 @@ class Rig:
 
     def set(self, key: str, tail: bytes = b"\0new", tags: tuple[str, ...] = (), ttl: int = TTL) -> Written:
         """Set one."""
-        return self.do(self.remote.set([Item(key, tail, ttl)], tags))
+        return self.do(self.remote.set([Item(key, tail, ttl)], tags, FOREVER))
 
-    def delete(self, *keys: str) -> Written:
+    def delete(self, *keys: str, hold_ms: int = 0) -> Written:
         """Delete some."""
-        return self.do(self.remote.delete(keys))
+        written = self.do(self.remote.delete(keys, hold_ms=hold_ms))
+        assert written is not None
+        return written
 
     def lease(self, key: str, token: bytes = TOKEN, dead: bytes = b"", tags: tuple[str, ...] = ()) -> Any:
         """Ask for a lease."""
@@ -104,7 +110,9 @@ class Rig:
 
     def clear(self) -> Written:
         """Clear."""
-        return self.do(self.remote.clear())
+        written = self.do(self.remote.clear())
+        assert written is not None
+        return written
 
     def tag(self, *tags: str) -> Written:
         """Invalidate some tags."""
@@ -197,7 +205,7 @@ def test_every_write_takes_the_next_number(rig: Rig) -> None:
     assert rig.delete("a", "b").number == first + 1
     assert rig.clear().number == first + 2
     assert rig.tag("x", "y").number == first + 3
-    assert rig.do(rig.remote.set([Item("a", b"\0x", TTL), Item("b", b"\0y", TTL)], ())).number == first + 4
+    assert rig.do(rig.remote.set([Item("a", b"\0x", TTL), Item("b", b"\0y", TTL)], (), FOREVER)).number == first + 4
     assert [message.number for message in rig.messages()] == [first + step for step in range(5)]
 
 
@@ -246,7 +254,7 @@ def test_a_set_stores_and_tells(rig: Rig) -> None:
 def test_many_values_share_one_number_and_one_message(rig: Rig) -> None:
     """Each with its own ttl."""
     items = [Item(f"k{number}", b"\0v", 1000 * (number + 1)) for number in range(500)]
-    written = rig.do(rig.remote.set(items, ("x",)))
+    written = rig.do(rig.remote.set(items, ("x",), FOREVER))
     assert {rig.record(item.key).version for item in items} == {written.version}
     assert rig.client.pttl(rig.names.value("k499")) > 400_000
     (message,) = rig.messages()
@@ -318,6 +326,62 @@ def test_a_delete_deletes_and_tells_also_what_is_absent(rig: Rig) -> None:
     written = rig.delete("a", "b")
     assert rig.raw("a") is None
     assert rig.messages()[-1] == Message(CHANGED, written.number, ["a", "b"])
+
+
+def test_a_set_after_its_deadline_is_a_delete(rig: Rig) -> None:
+    """It is told so, under a number, and what stood there is gone: something newer may have been set meanwhile."""
+    old = rig.set("k")
+    rig.granted("other")
+    with pytest.raises(TooLate):
+        rig.do(rig.remote.set([Item("k", b"\0late", TTL), Item("other", b"\0late", TTL)], ("x",), old.created))
+    assert rig.raw("k") is None
+    assert rig.raw("other") is None
+    assert rig.holder("other") is None
+    assert rig.messages()[-1] == Message(CHANGED, old.number + 1, ["k", "other"])
+
+
+def test_a_delete_may_hold_its_keys(rig: Rig) -> None:
+    """Nobody may fill for so long; the longer of two holds stays, and a delete without one ends none."""
+    rig.granted("k")
+    rig.delete("k", hold_ms=60_000)
+    assert isinstance(rig.lease("k"), Held)
+    rig.delete("k", hold_ms=1)
+    rig.delete("k")
+    assert 50_000 < rig.client.pttl(rig.names.lease("k")) <= 60_000
+    rig.delete("k", hold_ms=90_000)
+    assert rig.client.pttl(rig.names.lease("k")) > 80_000
+
+
+@pytest.mark.parametrize("script", ["delete", "clear"])
+def test_a_replay_that_comes_too_early_does_nothing(rig: Rig, script: str) -> None:
+    """By the server's own clock; afterwards it does."""
+    written = rig.set("k")
+    replay = partial(rig.remote.delete, ["k"]) if script == "delete" else rig.remote.clear
+    assert rig.do(replay(not_before=FOREVER)) is None
+    assert rig.raw("k") is not None
+    assert rig.counter()[0] == written.number
+    done = rig.do(replay(not_before=written.created))
+    assert done is not None
+    assert done.number == written.number + 1
+
+
+def test_a_value_is_marked_stale_in_place(rig: Rig) -> None:
+    """Fresh until 0; version, payload and ttl stay, a lease is voided, a hold stays, and everybody hears of it."""
+    written = rig.set("k", b"\0payload")
+    rig.client.set(rig.names.value("foreign"), "none of ours")
+    rig.client.rpush(rig.names.value("list"), "none of ours")
+    rig.granted("absent")
+    rig.client.set(rig.names.lease("held"), b"D", px=LEASE)
+    stale = rig.do(rig.remote.mark_stale(["k", "foreign", "list", "absent", "held"]))
+    record = rig.record("k")
+    assert (record.version, record.fresh_until, record.payload) == (written.version, 0, b"payload")
+    assert 0 < rig.client.pttl(rig.names.value("k")) <= TTL
+    assert [rig.client.exists(rig.names.value(key)) for key in ("foreign", "list", "absent")] == [0, 0, 0]
+    assert (rig.holder("absent"), rig.holder("held")) == (None, b"D")
+    assert rig.messages()[-1] == Message(CHANGED, stale.number, ["k", "foreign", "list", "absent", "held"])
+    raw = rig.raw("k")
+    assert raw is not None
+    assert isinstance(rig.lease("k", OTHER, raw[: records.HEAD_BYTES]), Granted), "who judged it dead may load"
 
 
 def test_a_delete_voids_leases_and_leaves_holds(rig: Rig) -> None:

@@ -10,6 +10,7 @@ from nearcache.local.eviction import Entry
 from nearcache.local.feed import TAG_FLOORS_MAX, Feed
 from nearcache.local.tier import NEVER, Tier
 from nearcache.ports import Beat, Greeting, version_of
+from nearcache.wire.messages import pack_probe
 from nearcache.wire.records import pack_names
 
 STALENESS = 2.0
@@ -161,16 +162,47 @@ def test_a_counter_that_is_lost_or_went_back_flushes(feed: Feed, number: int | N
     assert not feed._tier.floors.known
 
 
-def test_a_flushing_heartbeat_does_not_prove_unproven_writes(feed: Feed) -> None:
-    """Only a heartbeat that finds everything in order does."""
-    feed._tier.unknown(["k"], 15.0)
-    feed.beat(beat(4), 20.0, 20.1)
-    assert not feed._tier.token("k").trusted
-    feed.beat(beat(6), 21.0, 21.1)
-    assert not feed._tier.token("k").trusted
-    feed.messages([message("I", 5, "k"), message("I", 6, "k")])
-    feed.beat(beat(6), 22.0, 22.1)
-    assert feed._tier.token("k").trusted
+def test_an_own_write_that_the_bus_does_not_bring_flushes(feed: Feed) -> None:
+    """Commands and messages are another server's each, or the server does not publish."""
+    hold(feed, "a")
+    feed.promise(6, 20.0)
+    assert not feed.broken_promise(20.0 + STALENESS / 2).flushes
+    assert feed.broken_promise(20.1 + STALENESS / 2).flushes
+    assert not feed._tier.entries
+
+
+def test_an_own_write_that_the_bus_brings_is_no_broken_promise(feed: Feed) -> None:
+    """Nor one whose message came before its reply; each promise has its own time."""
+    hold(feed, "a")
+    feed.promise(6, 20.0)
+    feed.promise(7, 20.5)
+    feed.messages([message("I", 6, "k"), message("I", 7, "k")])
+    feed.promise(7, 21.0)
+    assert not feed.broken_promise(100.0).flushes
+    feed.promise(8, 101.0)
+    assert not feed.broken_promise(101.5).flushes
+    assert feed._tier.entries
+
+
+def test_commands_that_another_server_answers_flush(feed: Feed) -> None:
+    """Its numbers say nothing about what L1 holds (I). Who does not say who it is, is not suspected."""
+    hold(feed, "a")
+    for identity in (feed.identity, None):
+        assert not feed.disown(identity).flushes
+    assert feed._tier.entries
+    assert feed.disown("another").flushes
+    assert not feed._tier.entries
+    assert not feed._tier.synced
+    assert not feed.disown("another").flushes, "once"
+
+
+def test_a_probe_that_comes_back(feed: Feed) -> None:
+    """Other instances' probes are not ours."""
+    feed.nonce = "mine"
+    feed.messages([pack_probe("another's")])
+    assert feed.nonce == "mine"
+    feed.messages([pack_probe("mine")])
+    assert feed.nonce is None
 
 
 def test_a_loss_stops_puts_and_keeps_serving(feed: Feed) -> None:

@@ -13,6 +13,7 @@ LINES: list[tuple[events.Event, int, str]] = [
     (events.Connected(3), logging.INFO, "event='connected' namespace='shop' kept=3"),
     (events.Disconnected("gone"), logging.WARNING, "event='disconnected' namespace='shop' reason='gone'"),
     (events.Flushed("a gap", 7), logging.INFO, "event='flushed' namespace='shop' reason='a gap' entries=7"),
+    (events.Drained(3, 1), logging.INFO, "event='drained' namespace='shop' replayed=3 left=1"),
     (events.BreakerOpened("late"), logging.WARNING, "event='breaker opened' namespace='shop' reason='late'"),
     (events.BreakerClosed(), logging.INFO, "event='breaker closed' namespace='shop'"),
     (

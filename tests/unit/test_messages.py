@@ -34,9 +34,9 @@ def test_a_fill_has_no_number(names: list[str]) -> None:
     assert unpack(b"\x01F" + pack_names(names)) == Message(messages.FILLED, 0, names)
 
 
-def test_a_probe_has_neither_number_nor_names() -> None:
-    """It asks whether messages arrive at all; what it carries is its sender's."""
-    assert unpack(b"\x01Pnonce") == Message(messages.PROBE, 0, ())
+def test_a_probe_has_a_nonce_and_no_number() -> None:
+    """It asks whether messages arrive at all; its sender knows it by the nonce."""
+    assert unpack(messages.pack_probe("nonce")) == Message(messages.PROBE, 0, ["nonce"])
 
 
 @pytest.mark.parametrize(

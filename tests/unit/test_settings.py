@@ -26,7 +26,15 @@ SECONDS = [
     "reconnect_max",
 ]
 OPTIONAL = ["l1_ttl", "negative_ttl", "wait_timeout", "l1_max_bytes"]
-WHOLE = ["l1_max_entries", "l1_max_bytes", "max_connections", "breaker_failures", "max_key_bytes", "max_value_bytes"]
+WHOLE = [
+    "l1_max_entries",
+    "l1_max_bytes",
+    "max_connections",
+    "breaker_failures",
+    "journal_max",
+    "max_key_bytes",
+    "max_value_bytes",
+]
 WORDS = {
     "eviction": ["lru"],
     "on_unavailable": ["degrade", "raise"],
@@ -319,6 +327,7 @@ def test_every_setting_is_a_variable() -> None:
         "breaker_reset": ("1e1", 10.0),
         "reconnect_max": (".5", 0.5),
         "on_unavailable": ("raise", "raise"),
+        "journal_max": ("77", 77),
         "copy": ("serialized", "serialized"),
         "max_key_bytes": ("99", 99),
         "max_value_bytes": ("999", 999),

@@ -79,7 +79,7 @@ def test_an_epoch_between_token_and_put_refuses_any_value(tier: Tier, event: str
         elif event == "loss":
             tier.epoch += 1
     if event == "unknown write":
-        tier.unknown(["other"], 0.0)
+        tier.doubt(["other"])
     assert not tier.put("k", entry(9), token)
     assert "k" not in tier.entries
 
@@ -219,40 +219,34 @@ def test_tag_floors_are_kept_under_the_epoch_they_were_asked_in(tier: Tier) -> N
     assert tier.floors.tags == {"users": 5}
 
 
-def test_a_write_of_unknown_outcome_makes_its_key_a_miss_until_proven(tier: Tier) -> None:
-    """Neither served nor put nor filled; a proof that was asked before the write ended is no proof."""
+def test_a_journalled_key_is_a_miss_until_it_is_replayed(tier: Tier) -> None:
+    """It leaves L1, what is under way is not put, and a token of it is not trusted."""
     put(tier, "k", entry(5))
     under_way = tier.token("k")
-    tier.unknown(["k"], 10.0)
+    tier.doubt(["k"])
     assert "k" not in tier.entries
     assert not tier.token("k").trusted
     assert tier.token("other").trusted
     assert not tier.put("k", entry(5), under_way)
-    for asked_at in (9.0, 10.0):
-        tier.prove(asked_at)
-        assert not tier.token("k").trusted
-    tier.prove(10.5)
+    batch = tier.journal.next(1)
+    assert batch is not None
+    tier.replayed(batch, 9)
     assert tier.token("k").trusted
+    assert not tier.put("k", entry(8), under_way), "the replay is a write as any other"
 
 
-def test_a_clear_of_unknown_outcome_makes_every_key_a_miss_until_proven(tier: Tier) -> None:
-    """Any value in L2 may be one that was to be cleared."""
+@pytest.mark.parametrize("tags", [(), ("t",)], ids=["clear", "tag"])
+def test_a_journalled_clear_or_tag_makes_every_key_a_miss(tier: Tier, tags: tuple[str, ...]) -> None:
+    """Any value in L2 may be one that was to be cleared; the replay is applied here as well."""
     put(tier, "k", entry(5))
-    tier.unknown_clear(10.0)
+    tier.doubt_floors(tags)
     assert not tier.entries
     assert not tier.token("any").trusted
-    tier.prove(10.0)
-    assert not tier.token("any").trusted
-    tier.prove(10.5)
+    batch = tier.journal.next(1)
+    assert batch is not None
+    tier.replayed(batch, 9)
     assert tier.token("any").trusted
-
-
-def test_proving_keeps_keys_whose_write_failed_later(tier: Tier) -> None:
-    """Each key has its own time."""
-    tier.unknown(["a"], 1.0)
-    tier.unknown(["b"], 3.0)
-    tier.prove(2.0)
-    assert set(tier.unproven) == {"b"}
+    assert tier.floors.tags == {"t": 9} if tags else tier.floors.namespace == 9
 
 
 def test_a_value_too_large_for_the_whole_tier_is_not_put() -> None:
