@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.report import Report, Table
+from nearcache.local.tier import Tier
 from torture import show
 from torture.guards import GUARDS, Guard
 from torture.phases import PHASES
@@ -59,7 +60,7 @@ def _without(name: str, phases: Sequence[str] | None, kind: str, options: Option
             _try(schedule, rules, outcome)
     for schedule in guard.schedules:
         schedule(ablations.Rules())  # with its guard it holds
-        _try(schedule, ablations.Rules(tier=guard.tier or ablations.Tier), outcome)
+        _try(schedule, ablations.Rules(tier=guard.tier or Tier), outcome)
     for phase in phases or _telling(guard):
         result = run_phase(PHASES[phase], kind, replace(options, without=name))
         if result.not_run:

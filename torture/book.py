@@ -42,6 +42,9 @@ class Window:
     end: int = NEVER
 
 
+NOTHING_LOST = Window()
+
+
 class Book:
     """Per key the row, that is, the newest version; per version when and how it was written.
 

@@ -25,7 +25,9 @@ class Crew:
         try:
             for plan in self._plans:
                 ours, theirs = self._context.Pipe()
-                process = self._context.Process(target=work, args=(plan, self._book, theirs), name=plan.who, daemon=True)
+                process = self._context.Process(
+                    target=work, args=(plan, self._book, theirs), name=plan.who, daemon=True
+                )
                 process.start()
                 theirs.close()
                 self._members[plan.who] = process, ours

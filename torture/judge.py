@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from torture.book import KEYS, NEVER, Book, Window, name
+from torture.book import KEYS, NEVER, NOTHING_LOST, Book, Window, name
 
 
 class Read(NamedTuple):
@@ -39,7 +39,7 @@ class Case:
     book: Book
     max_staleness: int
     """ns."""
-    window: Window = Window()
+    window: Window = NOTHING_LOST
     loaded: frozenset[tuple[int, int]] = frozenset()
     """Key and version of what this process's own loaders gave."""
     writes: range = range(0)
@@ -99,7 +99,9 @@ def _monotonic(reads: Sequence[Read], case: Case, verdict: Verdict) -> None:
                 case.book.unanswered(read.key, newer) or case.book.ended(read.key, newer) > read.start
             )
             if not ahead and case.book.orders(read.key, read.version, newer):
-                verdict.violations["monotonic"].append(f"{_says(read, case)} after a read of {newer} had ended")
+                verdict.violations["monotonic"].append(
+                    f"{_says(read, case)} after a read of {newer}{_told(read.key, newer, case.book)}"
+                )
                 break
 
 
@@ -110,7 +112,9 @@ def _own_writes(reads: Iterable[Read], case: Case, verdict: Verdict) -> None:
         for newer in range(read.version + 1, book.row(read.key) + 1):
             over = book.ended(read.key, newer) < read.start
             if over and book.orders(read.key, read.version, newer) and not book.lost(read.key, newer, case.window):
-                verdict.violations["own-write"].append(f"{_says(read, case)} after the own write of {newer}")
+                verdict.violations["own-write"].append(
+                    f"{_says(read, case)} after the own write of {newer}{_told(read.key, newer, book)}"
+                )
                 break
 
 
@@ -144,7 +148,7 @@ def at_the_end(kept: Sequence[Kept], living: Mapping[int, int], case: Case) -> t
         row = book.row(key)
         gone = row > 0 and book.lost(key, row, window)
         allowed = {None, row} if not gone else {None, living.get(key, row)}
-        told = ", its last write not acknowledged" if book.unanswered(key, row) else ""
+        told = _told(key, row, book)
         if living.get(key) not in allowed:
             diverged[key] = f"{name(key)}: Redis has {living[key]}, the database {row}{told}"
         for one in kept:
@@ -158,8 +162,8 @@ def at_the_end(kept: Sequence[Kept], living: Mapping[int, int], case: Case) -> t
 def delays(heard: Sequence[tuple[int, str]], book: Book) -> list[int]:
     """Per acknowledged write, ns from its beginning until its key was heard of; what was not heard is left out."""
     times: dict[str, list[int]] = defaultdict(list)
-    for when, key in heard:
-        times[key].append(when)
+    for when, heard_of in heard:
+        times[heard_of].append(when)
     found = []
     for key, version in book.writes():
         own = times.get(name(key), [])
@@ -179,6 +183,8 @@ def percentile(values: Sequence[int], part: float, count: int | None = None) -> 
 
 
 def _says(read: Read, case: Case) -> str:
-    version = read.version
-    late = " (its write not acknowledged)" if case.book.unanswered(read.key, version) else ""
-    return f"{name(read.key)} is {version}{late}"
+    return f"{name(read.key)} is {read.version}{_told(read.key, read.version, case.book)}"
+
+
+def _told(key: int, version: int, book: Book) -> str:
+    return " (not acknowledged)" if book.unanswered(key, version) else ""

@@ -12,11 +12,11 @@ class StallingProxy(Proxy):
     """A Proxy whose connections may be left unread."""
 
     @contextmanager
-    def not_reading(self, only: Predicate = everyone) -> Iterator[None]:
-        """Take nothing from the server on the connections that are open now; new ones are read."""
+    def not_reading(self, only: Predicate = everyone) -> Iterator[int]:
+        """Take nothing from the server on the connections that are open now, so many; new ones are read."""
         stalled = self._do(self._stall(only))
         try:
-            yield
+            yield len(stalled)
         finally:
             self._do(self._go_on(stalled))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tests import servers
 from tests.faults import Proxy
-from torture.book import Book, Window, now
+from torture.book import Book, now
 from torture.crew import Crew
 from torture.judge import Case, at_the_end, delays, percentile, resurrected
 from torture.look import Looker
@@ -20,6 +20,8 @@ from torture.net import StallingProxy
 from torture.phases import FAR_WRITER, CannotRun, Phase, Stage
 from torture.worker import MAX_STALENESS, REDIS_TIMEOUT, WRITE_PAUSE, Figures, Plan
 
+LONG_TTL = 3600.0
+"""Seconds; nothing old goes by itself."""
 BEFORE, FAULT, AFTER = 0.25, 0.4, 0.35
 """The parts of a phase's time."""
 RECOVERY = 2.0
@@ -126,7 +128,7 @@ def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: Exi
     ended = now()
     crew.ask("rest")
     # What nobody was told of may be served for so long, and not longer.
-    time.sleep(max(MAX_STALENESS, min(phase.ttl, 10) if phase.ttl < 60 else 0) + 0.1)
+    time.sleep((phase.agreement or MAX_STALENESS) + 0.1)
     crew.ask("stop")
     kept = crew.ask("compare")
     case = Case(book, int(MAX_STALENESS * 1e9), stage.window)
@@ -139,7 +141,7 @@ def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: Exi
 
 
 def _plans(phase: Phase, near: Proxy, far: Proxy, seed: str, without: str | None) -> list[Plan]:
-    common = {"seed": seed, "ttl": phase.ttl, "without": without}
+    common = {"seed": seed, "ttl": phase.agreement or LONG_TTL, "without": without}
     return [
         Plan("threads", "threads", near.url, raw=phase.whole, **common),  # type: ignore[arg-type]
         Plan("asyncio", "asyncio", near.url, raw=phase.whole, **common),  # type: ignore[arg-type]

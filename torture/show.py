@@ -15,8 +15,8 @@ HEAD = [
     *INVARIANTS, "hits before", "in", "after", "back s", "verdict",
 ]  # fmt: skip
 NOTES = [
-    "worst, p99: start of a read minus the earliest acknowledgement of a newer version, over all reads that found a value",
-    f"drop, raw: ms from a write to the drop in a reader's L1, and to a raw subscriber in that process; ≤ {BUDGET:g} times",
+    "worst, p99: start of a read minus the earliest acknowledgement of a newer version, over all reads with a value",
+    f"drop, raw: ms from a write to the drop in a reader's L1, and to a raw subscriber there; ≤ {BUDGET:g} times",
     f"back: until the hit rate of L1 is 90 % of that before, at most {RECOVERY:g} s",
 ]
 
@@ -57,7 +57,9 @@ def table(kind: str, results: Sequence[Result]) -> Table:
 def _row(result: Result) -> list[str]:
     if result.not_run:
         return [result.phase, *[""] * (len(HEAD) - 2), "NOT RUN"]
-    compared = [f"{result.dropped:.1f}", f"{result.raw:.1f}", f"{result.dropped / result.raw:.2f}"] if result.raw else []
+    compared = (
+        [f"{result.dropped:.1f}", f"{result.raw:.1f}", f"{result.dropped / result.raw:.2f}"] if result.raw else []
+    )
     return [
         result.phase,
         f"{result.reads:,}",

@@ -255,7 +255,9 @@ class Instance:
         else:
             await self._note("clear", list(owned(key % 2)), DROP, lambda _: cache.clear())
 
-    async def _note(self, what: str, keys: Sequence[int], how: int, write: Callable[[int], Awaitable[bool] | bool]) -> None:
+    async def _note(
+        self, what: str, keys: Sequence[int], how: int, write: Callable[[int], Awaitable[bool] | bool]
+    ) -> None:
         """Raise the rows, write, and note how it ended."""
         if any(map(self._book.full, keys)):
             self._raised.append("the book is full")
