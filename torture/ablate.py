@@ -22,7 +22,9 @@ class Outcome:
     caught: list[tuple[str, str]] = field(default_factory=list)
     """By what, and the assertion that it made."""
     passed: list[str] = field(default_factory=list)
-    """What ought to have caught it, and did not."""
+    """Schedules that ought to have caught it, and did not."""
+    unnoticed: list[str] = field(default_factory=list)
+    """Phases in which nothing showed: what they catch depends on the moment."""
     not_run: str = ""
 
     @property
@@ -69,8 +71,11 @@ def _without(name: str, phases: Sequence[str] | None, kind: str, options: Option
         found = [(one, result.violations[one]) for one in INVARIANTS if result.count(one)]
         if found:
             outcome.caught.append((f"checker, {phase}", f"{found[0][0]}: {len(found[0][1])}, as {found[0][1][0]}"))
+        elif "slow" in result.failures:
+            worst = f"{result.worst:.0f} ms stale, a raw subscriber hears within {result.raw_worst:.0f} ms"
+            outcome.caught.append((f"checker, {phase}", f"slow: {worst}"))
         else:
-            outcome.passed.append(f"checker, {show.line(result)}")
+            outcome.unnoticed.append(f"checker, {show.line(result)}")
     return outcome
 
 
@@ -92,7 +97,7 @@ def _try(schedule: Callable[[Any], None], rules: Any, outcome: Outcome) -> None:
 def _line(outcome: Outcome) -> str:
     lines = [f"without {outcome.guard}: {_first(outcome)[0]}"]
     lines += [f"    {by}: {assertion}" for by, assertion in outcome.caught]
-    lines += [f"    NOT caught by {by}" for by in outcome.passed]
+    lines += [f"    NOT caught by {by}" for by in outcome.passed + outcome.unnoticed]
     return "\n".join([*lines, *([f"    {outcome.not_run}"] if outcome.not_run else [])])
 
 

@@ -24,8 +24,8 @@ REDIS_TIMEOUT = 0.25
 NAMESPACE = "torture"
 READERS = 4
 """Threads or tasks that read in a reader process; a writer process has one."""
-READ_PAUSE, WRITE_PAUSE = 0.004, 0.02
-"""Seconds between two operations of one thread or task, on average."""
+READ_PAUSE, WRITE_PAUSE = 0.004, 0.03
+"""Seconds: reads of a thread or task come twice as far apart at most, writes of other keys as far."""
 LOAD_TIME = 0.004
 """Seconds that the database needs at most."""
 SAMPLE = 0.05
@@ -230,13 +230,17 @@ class Instance:
         own = owned(self._plan.writer)
         busy = [key for key in own if key < BUSY_KEYS]
         while self._writing:
-            key = rng.choice(busy if rng.random() < 0.9 else own)
-            try:
-                await self._write(key, rng)
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is a violation
-                self._raised.append(f"a write raised {error!r}")
-            if rng.random() < 0.5:
-                await self._read(key, rng)
+            key = rng.choice(busy if rng.random() < 0.8 else own)
+            for more in reversed(
+                range(rng.choice((1, 1, 2, 3)))
+            ):  # another comes under the reads that the first caused
+                try:
+                    await self._write(key, rng)
+                except Exception as error:  # noqa: BLE001  # whatever it is, it is a violation
+                    self._raised.append(f"a write raised {error!r}")
+                if rng.random() < 0.5:
+                    await self._read(key, rng)
+                await asyncio.sleep(rng.uniform(0, 4 * WRITE_PAUSE if more else WRITE_PAUSE))
             await asyncio.sleep(rng.uniform(0, 2 * WRITE_PAUSE))
 
     async def _write(self, key: int, rng: random.Random) -> None:
