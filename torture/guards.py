@@ -122,7 +122,7 @@ GUARDS: Mapping[str, Guard] = {
     "back-comparison": Guard(("BACK_PROVES_ALL",), phase="bus cut"),
     "identity": Guard(("ANY_SERVER_IS_THE_SAME",)),
     "heartbeat-deadline": Guard(tier=FreshForEver, phase="bus held back"),
-    "set-deadline": Guard(("LATE_SETS_STORED",), phase="full partition"),
+    "set-deadline": Guard(("LATE_SETS_STORED",)),
     "journal-number": Guard(("JOURNAL_WITHOUT_NUMBERS",)),
     "join": Guard(("JOIN_ANY",)),
     "local-clear": Guard(("CLEAR_ELSEWHERE",)),

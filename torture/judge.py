@@ -26,6 +26,8 @@ class Verdict:
     """What the reads of one process were."""
 
     reads: int = 0
+    longest: int = 0
+    """ns of the longest one."""
     stale: list[int] = field(default_factory=list)
     """Staleness of the reads that were stale at all, in ns."""
     violations: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -48,7 +50,7 @@ class Case:
 
 def judge(reads: Sequence[Read], case: Case) -> Verdict:
     """Judge the reads of one process."""
-    verdict = Verdict(reads=len(reads))
+    verdict = Verdict(len(reads), max((read.end - read.start for read in reads), default=0))
     by_key: dict[int, list[Read]] = defaultdict(list)
     for read in reads:
         by_key[read.key].append(read)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.faults import Predicate, Proxy, everyone
+
+BUFFER = 64 * 1024
 
 
 class StallingProxy(Proxy):
@@ -23,6 +26,8 @@ class StallingProxy(Proxy):
     async def _stall(self, only: Predicate) -> list[object]:
         transports = [link._writers[1].transport for link in self._links if len(link._writers) > 1 and only(link.head)]
         for transport in transports:
+            # Set, it is not made larger any more: else the kernel would take tens of MB.
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
             transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport can
         return list(transports)
 

@@ -26,9 +26,9 @@ PATIENCE = 10.0
 """Seconds that a phase waits for what it needs."""
 LAG = int(0.1e9)
 """ns that a replica may be behind while its link is whole."""
-FILLER = 64_000
-"""Bytes of a message that nobody waits for."""
-BURST = 40
+FILLER = 8_000
+"""Bytes of a message that nobody waits for; Valkey does not count larger ones, which it sends without a copy."""
+BURST = 320
 """So many of them at once; the kernel's buffers hold some of these bursts."""
 BURSTS = 30
 """At most; receivers that do not answer for long are given up by their own side."""
@@ -177,7 +177,6 @@ def evicted(stage: Stage) -> None:
     filler = b"\x01F" + struct.pack(">H", FILLER) + b"x" * FILLER
     end = time.monotonic() + stage.seconds
     with stage.client() as client:
-        before = _closed_for_their_buffers(client)
         client.config_set("client-output-buffer-limit", f"pubsub {2 * BURST * FILLER} 0 0")
         with stage.near.not_reading(subscribers) as stalled:
             closed = bursts = 0
@@ -185,18 +184,16 @@ def evicted(stage: Stage) -> None:
                 client.eval(PUBLISH_MANY, 1, Names(NAMESPACE).channel, filler, BURST)
                 bursts += 1
                 time.sleep(0.01)  # who does read has read it by then
-                closed = _closed_for_their_buffers(client) - before
+                closed = _closed_for_their_buffers(stage.server)
             if not closed:
                 raise CannotRun("the server closed no subscriber")
             stage.notes.append(f"{closed} of {stalled} subscribers closed for their output buffers")
             time.sleep(max(0.0, end - time.monotonic()))
 
 
-def _closed_for_their_buffers(client: Any) -> int:
-    info = client.info("stats")
-    if "client_output_buffer_limit_disconnections" not in info:
-        raise CannotRun("the server does not count connections closed for their output buffers")
-    return int(info["client_output_buffer_limit_disconnections"])
+def _closed_for_their_buffers(server: EmbeddedServer) -> int:
+    """By the server's log: not every version counts them."""
+    return server._path("log").read_text(errors="replace").count("output buffer limits")
 
 
 def replicate(stage: Stage) -> None:

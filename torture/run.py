@@ -141,6 +141,10 @@ def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: Exi
     result.violations["lost"] += lost
     result.violations["diverged"] += diverged.values()
     result.violations["resurrected"] += resurrected(looker.seen, case)
+    if unanswered := sum(book.unanswered(*write) for write in book.writes()):
+        result.notes.append(f"{unanswered} versions not acknowledged")
+    if lost_writes := sum(book.lost(*write, stage.window) for write in book.writes()):
+        result.notes.append(f"{lost_writes} versions that the failover may have lost")
     figures: Sequence[Figures] = crew.ask("report", stage.window)
     _sum_up(result, figures, book, (began, fault, healed, ended), compare=phase.whole)
 
@@ -167,6 +171,8 @@ def _sum_up(
         result.violations["raised"] += one.raised
         for invariant, lines in one.verdict.violations.items():
             result.violations[invariant] += [f"{one.who}: {line}" for line in lines]
+    longest = max(one.verdict.longest for one in figures) / 1e6
+    result.notes.append(f"longest read {longest:.0f} ms")
     result.rate = result.reads / ((ended - began) / 1e9)
     result.worst = max(stale, default=0) / 1e6
     result.p99 = percentile(stale, 0.99, result.reads)
