@@ -1,5 +1,6 @@
 # Each target makes the environment .venv from python3 alone, once, and anew when what it is made from changes.
 #   make demo ARGS="..."    make test ARGS="-k name"    make check    make bench ARGS="..."
+#   make torture ARGS="--server valkey"
 
 PYTHON ?= python3
 ARGS ?=
@@ -9,7 +10,7 @@ WORKERS ?= 2
 VENV := .venv
 # Of this very Python: another one named by PYTHON=... makes the environment anew.
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
-CODE := $(wildcard nearcache tests benchmarks)
+CODE := $(wildcard nearcache tests benchmarks torture)
 BIN := $(VENV)/bin
 
 # The tools look for python and node on the PATH; the wrapper of pyright would ask for its newest version.
@@ -17,7 +18,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench torture format clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -36,6 +37,9 @@ check: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+torture: $(READY)
+	@$(BIN)/python -m torture $(ARGS)
 
 # What `make check` asks of the layout, done.
 format: $(READY)

@@ -1,0 +1,26 @@
+"""A short form of the checker: a few of its phases on Valkey, and one without a guard, so that it is seen to fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from torture.phases import PHASES
+from torture.run import Options, run_phase
+from torture.show import line
+
+OPTIONS = Options(seconds=3.5, seed=1, judge_speed=False)
+
+
+@pytest.mark.parametrize("phase", ["kill pubsub", "bus held back", "failover"])
+def test_a_phase_holds(phase: str) -> None:
+    """No read is too stale or goes back, all agree in the end, and L1 is warm again in time."""
+    result = run_phase(PHASES[phase], "valkey", OPTIONS)
+    assert not result.failures, line(result)
+    assert result.reads > 500
+
+
+def test_without_the_heartbeats_deadline_reads_are_too_stale() -> None:
+    """An L1 that needs no proof is found out when the bus says nothing."""
+    options = Options(seconds=OPTIONS.seconds, seed=1, judge_speed=False, without="heartbeat-deadline")
+    result = run_phase(PHASES["bus held back"], "valkey", options)
+    assert "stale" in result.failures, line(result)

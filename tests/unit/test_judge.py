@@ -1,0 +1,104 @@
+"""The checker's judgement over histories of one key that are written down by hand; each invariant is violated once."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import pytest
+
+from torture import book as book_module
+from torture.book import DROP, KEYS, NEVER, NOTHING_LOST, SET, Book, Window
+from torture.judge import Case, Kept, Read, at_the_end, delays, judge, percentile, resurrected
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def book(monkeypatch: pytest.MonkeyPatch) -> Book:
+    """Of key 0: 1 is set from 10 to 20 ms, 2 deleted from 30 to 40, 3 set from 50 to 60 without an answer."""
+    times = iter([10 * MS, 20 * MS, 30 * MS, 40 * MS, 50 * MS, 60 * MS])
+    monkeypatch.setattr(book_module, "now", lambda: next(times))
+    made = Book(multiprocessing.get_context("spawn"), 10, patience=0.1)
+    for how, acknowledged in ((SET, True), (DROP, True), (SET, False)):
+        made.end(0, made.begin(0, how), acknowledged=acknowledged)
+    return made
+
+
+def read(version: int, start: int, end: int | None = None) -> Read:
+    """A read of key 0, times in ms."""
+    return Read(0, start * MS, (start + 1 if end is None else end) * MS, version)
+
+
+def found(book: Book, *reads: Read, window: Window = NOTHING_LOST, **case: object) -> dict[str, int]:
+    """How often which invariant is violated, with 100 ms of staleness allowed."""
+    verdict = judge(reads, Case(book, 100 * MS, window, **case))  # type: ignore[arg-type]
+    return {name: len(lines) for name, lines in verdict.violations.items()}
+
+
+def test_staleness_counts_from_the_first_acknowledgement_of_a_newer_version(book: Book) -> None:
+    """1 is outdated at 40 ms, when 2 was acknowledged; 2 never is, since nobody answered for 3."""
+    assert (book.outdated(0, 0, NOTHING_LOST), book.outdated(0, 1, NOTHING_LOST)) == (20 * MS, 40 * MS)
+    assert book.outdated(0, 2, NOTHING_LOST) == NEVER
+    assert judge([read(1, 39), read(1, 45)], Case(book, 100 * MS)).stale == [5 * MS]
+    assert found(book, read(1, 140), read(1, 141)) == {"stale": 1}
+
+
+def test_a_read_goes_back_only_behind_one_that_has_ended(book: Book) -> None:
+    """Two reads at once may end in any order."""
+    assert found(book, read(2, 45, 50), read(1, 48)) == {}
+    assert found(book, read(2, 45, 50), read(1, 51)) == {"monotonic": 1}
+
+
+def test_a_step_back_from_a_row_ahead_of_the_cache_is_none(book: Book) -> None:
+    """An own loader saw 3 in the database, and nobody answered for its write."""
+    assert found(book, read(3, 55), read(2, 60)) == {"monotonic": 1}
+    assert found(book, read(3, 55), read(2, 60), loaded=frozenset({(0, 3)})) == {}
+
+
+def test_a_set_of_unknown_outcome_is_concurrent_until_its_deadline(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 may come after 4, which began before 3's deadline at 150 ms, and not after 5."""
+    times = iter([100 * MS, 110 * MS, 160 * MS, 170 * MS])
+    monkeypatch.setattr(book_module, "now", lambda: next(times))
+    book.end(0, book.begin(0, SET), acknowledged=True)
+    assert book.outdated(0, 3, NOTHING_LOST) == NEVER
+    book.end(0, book.begin(0, SET), acknowledged=True)
+    assert book.outdated(0, 3, NOTHING_LOST) == 170 * MS
+
+
+def test_an_own_write_is_seen_acknowledged_or_not(book: Book) -> None:
+    """On the instance that wrote, from the moment its call returned."""
+    assert found(book, read(2, 59), writes=range(1)) == {}
+    assert found(book, read(2, 61), writes=range(1)) == {"own-write": 1}
+    assert found(book, read(2, 61)) == {}
+
+
+def test_what_a_failover_lost_does_not_count(book: Book) -> None:
+    """2 was acknowledged by the old server alone."""
+    assert found(book, read(1, 145)) == {"stale": 1}
+    assert found(book, read(1, 145), window=Window(35 * MS, 45 * MS)) == {}
+    assert book.outdated(0, 0, Window(35 * MS, 45 * MS)) == 20 * MS
+
+
+def test_what_lies_in_redis_may_not_be_outdated_at_all(book: Book) -> None:
+    """However little, and once per version."""
+    case = Case(book, 100 * MS)
+    assert len(resurrected([read(1, 39), read(2, 45)], case)) == 0
+    assert len(resurrected([read(1, 41), read(1, 45), read(0, 45)], case)) == 2
+
+
+def test_in_the_end_all_agree(book: Book) -> None:
+    """On the row, or on nothing."""
+    case, nothing = Case(book, 100 * MS), [None] * KEYS
+    row, old = [3, *nothing[1:]], [2, *nothing[1:]]
+    assert at_the_end([Kept("a", row, row), Kept("b", nothing, row)], {0: 3}, case) == ([], {})
+    lost, diverged = at_the_end([Kept("a", old, row), Kept("b", row, old)], {}, case)
+    assert (len(lost), list(diverged)) == (1, [0])
+    assert list(at_the_end([], {0: 2}, case)[1]) == [0]
+    after_a_failover = Case(book, 100 * MS, Window(0, 100 * MS))
+    assert at_the_end([Kept("a", old, old)], {0: 2}, after_a_failover) == ([], {})
+
+
+def test_delays_and_percentiles(book: Book) -> None:
+    """From the beginning of a write to the first message of its key; what was never answered is left out."""
+    assert delays([(15 * MS, "item:0"), (33 * MS, "item:0"), (55 * MS, "item:0")], book) == [5 * MS, 3 * MS]
+    assert (percentile([5 * MS], 1), percentile([5 * MS], 0.99, 1000), percentile([], 0.5)) == (5.0, 0.0, 0.0)

@@ -1,0 +1,90 @@
+"""Looks into Redis from beside the caches: what is alive there, read in one step with its floors."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from typing import Any, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from nearcache import MsgpackCodec
+from nearcache.ports import number_of
+from nearcache.remote.names import Names
+from nearcache.wire import records
+from torture.book import KEYS, WRITERS, name, now
+from torture.judge import Read
+from torture.worker import NAMESPACE
+
+PAUSE = 0.025
+"""Seconds between two looks."""
+
+
+class Looker:
+    """A thread that looks again and again, past every proxy.
+
+    Args:
+        port: of the server that counts.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.seen: list[Read] = []
+        self._names = Names(NAMESPACE)
+        self._decode = MsgpackCodec().decode
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="torture-looker", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def look(self) -> dict[int, int]:
+        """The versions that are alive in Redis now, by key.
+
+        Raises:
+            redis.RedisError: the server does not answer.
+        """
+        with closing(redis.Redis(port=self.port, socket_timeout=5)) as client:
+            return self._alive(client)
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            port = self.port
+            client = redis.Redis(port=port, socket_timeout=0.5, retry=Retry(NoBackoff(), 0))
+            with closing(client):
+                while self.port == port and not self._ended.wait(PAUSE):
+                    start = now()
+                    try:
+                        found = self._alive(client)
+                    except (redis.RedisError, OSError):  # it is away
+                        continue
+                    end = now()
+                    if self.port == port:
+                        self.seen.extend(Read(key, start, end, version) for key, version in found.items())
+
+    def _alive(self, client: Any) -> dict[int, int]:
+        tag_names = [f"tag:{number}" for number in range(WRITERS)]
+        whole = client.pipeline(transaction=True)
+        whole.mget([self._names.value(name(key)) for key in range(KEYS)])
+        whole.hget(self._names.counters, "f")
+        whole.mget(self._names.tags(tag_names))
+        values, floor, tag_floors = whole.execute()
+        floors = {tag: int(floor) for tag, floor in zip(tag_names, tag_floors, strict=True) if floor is not None}
+        alive: dict[int, int] = {}
+        for key, raw in enumerate(values):
+            if raw is None or floor is None:
+                continue
+            record = records.unpack(raw)
+            number = number_of(record.version)
+            if not record.fresh_until or number < int(floor):
+                continue
+            if all(number >= floors.get(tag, number + 1) for tag in record.tags):
+                alive[key] = self._decode(record.payload)
+        return alive
