@@ -77,7 +77,7 @@ class Result:
         if self.not_run:
             return ["not run"]
         found = [invariant for invariant in INVARIANTS if self.count(invariant)]
-        if self.back is None or self.back > RECOVERY:
+        if self.back is None or (self.judge_speed and self.back > RECOVERY):
             found.append("hit rate")
         if self.judge_speed and self.compared >= SAMPLES:
             drops_late = self.dropped > BUDGET * self.raw

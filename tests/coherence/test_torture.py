@@ -13,7 +13,7 @@ OPTIONS = Options(seconds=3.5, seed=1, judge_speed=False)
 
 @pytest.mark.parametrize("phase", ["kill pubsub", "bus held back", "failover"])
 def test_a_phase_holds(phase: str) -> None:
-    """No read is too stale or goes back, all agree in the end, and L1 is warm again in time."""
+    """No read is too stale or goes back, all agree in the end, and L1 is warm again."""
     result = run_phase(PHASES[phase], "valkey", OPTIONS)
     assert not result.failures, line(result)
     assert result.reads > 500
