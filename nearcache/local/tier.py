@@ -204,7 +204,7 @@ class Tier:
         """
         tagged = self._store.tagged
         if sum(len(tagged.get(tag, ())) for tag in tags) > STEP:  # to drop so many one by one would take too long
-            self._leftovers.set_aside(self._swap())
+            self._leftovers.set_aside(self._show(Lru(*self._max)))
         self._leftovers.raise_tags(tags, number)
         for tag in tags:
             for key in tuple(self._store.tagged.get(tag, ())):
@@ -216,7 +216,7 @@ class Tier:
     def drop_all(self) -> int:
         """Drop every entry, and refuse every put that is under way; how many were dropped."""
         self.epoch += 1
-        return self._leftovers.drop(self._swap())
+        return self._leftovers.drop(self._show(Lru(*self._max)))
 
     def flush(self) -> int:
         """Messages may have been missed: nothing that is known of other writers holds any more."""
@@ -240,18 +240,21 @@ class Tier:
             self._leftovers.clear()
 
     def _tidy(self, count: int) -> None:
+        returned = self._leftovers.exchange(self._store)
+        if returned is not None:
+            self._show(returned)
         for key, entry in self._leftovers.step(count):
             self._store[key] = entry
 
-    def _swap(self) -> Lru:
-        """Begin with an empty store; what was held, which nobody finds from now on."""
-        old = self._store
-        self._evicted_before += old.evicted
-        self._store = Lru(*self._max)
+    def _show(self, store: Lru) -> Lru:
+        """Let readers see this store; the one that they saw before."""
+        before, self._store = self._store, store
+        self._evicted_before += before.evicted
+        before.evicted = store.evicted = 0
         # Touch first: a reader that pairs the old entries with the new order gets a KeyError, that is, a miss.
-        self.touch = self._store.touch
-        self.entries = self._store.entries
-        return old
+        self.touch = store.touch
+        self.entries = store.entries
+        return before
 
     def _recall(self, key: str) -> None:
         """An entry that was set aside comes back before anything is done about its key."""
