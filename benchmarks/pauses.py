@@ -192,7 +192,9 @@ def show(report: Report) -> bool:
         control = statistics.median(pauses[CONTROL])
         for name, line in pauses.items():
             median = statistics.median(line)
-            rows.append([kind, name, f"{median:.2f}", f"{median - control:+.2f}", f"{min(line):.2f}", f"{max(line):.2f}"])
+            rows.append(
+                [kind, name, f"{median:.2f}", f"{median - control:+.2f}", f"{min(line):.2f}", f"{max(line):.2f}"]
+            )
             if median - control > BUDGET_MS:
                 late.append(f"{kind}, {name}")
     head = ["reader", "event", "median ms", "over control", "least", "greatest"]
