@@ -271,7 +271,7 @@ class RawSubscriber:
 
     def stop(self) -> None:
         """End the connection, and with it the thread."""
-        if self._thread.ident is not None:
+        if self._thread.is_alive():
             self._socket.shutdown(2)
             self._thread.join()
         self._connection.disconnect()

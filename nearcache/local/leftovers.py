@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from nearcache.local.eviction import Entry, Lru
 from nearcache.ports import number_of
 
-STEP = 100
+STEP = 200
 """Entries that are dealt with at once: a fraction of a millisecond."""
 PAUSE = 0.002
 """Seconds between two steps, which belong to everybody else."""
