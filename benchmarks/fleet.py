@@ -4,7 +4,8 @@ Each instance is a process: every other one a NearCache, the rest an AsyncNearCa
 in a thread of the same process, which is the control: what network, scheduler and GIL cost anyway. One more instance,
 in the process that measures, writes. A busy process has a thread that computes in pure Python, or reads from L1 at full
 rate (in a thread, or a task of its loop). The raw subscribers double the work of the machine, so the budget of idle
-receivers is held against a last phase without them. With every process busy on fewer cores the figures are the machine's.
+receivers is held against a last phase without them. With every process busy on fewer cores the figures are the
+machine's.
 
 Server CPU is what INFO cpu tells, less what the fleet's heartbeats take in the same time without a write; plain SETs,
 and SET with PUBLISH of as long a message to the same subscribers, stand beside it in every round.
@@ -214,7 +215,8 @@ def _delays(report: Report, found: dict[str, dict[bool, Delays]], writes: int) -
     head = ["instances", *(f"{what} {name} ms" for what in ("dropped", "raw") for name in PERCENTILES)]
     notes = [
         f"{writes:,} writes a phase, from the call of set; {os.cpu_count()} cores; all busy is the machine's figure",
-        f"p99 with {FIRST} idle and no raw subscribers at most {IDLE_P99_MS:.0f} ms; busy at most {BUSY_RATIO:.0f} times the raw; missed 0",
+        f"p99 with {FIRST} idle and no raw subscribers at most {IDLE_P99_MS:.0f} ms; missed 0",
+        f"p99 of the busy at most {BUSY_RATIO:.0f} times the raw subscribers' of the same processes",
         *(f"NOT KEPT: {one}" for one in wrong),
     ]
     report.show(Table("Write → dropped in a fleet", [*head, "× p50", "× p99", "missed"], rows, notes))
