@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import coherence, hits, races
+from benchmarks import blip, coherence, fleet, hits, pauses, races
 from benchmarks.report import Report, surroundings
 
 
@@ -20,7 +20,14 @@ def _races(report: Report) -> bool:
     return code == 0
 
 
-SECTIONS: Mapping[str, Callable[[Report], bool]] = {"hits": hits.show, "coherence": coherence.show, "races": _races}
+SECTIONS: Mapping[str, Callable[[Report], bool]] = {
+    "hits": hits.show,
+    "coherence": coherence.show,
+    "races": _races,
+    "fleet": fleet.show,
+    "blip": blip.show,
+    "pauses": pauses.show,
+}
 """Each prints its tables, keeps its figures in the report, and says whether what must hold did."""
 
 

@@ -71,10 +71,11 @@ class Settled:
 
 
 class Crew:
-    """All processes."""
+    """All processes; each runs ``work`` with its plan and a pipe."""
 
-    def __init__(self, plans: Sequence[Plan]) -> None:
+    def __init__(self, plans: Sequence[Any], work: Callable[[Any, Connection], None] | None = None) -> None:
         self._plans = plans
+        self._work = work or play
         self._members: list[tuple[SpawnProcess, Connection]] = []
 
     def __enter__(self) -> Self:
@@ -82,7 +83,9 @@ class Crew:
         try:
             for plan in self._plans:
                 ours, theirs = context.Pipe()
-                process = context.Process(target=work, args=(plan, theirs), name=f"instance-{plan.number}", daemon=True)
+                process = context.Process(
+                    target=self._work, args=(plan, theirs), name=f"instance-{plan.number}", daemon=True
+                )
                 process.start()
                 theirs.close()
                 self._members.append((process, ours))
@@ -125,7 +128,7 @@ class Crew:
                 process.join()
 
 
-def work(plan: Plan, pipe: Connection) -> None:
+def play(plan: Plan, pipe: Connection) -> None:
     """A process from beginning to end."""
     asyncio.run(_work(plan, pipe))
 
@@ -138,27 +141,27 @@ async def _work(plan: Plan, pipe: Connection) -> None:
         # The server sends to its subscribers in some order: the raw one is before the cache's in half of the processes.
         if plan.number < len(KINDS) / 2:
             raw.start()
-        if not await _done(cache.wait_healthy(10)):
+        if not await done(cache.wait_healthy(10)):
             raise RuntimeError(f"{cache!r} did not become healthy")
         raw.start()
         instance = Instance(plan, cache, raw)
         while True:
             try:
-                order, round_number = await _received(pipe)
+                order, round_number = await received(pipe)
             except EOFError:
                 break
             pipe.send(await getattr(instance, order)(round_number))
     finally:
         raw.stop()
-        await _done(cache.close())
+        await done(cache.close())
 
 
-async def _done(answer: Any) -> Any:
+async def done(answer: Any) -> Any:
     """What a method of either class gives: plain, or to be awaited."""
     return await answer if inspect.isawaitable(answer) else answer
 
 
-async def _received(pipe: Connection) -> tuple[str, int]:
+async def received(pipe: Connection) -> tuple[str, int]:
     """The next order, while the loop goes on."""
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
@@ -211,7 +214,7 @@ class Instance:
         until = time.monotonic() + PATIENCE
         ready = Ready()
         while True:
-            values = await _done(self._cache.get_many(self._plan.keys))
+            values = await done(self._cache.get_many(self._plan.keys))
             ready.stale = sum(values.get(key, before) != before for key in self._plan.keys)
             ready.unprepared = sum(self._cache.peek(key) != before for key in self._plan.keys)
             if not ready.unprepared or time.monotonic() > until:
@@ -227,7 +230,7 @@ class Instance:
         for key in self._plan.writes(round_number):
             await asyncio.sleep(self._plan.pace * random.uniform(0.5, 1.5))
             sent = time.monotonic_ns()
-            acknowledged = await _done(self._cache.set(key, round_number))
+            acknowledged = await done(self._cache.set(key, round_number))
             self._settled.writes[key] = sent, time.monotonic_ns()
             self._settled.refused += not acknowledged
 
@@ -243,7 +246,7 @@ class Instance:
 
     async def compare(self, round_number: int) -> int:
         """How many keys are not what was written last, from whichever tier."""
-        values = await _done(self._cache.get_many(self._plan.keys))
+        values = await done(self._cache.get_many(self._plan.keys))
         return sum(values.get(key) != round_number for key in self._plan.keys)
 
 
@@ -268,7 +271,7 @@ class RawSubscriber:
 
     def stop(self) -> None:
         """End the connection, and with it the thread."""
-        if self._thread.ident is not None:
+        if self._thread.is_alive():
             self._socket.shutdown(2)
             self._thread.join()
         self._connection.disconnect()

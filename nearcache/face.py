@@ -196,3 +196,4 @@ class Face:
             self._tier.synced = False
             self._tier.fresh_until = NEVER
             self._tier.drop_all()
+            self._tier.release()

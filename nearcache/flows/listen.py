@@ -17,6 +17,7 @@ from nearcache.events import BreakerClosed, CoherenceFailed, Connected, Disconne
 from nearcache.flows.core import Core
 from nearcache.flows.drain import drain
 from nearcache.flows.load import give_back
+from nearcache.local.leftovers import PAUSE
 from nearcache.local.waiters import Waiters
 from nearcache.ports import (
     Beat,
@@ -180,7 +181,10 @@ class Connection:
             if now >= next_beat:
                 next_beat = now + staleness / 4
                 await self._ask(greeting=False)
-            items = await self.bus.receive(max(0.0, min(next_beat, self._patience()) - now))
+            wait = min(next_beat, self._patience()) - now
+            if core.tier.tidy():
+                wait = min(wait, PAUSE)
+            items = await self.bus.receive(max(0.0, wait))
             if not items and monotonic() >= self._patience():
                 items = await self.bus.receive(0.0)
                 if not items:

@@ -16,9 +16,6 @@ from nearcache.ports import Beat, Greeting, version_of
 from nearcache.wire import messages
 from nearcache.wire.messages import BadMessage, Message
 
-TAG_FLOORS_MAX = 10_000
-"""Known tag floors are forgotten above this many; they are read again when needed."""
-
 
 @dataclass(slots=True)
 class Heard:
@@ -89,8 +86,6 @@ class Feed:
             tier.apply_clear(number)
         else:
             tier.apply_tags(names, number)
-            if len(tier.floors.tags) > TAG_FLOORS_MAX:
-                tier.floors.tags.clear()
         heard.everything = True
 
     def beat(self, beat: Beat, asked_at: float, now: float) -> Heard:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from nearcache.ports import NO_FLOOR
 
+TAG_FLOORS_MAX = 10_000
+"""Known tag floors are forgotten above this many; they are read again when needed."""
+
 
 class Floors:
     """The namespace's floor and the tags' floors as far as they are known.
@@ -50,6 +53,8 @@ class Floors:
         """These tags' floors are at least this."""
         for tag, floor in floors.items():
             self.tags[tag] = max(self.tags.get(tag, 0), floor)
+        if len(self.tags) > TAG_FLOORS_MAX:
+            self.tags.clear()
 
     def unknown(self, tags: Iterable[str]) -> list[str]:
         """Those of the tags whose floor is not known."""

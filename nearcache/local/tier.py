@@ -20,6 +20,7 @@ from zlib import crc32
 from nearcache.local.eviction import Entry, Lru
 from nearcache.local.floors import Floors
 from nearcache.local.journal import KEYS, TAGS, Batch, Journal
+from nearcache.local.leftovers import STEP, Leftovers
 from nearcache.ports import Version, number_of, version_of
 
 STRIPES = 1024
@@ -61,6 +62,7 @@ class Tier:
         self.floors = Floors()
         self.journal = Journal(journal_max)
         self._evicted_before = 0
+        self._leftovers = Leftovers()
 
     @property
     def evictions(self) -> int:
@@ -97,6 +99,7 @@ class Tier:
             Whether the entry is in L1 now.
         """
         with self.lock:
+            self._recall(key)
             held = self.entries.get(key)
             stamp = self.stamps[token.stripe]
             allowed = (
@@ -115,6 +118,8 @@ class Tier:
             elif held is not None and (own or held.version < entry.version):
                 self._drop(key)
             self.stamps[token.stripe] = max(stamp, entry.version)
+            if self._leftovers:  # more than one comes: so they end, and are bounded, also where no bus tidies up
+                self._tidy(2)
             return allowed
 
     def passed_by(self, key: str, now: float) -> None:
@@ -181,6 +186,7 @@ class Tier:
         """A message says that a key was written: drop what is older. An own write is known by its version."""
         stripe = stripe_of(key)
         self.stamps[stripe] = max(self.stamps[stripe], version)
+        self._recall(key)
         held = self.entries.get(key)
         if held is not None and number_of(held.version) < number:
             self._drop(key)
@@ -196,6 +202,10 @@ class Tier:
 
         A floor that is known already says nothing about the entries: it may have been read with another value.
         """
+        tagged = self._store.tagged
+        if sum(len(tagged.get(tag, ())) for tag in tags) > STEP:  # to drop so many one by one would take too long
+            self._leftovers.set_aside(self._show(Lru(*self._max)))
+        self._leftovers.raise_tags(tags, number)
         for tag in tags:
             for key in tuple(self._store.tagged.get(tag, ())):
                 if number_of(self.entries[key].version) < number:
@@ -206,13 +216,7 @@ class Tier:
     def drop_all(self) -> int:
         """Drop every entry, and refuse every put that is under way; how many were dropped."""
         self.epoch += 1
-        dropped = len(self.entries)
-        self._evicted_before += self._store.evicted
-        self._store = Lru(*self._max)
-        # Touch first: a reader that pairs the old entries with the new order gets a KeyError, that is, a miss.
-        self.touch = self._store.touch
-        self.entries = self._store.entries
-        return dropped
+        return self._leftovers.drop(self._show(Lru(*self._max)))
 
     def flush(self) -> int:
         """Messages may have been missed: nothing that is known of other writers holds any more."""
@@ -221,6 +225,44 @@ class Tier:
         self.floors.forget()
         return dropped
 
+    # ------------------------------------------------------------------------------- what is too much for one step
+
+    def tidy(self) -> bool:
+        """A step of what was put off; whether there is more. The bus asks for it, with pauses for everybody else."""
+        if self._leftovers:
+            with self.lock:
+                self._tidy(STEP)
+        return bool(self._leftovers)
+
+    def release(self) -> None:
+        """Release what was dropped, whatever it takes: nobody reads any more."""
+        with self.lock:
+            self._leftovers.clear()
+
+    def _tidy(self, count: int) -> None:
+        returned = self._leftovers.exchange(self._store)
+        if returned is not None:
+            self._show(returned)
+        for key, entry in self._leftovers.step(count):
+            self._store[key] = entry
+
+    def _show(self, store: Lru) -> Lru:
+        """Let readers see this store; the one that they saw before."""
+        before, self._store = self._store, store
+        self._evicted_before += before.evicted
+        before.evicted = store.evicted = 0
+        # Touch first: a reader that pairs the old entries with the new order gets a KeyError, that is, a miss.
+        self.touch = store.touch
+        self.entries = store.entries
+        return before
+
+    def _recall(self, key: str) -> None:
+        """An entry that was set aside comes back before anything is done about its key."""
+        entry = self._leftovers.take(key)
+        if entry is not None:
+            self._store[key] = entry
+
     def _drop(self, key: str) -> None:
+        self._leftovers.take(key)
         if key in self.entries:
             del self._store[key]

@@ -7,7 +7,8 @@ import struct
 import pytest
 
 from nearcache.local.eviction import Entry
-from nearcache.local.feed import TAG_FLOORS_MAX, Feed
+from nearcache.local.feed import Feed
+from nearcache.local.floors import TAG_FLOORS_MAX
 from nearcache.local.tier import NEVER, Tier
 from nearcache.ports import Beat, Greeting, version_of
 from nearcache.wire.messages import pack_probe

@@ -1,0 +1,181 @@
+"""A process of the fleet: a cache that hears of writes, a raw subscriber beside it, and, if told so, work to do."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+from benchmarks.instance import Cache, RawSubscriber, done, received
+from nearcache import AsyncNearCache, NearCache
+
+PATIENCE = 5.0
+"""Seconds that a process waits for what it has not heard of yet."""
+
+
+@dataclass(frozen=True)
+class Post:
+    """What a process is told at its start."""
+
+    number: int
+    url: str
+    namespace: str
+    keys: tuple[str, ...]
+
+    @property
+    def asynchronous(self) -> bool:
+        """Every other process is one of asyncio."""
+        return self.number % 2 == 1
+
+
+@dataclass
+class Heard:
+    """What a process heard of in a round; times are CLOCK_MONOTONIC in ns, by key."""
+
+    number: int
+    busy: bool
+    dropped: dict[str, int] = field(default_factory=dict)
+    """When L1 had applied the message of a write, and did not serve the old value."""
+    raw: dict[str, int] = field(default_factory=dict)
+    stale: int = 0
+
+
+def receive(post: Post, pipe: Connection) -> None:
+    """A process from beginning to end."""
+    asyncio.run(_receive(post, pipe))
+
+
+async def _receive(post: Post, pipe: Connection) -> None:
+    make = AsyncNearCache if post.asynchronous else NearCache
+    cache: Cache = make.from_url(post.url, namespace=post.namespace, ttl=3600)
+    raw = RawSubscriber(post.url, post.namespace)
+    try:
+        # The server sends to its subscribers in some order: the raw one is before the cache's in half of the processes.
+        if post.number % 4 < 2:
+            raw.start()
+        if not await done(cache.wait_healthy(20)):
+            raise RuntimeError(f"{cache!r} did not become healthy")
+        raw.start()
+        receiver = Receiver(post, cache, raw)
+        while True:
+            try:
+                order, argument = await received(pipe)
+            except EOFError:
+                break
+            pipe.send(await getattr(receiver, order)(argument))
+    finally:
+        raw.stop()
+        await done(cache.close())
+
+
+class Receiver:
+    """One process's part."""
+
+    def __init__(self, post: Post, cache: Cache, raw: RawSubscriber) -> None:
+        self._post, self._cache, self._raw = post, cache, raw
+        self._round = 0
+        self._heard = Heard(post.number, busy=False)
+        self._silent = False
+        self._rest = threading.Event()
+        self._work: list[asyncio.Task[None] | threading.Thread] = []
+        self._listen()
+
+    def _listen(self) -> None:
+        """Take the time of each drop, right where messages are applied: on the bus's thread, or on the loop."""
+        feed = self._cache._core.feed
+        apply = feed.messages
+
+        def applied(batch: Sequence[bytes]) -> Any:
+            heard = apply(batch)
+            now = time.monotonic_ns()
+            for key in heard.keys:
+                if self._cache.peek(key) != self._round - 1:
+                    self._heard.dropped.setdefault(key, now)
+            return heard
+
+        feed.messages = applied  # type: ignore[method-assign]
+
+    async def begin(self, _: int) -> None:
+        """It is there."""
+
+    async def prepare(self, round_number: int) -> bool:
+        """Bring all keys into L1, with the values of the round before."""
+        until = time.monotonic() + PATIENCE
+        before = round_number - 1
+        self._round = before  # what is heard meanwhile counts for nothing
+        while any(self._cache.peek(key) != before for key in self._post.keys):
+            if time.monotonic() > until:
+                return False
+            await done(self._cache.get_many(self._post.keys))
+            await asyncio.sleep(0.01)
+        self._heard = Heard(self._post.number, busy=bool(self._work))
+        self._raw.heard.clear()
+        self._round = round_number
+        return True
+
+    async def settle(self, _: int) -> Heard:
+        """Wait until every write was heard of, by the raw subscriber too, unless it was silenced."""
+        every = len(self._post.keys)
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            if len(self._heard.dropped) >= every and (self._silent or len(self._raw.heard) >= every):
+                break
+            await asyncio.sleep(0.01)
+        self._heard.raw = self._raw.times()
+        self._heard.stale = sum(self._cache.peek(key, self._round) != self._round for key in self._post.keys)
+        return self._heard
+
+    async def compute(self, numbers: Sequence[int]) -> None:
+        """Have a thread that computes in pure Python, if the own number is among these."""
+        if self._post.number in numbers:
+            thread = threading.Thread(target=self._compute, name="compute", daemon=True)
+            thread.start()
+            self._work.append(thread)
+
+    async def read(self, numbers: Sequence[int]) -> None:
+        """Read from L1 at full rate, in a thread or, on asyncio, in a task."""
+        if self._post.number not in numbers:
+            return
+        if isinstance(self._cache, AsyncNearCache):
+            self._work.append(asyncio.create_task(self._read_in_a_task(self._cache)))
+        else:
+            thread = threading.Thread(target=self._read_in_a_thread, args=(self._cache,), name="read", daemon=True)
+            thread.start()
+            self._work.append(thread)
+
+    async def rest(self, _: int) -> None:
+        """Do nothing any more."""
+        self._rest.set()
+        for work in self._work:
+            if isinstance(work, threading.Thread):
+                work.join()
+            else:
+                await work
+        self._work.clear()
+        self._rest.clear()
+
+    async def silence(self, _: int) -> None:
+        """End the raw subscriber."""
+        self._silent = True
+        self._raw.stop()
+
+    def _compute(self) -> None:
+        number = 1
+        while not self._rest.is_set():
+            for _ in range(1000):
+                number = number * 69069 % 4294967291 + 1
+
+    def _read_in_a_thread(self, cache: NearCache) -> None:
+        while not self._rest.is_set():
+            for key in self._post.keys:
+                cache.peek(key)
+
+    async def _read_in_a_task(self, cache: AsyncNearCache) -> None:
+        while not self._rest.is_set():
+            for key in self._post.keys:
+                cache.peek(key)
+            await asyncio.sleep(0)
