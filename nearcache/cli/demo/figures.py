@@ -93,8 +93,6 @@ class Recovery:
     reads: Reads
     healthy_after_s: dict[int, float]
     l1_again_after_s: dict[int, float]
-    invalidations_repeated: int
-    invalidations_acknowledged: int
     updates: int
     drops: int
     not_dropped: int
@@ -204,11 +202,6 @@ class Figures:
         for what, times in (("was healthy", seen.healthy_after_s), ("had L1 hits", seen.l1_again_after_s)):
             if len(times) != self.workers:
                 yield f"recovery: {len(times)} of {self.workers} workers {what} again"
-        if seen.invalidations_acknowledged != seen.invalidations_repeated:
-            yield (
-                f"recovery: {seen.invalidations_acknowledged} of {seen.invalidations_repeated} "
-                "repeated invalidations were acknowledged"
-            )
         if seen.drops == 0 or seen.not_dropped:
             yield f"recovery: {seen.drops} drops after {seen.updates} new updates, {seen.not_dropped} did not come"
 

@@ -21,14 +21,6 @@ RECOVERY_TIMEOUT = 15.0
 WARM_ATTEMPTS = 20
 
 
-@dataclass
-class Refused:
-    """An invalidation that nobody acknowledged, and the worker that called it."""
-
-    worker: int
-    category: int
-
-
 def reading(stage: Stage) -> Reads:
     """All workers read, from cold."""
     phase = stage.crew.begin()
@@ -111,7 +103,7 @@ def _warm(stage: Stage, category: int) -> None:
 # ---------------------------------------------------------------------------------------------------- outage, recovery
 
 
-def outage(stage: Stage) -> tuple[Outage, list[Refused]]:
+def outage(stage: Stage) -> Outage:
     """The server is killed; workers go on reading, and the hottest reports change."""
     crew = stage.crew
     killed_ns = time.monotonic_ns()
@@ -119,29 +111,28 @@ def outage(stage: Stage) -> tuple[Outage, list[Refused]]:
     phase = crew.begin()
     stage.note = "the server is dead"
     deadline = time.monotonic() + stage.plan.outage
-    refused: list[Refused] = []
+    refused = 0
     own_writes_seen = 0
     for writer, category in zip(itertools.cycle(crew.everyone), stage.ranked[:OUTAGE_UPDATES]):
         stage.listen(0.7 * stage.plan.outage / OUTAGE_UPDATES)
         revision = stage.change(category)
         invalidation: Invalidation = crew.ask([writer], "invalidate", category)[writer]
-        if not invalidation.acknowledged:
-            refused.append(Refused(writer, category))
+        refused += not invalidation.acknowledged
         stage.note = f"report {category} has changed; invalidate() said {invalidation.acknowledged}"
         own_writes_seen += crew.ask([writer], "answers", [category])[writer][0]["revision"] == revision
     stage.listen(max(0.0, deadline - time.monotonic()))
     return Outage(
         reads=_reads(stage, phase),
         updates=OUTAGE_UPDATES,
-        invalidations_refused=len(refused),
+        invalidations_refused=refused,
         own_writes_seen=own_writes_seen,
         workers_that_noticed=sum(
             any(not change.healthy and change.at_ns > killed_ns for change in changes) for changes in crew.health
         ),
-    ), refused
+    )
 
 
-def recovery(stage: Stage, refused: list[Refused]) -> Recovery:
+def recovery(stage: Stage) -> Recovery:
     """The server comes back empty; the workers have to find out that L1 can be trusted no more, and begin again."""
     crew = stage.crew
     phase = crew.begin()
@@ -149,7 +140,6 @@ def recovery(stage: Stage, refused: list[Refused]) -> Recovery:
     stage.note = ""
     began = time.monotonic()
     stage.listen_until(lambda: _all_back(phase, stage), RECOVERY_TIMEOUT)
-    acknowledged = _repeat(stage, refused)
     seen = _Drops()
     for writer, _ in zip(itertools.cycle(crew.everyone), range(RECOVERY_UPDATES), strict=False):
         _update(stage, writer, seen)
@@ -158,23 +148,11 @@ def recovery(stage: Stage, refused: list[Refused]) -> Recovery:
         reads=_reads(stage, phase),
         healthy_after_s=_since(phase, _healthy_since(phase, stage)),
         l1_again_after_s=_since(phase, _l1_since(phase)),
-        invalidations_repeated=len(refused),
-        invalidations_acknowledged=acknowledged,
         updates=RECOVERY_UPDATES,
         drops=seen.delays.count,
         not_dropped=seen.not_dropped,
         p50_us=quantile_us(seen.delays, 0.5),
     )
-
-
-def _repeat(stage: Stage, refused: list[Refused]) -> int:
-    """Call the refused invalidations once more; how many were acknowledged.
-
-    False from ``invalidate`` means: nobody but this process knows. This version does not keep the promise G6 (a delete
-    made while Redis was away is not undone when it comes back) by itself; until it replays its journal, whoever was
-    told False calls again. Then this function, its call, and two fields of Recovery can go.
-    """
-    return sum(stage.crew.ask([item.worker], "invalidate", item.category)[item.worker].acknowledged for item in refused)
 
 
 def _all_back(phase: Phase, stage: Stage) -> bool:
