@@ -124,6 +124,7 @@ class RedisRemote:
             assert deleted is not None  # noqa: S101  # without not_before it is never too early
             return replace(deleted, stored=False)
         if len(reply) > _PAIR.size:
+            self._offset = _PAIR.unpack_from(reply)[1] / 1e6 - monotonic()  # its clock may have been set
             raise TooLate("the set came to the server after its deadline")
         return _written(reply)
 

@@ -340,6 +340,16 @@ def test_a_set_after_its_deadline_is_a_delete(rig: Rig) -> None:
     assert rig.messages()[-1] == Message(CHANGED, old.number + 1, ["k", "other"])
 
 
+def test_a_server_s_clock_that_was_set_is_learnt(rig: Rig) -> None:
+    """A set that comes too late by it tells the time; the next one has a deadline that holds."""
+    rig.set("k")
+    assert rig.remote._offset is not None
+    rig.remote._offset -= 3600  # the server's clock was put forward since this connection was made
+    with pytest.raises(TooLate):
+        rig.do(rig.remote.set([Item("k", b"\0x", TTL)], (), rig.remote.now() + 1_000_000))
+    assert rig.do(rig.remote.set([Item("k", b"\0x", TTL)], (), rig.remote.now() + 1_000_000)).stored
+
+
 def test_a_delete_may_hold_its_keys(rig: Rig) -> None:
     """Nobody may fill for so long; the longer of two holds stays, and a delete without one ends none."""
     rig.granted("k")
