@@ -211,6 +211,7 @@ class Crowd:
             if key not in busy:
                 found.append((3, f"{at.name} set {key}", partial(self.set, at, key)))
                 found.append((3, f"{at.name} delete {key}", partial(self.delete, at, key)))
+                found.append((1, f"{at.name} mark_stale {key}", partial(self.mark_stale, at, key)))
         if not busy:
             found.append((2, f"{at.name} clear", lambda: self.write(at, KEYS, lambda _: at.clear())))
         if "y" not in busy:
@@ -224,6 +225,10 @@ class Crowd:
     def delete(self, at: Instance, key: str) -> None:
         """Begin a delete after the row has changed."""
         self.write(at, [key], lambda _: at.delete(key))
+
+    def mark_stale(self, at: Instance, key: str) -> None:
+        """Begin to mark the row's value as stale after the row has changed."""
+        self.write(at, [key], lambda _: at.mark_stale(key))
 
     def steps(self, flow: Flow) -> list[Choice]:
         """What can happen to a flow where it is."""
