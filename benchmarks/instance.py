@@ -174,6 +174,22 @@ async def received(pipe: Connection) -> tuple[str, int]:
     return order
 
 
+def note_drops(cache: Cache, gone: Callable[[str], bool], dropped: Callable[[], dict[str, int]]) -> None:
+    """Take the time of each drop, right where messages are applied: on the bus's thread, or on the loop."""
+    feed = cache._core.feed
+    apply = feed.messages
+
+    def applied(batch: Sequence[bytes]) -> Any:
+        heard = apply(batch)
+        now = time.monotonic_ns()
+        for key in heard.keys:
+            if gone(key):
+                dropped().setdefault(key, now)
+        return heard
+
+    feed.messages = applied  # type: ignore[method-assign]
+
+
 class Instance:
     """One process's work. The value of a key is the number of the round in which it was written."""
 
@@ -183,22 +199,7 @@ class Instance:
         self._raw = raw
         self._round = 0
         self._settled = Settled()
-        self._listen()
-
-    def _listen(self) -> None:
-        """Take the time of each drop, right where messages are applied: on the bus's thread, or on the loop."""
-        feed = self._cache._core.feed
-        apply = feed.messages
-
-        def applied(batch: Sequence[bytes]) -> Any:
-            heard = apply(batch)
-            now = time.monotonic_ns()
-            for key in heard.keys:
-                if self._cache.peek(key) != self._round - 1:
-                    self._settled.dropped.setdefault(key, now)
-            return heard
-
-        feed.messages = applied  # type: ignore[method-assign]
+        note_drops(cache, lambda key: cache.peek(key) != self._round - 1, lambda: self._settled.dropped)
 
     async def begin(self, _: int) -> None:
         """Everybody is there."""

@@ -8,9 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
 
-from benchmarks.instance import Cache, RawSubscriber, done, received
+from benchmarks.instance import Cache, RawSubscriber, done, note_drops, received
 from nearcache import AsyncNearCache, NearCache
 
 PATIENCE = 5.0
@@ -82,22 +81,7 @@ class Receiver:
         self._silent = False
         self._rest = threading.Event()
         self._work: list[asyncio.Task[None] | threading.Thread] = []
-        self._listen()
-
-    def _listen(self) -> None:
-        """Take the time of each drop, right where messages are applied: on the bus's thread, or on the loop."""
-        feed = self._cache._core.feed
-        apply = feed.messages
-
-        def applied(batch: Sequence[bytes]) -> Any:
-            heard = apply(batch)
-            now = time.monotonic_ns()
-            for key in heard.keys:
-                if self._cache.peek(key) != self._round - 1:
-                    self._heard.dropped.setdefault(key, now)
-            return heard
-
-        feed.messages = applied  # type: ignore[method-assign]
+        note_drops(cache, lambda key: cache.peek(key) != self._round - 1, lambda: self._heard.dropped)
 
     async def begin(self, _: int) -> None:
         """It is there."""

@@ -18,7 +18,7 @@ from cachetools import Cache
 from nearcache.ports import Version
 
 ENTRY_OVERHEAD = 250
-"""Bytes that an entry is taken to cost beyond its encoded key and value (benchmarks measure it)."""
+"""Bytes that an entry is taken to cost beyond its encoded key and value: the object, its dicts, its version."""
 
 
 @dataclass(slots=True, eq=False)

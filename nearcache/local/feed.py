@@ -133,7 +133,6 @@ class Feed:
                 tier.synced = False
                 tier.fresh_until = NEVER
                 tier.floors.restart()
-                tier.journal.forget_clock()
         return heard
 
     def overdue(self, now: float) -> Heard:
@@ -186,8 +185,6 @@ class Feed:
                 self._flush(heard, "the connection was lost and nothing proves that no message was", greeting.number)
             if another_history:
                 tier.floors.restart()
-            if not same:
-                tier.journal.forget_clock()
             self.identity = greeting.identity
             tier.synced = True
             self._prove(greeting.floor, greeting.server_time, asked_at)

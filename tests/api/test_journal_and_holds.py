@@ -10,7 +10,7 @@ import pytest
 from nearcache import CoherenceFailed, ConfigError, Connected, Drained, Flushed
 from nearcache.ports import Met
 from nearcache.remote.embedded import EmbeddedServer
-from tests.faults import Proxy
+from tests.faults import Proxy, subscribers
 from tests.twins import MakeCache, Twin
 from tests.waiting import Heard, redis_of, until, value_name
 
@@ -115,6 +115,38 @@ async def test_a_namespace_of_another_protocol(make_cache: MakeCache, server: Em
             assert await cache.set("a", 2) is True
             assert await cache.get("a") == 2
             assert client.get(f"{{{namespace}:meta}}") == b"1/1"
+
+
+async def test_a_namespace_that_another_protocol_takes_over(
+    make_cache: MakeCache, proxy: Proxy, namespace: str, server: EmbeddedServer
+) -> None:
+    """Connections for commands were welcome before: from the bus's greeting on nothing is written over them."""
+    proxy.hold("requests", only=subscribers)
+    cache = make_cache(proxy.url, redis_timeout=2, max_staleness=2)
+    heard = Heard(cache)
+    assert await cache.set("a", 1) is True
+    with redis_of(server.url) as client:
+        client.set(f"{{{namespace}:meta}}", "2/16")
+        proxy.release()
+        await until(lambda: heard.of(CoherenceFailed))
+        number = client.hget(f"{{{namespace}:0}}:m", "s")
+        assert await cache.set("a", 2) is False
+        assert await cache.get("a") is None
+        assert client.hget(f"{{{namespace}:0}}:m", "s") == number
+
+
+async def test_a_large_tag_is_dropped_by_the_bus_alone(make_cache: MakeCache) -> None:
+    """Nothing need be done with the cache for what was put out of sight to be released, and the rest to come back."""
+    async with make_cache() as one, make_cache() as other:
+        await one.set_many({f"t{number}": number for number in range(400)}, tags=["t"])
+        await one.set_many({f"k{number}": number for number in range(400)})
+        await until(lambda: other._core.feed.last >= one._core.feed.last)
+        assert len(await other.get_many([f"{kind}{number}" for kind in "tk" for number in range(400)])) == 800
+        await one.invalidate_tags("t")
+        await until(lambda: other.peek("t0") is None)
+        await until(lambda: other.peek("k0") == 0)
+        await until(lambda: not other._core.tier._leftovers)
+        assert other.stats().l1_entries == 400
 
 
 async def test_it_is_told_what_to_do_about_another_protocol(

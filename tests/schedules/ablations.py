@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 from nearcache.flows import listen, write
+from nearcache.flows.core import Core
 from nearcache.local.eviction import Entry
 from nearcache.local.feed import Feed, Heard
 from nearcache.local.floors import Floors
@@ -419,6 +420,10 @@ def _note_without_deadline(self: Journal, keys: Sequence[str], _not_before: int,
     _NOTE(self, keys, 0, hold_ms)
 
 
+def _counted_only(self: Core, _number: int) -> None:
+    self.counters.invalidations_sent += 1
+
+
 async def _never_drain(_core: Any, *, probing: bool = False) -> bool:
     return probing and False
 
@@ -442,6 +447,7 @@ LATE_SETS_STORED = Rules(server=LateSetsStored)
 LATE_SETS_ACKNOWLEDGED = Rules(server=LateSetsAcknowledged)
 HOLDS_NOTHING = Rules(server=HoldsNothing)
 REPLAYS_VALUES = Rules(remote=ReplaysValues)
+PROMISES_NOTHING = Rules(patched=((Core, "wrote", _counted_only),))
 NEVER_DISOWNS = Rules(feed=NeverDisowns)
 READ_FLOORS_COUNT_AS_APPLIED = Rules(tier=ReadFloorsCountAsApplied)
 KEEP_TAG_FLOORS_OF_ANY_TIME = Rules(tier=KeepTagFloorsOfAnyTime)

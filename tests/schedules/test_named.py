@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nearcache.ports import MISSING, Met
+from nearcache.ports import MISSING, Beat, Met
 from tests.schedules import ablations as without
 from tests.schedules.ablations import Rules
 from tests.schedules.stepper import Flow, Instance, Pause, Receiving, World
@@ -608,6 +608,27 @@ def a_lost_message_that_nothing_follows(rules: Rules) -> None:
         for _ in range(4):
             a.beat()
         must(get(a, "k") == 2, "G1: a lost message is never noticed")
+
+
+@schedule(without.PROMISES_NOTHING)
+def commands_of_one_server_and_messages_of_another(rules: Rules) -> None:
+    """(I) Writes are acknowledged by a server whose messages never come, while the other one's heartbeats agree."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(b, "k", 1)
+        assert get(a, "k") == 1
+        bus, last = a.bus, a.core.feed.last
+        assert bus is not None
+        assert world.run(a.set("x", 1))
+        for _ in range(4):
+            if isinstance(a.listening.point, Receiving) and not bus.cut_off:
+                a.listening.point.silence()
+                bus.line.questions.clear()
+                bus.line.items.clear()
+                bus.line.items.append(Beat(last, world.server.floor, world.micros(), master=True))
+                a.deliver(1)
+        must(a.look("k") is MISSING, "G1: L1 is proven by a server that nobody writes to")
+        must(bus.cut_off, "the bus stays with that server")
 
 
 # ------------------------------------------------------------------------------------------------------- the journal

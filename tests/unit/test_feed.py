@@ -197,6 +197,14 @@ def test_commands_that_another_server_answers_flush(feed: Feed) -> None:
     assert not feed.disown("another").flushes, "once"
 
 
+@pytest.mark.parametrize(("identity", "waits"), [("one", True), ("two", False), (None, False)])
+def test_a_deadline_is_the_clock_of_one_server(feed: Feed, identity: str | None, *, waits: bool) -> None:
+    """What was sent to another server does not reach this one: its replay has to wait for nobody's clock."""
+    feed._tier.doubt(["k"], not_before=1 << 60)
+    feed.meet(greeting(9, identity=identity))
+    assert (feed._tier.journal.next(1) is None) == waits
+
+
 def test_a_probe_that_comes_back(feed: Feed) -> None:
     """Other instances' probes are not ours."""
     feed.nonce = "mine"
