@@ -59,7 +59,7 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
 
 
 def _put_own(core: Core, one: Encoded, token: Token, written: Written, policy: Policy) -> None:
-    if not (token.trusted and written.stored):  # a journalled write of it may still come after this one
+    if not written.stored:
         core.tier.wrote(one.key, written.version)
         return
     fresh_until = written.created + one.ttl_ms * 1000

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from nearcache import CoherenceFailed, ConfigError, Connected, Drained, Flushed
-from nearcache.ports import Met
+from nearcache.ports import BusRefused, Met
 from nearcache.remote.embedded import EmbeddedServer
 from tests.faults import Proxy, subscribers
 from tests.twins import MakeCache, Twin
-from tests.waiting import Heard, redis_of, until, value_name
+from tests.waiting import Heard, redis_of, shut, until, value_name
 
 
 def settled(cache: Twin) -> bool:
@@ -52,6 +52,56 @@ async def test_a_closing_cache_replays_what_it_can(make_cache: MakeCache, server
             await one.set("a", 1)
             one._core.tier.doubt(["a"])
         assert await other.get("a") is None
+
+
+class RefusedBus:
+    """A bus that a server never lets subscribe."""
+
+    async def open(self) -> None:
+        """Be refused."""
+        raise BusRefused("no messages here")
+
+    def interrupt(self) -> None:
+        """It has no connection."""
+
+    async def close(self) -> None:
+        """It has no connection."""
+
+
+async def test_without_a_bus_the_journal_is_replayed_all_the_same(make_cache: MakeCache, proxy: Proxy) -> None:
+    """L2 serves, L1 is off, and a write that failed is made up for."""
+    cache = make_cache(proxy.url, max_staleness=1)
+    cache._core.new_bus = RefusedBus
+    async with cache:
+        assert await cache.set("a", 1) is True
+        proxy.cut()
+        assert await cache.delete("a") is False
+        assert await cache.get("a") is None
+        proxy.heal()
+        await until(lambda: not len(cache._core.tier.journal))
+        assert cache.healthy is False
+        assert await cache.get("a") is None
+        assert await cache.set("a", 2) is True
+        assert await cache.get("a") == 2
+
+
+async def test_one_process_alone_journals_nothing(make_cache: MakeCache) -> None:
+    """A write that was interrupted has nobody to be replayed to; its key is used again."""
+    cache = make_cache("memory://")
+    cache._core.tier.doubt(["a"])
+    cache._core.tier.doubt_floors(())
+    assert await cache.get_or_set("a", cache.loader(1)) == 1
+    assert cache.peek("a") == 1
+
+
+async def test_closing_releases_what_was_put_off(make_cache: MakeCache) -> None:
+    """Nobody reads any more, and no bus would do it."""
+    cache = make_cache("memory://")
+    await cache.set_many({f"k{number}": number for number in range(1000)})
+    await cache.clear()
+    assert cache._core.tier._leftovers
+    await shut(cache)
+    assert not cache._core.tier._leftovers
 
 
 async def test_a_delete_that_holds(make_cache: MakeCache) -> None:
@@ -198,14 +248,20 @@ async def test_commands_that_another_server_answers(make_cache: MakeCache) -> No
         assert await cache.get("a") == 1
 
 
-async def test_a_demoted_primary_is_left(make_cache: MakeCache, fresh_server: EmbeddedServer) -> None:
+@pytest.mark.parametrize("writable", [False, True], ids=["read-only", "writable"])
+async def test_a_demoted_primary_is_left(
+    make_cache: MakeCache, fresh_server: EmbeddedServer, *, writable: bool
+) -> None:
     """It would answer for ever: neither the bus nor a new command connection takes a replica for its server."""
     async with make_cache(fresh_server.url, max_staleness=1, redis_timeout=0.2) as cache:
         await cache.set("a", 1)
         with redis_of(fresh_server.url) as client:
+            client.config_set("replica-read-only", "no" if writable else "yes")
+            heard = Heard(cache)
             client.execute_command("REPLICAOF", "127.0.0.1", "1")
             try:
                 await until(lambda: cache.peek("a") is None)
+                assert not heard.of(Connected)
                 assert await cache.get("a") is None
                 assert await cache.set("a", 2) is False
             finally:

@@ -149,6 +149,21 @@ async def test_a_refused_connection_fails_at_once_and_heals(make: Make, proxy: P
     assert await wire.execute(echo("back")) == [b"back"]
 
 
+async def test_a_failure_says_whether_anything_was_sent(make: Make, proxy: Proxy) -> None:
+    """What never left has no deadline to wait for; what was cut off on its way has."""
+    wire = make.wire(proxy.url)
+    await wire.execute(PING)
+    proxy.hold("replies")
+    sent = asyncio.create_task(wire.execute(PING))
+    with pytest.raises(RemoteFailed) as caught:
+        await sent
+    assert caught.value.sent is True
+    proxy.cut()
+    with pytest.raises(RemoteFailed) as caught:
+        await make.wire(proxy.url).execute(PING)
+    assert caught.value.sent is False
+
+
 async def test_a_dead_idle_connection_is_replaced_before_a_write(make: Make, proxy: Proxy) -> None:
     """A write is sent once: it must not be lost on a connection that the server closed long ago."""
     wire = make.wire(proxy.url)
