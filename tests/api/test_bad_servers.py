@@ -181,16 +181,17 @@ async def test_a_user_with_the_namespace_alone(make_cache: MakeCache, locked: Em
 
 
 async def test_a_full_server(make_cache: MakeCache, fresh_server: EmbeddedServer) -> None:
-    """Out of memory: sets are False, deletes, tags and clears still work, reads never raise."""
+    """Out of memory: sets are False, deletes, stale marks, tags and clears still work, reads never raise."""
     async with make_cache(fresh_server.url) as cache:
         heard = Heard(cache)
-        assert await cache.set("a", 1, tags=["t"]) is True
+        assert await cache.set_many({"a": 1, "marked": 1}, tags=["t"]) is True
         with redis_of(fresh_server.url) as client:
             client.config_set("maxmemory-policy", "noeviction")
             client.config_set("maxmemory", 1)
             assert await cache.set("a", 2) is False
             assert await cache.get_or_set("b", cache.loader("loaded")) == "loaded"
             await until(lambda: not len(cache._core.tier.journal))
+            assert await cache.mark_stale("marked") is True
             assert await cache.delete("a") is True
             assert await cache.invalidate_tags("t") is True
             assert await cache.clear() is True
