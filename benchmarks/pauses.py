@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import statistics
 import threading
 import time
@@ -86,7 +87,7 @@ def fill(cache: Cache) -> None:
     for number in range(ENTRIES):
         key = f"key:{number}"
         tags = ("all", f"tag:{number}", *(("half",) if number % 2 else ()))
-        entry = Entry({"id": number}, time.monotonic() + 3600, version_of(feed.last, 1), tags, 20)
+        entry = Entry({"id": number}, time.monotonic() + 3600, version_of(feed.last, 1), tags, 20, math.inf)
         if not tier.put(key, entry, tier.token(key)):
             raise RuntimeError(f"{key} was not put into L1")
     while tier.tidy():

@@ -161,7 +161,7 @@ class Face:
     def _find(self, key: str) -> Any | Missing:
         entry = self._tier.entries.get(key)
         now = monotonic()
-        if entry is None or now >= entry.deadline or now >= self._tier.fresh_until:
+        if entry is None or now >= entry.expires or now >= self._tier.fresh_until:
             return MISSING
         return entry.value if self._thaw is None else self._thaw(entry.value)
 

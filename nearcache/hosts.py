@@ -1,4 +1,9 @@
-"""Threads or tasks: how a flow waits, calls a loader, and leaves work behind. The threaded host never suspends."""
+"""Threads or tasks: how a flow waits, calls a loader, and leaves work behind. The threaded host never suspends.
+
+Work that runs behind its caller's back has a thread of its own, and not one of concurrent.futures: a loader that hangs
+would keep the interpreter from exiting. Their number is bounded; work that is begun inside such work needs no permit,
+since it would wait for itself.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
+from nearcache.flows.run import run_sync
 from nearcache.ports import Outcome
 
 
@@ -29,21 +37,111 @@ class ThreadWake:
         return self._event.wait(timeout)
 
 
+_LOADING: ContextVar[object] = ContextVar("nearcache-loading", default=None)
+"""Inside a loader, the thread or task that called it; what the loader makes with a copy of its context inherits it."""
+_BEHIND: ContextVar[bool] = ContextVar("nearcache-behind", default=False)
+"""Whether this runs in a thread of ThreadHost.behind."""
+
+
+class ThreadPermits:
+    """Permits for threads; in C, unlike threading.Semaphore, whose locks a KeyboardInterrupt can leave locked."""
+
+    def __init__(self, count: int) -> None:
+        self._free: SimpleQueue[None] = SimpleQueue()
+        for _ in range(count):
+            self._free.put(None)
+        self.release = partial(self._free.put, None)
+
+    async def acquire(self, timeout: float) -> bool:
+        """Block up to ``timeout`` seconds."""
+        try:
+            self._free.get(timeout=timeout) if timeout > 0 else self._free.get_nowait()
+        except Empty:
+            return False
+        return True
+
+
+class ThreadBehind:
+    """Work in a thread of its own."""
+
+    def __init__(self, work: Coroutine[Any, Any, object], owner: object, done: Callable[[ThreadBehind], None]) -> None:
+        self._work = work
+        self._owner = owner
+        self._done = done
+        self.thread = threading.Thread(target=copy_context().run, args=(self._run,), name="nearcache-load", daemon=True)
+
+    def _run(self) -> None:
+        _LOADING.set(self._owner)
+        _BEHIND.set(True)
+        try:
+            run_sync(self._work)
+        except BaseException:  # noqa: BLE001, S110  # SystemExit ends a thread silently, and so does all else of a loader's
+            pass
+        finally:
+            self._done(self)
+
+    def cancel(self) -> None:
+        """A thread can't be cancelled: it goes on, and what it loads is kept if it still may be."""
+
+
 class ThreadHost:
-    """Flows run in the caller's thread."""
+    """Flows run in the caller's thread.
+
+    Args:
+        threads: for work behind the caller's back.
+    """
 
     monotonic = staticmethod(time.monotonic)
 
+    def __init__(self, threads: int = 32) -> None:
+        self._threads = ThreadPermits(threads)
+        self._working: set[ThreadBehind] = set()
+
     def me(self) -> object:
-        """The thread."""
-        return threading.get_ident()
+        """The thread, or the one that called the loader that this runs in."""
+        return _LOADING.get() or threading.get_ident()
 
     def wake(self) -> ThreadWake:
         """A new Wake."""
         return ThreadWake()
 
+    def permits(self, count: int) -> ThreadPermits:
+        """Permits for threads."""
+        return ThreadPermits(count)
+
+    async def behind(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> ThreadBehind | None:
+        """Run it in a thread, if one comes free in time."""
+        nested = _BEHIND.get()
+        if not nested and not await self._threads.acquire(timeout):
+            work.close()
+            return None
+        behind = ThreadBehind(work, owner, self._ended if nested else self._ended_with_permit)
+        self._working.add(behind)
+        try:
+            behind.thread.start()
+        except RuntimeError:  # no thread to be had now
+            work.close()
+            (self._ended if nested else self._ended_with_permit)(behind)
+            return None
+        return behind
+
+    def _ended(self, behind: ThreadBehind) -> None:
+        self._working.discard(behind)
+
+    def _ended_with_permit(self, behind: ThreadBehind) -> None:
+        self._ended(behind)
+        self._threads.release()
+
+    def drain(self, timeout: float) -> None:
+        """Wait up to ``timeout`` seconds for what runs behind."""
+        until = time.monotonic() + timeout
+        for behind in tuple(self._working):
+            if behind.thread is not threading.current_thread():
+                behind.thread.join(max(0.0, until - time.monotonic()))
+
     async def load(self, loader: Callable[[], Any]) -> Outcome:
-        """Call the loader in the caller's thread."""
+        """Call the loader in this thread."""
+        loading = _LOADING.set(self.me())
         try:
             value = loader()
             if isinstance(value, Coroutine):
@@ -52,14 +150,12 @@ class ThreadHost:
             return Outcome(value)
         except Exception as error:  # noqa: BLE001  # it is the caller's, and travels as data
             return Outcome(error=error)
+        finally:
+            _LOADING.reset(loading)
 
     async def settle(self, work: Coroutine[Any, Any, object]) -> None:
         """Do it now."""
         await work
-
-
-_LOADING: ContextVar[object] = ContextVar("nearcache-loading", default=None)
-"""Inside a loader, the task that called it; tasks that the loader makes inherit it."""
 
 
 class TaskWake:
@@ -87,6 +183,35 @@ class TaskWake:
             return self._event.is_set()
 
 
+class TaskPermits:
+    """Permits for tasks."""
+
+    def __init__(self, count: int) -> None:
+        self._free = asyncio.Semaphore(count)
+        self.release = self._free.release
+
+    async def acquire(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds."""
+        if not self._free.locked():
+            return await self._free.acquire()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._free.acquire()
+        except TimeoutError:
+            return False
+
+
+class TaskBehind:
+    """Work in a task of its own."""
+
+    def __init__(self, task: asyncio.Task[object]) -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        self._task.cancel()
+
+
 class TaskHost:
     """Flows are awaited by the caller's task."""
 
@@ -102,6 +227,19 @@ class TaskHost:
     def wake(self) -> TaskWake:
         """A new Wake."""
         return TaskWake()
+
+    def permits(self, count: int) -> TaskPermits:
+        """Permits for tasks."""
+        return TaskPermits(count)
+
+    async def behind(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> TaskBehind:
+        """Run it in a task; there is always room for one."""
+        del timeout
+        context = copy_context()
+        context.run(_LOADING.set, owner)
+        task = self.spawn(work, "nearcache-load", context)
+        task.add_done_callback(_retrieved)
+        return TaskBehind(task)
 
     async def load(self, loader: Callable[[], Any]) -> Outcome:
         """Await the loader in the caller's task; a cancellation goes through."""
@@ -120,9 +258,11 @@ class TaskHost:
         """Do it in a task of its own, so that a second cancellation leaves it alone."""
         await asyncio.shield(self.spawn(work, "nearcache-settle"))
 
-    def spawn(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[object]:
+    def spawn(
+        self, work: Coroutine[Any, Any, object], name: str, context: Context | None = None
+    ) -> asyncio.Task[object]:
         """Run something in a task that is kept until it has ended."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        task = asyncio.get_running_loop().create_task(work, name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -136,3 +276,9 @@ class TaskHost:
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+
+
+def _retrieved(task: asyncio.Task[object]) -> None:
+    """Who waited for it may be gone; asyncio shall not complain."""
+    if not task.cancelled():
+        task.exception()

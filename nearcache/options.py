@@ -12,8 +12,11 @@ from nearcache.settings import (
     Duration,
     Settings,
     Ttl,
+    check_beta,
     check_negative_ttl,
+    check_part,
     check_ttl,
+    check_window,
     reject_unknown,
     seconds,
 )
@@ -32,6 +35,12 @@ class WriteOptions(TypedDict, total=False):
 class LoadOptions(WriteOptions, total=False):
     """Keywords of calls that load."""
 
+    stale_while_revalidate: Duration | None
+    stale_if_error: Duration | None
+    early_refresh: float | None
+    xfetch_beta: float | None
+    loader_soft_timeout: Duration | None
+    loader_hard_timeout: Duration | None
     lease: Duration | None
     wait_timeout: Duration | None
 
@@ -46,9 +55,17 @@ _CHECKS: dict[str, Callable[[str, Any], object]] = {
     "ttl": check_ttl,
     "l1_ttl": seconds,
     "negative_ttl": check_negative_ttl,
+    "stale_while_revalidate": check_window,
+    "stale_if_error": check_window,
+    "early_refresh": check_part,
+    "xfetch_beta": check_beta,
+    "loader_soft_timeout": seconds,
+    "loader_hard_timeout": seconds,
     "lease": seconds,
     "wait_timeout": seconds,
 }
+XFETCH_WINDOW = 10
+"""XFetch begins this many times beta and load time before the end; the odds of an earlier refresh are e^-10."""
 TAGS_MAX = 255
 """Tags on one value."""
 _KNOWN = dict.fromkeys((*_CHECKS, "tags", "condition"))
@@ -65,6 +82,13 @@ class Policy:
     wait_timeout: float | None
     jitter: float
     max_key_bytes: int
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    stale_backoff: float = 5.0
+    early_refresh: float | None = None
+    xfetch_beta: float | None = None
+    loader_soft_timeout: float | None = None
+    loader_hard_timeout: float | None = None
     tags: tuple[str, ...] = ()
     condition: Callable[[Any], bool] | None = None
 
@@ -79,7 +103,40 @@ class Policy:
             settings.wait_timeout,
             settings.jitter,
             settings.max_key_bytes,
+            settings.stale_while_revalidate,
+            settings.stale_if_error,
+            settings.stale_backoff,
+            settings.early_refresh,
+            settings.xfetch_beta,
+            settings.loader_soft_timeout,
+            settings.loader_hard_timeout,
         )
+
+    @property
+    def patience(self) -> float:
+        """For how long another's load is waited for, in seconds."""
+        return self.lease if self.wait_timeout is None else self.wait_timeout
+
+    @property
+    def stale_ms(self) -> int:
+        """How much longer than it is fresh Redis keeps a value, in ms."""
+        return int(1000 * max(self.stale_while_revalidate, self.stale_if_error))
+
+    @property
+    def timed(self) -> bool:
+        """Whether a load has a time limit, so that nobody may wait inside it."""
+        return self.loader_soft_timeout is not None or self.loader_hard_timeout is not None
+
+    def refresh_at(self, created: float, expires: float, load: float) -> float:
+        """When a value that was made and expires then, and took ``load`` seconds, may be refreshed; at its end, if not.
+
+        For XFetch it is where the odds of each read begin to matter; see ``nearcache.flows.stale``.
+        """
+        if self.early_refresh is not None:
+            return created + (expires - created) * self.early_refresh
+        if self.xfetch_beta is not None:
+            return expires - XFETCH_WINDOW * self.xfetch_beta * load
+        return expires
 
     def over(self, options: LoadOptions | WriteOptions) -> Policy:
         """This policy with a call's options over it.
@@ -101,7 +158,19 @@ class Policy:
             if not callable(given["condition"]):
                 raise ConfigError(f"condition={given['condition']!r}: must be a function from the value to a bool")
             chosen["condition"] = given["condition"]
-        return replace(self, **chosen)
+        if "early_refresh" in chosen and "xfetch_beta" in chosen:
+            raise ConfigError(
+                "early_refresh and xfetch_beta both say when a value is refreshed early: give one of them"
+            )
+        if "early_refresh" in chosen or "xfetch_beta" in chosen:  # the call's own way, in place of the settings'
+            chosen = {"early_refresh": None, "xfetch_beta": None, **chosen}
+        policy = replace(self, **chosen)
+        if "loader_soft_timeout" in chosen and not policy.stale_if_error:
+            raise ConfigError(
+                f"loader_soft_timeout={given['loader_soft_timeout']!r}: it serves the stale value of a load that takes "
+                "longer: give stale_if_error too, or loader_hard_timeout instead"
+            )
+        return policy
 
     def ttl_ms(self, value: object) -> int | None:
         """For how long this value is fresh, in ms, jitter taken off; None: it is not to be stored."""

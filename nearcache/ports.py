@@ -31,6 +31,11 @@ def version_of(number: int, created: int) -> Version:
     return number << _CREATED_BITS | created
 
 
+def created_of(version: Version) -> int:
+    """The server's µs at which the value of this version was made."""
+    return version & ((1 << _CREATED_BITS) - 1)
+
+
 def number_of(version: Version) -> int:
     """The write number of a version."""
     return version >> _CREATED_BITS
@@ -107,11 +112,12 @@ class Met:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One value to be stored: the encoded tail of its record, and its freshness in ms."""
+    """One value to be stored: the encoded tail of its record, its freshness in ms, and how long it is kept beyond."""
 
     key: str
     tail: bytes
     ttl_ms: int
+    stale_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +323,26 @@ class Wake(Protocol):
         ...
 
 
+class Permits(Protocol):
+    """A bounded number of permits."""
+
+    async def acquire(self, timeout: float) -> bool:
+        """Take one, waiting up to ``timeout`` seconds for it; whether there was one."""
+        ...
+
+    def release(self) -> None:
+        """Give one back."""
+        ...
+
+
+class Behind(Protocol):
+    """Work that goes on behind its caller's back."""
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more: tasks are cancelled, threads can't be."""
+        ...
+
+
 class Host(Protocol):
     """Threads or tasks: the one thing that differs between the two classes."""
 
@@ -330,6 +356,23 @@ class Host(Protocol):
 
     def wake(self) -> Wake:
         """A new Wake."""
+        ...
+
+    def permits(self, count: int) -> Permits:
+        """So many permits."""
+        ...
+
+    async def behind(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> Behind | None:
+        """Run something in a thread or task of its own.
+
+        Args:
+            work: runs in the caller's context.
+            owner: in whose name it runs, so that its asking for its own key is known; None: in its own.
+            timeout: how long to wait for a thread, in seconds, where their number is bounded.
+
+        Returns:
+            None if there was no thread for it; then nothing of it was run.
+        """
         ...
 
     async def load(self, loader: Callable[[], Any]) -> Outcome:

@@ -22,6 +22,9 @@ Ttl: TypeAlias = Duration | Callable[[Any], Duration]
 FOREVER = 10 * 365 * 86400.0
 """The longest duration taken, in seconds; longer ones are typing errors or infinities."""
 
+BETA_MAX = 100
+"""The largest factor of XFetch taken."""
+
 
 class SettingsOptions(TypedDict, total=False):
     """Every setting as an optional keyword; a test holds it equal to :class:`Settings`."""
@@ -34,8 +37,17 @@ class SettingsOptions(TypedDict, total=False):
     eviction: Literal["lru"]
     jitter: float
     negative_ttl: Duration | None
+    stale_while_revalidate: Duration
+    stale_if_error: Duration
+    stale_backoff: Duration
+    early_refresh: float | None
+    xfetch_beta: float | None
+    loader_soft_timeout: Duration | None
+    loader_hard_timeout: Duration | None
     lease: Duration
     wait_timeout: Duration | None
+    max_concurrent_loads: int
+    outage_ttl: Duration | None
     max_staleness: Duration
     redis_timeout: Duration
     redis_connect_timeout: Duration
@@ -78,8 +90,17 @@ class Settings:
     eviction: Literal["lru"] = "lru"
     jitter: float = 0.05
     negative_ttl: float | None = None
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    stale_backoff: float = 5.0
+    early_refresh: float | None = None
+    xfetch_beta: float | None = None
+    loader_soft_timeout: float | None = None
+    loader_hard_timeout: float | None = None
     lease: float = 10.0
     wait_timeout: float | None = None
+    max_concurrent_loads: int = 32
+    outage_ttl: float | None = None
     max_staleness: float = 2.0
     redis_timeout: float = 0.25
     redis_connect_timeout: float = 1.0
@@ -105,6 +126,11 @@ class Settings:
         for clash in CLASHES:
             if all(name in chosen for name in clash.names) and clash.when(self):
                 raise ConfigError(f"{clash.show(self)}: {clash.why}")
+
+    @property
+    def outage_life(self) -> float:
+        """For how long a value is kept that was loaded while Redis is away, in seconds: never beyond max_staleness."""
+        return self.max_staleness if self.outage_ttl is None else min(self.outage_ttl, self.max_staleness)
 
 
 def reject_unknown(given: Mapping[str, object], known: Mapping[str, object], what: str) -> None:
@@ -136,8 +162,33 @@ def check_ttl(name: str, value: object) -> float | Callable[[Any], Duration]:
 
 def check_negative_ttl(name: str, value: object) -> float | None:
     """None: as ttl. 0: a None is not cached. Else a duration."""
+    return None if value is None else check_window(name, value)
+
+
+def check_window(name: str, value: object) -> float:
+    """A duration, or 0 for none."""
     zero = isinstance(value, int | float) and not isinstance(value, bool) and value == 0
-    return None if value is None else 0.0 if zero else seconds(name, value)
+    return 0.0 if zero else seconds(name, value)
+
+
+def check_part(name: str, value: object) -> float | None:
+    """None, or a fraction of the ttl."""
+    number = None if value is None else _number(value)
+    if value is not None and (number is None or not 0 < number < 1):
+        raise ConfigError(f"{name}={value!r}: must be a fraction of the ttl, more than 0 and less than 1, or None")
+    return number
+
+
+def check_beta(name: str, value: object) -> float | None:
+    """None, or the factor of XFetch."""
+    number = None if value is None else _number(value)
+    if value is not None and (number is None or not 0 < number <= BETA_MAX):
+        raise ConfigError(f"{name}={value!r}: must be more than 0 and at most {BETA_MAX}, or None; 1.0 is the paper's")
+    return number
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def optional_seconds(name: str, value: object) -> float | None:
@@ -208,8 +259,17 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "eviction": _one_of("lru"),
     "jitter": _fraction,
     "negative_ttl": check_negative_ttl,
+    "stale_while_revalidate": check_window,
+    "stale_if_error": check_window,
+    "stale_backoff": seconds,
+    "early_refresh": check_part,
+    "xfetch_beta": check_beta,
+    "loader_soft_timeout": optional_seconds,
+    "loader_hard_timeout": optional_seconds,
     "lease": seconds,
     "wait_timeout": optional_seconds,
+    "max_concurrent_loads": _whole(1, 10_000),
+    "outage_ttl": optional_seconds,
     "max_staleness": seconds,
     "redis_timeout": seconds,
     "redis_connect_timeout": seconds,
@@ -227,6 +287,11 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "on_reconnect": _one_of("prove", "flush"),
 }
 
+
+def _longer(first: float | None, second: float | None) -> bool:
+    return first is not None and second is not None and first > second
+
+
 CLASHES: tuple[Clash, ...] = (
     Clash(
         ("l1_ttl", "ttl"),
@@ -237,6 +302,37 @@ CLASHES: tuple[Clash, ...] = (
         ("redis_timeout", "max_staleness"),
         lambda s: s.redis_timeout > s.max_staleness,
         "a read would wait for Redis longer than L1 may be trusted: redis_timeout must be at most max_staleness",
+    ),
+    Clash(
+        ("outage_ttl", "max_staleness"),
+        lambda s: _longer(s.outage_ttl, s.max_staleness),
+        "what is loaded while Redis is away hears of no write, so outage_ttl must be at most max_staleness",
+    ),
+    Clash(
+        ("early_refresh", "xfetch_beta"),
+        lambda s: s.early_refresh is not None and s.xfetch_beta is not None,
+        "both say when a value is refreshed before its end: give one of them",
+    ),
+    Clash(
+        ("stale_backoff",),
+        lambda s: (
+            s.stale_backoff != DEFAULTS["stale_backoff"]
+            and not s.stale_while_revalidate
+            and not s.stale_if_error
+            and s.early_refresh is None
+        ),
+        "it is the pause after a refresh that failed, and there is none without stale_while_revalidate, stale_if_error "
+        "or early_refresh: give one of them too",
+    ),
+    Clash(
+        ("loader_soft_timeout",),
+        lambda s: s.loader_soft_timeout is not None and not s.stale_if_error,
+        "it serves the stale value of a load that takes longer: give stale_if_error too, or loader_hard_timeout alone",
+    ),
+    Clash(
+        ("loader_soft_timeout", "loader_hard_timeout"),
+        lambda s: _longer(s.loader_soft_timeout, s.loader_hard_timeout),
+        "the hard timeout would always come first: loader_soft_timeout must be at most loader_hard_timeout",
     ),
 )
 

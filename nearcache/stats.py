@@ -19,6 +19,8 @@ class Stats:
     """Loaders called."""
     load_errors: int = 0
     """Loaders that raised."""
+    stale_served: int = 0
+    """Reads answered with a value past its ttl, while it was loaded anew or because that failed."""
     uncached: int = 0
     """Loaded values that could not be stored: too large, or nothing that the codec carries."""
     evictions: int = 0
@@ -64,12 +66,14 @@ class Counters:
         "load_errors",
         "loads",
         "misses",
+        "stale_served",
         "uncached",
     )
 
     def __init__(self) -> None:
         self.l1_hits = self.l2_hits = self.misses = 0
         self.loads = self.load_errors = self.uncached = self.evictions = 0
+        self.stale_served = 0
         self.fills_refused = self.invalidations_sent = self.invalidations_received = 0
         self.flushes = self.journalled = self.l2_errors = self.corrupt_values = 0
 

@@ -84,7 +84,8 @@ class NearCache(Face):
             self._core.listeners = listeners
 
     def _set_up(self, where: source.Source, settings: Settings) -> None:
-        super().__init__(where, settings, ThreadHost())
+        self._host = ThreadHost(settings.max_concurrent_loads)
+        super().__init__(where, settings, self._host)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._listener = Listener(self._core, stop=self._core.host.wake(), tried=self._core.host.wake())
@@ -120,9 +121,11 @@ class NearCache(Face):
         self._shut()
         if self._core.bus is not None:
             self._core.bus.interrupt()
+        settings = self._core.settings
+        patience = settings.redis_connect_timeout + 2 * settings.redis_timeout
         if self._thread is not None and self._thread is not threading.current_thread():
-            settings = self._core.settings
-            self._thread.join(settings.redis_connect_timeout + 2 * settings.redis_timeout)
+            self._thread.join(patience)
+        self._host.drain(patience)
         run_sync(drain(self._core))
         run_sync(self._core.remote.close())
         if self._source.server is not None:

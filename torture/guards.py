@@ -114,7 +114,7 @@ GUARDS: Mapping[str, Guard] = {
         lua={
             "fill": (
                 ("f <= tonumber(ARGV[3])", "true"),
-                ("good = floor and floor <= tonumber(ARGV[i + 2])", "good = floor and true"),
+                ("good = floor and floor <= tonumber(ARGV[i + 3])", "good = floor and true"),
             )
         },
     ),

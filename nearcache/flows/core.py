@@ -9,13 +9,26 @@ from typing import Any, ParamSpec, TypeVar
 
 from nearcache.errors import CodecError, ValueTooLarge
 from nearcache.events import BreakerClosed, BreakerOpened, CorruptValue, Event, Flushed, Listener, LoadFailed
-from nearcache.link import Link
+from nearcache.link import Link, State
 from nearcache.local.eviction import Entry
 from nearcache.local.feed import Feed, Heard
+from nearcache.local.loads import Loads
 from nearcache.local.tier import Tier
 from nearcache.local.waiters import Flights, Waiters
 from nearcache.options import Policy
-from nearcache.ports import Bus, Host, Met, NotSent, Remote, RemoteFailed, RemoteTimeout, Version
+from nearcache.ports import (
+    Bus,
+    Host,
+    Item,
+    Met,
+    NotSent,
+    Remote,
+    RemoteFailed,
+    RemoteTimeout,
+    Version,
+    Written,
+    created_of,
+)
 from nearcache.settings import Settings
 from nearcache.stats import Counters, Stats
 from nearcache.wire.records import pack_tail
@@ -24,6 +37,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+REFILL = 10.0
+"""Seconds for which loads stay limited after the server came back empty: then every process loads every key anew."""
 ORPHANS_MAX = 1000
 TOLD_MAX = 1000
 
@@ -35,8 +50,9 @@ class Encoded:
     key: str
     value: Any
     payload: bytes
-    tail: bytes
-    ttl_ms: int
+    item: Item
+    """As it is sent."""
+    load_ms: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -62,11 +78,15 @@ class Core:
     """What was told of which keys, and need not be told at each call."""
     bus: Bus | None = None
     """The connection that is listened to now, or was last."""
+    loads: Loads = field(init=False)
+    """What limits loads, and remembers those that failed."""
     bypassed: bool = False
     """Whether the namespace is kept by another protocol: then Redis is not asked, and L1 not filled."""
 
     def __post_init__(self) -> None:
         self.remote.on_meeting = self.met
+        self.loads = Loads(self.host.permits(self.settings.max_concurrent_loads))
+        self.tier.outage.keeps_flushed = self.settings.stale_if_error > 0
 
     def emit(self, event: Event) -> None:
         """Tell the listeners; one that raises harms nobody."""
@@ -90,6 +110,8 @@ class Core:
         for reason, entries in heard.flushes:
             self.counters.flushes += 1
             self.emit(Flushed(reason, entries))
+        if heard.restarted:
+            self.loads.refills_until = self.host.monotonic() + REFILL
         if heard.everything:
             self.waiters.wake_all()
         elif heard.keys:
@@ -106,13 +128,18 @@ class Core:
         return self.counters.snapshot(l1_entries=len(self.tier.entries), l1_bytes=self.tier.size)
 
     @property
+    def away(self) -> bool:
+        """Whether Redis is away, as far as is known without asking it."""
+        return not self.bypassed and (not self.healthy or self.link.state is not State.UP)
+
+    @property
     def floors_proven(self) -> bool:
         """Whether the local floors may be trusted; else they are read with the values."""
         return self.healthy and self.tier.floors.known
 
     # -------------------------------------------------------------------------------------------------- values and L1
 
-    def encode(self, key: str, value: object, policy: Policy) -> Encoded | None:
+    def encode(self, key: str, value: object, policy: Policy, load_ms: int = 0) -> Encoded | None:
         """A value ready to be stored; None when negative_ttl or the condition turns it down.
 
         Raises:
@@ -129,17 +156,48 @@ class Core:
                 f"the value of {key!r} has {len(payload)} bytes encoded: at most "
                 f"max_value_bytes={self.settings.max_value_bytes}; store it in parts, or raise the setting"
             )
-        return Encoded(key, value, payload, pack_tail(payload, policy.tags), ttl_ms)
+        item = Item(key, pack_tail(payload, policy.tags, load_ms), ttl_ms, policy.stale_ms)
+        return Encoded(key, value, payload, item, load_ms)
 
     def entry(
-        self, key: str, value: object, payload: bytes, version: Version, fresh_until: int, policy: Policy
+        self,
+        key: str,
+        value: object,
+        payload: bytes,
+        version: Version,
+        fresh_until: int,
+        policy: Policy,
+        load_ms: int = 0,
     ) -> Entry:
-        """A value as L1 holds it, with the deadline that L2's freshness and l1_ttl give."""
-        deadline = self.feed.deadline(fresh_until)
+        """A value as L1 holds it, with the deadlines that L2's freshness, l1_ttl and early refreshes give."""
+        expires = self.feed.deadline(fresh_until)
+        deadline = policy.refresh_at(self.feed.deadline(created_of(version)), expires, load_ms / 1000)
         if policy.l1_ttl is not None:
-            deadline = min(deadline, self.host.monotonic() + policy.l1_ttl)
-        kept = payload if self.settings.copy == "serialized" else value
-        return Entry(kept, deadline, version, policy.tags, len(key) + len(payload))
+            expires = min(expires, self.host.monotonic() + policy.l1_ttl)
+        size = len(key) + len(payload)
+        return Entry(self.kept(value, payload), min(deadline, expires), version, policy.tags, size, expires)
+
+    def entry_of(self, encoded: Encoded, written: Written, policy: Policy) -> Entry:
+        """A value that Redis has just taken, as L1 holds it."""
+        fresh_until = written.created + encoded.item.ttl_ms * 1000
+        return self.entry(
+            encoded.key, encoded.value, encoded.payload, written.version, fresh_until, policy, encoded.load_ms
+        )
+
+    def outage_entry(self, encoded: Encoded, began: float, policy: Policy) -> Entry:
+        """A value that Redis could not take, kept for so long that nobody misses a write for more than G1 allows."""
+        until = began + min(self.settings.outage_life, encoded.item.ttl_ms / 1000)
+        size = len(encoded.key) + len(encoded.payload)
+        kept = self.kept(encoded.value, encoded.payload)
+        return Entry(kept, until, 0, policy.tags, size, until)
+
+    def kept(self, value: object, payload: bytes) -> object:
+        """What L1 keeps of a value."""
+        return payload if self.settings.copy == "serialized" else value
+
+    def value_of(self, entry: Entry) -> Any:
+        """The value of an entry, as a hit gives it."""
+        return self.settings.codec.decode(entry.value) if self.settings.copy == "serialized" else entry.value
 
     # ------------------------------------------------------------------------------------------------------- asking
 
@@ -163,6 +221,12 @@ class Core:
         if self.link.ok():
             self.emit(BreakerClosed())
         return answer
+
+    def server_now(self) -> int:
+        """The server's time in µs, by the bus while it is synced, else by the newest command connection."""
+        if self.tier.synced:
+            return int((self.host.monotonic() + self.feed.server_offset) * 1e6)
+        return self.remote.now()
 
     def deadline(self) -> int:
         """By when (server µs) what is sent now must have been executed, if ever."""

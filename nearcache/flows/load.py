@@ -1,190 +1,162 @@
-"""Load what neither tier has: one load per key in a process by a shared flight, one in the fleet by a lease."""
+"""Load what neither tier has: who leads, who follows, and what is served meanwhile.
+
+One load per key in a process: its first reader leads a flight, the others follow it. One in the fleet: the leader's
+trip takes a lease. When a load has a time limit, it runs behind its leader, who then waits as its followers do.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from typing import Any
-
+from nearcache.errors import LoaderTimeout
 from nearcache.events import LoadFailed
-from nearcache.flows.core import Core, Encoded
-from nearcache.flows.read import fetch
-from nearcache.local.tier import Token
+from nearcache.flows import stale
+from nearcache.flows.core import Core
+from nearcache.flows.trip import ANY, NEWEST, Loader, Trip
 from nearcache.local.waiters import Aim, Flight
 from nearcache.options import Policy
-from nearcache.ports import Busy, Granted, Held, Item, Lease, NotSent, Outcome, RemoteFailed
+from nearcache.ports import Behind, Outcome, Version
 
-Loader = Callable[[], Any]
-POLL = 0.05
-"""Seconds between looks while another instance loads and the bus can't wake us."""
+NEVER = float("inf")
+LONGEST_WAIT = 3600.0
 
 
 async def get_or_load(core: Core, key: str, loader: Loader, policy: Policy, *, replace: bool = False) -> Outcome:
-    """The value of a key that L1 does not have: from L2, else loaded.
+    """The value of a key that is no plain hit in L1: from L1 past its end, from L2, else loaded.
 
     Args:
         core: the cache.
         key: the key.
         loader: called at most once here; nobody holds a lock meanwhile.
-        policy: how the value is stored, and how long to wait for another's load.
+        policy: how the value is stored, how long to wait for another's load, what may be served stale.
         replace: load even if L2 has a living value, and fill over it.
 
     Returns:
         The value, or the loader's exception, as data.
     """
-    wait = policy.lease if policy.wait_timeout is None else policy.wait_timeout
-    until = core.host.monotonic() + wait
-    aim = Aim.REPLACE if replace else Aim.VALUE
+    core.tier.outage.keeps_flushed |= policy.stale_if_error > 0
+    if replace:
+        return await _land(core, key, loader, policy, Aim.REPLACE, NEWEST)
+    served = stale.look(core, key, policy)
+    if served is None:
+        return await _land(core, key, loader, policy, Aim.VALUE, ANY)
+    await _refresh_behind(core, key, loader, policy, served.older_than)
+    return Outcome(served.value)
+
+
+async def _refresh_behind(core: Core, key: str, loader: Loader, policy: Policy, older_than: Version | None) -> None:
+    """Load anew what a reader is being given, in a thread or task of its own, unless that is under way."""
+    refreshing = core.loads.refreshing
+    if older_than is None or key in refreshing:
+        return
+    refreshing.add(key)
+    started = None
+    try:
+        started = await core.host.behind(_refresh(core, key, loader, policy, older_than), None, 0.0)
+    finally:
+        if started is None:
+            refreshing.discard(key)
+
+
+async def _refresh(core: Core, key: str, loader: Loader, policy: Policy, older_than: Version) -> None:
+    try:
+        outcome = await _land(core, key, loader, policy, Aim.REFRESH, older_than)
+        if outcome.error is not None:
+            core.emit_once(LoadFailed(key, f"a refresh raised {type(outcome.error).__name__}"))
+    finally:
+        core.loads.refreshing.discard(key)
+
+
+async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, older_than: Version) -> Outcome:
+    """Lead a flight, or follow another's, until there is an outcome."""
+    until = core.host.monotonic() + policy.patience
     while True:
-        place = key, aim
-        mine = Flight(core.tier.token(key), core.host.wake(), core.host.me())
+        now = core.host.monotonic()
+        mine = Flight(core.tier.token(key), core.host.wake(), core.host.me(), ends=now + policy.lease)
+        trip = Trip(core, key, loader, policy, mine.token, until, aim, older_than)
         outcome: Outcome | None = None
+        behind: Behind | None = None
         try:
-            flight = core.flights.enter(place, mine)
+            flight = core.flights.enter((key, aim), mine, now)
             if flight is mine:
-                outcome = await _fly(core, key, loader, policy, flight.token, until, aim)
+                outcome = await trip.search()
+                if trip.ready:
+                    behind, outcome = await _load(trip, mine)
             elif flight.owner == mine.owner:  # the loader asks for its own key: waiting would be for itself
                 core.emit_once(LoadFailed(key, "its loader asks for its own key: the inner call is not cached"))
-                outcome = await _load_only(core, key, loader)
-            elif await flight.wake.wait(max(0.0, until - core.host.monotonic())):
-                outcome = flight.outcome
-                core.counters.misses += outcome is not None
-            elif aim is Aim.IMPATIENT:  # the second load hangs as well
-                outcome = await _load_only(core, key, loader)
-            else:  # all whose patience has ended share one more load
-                aim, until = Aim.IMPATIENT, core.host.monotonic() + wait
+                outcome = await trip.load()
         finally:  # whatever happens: interrupted, the outcome is None, and a follower leads
-            core.flights.end(place, mine, outcome)
+            if behind is None:
+                core.flights.end((key, aim), mine, None if trip.gave_up else outcome)
+        if outcome is None and (flight is not mine or behind is not None):
+            outcome = await _follow(trip, flight, behind)
         if outcome is not None:
+            await _refresh_behind(core, key, loader, policy, trip.due)
             return outcome
+        if trip.impatient:  # all whose patience has ended share one more load
+            aim, until = Aim.IMPATIENT, core.host.monotonic() + policy.patience
 
 
-async def _fly(
-    core: Core, key: str, loader: Loader, policy: Policy, token: Token, until: float, aim: Aim
-) -> Outcome | None:
-    """Look into L2, else load, under a lease if there is one; None: another instance loads, and there is news of it."""
-    grant: Granted | None = None
-    ticket = os.urandom(16)
-    if token.trusted:
-        news = core.host.wake()
-        core.waiters.add(key, news)  # before anything is sent, so that no news is missed
-        try:
-            found = (await fetch(core, {key: token}, policy))[key]
-            if found.alive and aim is not Aim.REPLACE:
-                return Outcome(found.value)
-            if aim is not Aim.IMPATIENT:
-                lease = await _lease(core, key, ticket, found.head, policy)
-                left = until - core.host.monotonic()
-                if isinstance(lease, Granted):
-                    grant = lease
-                elif not isinstance(lease, Held) and left > 0:
-                    if isinstance(lease, Busy):
-                        patience = min(lease.remaining, left)
-                        await news.wait(patience if core.tier.synced else min(patience, POLL))
-                    return None
-        except RemoteFailed:
-            pass  # Redis is away: load, without a fill
-        finally:
-            core.waiters.remove(key, news)
-    if grant is None:
-        return await _load_only(core, key, loader)
-    return await _load_and_fill(core, key, loader, policy, token, ticket, grant)
-
-
-async def _lease(core: Core, key: str, ticket: bytes, head: bytes, policy: Policy) -> Lease:
-    """Ask for the lease. Without an answer it may be ours all the same, and is given back."""
+async def _load(trip: Trip, flight: Flight) -> tuple[Behind | None, Outcome | None]:
+    """Make the load that the trip is ready for: here, or behind when it has a time limit."""
+    policy = trip.policy
+    limits = [limit for limit in (policy.loader_soft_timeout, policy.loader_hard_timeout) if limit is not None]
+    if not limits:
+        return None, await trip.load()
+    flight.reserve = trip.stale
+    behind = None
     try:
-        return await core.ask(core.remote.lease, key, ticket, head, max(1, int(policy.lease * 1000)), policy.tags)
-    except NotSent:
-        raise
-    except RemoteFailed:
-        core.orphans.append((key, ticket))
-        raise
-    except BaseException:
-        await core.host.settle(_abort(core, key, ticket))
-        raise
-
-
-async def _load_and_fill(
-    core: Core, key: str, loader: Loader, policy: Policy, token: Token, ticket: bytes, grant: Granted
-) -> Outcome:
-    """Load under a lease, and fill both tiers unless a write came between."""
-    kept = settled = False
-    try:
-        outcome = await _load(core, loader)
-        encoded = _encode(core, key, outcome.value, policy) if outcome.error is None else None
-        if encoded is not None:
-            kept = await _fill(core, encoded, policy, token, ticket, grant)
-            settled = True
+        behind = await trip.core.host.behind(_end(trip, flight), flight.owner, min(limits))
     finally:
-        if not settled:
-            await core.host.settle(_abort(core, key, ticket))
-    if outcome.error is None and not kept:
-        core.tier.passed_by(key, core.host.monotonic())
-    return outcome
+        if behind is None:
+            await trip.core.host.settle(trip.give_lease_back())
+    if behind is not None:
+        return behind, None
+    full = LoaderTimeout(f"{trip.key!r} was not loaded: every thread for loads with a time limit is busy")
+    return None, trip.in_need() or Outcome(error=full)
 
 
-async def _fill(core: Core, encoded: Encoded, policy: Policy, token: Token, ticket: bytes, grant: Granted) -> bool:
-    """Offer a loaded value to L2, and put it into L1 if L2 took it; whether it did."""
-    item = Item(encoded.key, encoded.tail, encoded.ttl_ms)
+async def _end(trip: Trip, flight: Flight) -> None:
+    outcome: Outcome | None = None
     try:
-        written = await core.ask(core.remote.fill, item, ticket, grant, policy.tags)
-    except RemoteFailed:
-        core.orphans.append((encoded.key, ticket))
-        return False
-    if written is None:
-        core.counters.fills_refused += 1
-        return False
-    fresh_until = written.created + encoded.ttl_ms * 1000
-    entry = core.entry(encoded.key, encoded.value, encoded.payload, written.version, fresh_until, policy)
-    if not core.tier.put(encoded.key, entry, token):
-        core.counters.fills_refused += 1
-    return True
+        outcome = await trip.load()
+    except BaseException as error:  # noqa: BLE001  # it is for who waits, and raised there
+        trip.fatal = error
+    finally:
+        trip.core.flights.end((trip.key, trip.aim), flight, outcome)
 
 
-async def _load_only(core: Core, key: str, loader: Loader) -> Outcome:
-    """Load without keeping the value anywhere."""
-    outcome = await _load(core, loader)
-    if outcome.error is None:
-        core.tier.passed_by(key, core.host.monotonic())
-    return outcome
+async def _follow(trip: Trip, flight: Flight, behind: Behind | None) -> Outcome | None:
+    """Wait for a flight, as long as the time limits allow.
 
+    Args:
+        trip: whose turn it would be.
+        flight: another's, or the own one.
+        behind: the own one's load; None: the flight is another's, and patience has an end.
 
-async def _load(core: Core, loader: Loader) -> Outcome:
-    """Call the loader, and count."""
-    core.counters.misses += 1
-    core.counters.loads += 1
-    outcome = await core.host.load(loader)
-    if outcome.error is not None:
-        core.counters.load_errors += 1
-    return outcome
-
-
-def _encode(core: Core, key: str, value: object, policy: Policy) -> Encoded | None:
-    """A loaded value as it can be stored; one that can't be is the caller's all the same, uncached."""
-    try:
-        return core.encode(key, value, policy)
-    except Exception as error:  # noqa: BLE001  # the codec, ttl and condition may be the user's
-        core.counters.uncached += 1
-        core.emit_once(LoadFailed(key, f"loaded, but not cached: {error}"))
-        return None
-
-
-async def _abort(core: Core, key: str, ticket: bytes) -> None:
-    """Give a lease back, so that others need not wait for its end."""
-    core.orphans.append((key, ticket))
-    await give_back(core)
-
-
-async def give_back(core: Core) -> None:
-    """Give back the leases that nobody uses; what Redis does not answer now is tried again after the next proof."""
-    for _ in range(len(core.orphans)):
-        try:
-            key, ticket = core.orphans.popleft()
-        except IndexError:  # another thread was quicker
-            return
-        try:
-            await core.ask(core.remote.abort, key, ticket)
-        except RemoteFailed:
-            core.orphans.append((key, ticket))
-            return
+    Returns:
+        None: nobody leads any more, or the trip has become impatient.
+    """
+    core, policy = trip.core, trip.policy
+    trip.stale = trip.stale or flight.reserve
+    began = core.host.monotonic()
+    soft = began + (policy.loader_soft_timeout or NEVER)
+    hard = began + (policy.loader_hard_timeout or NEVER)
+    patience = trip.until if behind is None else NEVER
+    while True:
+        end = min(soft, hard, patience)
+        if await flight.wake.wait(max(0.0, min(end - core.host.monotonic(), LONGEST_WAIT))):
+            if behind is not None and trip.fatal is not None:
+                raise trip.fatal
+            return trip.landed(flight.outcome, follows=behind is None)
+        now = core.host.monotonic()
+        if now >= hard:
+            if behind is not None:
+                behind.cancel()
+            late = LoaderTimeout(f"{trip.key!r} was not loaded within loader_hard_timeout={policy.loader_hard_timeout}")
+            return trip.in_need() or Outcome(error=late)
+        if now >= soft:
+            soft = NEVER
+            outcome = trip.in_need()
+            if outcome is not None:
+                return outcome
+        if now >= patience:
+            return await trip.lose_patience()

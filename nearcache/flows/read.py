@@ -8,6 +8,8 @@ from typing import Any
 
 from nearcache.events import CorruptValue
 from nearcache.flows.core import Core, chunks
+from nearcache.flows.stale import Stale, at_hand
+from nearcache.local.eviction import Entry
 from nearcache.local.tier import Token
 from nearcache.options import Policy
 from nearcache.ports import BATCH, MISSING, Missing, RemoteFailed, number_of
@@ -17,25 +19,32 @@ from nearcache.wire.records import Record
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What L2 had: a living value or MISSING, and how the record begins, dead or alive (empty: there was none)."""
+    """What L2 had: a fresh value or MISSING; how its record begins (empty: there was none); else what may be stale."""
 
-    value: Any
+    value: Any = MISSING
     head: bytes = b""
+    entry: Entry | None = None
+    """The fresh value as L1 keeps it."""
+    stale: Stale | None = None
 
     @property
     def alive(self) -> bool:
-        """Whether there is a value."""
+        """Whether there is a fresh value."""
         return self.value is not MISSING
 
 
 async def get(core: Core, key: str) -> Any | Missing:
-    """A value that L1 does not have, from L2; MISSING when it is in neither, or Redis does not answer."""
+    """A value that is no plain hit in L1; MISSING when it is in neither tier, or Redis does not answer."""
     return (await get_many(core, [key])).get(key, MISSING)
 
 
 async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
-    """The living values that L2 has of some keys that L1 does not have."""
-    values: dict[str, Any] = {}
+    """The fresh values of some keys that are no plain hits in L1."""
+    values = {key: core.value_of(entry) for key in keys if (entry := at_hand(core, key)) is not None}
+    core.counters.l1_hits += len(values)
+    if values:
+        keys = [key for key in keys if key not in values]
+    missing = len(keys)
     for part in chunks(keys, BATCH):
         # A key whose last write is unproven is a miss.
         tokens = {key: token for key in part if (token := core.tier.token(key)).trusted}
@@ -43,8 +52,10 @@ async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
             found = await fetch(core, tokens, core.policy) if tokens else {}
         except RemoteFailed:
             found = {}
-        values |= {key: hit.value for key, hit in found.items() if hit.alive}
-    core.counters.misses += len(keys) - len(values)
+        alive = {key: hit.value for key, hit in found.items() if hit.alive}
+        missing -= len(alive)
+        values |= alive
+    core.counters.misses += missing
     return values
 
 
@@ -73,10 +84,10 @@ async def fetch(core: Core, tokens: Mapping[str, Token], policy: Policy) -> dict
             break
     found: dict[str, Found] = {}
     for key, raw, record in zip(keys, reading.records, taken, strict=True):
-        value: Any = MISSING
+        head = raw[: records.HEAD_BYTES] if raw else b""
+        found[key] = Found(head=head)
         if record is not None:
-            value = _judge(core, key, record, reading.floor, tag_floors, tokens[key], policy)
-        found[key] = Found(value, raw[: records.HEAD_BYTES] if raw else b"")
+            found[key] = _judge(core, key, head, record, reading.floor, tag_floors, tokens[key], policy)
     return found
 
 
@@ -93,28 +104,32 @@ def _unpack(core: Core, key: str, raw: bytes | None) -> Record | None:
 def _judge(
     core: Core,
     key: str,
+    head: bytes,
     record: Record,
     floor: int | None,
     tag_floors: Mapping[str, int | None],
     token: Token,
     policy: Policy,
-) -> Any | Missing:
-    """A record's value if it lives, else MISSING; it goes to L1 by the put rule."""
-    if not record.fresh_until:  # marked stale
-        return MISSING
+) -> Found:
+    """A record's value unless it was invalidated; a fresh one goes to L1 by the put rule."""
     if not core.tier.floors.allow(number_of(record.version), floor, record.tags, tag_floors):
-        return MISSING
+        return Found(head=head)
+    past = core.server_now() - record.fresh_until  # marked stale, it was fresh until 0
+    if past >= 0 and not policy.stale_ms:
+        return Found(head=head)
     try:
         value = core.settings.codec.decode(record.payload)
     except Exception as error:  # noqa: BLE001  # a codec of the user's may raise anything
         _corrupt(core, key, str(error))
-        return MISSING
+        return Found(head=head)
     policy = policy if policy.tags == record.tags else replace(policy, tags=record.tags)
-    entry = core.entry(key, value, record.payload, record.version, record.fresh_until, policy)
+    entry = core.entry(key, value, record.payload, record.version, record.fresh_until, policy, record.load_ms)
+    if past >= 0:
+        return Found(head=head, stale=Stale(value, entry, past / 1e6, marked=not record.fresh_until))
     if not core.tier.put(key, entry, token):
         core.counters.fills_refused += 1
     core.counters.l2_hits += 1
-    return value
+    return Found(value, head, entry)
 
 
 def _corrupt(core: Core, key: str, reason: str) -> None:

@@ -11,7 +11,7 @@ from nearcache.events import Journalled
 from nearcache.flows.core import Core, Encoded, chunks
 from nearcache.local.tier import Token
 from nearcache.options import Policy
-from nearcache.ports import BATCH, Item, RemoteFailed, Written, version_of
+from nearcache.ports import BATCH, RemoteFailed, TooLate, Written, version_of
 
 Answer: TypeAlias = Awaitable[Written | None]
 
@@ -36,7 +36,7 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
 async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteFailed | None:
     keys = [one.key for one in part]
     tokens = [core.tier.token(key) for key in keys]
-    items = [Item(one.key, one.tail, one.ttl_ms) for one in part]
+    items = [one.item for one in part]
     deadline = 0
 
     async def send() -> Written:
@@ -52,6 +52,11 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
 
     written = await _write(core, send, lambda: core.tier.doubt(keys, not_before=deadline), len(keys))
     if isinstance(written, RemoteFailed):
+        if not written.sent and not isinstance(written, TooLate):  # nothing of it can have been executed
+            now = core.host.monotonic()
+            for one in part:
+                entry = core.outage_entry(one, now, policy)
+                core.tier.keep_for_outage(one.key, entry, core.tier.token(one.key))
         return written
     for one, token in zip(part, tokens, strict=True):
         _put_own(core, one, token, written, policy)
@@ -62,9 +67,7 @@ def _put_own(core: Core, one: Encoded, token: Token, written: Written, policy: P
     if not written.stored:
         core.tier.wrote(one.key, written.version)
         return
-    fresh_until = written.created + one.ttl_ms * 1000
-    entry = core.entry(one.key, one.value, one.payload, written.version, fresh_until, policy)
-    core.tier.put(one.key, entry, token, own=True)
+    core.tier.put(one.key, core.entry_of(one, written, policy), token, own=True)
 
 
 async def delete(core: Core, keys: Sequence[str], hold_ms: int = 0) -> bool:

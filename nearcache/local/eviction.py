@@ -27,9 +27,12 @@ class Entry:
 
     value: Any
     deadline: float
+    """Until then a hit asks nothing else; earlier than ``expires`` where a refresh is to be begun before the end."""
     version: Version
     tags: tuple[str, ...]
     size: int
+    expires: float
+    """Until then it is fresh; what is served later is stale."""
 
 
 def _size(entry: Entry) -> int:

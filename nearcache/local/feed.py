@@ -26,6 +26,8 @@ class Heard:
     received: int = 0
     flushes: list[tuple[str, int]] = field(default_factory=list)
     """Reason and number of dropped entries, per flush."""
+    restarted: bool = False
+    """Whether the server has lost its values, or is another one: every key may have to be loaded anew."""
 
 
 class Feed:
@@ -98,6 +100,7 @@ class Feed:
             if beat.number is None or beat.floor is None or beat.number < self.last:
                 self._flush(heard, f"the counter went back from {self.last} to {beat.number}", beat.number or 0)
                 self._tier.floors.restart()
+                heard.restarted = True
             elif beat.number > self.last:
                 self.behind = self.behind or (beat.number, now)
             else:
@@ -185,6 +188,8 @@ class Feed:
                 self._flush(heard, "the connection was lost and nothing proves that no message was", greeting.number)
             if another_history:
                 tier.floors.restart()
+                heard.restarted = bool(heard.flushes)
+            tier.outage.back()
             self.identity = greeting.identity
             tier.synced = True
             self._prove(greeting.floor, greeting.server_time, asked_at)

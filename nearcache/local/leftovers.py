@@ -36,13 +36,17 @@ class Leftovers:
     def drop(self, store: Lru) -> int:
         """This store is dead, and what is set aside too; how many entries that are."""
         dropped = len(store.entries)
-        for dead in (store, self._aside):
-            if dead is not None and len(dead.entries) > STEP:  # a small one is freed by nobody's holding it
-                self._dead.append(dead)
+        self.release(store)
         if self._aside is not None:
             dropped += len(self._aside.entries)
+            self.release(self._aside)
         self._hold(None)
         return dropped
+
+    def release(self, store: Lru) -> None:
+        """Nobody will ask for this store again."""
+        if len(store.entries) > STEP:  # a small one is freed by nobody's holding it
+            self._dead.append(store)
 
     def set_aside(self, store: Lru) -> None:
         """Entries of this store may come back. What was set aside before may not: one at a time is enough."""

@@ -21,6 +21,7 @@ from nearcache.local.eviction import Entry, Lru
 from nearcache.local.floors import Floors
 from nearcache.local.journal import KEYS, TAGS, Batch, Journal
 from nearcache.local.leftovers import STEP, Leftovers
+from nearcache.local.outage import Outage
 from nearcache.ports import Version, number_of, version_of
 
 STRIPES = 1024
@@ -63,6 +64,7 @@ class Tier:
         self.journal = Journal(journal_max)
         self._evicted_before = 0
         self._leftovers = Leftovers()
+        self.outage = Outage(max_entries)
 
     @property
     def evictions(self) -> int:
@@ -99,6 +101,7 @@ class Tier:
             Whether the entry is in L1 now.
         """
         with self.lock:
+            self.outage.drop(key)
             self._recall(key)
             held = self.entries.get(key)
             stamp = self.stamps[token.stripe]
@@ -122,17 +125,46 @@ class Tier:
                 self._tidy(2)
             return allowed
 
-    def passed_by(self, key: str, now: float) -> None:
-        """A loaded value of this key is returned but not kept, and nothing says how new it is.
+    def passed_stale(self, key: str, version: Version, token: Token) -> None:
+        """A value of this version is returned although it is fresh no more: as a put that is refused (S)."""
+        with self.lock:
+            held = self.entries.get(key)
+            if held is None or held.version < version:
+                self._drop(key)
+            self.stamps[token.stripe] = max(self.stamps[token.stripe], version)
+
+    def passed_by(self, key: str, now: float, token: Token | None = None, outage: Entry | None = None) -> None:
+        """A loaded value of this key is returned but not put, and nothing says how new it is.
 
         What L1 holds may be older, what is under way too, and so may a load that others could join: all of it ends
         here, so that nobody goes back (G4).
+
+        Args:
+            key: the key.
+            now: monotonic seconds.
+            token: taken before the load.
+            outage: the value, to be kept while Redis is away, unless something was written or loaded since (N).
         """
         with self.lock:
-            self._drop(key)
+            if outage is not None and token is not None:
+                self.keep_for_outage(key, outage, token)
+            else:
+                self._drop(key)
             self.turns[stripe_of(key)] += 1
             # The value may follow a clear whose message is on its way: until a heartbeat, L2 is read with its floors.
             self.floors.doubt(now)
+
+    def keep_for_outage(self, key: str, entry: Entry, token: Token) -> None:
+        """Keep what was loaded, or set, while Redis is away, unless something was written here since the token (N)."""
+        with self.lock:
+            self._drop(key)
+            now = self.epoch, self.stamps[token.stripe], self.turns[token.stripe]
+            if now == (token.epoch, token.stamp, token.turn):
+                self.outage.keep(key, entry)
+
+    def last_resort(self, key: str) -> Entry | None:
+        """What there is of a key, however old, for who serves a stale value after an error."""
+        return self.outage.get(key) or self.entries.get(key) or self.outage.flushed(key)
 
     def keep_tag_floors(self, floors: dict[str, int], epoch: int) -> None:
         """Keep tag floors that were read, unless a tag or a clear may have come since ``epoch``."""
@@ -186,6 +218,8 @@ class Tier:
         """A message says that a key was written: drop what is older. An own write is known by its version."""
         stripe = stripe_of(key)
         self.stamps[stripe] = max(self.stamps[stripe], version)
+        if self.outage.used:
+            self.outage.drop(key)
         self._recall(key)
         held = self.entries.get(key)
         if held is not None and number_of(held.version) < number:
@@ -202,6 +236,7 @@ class Tier:
 
         A floor that is known already says nothing about the entries: it may have been read with another value.
         """
+        self._release(self.outage.drop_tagged(tags))
         tagged = self._store.tagged
         if sum(len(tagged.get(tag, ())) for tag in tags) > STEP:  # to drop so many one by one would take too long
             self._leftovers.set_aside(self._show(Lru(*self._max)))
@@ -216,11 +251,21 @@ class Tier:
     def drop_all(self) -> int:
         """Drop every entry, and refuse every put that is under way; how many were dropped."""
         self.epoch += 1
+        self._release(self.outage.clear())
         return self._leftovers.drop(self._show(Lru(*self._max)))
 
     def flush(self) -> int:
-        """Messages may have been missed: nothing that is known of other writers holds any more."""
-        dropped = self.drop_all()
+        """Messages may have been missed: nothing that is known of other writers holds any more.
+
+        Who serves stale values after an error may still do so: then the entries are kept out of readers' sight.
+        """
+        dropped = len(self.entries)
+        if self.outage.keeps_flushed:
+            self.epoch += 1
+            self._release(self.outage.take_over(self._show(Lru(*self._max))))
+            dropped += self._leftovers.drop(Lru(*self._max))
+        else:
+            dropped = self.drop_all()
         self.stamps = [0] * STRIPES
         self.floors.forget()
         return dropped
@@ -237,7 +282,12 @@ class Tier:
     def release(self) -> None:
         """Release what was dropped, whatever it takes: nobody reads any more."""
         with self.lock:
+            self.outage.clear()
             self._leftovers.clear()
+
+    def _release(self, store: Lru | None) -> None:
+        if store is not None:
+            self._leftovers.release(store)
 
     def _tidy(self, count: int) -> None:
         returned = self._leftovers.exchange(self._store)
@@ -263,6 +313,7 @@ class Tier:
             self._store[key] = entry
 
     def _drop(self, key: str) -> None:
+        self.outage.drop(key)
         self._leftovers.take(key)
         if key in self.entries:
             del self._store[key]

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from nearcache.local.tier import Token
 from nearcache.ports import Outcome, Wake
@@ -19,7 +19,11 @@ class Flight:
     token: Token
     wake: Wake
     owner: object
+    ends: float = float("inf")
+    """Until when others join it (monotonic): a load that takes longer has lost its lease."""
     outcome: Outcome | None = None
+    reserve: Any = None
+    """A stale value that its leader has found, for those who can't wait."""
 
 
 class Aim(Enum):
@@ -27,6 +31,7 @@ class Aim(Enum):
 
     VALUE = "a value, from L2 or loaded"
     REPLACE = "a value that is loaded now, whether there is one or not"
+    REFRESH = "a newer value than the one that is served meanwhile, if it can be had without harm"
     IMPATIENT = "a value for those who have waited long enough for another's load"
 
 
@@ -43,21 +48,22 @@ class Flights:
     def __len__(self) -> int:
         return len(self._flights)
 
-    def enter(self, key: FlightKey, mine: Flight) -> Flight:
+    def enter(self, key: FlightKey, mine: Flight, now: float = 0.0) -> Flight:
         """Join the flight of a key or begin one: the flight joined, or ``mine``.
 
         A flight is joined only under the token it began with: a loader that started before a write must not answer a
         reader that came after it (PROTOCOL.md, H). A thread's own flight is returned whatever its token, and whether
-        it replaces or not: its lease is ours.
+        it replaces or not: its lease is ours. Who wants a value joins a refresh as well.
         """
         with self._lock:
             for aim in Aim:
                 own = self._flights.get((key[0], aim))
                 if own is not None and own.owner == mine.owner:
                     return own
-            flight = self._flights.get(key)
-            if flight is not None and flight.token == mine.token:
-                return flight
+            for place in (key, (key[0], Aim.REFRESH)) if key[1] is Aim.VALUE else (key,):
+                flight = self._flights.get(place)
+                if flight is not None and flight.token == mine.token and now < flight.ends:
+                    return flight
             self._flights[key] = mine
             return mine
 

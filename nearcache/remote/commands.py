@@ -114,9 +114,11 @@ class RedisRemote:
         keys = [item.key for item in items]
         rest: list[bytes | int] = [field for item in items for field in (item.ttl_ms, item.tail)]
         names = [self._names.counters, self._names.channel, *self._names.pairs(keys), *self._names.tags(tags)]
-        life = max(item.ttl_ms for item in items) + TAG_LIFE_MARGIN_MS
+        stale_ms = max(item.stale_ms for item in items)
+        life = max(item.ttl_ms for item in items) + stale_ms + TAG_LIFE_MARGIN_MS
+        head = [len(items), pack_names(keys), life, deadline, stale_ms]
         try:
-            reply = await self._call(scripts.SET, names, [len(items), pack_names(keys), life, deadline, *rest])
+            reply = await self._call(scripts.SET, names, [*head, *rest])
         except resp.ServerError as error:
             if error.code != "OOM":
                 raise
@@ -156,9 +158,9 @@ class RedisRemote:
     async def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         """Store a loaded value under the lease."""
         names = [*self._names.pairs([item.key]), self._names.counters, self._names.channel, *self._names.tags(tags)]
-        life = item.ttl_ms + TAG_LIFE_MARGIN_MS
-        fields = [token, pack_names([item.key]), grant.floor, item.ttl_ms, item.tail, life, *grant.tag_floors]
-        reply = await self._call(scripts.FILL, names, fields)
+        life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
+        head = [token, pack_names([item.key]), grant.floor, item.ttl_ms, item.tail, life, item.stale_ms]
+        reply = await self._call(scripts.FILL, names, [*head, *grant.tag_floors])
         return None if reply is None else _written(reply)
 
     async def abort(self, key: str, token: bytes) -> None:

@@ -1,10 +1,11 @@
 """The record of a value in Redis: a head that the scripts write, a tail that the client writes.
 
     head   magic (1)  number (8)  created, server µs (8)  fresh until, server µs (8)
-    tail   count of tags (1)  per tag: length (2), UTF-8  payload of the codec
+    tail   load time, ms (4)  count of tags (1)  per tag: length (2), UTF-8  payload of the codec
 
 All numbers are big-endian. The head has a fixed size, so that a script can change ``fresh until`` in place. A new
-layout gets a new magic: old readers then see a foreign value, which is a miss.
+layout gets a new magic: old readers then see a foreign value, which is a miss. The load time is 0 where nothing was
+loaded; XFetch goes by it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import NamedTuple
 
 from nearcache.ports import Version, version_of
 
-MAGIC = 0xC1
+MAGIC = 0xC2
 _HEAD = struct.Struct(">BQQQ")
 HEAD_BYTES = _HEAD.size
 _LENGTH = struct.Struct(">H")
+_TAIL = struct.Struct(">IB")
+_LOAD_MS_MAX = (1 << 32) - 1
 
 
 class Record(NamedTuple):
@@ -28,13 +31,13 @@ class Record(NamedTuple):
     fresh_until: int
     tags: tuple[str, ...]
     payload: bytes
+    load_ms: int = 0
 
 
-def pack_tail(payload: bytes, tags: Sequence[str]) -> bytes:
-    """What the client sends: at most 255 tags, and the payload."""
-    if not tags:
-        return b"\0" + payload
-    return b"".join((bytes((len(tags),)), pack_names(tags), payload))
+def pack_tail(payload: bytes, tags: Sequence[str] = (), load_ms: int = 0) -> bytes:
+    """What the client sends: how long the load took, at most 255 tags, and the payload."""
+    head = _TAIL.pack(min(load_ms, _LOAD_MS_MAX), len(tags))
+    return b"".join((head, pack_names(tags), payload)) if tags else head + payload
 
 
 def pack_names(names: Sequence[str]) -> bytes:
@@ -62,15 +65,16 @@ def unpack(record: bytes) -> Record:
     Raises:
         ValueError: it is not a record of this library, or it is damaged. The codec judges the payload.
     """
-    if len(record) <= HEAD_BYTES:
+    if len(record) < HEAD_BYTES + _TAIL.size:
         raise ValueError(f"{len(record)} bytes are no record")
     magic, number, created, fresh_until = _HEAD.unpack_from(record)
     if magic != MAGIC:
         raise ValueError(f"a record begins with {MAGIC:#x}, not {magic:#x}")
-    at = HEAD_BYTES + 1
+    load_ms, count = _TAIL.unpack_from(record, HEAD_BYTES)
+    at = HEAD_BYTES + _TAIL.size
     tags: list[str] = []
     try:
-        for _ in range(record[HEAD_BYTES]):
+        for _ in range(count):
             (size,) = _LENGTH.unpack_from(record, at)
             at += 2
             if at + size > len(record):
@@ -81,4 +85,4 @@ def unpack(record: bytes) -> Record:
         raise ValueError("a tag runs over the end") from error
     if len(set(tags)) < len(tags):
         raise ValueError("a tag stands twice")
-    return Record(version_of(number, created), fresh_until, tuple(tags), record[at:])
+    return Record(version_of(number, created), fresh_until, tuple(tags), record[at:], load_ms)

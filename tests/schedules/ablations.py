@@ -127,14 +127,14 @@ class NumbersAlone(Tier):
 class NeverPassedBy(Tier):
     """A loaded value that is returned but not kept leaves L1 as it is."""
 
-    def passed_by(self, key: str, now: float) -> None:
+    def passed_by(self, key: str, now: float, token: Token | None = None, outage: Entry | None = None) -> None:
         """Nothing."""
 
 
 class PassedByDropsOnly(Tier):
     """Such a value drops what L1 holds, but not what is under way."""
 
-    def passed_by(self, key: str, now: float) -> None:
+    def passed_by(self, key: str, now: float, token: Token | None = None, outage: Entry | None = None) -> None:
         """Drop."""
         with self.lock:
             self._drop(key)
@@ -392,12 +392,12 @@ class RepeatsLeases(ModelRemote):
         return again
 
 
-def _join_any(self: Flights, key: FlightKey, mine: Flight) -> Flight:
+def _join_any(self: Flights, key: FlightKey, mine: Flight, _now: float) -> Flight:
     return self._flights.setdefault(key, mine)
 
 
-def _impatient_alone(self: Flights, key: FlightKey, mine: Flight) -> Flight:
-    return mine if key[1] is Aim.IMPATIENT else _ENTER(self, key, mine)
+def _impatient_alone(self: Flights, key: FlightKey, mine: Flight, now: float) -> Flight:
+    return mine if key[1] is Aim.IMPATIENT else _ENTER(self, key, mine, now)
 
 
 _ENTER = Flights.enter

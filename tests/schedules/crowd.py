@@ -97,7 +97,7 @@ class Crowd:
         """Below which version a read that begins now must not answer."""
         place = at.name, key
         least = max(self.own.get(place, 0), self.seen.get(place, 0))
-        if at.look(key) is not MISSING:
+        if at.serves(key):
             bound = self.world.now - at.core.settings.max_staleness
             least = max([least, *(version for when, of, version in self.acknowledged if of == key and when < bound)])
         return least
@@ -105,7 +105,7 @@ class Crowd:
     def get(self, at: Instance, key: str) -> None:
         """Begin a get; without a bus it sees whatever was executed before."""
         least = self.least(at, key)
-        if not at.core.tier.synced and at.look(key) is MISSING:
+        if not at.core.tier.synced and not at.serves(key):
             least = max(least, self.executed[key])
         self.read(at, key, at.get, least)
 

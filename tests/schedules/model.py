@@ -114,7 +114,7 @@ class Server:
         """SET with a head."""
         fresh_until = created + item.ttl_ms * 1000
         head = struct.pack(">BQQQ", MAGIC, number, created, fresh_until)
-        self.values[item.key] = (head + item.tail, fresh_until)
+        self.values[item.key] = (head + item.tail, fresh_until + item.stale_ms * 1000)
 
     def publish(self, message: bytes) -> None:
         """To every subscriber, in order."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, TypeVar
 
-from nearcache.flows import load, read, write
+from nearcache.flows import load, read, stale, write
 from nearcache.flows.core import Core
 from nearcache.flows.listen import Listener
 from nearcache.link import Link
@@ -294,11 +294,45 @@ class ModelWake:
         return bool(await Pause(self._world, "wait", self, timeout))
 
 
+class ModelPermits:
+    """Permits of the scheduler."""
+
+    def __init__(self, world: World, count: int) -> None:
+        self._world = world
+        self.free = count
+        self._news = ModelWake(world)
+
+    async def acquire(self, timeout: float) -> bool:
+        """Suspend until there is one."""
+        until = self._world.now + timeout
+        while not self.free:
+            if self._world.now >= until:
+                return False
+            self._news = ModelWake(self._world)
+            await self._news.wait(until - self._world.now)
+        self.free -= 1
+        return True
+
+    def release(self) -> None:
+        """Whoever waits may go on."""
+        self.free += 1
+        self._news.set()
+
+
 class ModelHost:
     """A Host of the scheduler: flows are its tasks."""
 
     def __init__(self, world: World) -> None:
         self._world = world
+
+    def permits(self, count: int) -> ModelPermits:
+        """So many permits."""
+        return ModelPermits(self._world, count)
+
+    async def behind(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> Flow:
+        """A flow of its own."""
+        del owner, timeout
+        return self._world.start("behind", work)
 
     def monotonic(self) -> float:
         """The world's time."""
@@ -464,6 +498,10 @@ class Instance:
         if entry is None or self.world.now >= entry.deadline or self.world.now >= self.core.tier.fresh_until:
             return MISSING
         return entry.value
+
+    def serves(self, key: str) -> bool:
+        """Whether a read is answered without L2."""
+        return self.look(key) is not MISSING or stale.at_hand(self.core, key) is not None
 
     def get(self, key: str) -> Flow:
         """Begin a get; its result is MISSING when there is none."""

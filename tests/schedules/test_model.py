@@ -18,7 +18,7 @@ from nearcache.remote.names import Names
 from nearcache.remote.threads import ThreadBus, ThreadWire
 from nearcache.settings import Settings
 from nearcache.wire import messages
-from nearcache.wire.records import HEAD_BYTES
+from nearcache.wire.records import HEAD_BYTES, pack_tail
 from tests.schedules.model import Line, Server
 
 KEYS, TAGS, TOKENS = ("x", "y"), ("t", "u"), (b"1" * 16, b"2" * 16)
@@ -58,7 +58,7 @@ class Side:
     def step(self, dice: random.Random) -> object:
         """One step that the dice choose; its answer."""
         key, token, tags = dice.choice(KEYS), dice.choice(TOKENS), TAGS[: dice.randrange(3)]
-        item = Item(key, b"\0" + bytes([dice.randrange(100)]), 60_000)
+        item = Item(key, pack_tail(bytes([dice.randrange(100)])), 60_000)
         place = key, token, len(tags)
         kind = dice.choice(KINDS)
         aware = dice.random() < 0.5

@@ -546,7 +546,7 @@ def a_reader_after_an_impatient_one_joins_no_older_flight(rules: Rules) -> None:
         a, b = two(rules, world)
         row = [1]
         leader = world.reach(a.load("k", lambda: row[0]), "loader")
-        impatient = world.reach(a.load("k", lambda: row[0]), "wait")
+        impatient = world.reach(a.load("k", lambda: row[0], wait_timeout=1), "wait")
         row[0] = 2
         assert world.run(b.delete("k"))  # its message is on the way
         assert world.run(impatient) == 2

@@ -80,7 +80,9 @@ class Rig:
 
     # ------------------------------------------------------------ the scripts in short
 
-    def set(self, key: str, tail: bytes = b"\0new", tags: tuple[str, ...] = (), ttl: int = TTL) -> Written:
+    def set(
+        self, key: str, tail: bytes = records.pack_tail(b"new"), tags: tuple[str, ...] = (), ttl: int = TTL
+    ) -> Written:
         """Set one."""
         return self.do(self.remote.set([Item(key, tail, ttl)], tags, FOREVER))
 
@@ -102,7 +104,7 @@ class Rig:
 
     def fill(self, key: str, grant: Granted, token: bytes = TOKEN, tags: tuple[str, ...] = ()) -> Written | None:
         """Fill."""
-        return self.do(self.remote.fill(Item(key, b"\0loaded", TTL), token, grant, tags))
+        return self.do(self.remote.fill(Item(key, records.pack_tail(b"loaded"), TTL), token, grant, tags))
 
     def abort(self, key: str, token: bytes = TOKEN) -> None:
         """Give back."""
@@ -205,7 +207,14 @@ def test_every_write_takes_the_next_number(rig: Rig) -> None:
     assert rig.delete("a", "b").number == first + 1
     assert rig.clear().number == first + 2
     assert rig.tag("x", "y").number == first + 3
-    assert rig.do(rig.remote.set([Item("a", b"\0x", TTL), Item("b", b"\0y", TTL)], (), FOREVER)).number == first + 4
+    assert (
+        rig.do(
+            rig.remote.set(
+                [Item("a", records.pack_tail(b"x"), TTL), Item("b", records.pack_tail(b"y"), TTL)], (), FOREVER
+            )
+        ).number
+        == first + 4
+    )
     assert [message.number for message in rig.messages()] == [first + step for step in range(5)]
 
 
@@ -253,7 +262,7 @@ def test_a_set_stores_and_tells(rig: Rig) -> None:
 
 def test_many_values_share_one_number_and_one_message(rig: Rig) -> None:
     """Each with its own ttl."""
-    items = [Item(f"k{number}", b"\0v", 1000 * (number + 1)) for number in range(500)]
+    items = [Item(f"k{number}", records.pack_tail(b"v"), 1000 * (number + 1)) for number in range(500)]
     written = rig.do(rig.remote.set(items, ("x",), FOREVER))
     assert {rig.record(item.key).version for item in items} == {written.version}
     assert rig.client.pttl(rig.names.value("k499")) > 400_000
@@ -333,7 +342,13 @@ def test_a_set_after_its_deadline_is_a_delete(rig: Rig) -> None:
     old = rig.set("k")
     rig.granted("other")
     with pytest.raises(TooLate):
-        rig.do(rig.remote.set([Item("k", b"\0late", TTL), Item("other", b"\0late", TTL)], ("x",), old.created))
+        rig.do(
+            rig.remote.set(
+                [Item("k", records.pack_tail(b"late"), TTL), Item("other", records.pack_tail(b"late"), TTL)],
+                ("x",),
+                old.created,
+            )
+        )
     assert rig.raw("k") is None
     assert rig.raw("other") is None
     assert rig.holder("other") is None
@@ -346,8 +361,8 @@ def test_a_server_s_clock_that_was_set_is_learnt(rig: Rig) -> None:
     assert rig.remote._offset is not None
     rig.remote._offset -= 3600  # the server's clock was put forward since this connection was made
     with pytest.raises(TooLate):
-        rig.do(rig.remote.set([Item("k", b"\0x", TTL)], (), rig.remote.now() + 1_000_000))
-    assert rig.do(rig.remote.set([Item("k", b"\0x", TTL)], (), rig.remote.now() + 1_000_000)).stored
+        rig.do(rig.remote.set([Item("k", records.pack_tail(b"x"), TTL)], (), rig.remote.now() + 1_000_000))
+    assert rig.do(rig.remote.set([Item("k", records.pack_tail(b"x"), TTL)], (), rig.remote.now() + 1_000_000)).stored
 
 
 def test_a_delete_may_hold_its_keys(rig: Rig) -> None:
@@ -377,7 +392,7 @@ def test_a_replay_that_comes_too_early_does_nothing(rig: Rig, script: str) -> No
 
 def test_a_value_is_marked_stale_in_place(rig: Rig) -> None:
     """Fresh until 0; version, payload and ttl stay, a lease is voided, a hold stays, and everybody hears of it."""
-    written = rig.set("k", b"\0payload")
+    written = rig.set("k", records.pack_tail(b"payload"))
     rig.client.set(rig.names.value("foreign"), "none of ours")
     rig.client.rpush(rig.names.value("list"), "none of ours")
     rig.granted("absent")
@@ -676,7 +691,7 @@ def test_with_memory_full_a_set_becomes_a_delete(fresh_rig: Rig) -> None:
     rig = fresh_rig
     number = rig.set("k").number
     rig.client.config_set("maxmemory", "1mb" if rig.client.info("memory")["used_memory"] > 1 << 20 else "1kb")
-    written = rig.set("k", b"\0newer")
+    written = rig.set("k", records.pack_tail(b"newer"))
     assert not written.stored
     assert written.number == number + 1
     assert rig.raw("k") is None

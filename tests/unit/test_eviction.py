@@ -23,7 +23,7 @@ KEYS = [str(number) for number in range(8)]
 
 def entry(size: int = 10) -> Entry:
     """An entry of this many encoded bytes."""
-    return Entry("value", float("inf"), 1, (), size)
+    return Entry("value", float("inf"), 1, (), size, float("inf"))
 
 
 @pytest.fixture(params=POLICIES, ids=lambda policy: policy.__name__)

@@ -32,7 +32,7 @@ def hold(feed: Feed, *keys: str, number: int = 5, tags: tuple[str, ...] = ()) ->
     """Put entries into L1."""
     for key in keys:
         token = feed._tier.token(key)
-        assert feed._tier.put(key, Entry("v", float("inf"), version_of(number, 1), tags, 1), token)
+        assert feed._tier.put(key, Entry("v", float("inf"), version_of(number, 1), tags, 1, float("inf")), token)
 
 
 def greeting(number: int, *, identity: str | None = "one", floor: int = 1) -> Greeting:
@@ -220,7 +220,7 @@ def test_a_loss_stops_puts_and_keeps_serving(feed: Feed) -> None:
     token = feed._tier.token("b")
     until = feed._tier.fresh_until
     feed.lost()
-    assert not feed._tier.put("b", Entry("v", 99.0, version_of(5, 1), (), 1), token)
+    assert not feed._tier.put("b", Entry("v", 99.0, version_of(5, 1), (), 1, float("inf")), token)
     assert "a" in feed._tier.entries
     assert feed._tier.fresh_until == until
 
@@ -273,7 +273,7 @@ def test_the_first_connection_is_no_flush() -> None:
     token = feed._tier.token("k")
     heard, kept = feed.back(greeting(5), 10.0, prove=True)
     assert (heard.flushes, kept) == ([], 0)
-    assert not feed._tier.put("k", Entry("v", 99.0, version_of(5, 1), (), 1), token)
+    assert not feed._tier.put("k", Entry("v", 99.0, version_of(5, 1), (), 1, float("inf")), token)
 
 
 def test_a_greeting_does_not_lower_the_floor_of_an_own_clear(feed: Feed) -> None:

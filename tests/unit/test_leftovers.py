@@ -26,7 +26,7 @@ def at(number: int) -> Version:
 
 def put(tier: Tier, key: str, number: int = 5, *tags: str, value: object = None) -> bool:
     """Put with a token taken now."""
-    return tier.put(key, Entry(value, float("inf"), at(number), tags, 10), tier.token(key))
+    return tier.put(key, Entry(value, float("inf"), at(number), tags, 10, float("inf")), tier.token(key))
 
 
 def invalidate(tier: Tier, number: int, *tags: str) -> None:
@@ -159,7 +159,7 @@ def test_a_put_sees_what_was_set_aside(tier: Tier) -> None:
     """Else an older value would take its place, or it would come back over a newer one."""
     invalidate(tier, 6, "half")
     old = tier.token("k0")
-    assert not tier.put("k0", Entry("old", float("inf"), at(4), (), 10), old)
+    assert not tier.put("k0", Entry("old", float("inf"), at(4), (), 10, float("inf")), old)
     assert tier.entries["k0"].version == at(5)
     assert put(tier, "k2", 7)
     tidy(tier)

@@ -18,7 +18,7 @@ def at(number: int, created: int = 1) -> Version:
 
 def entry(number: int, created: int = 1, *, value: object = None, tags: tuple[str, ...] = (), size: int = 10) -> Entry:
     """An entry that is fresh for ever."""
-    return Entry(number if value is None else value, float("inf"), at(number, created), tags, size)
+    return Entry(number if value is None else value, float("inf"), at(number, created), tags, size, float("inf"))
 
 
 @pytest.fixture

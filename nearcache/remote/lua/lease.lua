@@ -6,7 +6,7 @@ if type(v) == 'table' then -- a reply with an error: a value of another type is 
     if string.sub(v.err, 1, 9) ~= 'WRONGTYPE' then return v end
     v = false
 end
-if v and string.byte(v) == 0xC1 and (ARGV[3] == '' or string.sub(v, 1, #ARGV[3]) ~= ARGV[3]) then return 'V' end
+if v and string.byte(v) == 0xC2 and (ARGV[3] == '' or string.sub(v, 1, #ARGV[3]) ~= ARGV[3]) then return 'V' end
 local holder = redis.call('GET', KEYS[2])
 local left = holder and redis.call('PTTL', KEYS[2])
 if holder and left >= 0 then -- without an end it is none of ours

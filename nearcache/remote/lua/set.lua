@@ -1,6 +1,7 @@
 -- Store values under one number and tell everybody; after the deadline, delete them instead.
 -- KEYS: m, channel, then per value: v, l; then tags.
--- ARGV: count, names, tag life ms, deadline (server microseconds), then per value: ttl ms, tail.
+-- ARGV: count, names, tag life ms, deadline (server microseconds), stale ms, then per value: ttl ms, tail. A value is
+-- kept stale ms longer than it is fresh.
 -- Answers: number, created (8 bytes each), and behind them L if it was late.
 local count = tonumber(ARGV[1])
 local created = now()
@@ -10,10 +11,11 @@ if late then -- DEL first, so that it passes when memory is full
 end
 local s = bump(KEYS[1], created)
 for i = 1, count do
-    local ttl = ARGV[3 + 2 * i]
+    local ttl = ARGV[4 + 2 * i]
     if not late then
         redis.call('SET', KEYS[1 + 2 * i],
-            struct.pack('>BI8I8I8', 0xC1, s, created, created + ttl * 1000) .. ARGV[4 + 2 * i], 'PX', ttl)
+            struct.pack('>BI8I8I8', 0xC2, s, created, created + ttl * 1000) .. ARGV[5 + 2 * i],
+            'PX', ttl + ARGV[5])
     end
     local l = KEYS[2 + 2 * i]
     local holder = redis.call('GET', l)

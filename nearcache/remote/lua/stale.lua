@@ -5,7 +5,7 @@
 local created = now()
 for i = 3, #KEYS, 2 do
     local head = redis.pcall('GETRANGE', KEYS[i], 0, 24)
-    if type(head) == 'string' and #head == 25 and string.byte(head) == 0xC1 then
+    if type(head) == 'string' and #head == 25 and string.byte(head) == 0xC2 then
         redis.call('SETRANGE', KEYS[i], 17, string.rep('\0', 8))
     else -- absent or none of ours
         redis.call('DEL', KEYS[i])

@@ -1,0 +1,289 @@
+"""The way of one load: a look into L2, a lease, the loader, the fill; and what serves when it fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from nearcache.errors import LoaderTimeout
+from nearcache.events import LoadFailed
+from nearcache.flows import stale
+from nearcache.flows.core import Core, Encoded
+from nearcache.flows.read import Found, fetch
+from nearcache.flows.stale import Stale
+from nearcache.local.tier import Token
+from nearcache.local.waiters import Aim
+from nearcache.options import Policy
+from nearcache.ports import Busy, Granted, Held, NotSent, Outcome, Present, RemoteFailed, Version
+
+Loader = Callable[[], Any]
+POLL = 0.05
+"""Seconds between looks while another instance loads and the bus can't wake us."""
+ANY: Version = -1
+"""Below every version."""
+NEWEST: Version = 1 << 255
+"""Above every version."""
+
+
+@dataclass(slots=True, eq=False)
+class Trip:
+    """One try to get a value."""
+
+    core: Core
+    key: str
+    loader: Loader
+    policy: Policy
+    token: Token
+    """Taken before anything is sent."""
+    until: float
+    """How long to wait for another's load (monotonic)."""
+    aim: Aim
+    older_than: Version
+    """What L2 has is taken if its version is higher."""
+    ready: bool = False
+    """Whether the search has ended in a load that is to be made here."""
+    gave_up: bool = False
+    """Whether a refresh was not worth it: who joined it has to see for himself."""
+    impatient: bool = False
+    fatal: BaseException | None = None
+    """What ended the load behind its leader that is no Exception: a cancellation, KeyboardInterrupt."""
+    due: Version | None = None
+    """The version of the value that was found and is to be refreshed behind the reader's back."""
+    stale: Stale | None = None
+    """What L2 has past its end."""
+    _ticket: bytes = field(default_factory=lambda: os.urandom(16))
+    _grant: Granted | None = None
+    _away: bool = False
+    """Whether Redis did not answer."""
+
+    # ------------------------------------------------------------------------------------------------------ searching
+
+    async def search(self) -> Outcome | None:
+        """Look into L2, and ask for the lease if it has nothing.
+
+        Returns:
+            The value. None: ``ready`` to load, or there is news of another's load and L2 is to be looked into again.
+        """
+        core, key = self.core, self.key
+        if not self.token.trusted:
+            self._away = core.away
+            return self._set_out()
+        news = core.host.wake()
+        core.waiters.add(key, news)  # before anything is sent, so that no news is missed
+        try:
+            found = (await fetch(core, {key: self.token}, self.policy))[key]
+            served = self._found(found)
+            if served is not None:
+                return served
+            if self.aim is Aim.IMPATIENT:
+                return self._set_out()
+            lease = await self._lease(found.head)
+            left = self.until - core.host.monotonic()
+            if isinstance(lease, Busy) and left > 0:
+                patience = min(lease.remaining, left)
+                await news.wait(patience if core.tier.synced else min(patience, POLL))
+                return None
+            if isinstance(lease, Present) and left > 0:
+                return None
+            if isinstance(lease, Granted):
+                self._grant = lease
+            return self._set_out(worth_it=isinstance(lease, Granted | Held))
+        except RemoteFailed:
+            self._away = not core.bypassed
+            return self._set_out(worth_it=False)
+        finally:
+            core.waiters.remove(key, news)
+
+    def _set_out(self, *, worth_it: bool = True) -> Outcome | None:
+        """Load now; but a refresh does so only under a lease: its readers have a value."""
+        if self.aim is Aim.REFRESH and not worth_it:
+            self.gave_up = True
+            return Outcome()
+        self.ready = True
+        return None
+
+    def _found(self, found: Found) -> Outcome | None:
+        """What can be served of it at once."""
+        core, entry = self.core, found.entry
+        if entry is not None and entry.version > self.older_than:
+            if self.aim is Aim.VALUE and stale.due(core, self.key, entry, self.policy):
+                self.due = entry.version
+            return Outcome(found.value)
+        self.stale = found.stale
+        if self.aim is not Aim.VALUE or self.stale is None:
+            return None
+        if self.stale.while_revalidating(self.policy):
+            self._pass(self.stale)
+            served = stale.serve_meanwhile(core, self.key, self.stale)
+            self.due = served.older_than
+            return Outcome(served.value)
+        return self.in_need() if stale.rests(core, self.key) else None
+
+    async def _lease(self, head: bytes) -> Granted | Busy | Held | Present:
+        """Ask for the lease. Without an answer it may be ours all the same, and is given back."""
+        core, policy = self.core, self.policy
+        lease_ms = max(1, int(policy.lease * 1000))
+        try:
+            return await core.ask(core.remote.lease, self.key, self._ticket, head, lease_ms, policy.tags)
+        except NotSent:
+            raise
+        except RemoteFailed:
+            core.orphans.append((self.key, self._ticket))
+            raise
+        except BaseException:
+            await core.host.settle(_abort(core, self.key, self._ticket))
+            raise
+
+    async def give_lease_back(self) -> None:
+        """The load is not made after all."""
+        if self._grant is not None:
+            await _abort(self.core, self.key, self._ticket)
+
+    # -------------------------------------------------------------------------------------------------------- loading
+
+    async def load(self) -> Outcome:
+        """Call the loader; fill both tiers if there is a lease and no write came between."""
+        outcome = await (self._load_only() if self._grant is None else self._load_and_fill(self._grant))
+        return self._settled(outcome)
+
+    async def _load_and_fill(self, grant: Granted) -> Outcome:
+        core = self.core
+        kept = settled = False
+        try:
+            outcome, load_ms = await self._call()
+            encoded = self._encode(outcome.value, load_ms) if outcome.error is None else None
+            if encoded is not None:
+                kept = await self._fill(encoded, grant)
+                settled = True
+        finally:
+            if not settled:
+                await core.host.settle(_abort(core, self.key, self._ticket))
+        if outcome.error is None and not kept:
+            core.tier.passed_by(self.key, core.host.monotonic())
+        return outcome
+
+    async def _load_only(self) -> Outcome:
+        """Load without filling; while Redis is away, the value is kept here for a while."""
+        core = self.core
+        began = core.host.monotonic()
+        outcome, load_ms = await self._call()
+        if outcome.error is None:
+            encoded = self._encode(outcome.value, load_ms) if self._away else None
+            entry = None if encoded is None else core.outage_entry(encoded, began, self.policy)
+            core.tier.passed_by(self.key, core.host.monotonic(), self.token, entry)
+        return outcome
+
+    async def _call(self) -> tuple[Outcome, int]:
+        """Call the loader, with a permit where loads are limited, and count; its outcome, and the ms it took."""
+        core, me = self.core, self.core.host.me()
+        loads = core.loads
+        began = core.host.monotonic()
+        core.counters.misses += self.aim is not Aim.REFRESH
+        limited = loads.limited(began, away=self._away) and me not in loads.permitted  # it would wait for itself
+        if limited and not await loads.permits.acquire(max(0.0, self.until - began)):
+            limit = core.settings.max_concurrent_loads
+            late = LoaderTimeout(f"{self.key!r} was not loaded: max_concurrent_loads={limit} others were for too long")
+            return Outcome(error=late), 0
+        try:
+            if limited:
+                loads.permitted.add(me)
+                began = core.host.monotonic()
+            core.counters.loads += 1
+            outcome = await core.host.load(self.loader)
+        finally:
+            if limited:
+                loads.permitted.discard(me)
+                loads.permits.release()
+        core.counters.load_errors += outcome.error is not None
+        return outcome, int(1000 * (core.host.monotonic() - began))
+
+    def _encode(self, value: object, load_ms: int) -> Encoded | None:
+        """A loaded value as it can be stored; one that can't be is the caller's all the same, uncached."""
+        core = self.core
+        try:
+            return core.encode(self.key, value, self.policy, load_ms)
+        except Exception as error:  # noqa: BLE001  # the codec, ttl and condition may be the user's
+            core.counters.uncached += 1
+            core.emit_once(LoadFailed(self.key, f"loaded, but not cached: {error}"))
+            return None
+
+    async def _fill(self, encoded: Encoded, grant: Granted) -> bool:
+        """Offer a loaded value to L2, and put it into L1 if L2 took it; whether it did."""
+        core, key = self.core, self.key
+        try:
+            written = await core.ask(core.remote.fill, encoded.item, self._ticket, grant, self.policy.tags)
+        except RemoteFailed:
+            core.orphans.append((key, self._ticket))
+            return False
+        if written is None:
+            core.counters.fills_refused += 1
+            return False
+        if not core.tier.put(key, core.entry_of(encoded, written, self.policy), self.token):
+            core.counters.fills_refused += 1
+        return True
+
+    # ------------------------------------------------------------------------------------------- when there is trouble
+
+    def landed(self, outcome: Outcome | None, *, follows: bool) -> Outcome | None:
+        """What another's flight has brought."""
+        if outcome is None:
+            return None
+        self.core.counters.misses += follows
+        return self._settled(outcome) if follows else outcome
+
+    async def lose_patience(self) -> Outcome | None:
+        """Another's load takes too long."""
+        if self.aim is not Aim.IMPATIENT:
+            self.impatient = True
+            return None
+        if not self.policy.timed:  # the second load hangs as well
+            return await self.load()
+        late = LoaderTimeout(f"{self.key!r} was not loaded: two loads of it hang, and wait_timeout is over")
+        return self.in_need() or Outcome(error=late)
+
+    def in_need(self) -> Outcome | None:
+        """A stale value after an error or a time limit, if there is one and it may serve."""
+        if self.aim not in (Aim.VALUE, Aim.IMPATIENT):  # the new value is wanted, or none
+            return None
+        there = self.stale if self.stale is not None and self.stale.if_error(self.policy) else None
+        serves = there or stale.last_resort(self.core, self.key, self.policy)
+        if serves is None:
+            return None
+        if serves is there:
+            self._pass(serves)
+        self.core.counters.stale_served += 1
+        return Outcome(serves.value)
+
+    def _settled(self, outcome: Outcome) -> Outcome:
+        """A stale value in place of an error."""
+        if outcome.error is None:
+            return outcome
+        core, policy = self.core, self.policy
+        core.loads.note_failure(self.key, core.host.monotonic() + policy.stale_backoff, core.tier.token(self.key))
+        return self.in_need() or outcome
+
+    def _pass(self, served: Stale) -> None:
+        """What is returned goes by L1's rule, though it is not kept: nobody goes back before it (S)."""
+        self.core.tier.passed_stale(self.key, served.entry.version, self.token)
+
+
+async def _abort(core: Core, key: str, ticket: bytes) -> None:
+    """Give a lease back, so that others need not wait for its end."""
+    core.orphans.append((key, ticket))
+    await give_back(core)
+
+
+async def give_back(core: Core) -> None:
+    """Give back the leases that nobody uses; what Redis does not answer now is tried again after the next proof."""
+    for _ in range(len(core.orphans)):
+        try:
+            key, ticket = core.orphans.popleft()
+        except IndexError:  # another thread was quicker
+            return
+        try:
+            await core.ask(core.remote.abort, key, ticket)
+        except RemoteFailed:
+            core.orphans.append((key, ticket))
+            return

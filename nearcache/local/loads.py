@@ -1,0 +1,40 @@
+"""What is known of the loads of one cache: how many may be under way, which keys are refreshed, which loads failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nearcache.local.tier import Token
+from nearcache.ports import Permits
+
+FAILED_MAX = 1000
+
+
+@dataclass(slots=True, eq=False)
+class Loads:
+    """The loads of one cache."""
+
+    permits: Permits
+    """One per load while Redis is away, or just back empty: then nothing else stands before the database."""
+    refills_until: float = float("-inf")
+    """Until when (monotonic) Redis counts as just back empty."""
+    permitted: set[object] = field(default_factory=set)
+    """Who has a permit."""
+    refreshing: set[str] = field(default_factory=set)
+    """The keys that are refreshed behind their readers' backs."""
+    failed: dict[str, tuple[float, Token]] = field(default_factory=dict)
+
+    def limited(self, now: float, *, away: bool) -> bool:
+        """Whether a load needs a permit."""
+        return away or now < self.refills_until
+
+    def note_failure(self, key: str, until: float, token: Token) -> None:
+        """A load failed: until then it is not tried again while a stale value serves, unless something is written."""
+        if len(self.failed) >= FAILED_MAX:
+            self.failed.clear()
+        self.failed[key] = until, token
+
+    def rests(self, key: str, now: float, token: Token) -> bool:
+        """Whether a load of this key has failed lately, and nothing was written since."""
+        until, then = self.failed.get(key, (now, token))
+        return now < until and then == token
