@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from nearcache import settings as settings_module
+from nearcache import environment
 from nearcache.decorator import AsyncCachedFunction, cached_async
 from nearcache.errors import ConfigError
 from nearcache.face import Face
@@ -60,7 +60,7 @@ class AsyncNearCache(Face):
     @classmethod
     def from_env(cls) -> Self:
         """As :meth:`NearCache.from_env`."""
-        return cls._make(*settings_module.from_env(os.environ))
+        return cls._make(*environment.from_env(os.environ))
 
     @classmethod
     def _make(cls, url: str, settings: Settings) -> Self:

@@ -37,8 +37,8 @@ class ThreadWake:
         return self._event.wait(timeout)
 
 
-_LOADING: ContextVar[object] = ContextVar("nearcache-loading", default=None)
-"""Inside a loader, the thread or task that called it; what the loader makes with a copy of its context inherits it."""
+_LOADING: ContextVar[tuple[object, ...]] = ContextVar("nearcache-loading", default=())
+"""Inside a loader, in whose names it was called; what the loader makes with a copy of its context inherits it."""
 _BEHIND: ContextVar[bool] = ContextVar("nearcache-behind", default=False)
 """Whether this runs in a thread of ThreadHost.behind."""
 
@@ -64,14 +64,16 @@ class ThreadPermits:
 class ThreadBehind:
     """Work in a thread of its own."""
 
-    def __init__(self, work: Coroutine[Any, Any, object], owner: object, done: Callable[[ThreadBehind], None]) -> None:
+    def __init__(
+        self, work: Coroutine[Any, Any, object], names: tuple[object, ...], done: Callable[[ThreadBehind], None]
+    ) -> None:
         self._work = work
-        self._owner = owner
+        self._names = names
         self._done = done
         self.thread = threading.Thread(target=copy_context().run, args=(self._run,), name="nearcache-load", daemon=True)
 
     def _run(self) -> None:
-        _LOADING.set(self._owner)
+        _LOADING.set(self._names)
         _BEHIND.set(True)
         try:
             run_sync(self._work)
@@ -97,9 +99,9 @@ class ThreadHost:
         self._threads = ThreadPermits(threads)
         self._working: set[ThreadBehind] = set()
 
-    def me(self) -> object:
-        """The thread, or the one that called the loader that this runs in."""
-        return _LOADING.get() or threading.get_ident()
+    def me(self) -> tuple[object, ...]:
+        """The thread, or those in whose names the loader was called that this runs in."""
+        return _LOADING.get() or (threading.get_ident(),)
 
     def wake(self) -> ThreadWake:
         """A new Wake."""
@@ -115,7 +117,8 @@ class ThreadHost:
         if not nested and not await self._threads.acquire(timeout):
             work.close()
             return None
-        behind = ThreadBehind(work, owner, self._ended if nested else self._ended_with_permit)
+        names = () if owner is None else (*self.me(), owner)
+        behind = ThreadBehind(work, names, self._ended if nested else self._ended_with_permit)
         self._working.add(behind)
         try:
             behind.thread.start()
@@ -220,9 +223,9 @@ class TaskHost:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[object]] = set()
 
-    def me(self) -> object:
-        """The task, or the one whose loader it was made by: a loader may ask from tasks of its own."""
-        return _LOADING.get() or asyncio.current_task()
+    def me(self) -> tuple[object, ...]:
+        """The task, or those in whose names the loader was called: a loader may ask from tasks of its own."""
+        return _LOADING.get() or (asyncio.current_task(),)
 
     def wake(self) -> TaskWake:
         """A new Wake."""
@@ -236,7 +239,7 @@ class TaskHost:
         """Run it in a task; there is always room for one."""
         del timeout
         context = copy_context()
-        context.run(_LOADING.set, owner)
+        context.run(_LOADING.set, () if owner is None else (*self.me(), owner))
         task = self.spawn(work, "nearcache-load", context)
         task.add_done_callback(_retrieved)
         return TaskBehind(task)

@@ -350,8 +350,8 @@ class Host(Protocol):
         """Seconds that never go back."""
         ...
 
-    def me(self) -> object:
-        """The thread or task that runs this."""
+    def me(self) -> tuple[object, ...]:
+        """The thread or task that runs this; inside a loader, those in whose name it was called, outermost first."""
         ...
 
     def wake(self) -> Wake:
@@ -367,7 +367,7 @@ class Host(Protocol):
 
         Args:
             work: runs in the caller's context.
-            owner: in whose name it runs, so that its asking for its own key is known; None: in its own.
+            owner: a name for it, so that its asking for its own key is known; None: it is nobody's loader.
             timeout: how long to wait for a thread, in seconds, where their number is bounded.
 
         Returns:

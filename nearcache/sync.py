@@ -9,7 +9,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from nearcache import settings as settings_module
+from nearcache import environment
 from nearcache.decorator import CachedFunction, cached_sync
 from nearcache.errors import ConfigError
 from nearcache.face import Face
@@ -69,7 +69,7 @@ class NearCache(Face):
         Raises:
             ConfigError: ``NEARCACHE_URL`` is missing, or a variable is unknown or can't be read.
         """
-        return cls._make(*settings_module.from_env(os.environ))
+        return cls._make(*environment.from_env(os.environ))
 
     @classmethod
     def _make(cls, url: str, settings: Settings) -> Self:

@@ -80,7 +80,7 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, 
                 outcome = await trip.search()
                 if trip.ready:
                     behind, outcome = await _load(trip, mine)
-            elif flight.owner == mine.owner:  # the loader asks for its own key: waiting would be for itself
+            elif flight.owner in mine.me:  # the loader asks for its own key: waiting would be for itself
                 core.emit_once(LoadFailed(key, "its loader asks for its own key: the inner call is not cached"))
                 outcome = await trip.load()
         finally:  # whatever happens: interrupted, the outcome is None, and a follower leads
@@ -101,7 +101,7 @@ async def _load(trip: Trip, flight: Flight) -> tuple[Behind | None, Outcome | No
     limits = [limit for limit in (policy.loader_soft_timeout, policy.loader_hard_timeout) if limit is not None]
     if not limits:
         return None, await trip.load()
-    flight.reserve = trip.stale
+    flight.reserve, flight.owner = trip.stale, object()  # its leader may be back before it has ended
     behind = None
     try:
         behind = await trip.core.host.behind(_end(trip, flight), flight.owner, min(limits))

@@ -67,6 +67,11 @@ class Trip:
             The value. None: ``ready`` to load, or there is news of another's load and L2 is to be looked into again.
         """
         core, key = self.core, self.key
+        # Two readers miss in L1; one loads and lands before the other enters its flight: look again, or it loads too.
+        entry = stale.at_hand(core, key) if self.aim is Aim.VALUE else None
+        if entry is not None:
+            core.counters.l1_hits += 1
+            return Outcome(core.value_of(entry))
         if not self.token.trusted:
             self._away = core.away
             return self._set_out()
@@ -181,20 +186,20 @@ class Trip:
         loads = core.loads
         began = core.host.monotonic()
         core.counters.misses += self.aim is not Aim.REFRESH
-        limited = loads.limited(began, away=self._away) and me not in loads.permitted  # it would wait for itself
+        limited = loads.limited(began, away=self._away) and loads.permitted.isdisjoint(me)  # it would wait for itself
         if limited and not await loads.permits.acquire(max(0.0, self.until - began)):
             limit = core.settings.max_concurrent_loads
             late = LoaderTimeout(f"{self.key!r} was not loaded: max_concurrent_loads={limit} others were for too long")
             return Outcome(error=late), 0
         try:
             if limited:
-                loads.permitted.add(me)
+                loads.permitted.add(me[-1])
                 began = core.host.monotonic()
             core.counters.loads += 1
             outcome = await core.host.load(self.loader)
         finally:
             if limited:
-                loads.permitted.discard(me)
+                loads.permitted.discard(me[-1])
                 loads.permits.release()
         core.counters.load_errors += outcome.error is not None
         return outcome, int(1000 * (core.host.monotonic() - began))

@@ -11,7 +11,7 @@ from nearcache.events import Journalled
 from nearcache.flows.core import Core, Encoded, chunks
 from nearcache.local.tier import Token
 from nearcache.options import Policy
-from nearcache.ports import BATCH, RemoteFailed, TooLate, Written, version_of
+from nearcache.ports import BATCH, RemoteFailed, Written, version_of
 
 Answer: TypeAlias = Awaitable[Written | None]
 
@@ -52,11 +52,6 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
 
     written = await _write(core, send, lambda: core.tier.doubt(keys, not_before=deadline), len(keys))
     if isinstance(written, RemoteFailed):
-        if not written.sent and not isinstance(written, TooLate):  # nothing of it can have been executed
-            now = core.host.monotonic()
-            for one in part:
-                entry = core.outage_entry(one, now, policy)
-                core.tier.keep_for_outage(one.key, entry, core.tier.token(one.key))
         return written
     for one, token in zip(part, tokens, strict=True):
         _put_own(core, one, token, written, policy)

@@ -146,21 +146,14 @@ class Tier:
             outage: the value, to be kept while Redis is away, unless something was written or loaded since (N).
         """
         with self.lock:
+            self._drop(key)
             if outage is not None and token is not None:
-                self.keep_for_outage(key, outage, token)
-            else:
-                self._drop(key)
+                stripe = token.stripe
+                if (self.epoch, self.stamps[stripe], self.turns[stripe]) == (token.epoch, token.stamp, token.turn):
+                    self.outage.keep(key, outage)
             self.turns[stripe_of(key)] += 1
             # The value may follow a clear whose message is on its way: until a heartbeat, L2 is read with its floors.
             self.floors.doubt(now)
-
-    def keep_for_outage(self, key: str, entry: Entry, token: Token) -> None:
-        """Keep what was loaded, or set, while Redis is away, unless something was written here since the token (N)."""
-        with self.lock:
-            self._drop(key)
-            now = self.epoch, self.stamps[token.stripe], self.turns[token.stripe]
-            if now == (token.epoch, token.stamp, token.turn):
-                self.outage.keep(key, entry)
 
     def last_resort(self, key: str) -> Entry | None:
         """What there is of a key, however old, for who serves a stale value after an error."""

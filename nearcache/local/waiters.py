@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -18,12 +18,18 @@ class Flight:
 
     token: Token
     wake: Wake
-    owner: object
+    me: tuple[object, ...]
+    """Who leads, and in whose loaders it is called, outermost first."""
     ends: float = float("inf")
     """Until when others join it (monotonic): a load that takes longer has lost its lease."""
     outcome: Outcome | None = None
     reserve: Any = None
     """A stale value that its leader has found, for those who can't wait."""
+    owner: object = field(init=False)
+    """Who calls the loader: what the loader asks for is asked in this name too."""
+
+    def __post_init__(self) -> None:
+        self.owner = self.me[-1]
 
 
 class Aim(Enum):
@@ -58,7 +64,7 @@ class Flights:
         with self._lock:
             for aim in Aim:
                 own = self._flights.get((key[0], aim))
-                if own is not None and own.owner == mine.owner:
+                if own is not None and own.owner in mine.me:
                     return own
             for place in (key, (key[0], Aim.REFRESH)) if key[1] is Aim.VALUE else (key,):
                 flight = self._flights.get(place)

@@ -1,4 +1,4 @@
-"""No dead options: each setting has a test that fails without it, here or in test_every_setting_of_the_link.py.
+"""No dead options: each setting has a test that fails without it, here, or beside this among loads or the link.
 
 Each is named test_<setting>_..., and one test sees to it.
 """
@@ -17,6 +17,7 @@ import pytest
 from nearcache import InvalidKey, RemoteUnavailable, Settings, ValueTooLarge
 from nearcache.remote.embedded import free_port
 from nearcache.settings import DEFAULTS
+from tests.api import test_every_setting_of_loads as of_loads
 from tests.api import test_every_setting_of_the_link as of_the_link
 from tests.faults import Proxy
 from tests.twins import MakeCache, Twin
@@ -30,13 +31,13 @@ def uncovered(settings: Iterable[str], tests: Iterable[str]) -> set[str]:
 
 
 def test_each_setting_is_tested() -> None:
-    """Every field of Settings has its tests in one of the two files."""
-    assert uncovered(DEFAULTS, {*globals(), *vars(of_the_link)}) == set()
+    """Every field of Settings has its tests in one of the three files."""
+    assert uncovered(DEFAULTS, {*globals(), *vars(of_the_link), *vars(of_loads)}) == set()
 
 
 def test_a_setting_without_a_test_would_be_found() -> None:
     """The check above can fail."""
-    assert uncovered([*DEFAULTS, "dead_option"], {*globals(), *vars(of_the_link)}) == {"dead_option"}
+    assert uncovered([*DEFAULTS, "dead_option"], {*globals(), *vars(of_the_link), *vars(of_loads)}) == {"dead_option"}
     assert set(DEFAULTS) == {field.name for field in fields(Settings)}
 
 

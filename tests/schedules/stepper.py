@@ -338,9 +338,9 @@ class ModelHost:
         """The world's time."""
         return self._world.now
 
-    def me(self) -> object:
+    def me(self) -> tuple[object, ...]:
         """The flow that runs."""
-        return self._world.running
+        return (self._world.running,)
 
     def wake(self) -> ModelWake:
         """A new Wake."""

@@ -52,7 +52,12 @@ def test_options_that_are_settings_have_their_types() -> None:
     assert set(known) - set(DEFAULTS) == {"tags", "condition"}
     assert set(typing.get_type_hints(CachedOptions)) - set(known) == {"ignore"}
     assert not CachedOptions.__required_keys__
-    for name in set(known) & set(DEFAULTS):
+    factors = {"early_refresh": 0.5, "xfetch_beta": 2.0}
+    for name, factor in factors.items():
+        assert getattr(over(**{name: factor}), name) == factor
+    for name in (set(known) & set(DEFAULTS)) - set(factors):
+        if name == "loader_soft_timeout":
+            continue  # alone it makes no sense
         assert getattr(over(**{name: 3}), name) == 3.0
         assert getattr(over(**{name: timedelta(seconds=3)}), name) == 3.0
         assert getattr(over(**{name: None}), name) == getattr(POLICY, name)
@@ -70,8 +75,35 @@ def test_an_option_that_is_not_known_is_told() -> None:
     """With its neighbour or with the list."""
     with pytest.raises(ConfigError, match="unknown option 'tag'; did you mean 'tags'"):
         over(tag=["a"])
-    with pytest.raises(ConfigError, match="known are: condition, l1_ttl, lease, negative_ttl, tags, ttl, wait_timeout"):
+    with pytest.raises(ConfigError, match=r"known are: condition, early_refresh, .*, wait_timeout, xfetch_beta"):
         over(zzz=1)
+
+
+def test_a_soft_timeout_needs_something_stale_to_serve() -> None:
+    """Alone it makes no sense."""
+    with pytest.raises(ConfigError, match=r"loader_soft_timeout=0.1: .* give stale_if_error too"):
+        over(loader_soft_timeout=0.1)
+    assert over(loader_soft_timeout=0.1, stale_if_error=60).loader_soft_timeout == 0.1
+
+
+def test_a_call_says_how_its_value_is_refreshed_early() -> None:
+    """One way, in place of the settings'."""
+    assert Policy.of(Settings(xfetch_beta=1)).over({"early_refresh": 0.5}).xfetch_beta is None
+    with pytest.raises(ConfigError, match="early_refresh and xfetch_beta"):
+        over(early_refresh=0.5, xfetch_beta=1)
+
+
+def test_when_a_value_may_be_refreshed() -> None:
+    """After a part of its life, or ten times beta and load time before its end."""
+    assert POLICY.refresh_at(100.0, 160.0, 2.0) == 160.0
+    assert over(early_refresh=0.75).refresh_at(100.0, 160.0, 2.0) == 145.0
+    assert over(xfetch_beta=2).refresh_at(100.0, 160.0, 2.0) == 120.0
+
+
+def test_redis_keeps_a_value_for_the_longest_stale_window() -> None:
+    """In whole milliseconds."""
+    assert POLICY.stale_ms == 0
+    assert over(stale_while_revalidate=1.5, stale_if_error=60).stale_ms == 60_000
 
 
 def test_ttl_is_in_whole_milliseconds_and_never_none() -> None:

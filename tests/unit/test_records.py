@@ -32,8 +32,8 @@ def test_a_record_comes_apart_as_it_was_put_together(
     number: int, created: int, fresh_until: int, tags: list[str], payload: bytes
 ) -> None:
     """The head's numbers, the tags and the payload survive."""
-    record = unpack(head(number, created, fresh_until) + pack_tail(payload, tags))
-    assert record == Record(version_of(number, created), fresh_until, tuple(tags), payload)
+    record = unpack(head(number, created, fresh_until) + pack_tail(payload, tags, created & 0xFFFF))
+    assert record == Record(version_of(number, created), fresh_until, tuple(tags), payload, created & 0xFFFF)
     assert number_of(record.version) == number
 
 
@@ -48,12 +48,12 @@ def test_a_version_orders_by_number_then_by_time() -> None:
         b"",
         head()[:-1],
         head(),
-        head(magic=0xC2) + b"\0",
+        head(magic=0xC1) + bytes(5),
         b"plain text, longer than a head is",
-        head() + b"\x01",
-        head() + b"\x01\0\x05ab",
-        head() + b"\x01\0\x02\xff\xff",
-        head() + b"\x02\0\x01a\0\x01a",
+        head() + bytes(4) + b"\x01",
+        head() + bytes(4) + b"\x01\0\x05ab",
+        head() + bytes(4) + b"\x01\0\x02\xff\xff",
+        head() + bytes(4) + b"\x02\0\x01a\0\x01a",
     ],
     ids=["empty", "cut", "no tail", "magic", "foreign", "no tag", "tag overrun", "utf-8", "tag twice"],
 )

@@ -6,30 +6,50 @@ import dataclasses
 import math
 import typing
 from datetime import timedelta
+from itertools import cycle
 from typing import Any
 
 import pytest
 
 from nearcache import ConfigError, Settings
-from nearcache.settings import CHECKS, CLASHES, DEFAULTS, FOREVER, SettingsOptions, from_env
+from nearcache.environment import from_env
+from nearcache.settings import CHECKS, CLASHES, DEFAULTS, FOREVER, SettingsOptions
 
 SECONDS = [
     "ttl",
     "l1_ttl",
     "negative_ttl",
+    "stale_while_revalidate",
+    "stale_if_error",
+    "stale_backoff",
+    "loader_soft_timeout",
+    "loader_hard_timeout",
     "lease",
     "wait_timeout",
+    "outage_ttl",
     "max_staleness",
     "redis_timeout",
     "redis_connect_timeout",
     "breaker_reset",
     "reconnect_max",
 ]
-OPTIONAL = ["l1_ttl", "negative_ttl", "wait_timeout", "l1_max_bytes"]
+OPTIONAL = [
+    "l1_ttl",
+    "negative_ttl",
+    "wait_timeout",
+    "l1_max_bytes",
+    "early_refresh",
+    "xfetch_beta",
+    "loader_soft_timeout",
+    "loader_hard_timeout",
+    "outage_ttl",
+]
+ZERO = ["negative_ttl", "stale_while_revalidate", "stale_if_error"]
 WHOLE = [
     "l1_max_entries",
     "l1_max_bytes",
     "max_connections",
+    "max_concurrent_loads",
     "breaker_failures",
     "journal_max",
     "max_key_bytes",
@@ -41,12 +61,19 @@ WORDS = {
     "copy": ["none", "serialized"],
     "on_reconnect": ["prove", "flush"],
 }
-OTHER = ["namespace", "jitter", "retries", "codec"]
+OTHER = ["namespace", "jitter", "retries", "codec", "early_refresh", "xfetch_beta"]
+NEEDED: dict[str, dict[str, Any]] = {
+    "stale_backoff": {"stale_while_revalidate": 1},
+    "loader_soft_timeout": {"stale_if_error": 1},
+    "outage_ttl": {"max_staleness": FOREVER},
+    "redis_timeout": {"max_staleness": FOREVER},
+}
+"""Without which a setting makes no sense."""
 
 
 def given(name: str, value: object) -> Settings:
-    """Settings with one of them given."""
-    options: Any = {name: value}
+    """Settings with one of them given, and what it needs."""
+    options: Any = {name: value, **NEEDED.get(name, {})}
     return Settings(**options)
 
 
@@ -128,10 +155,7 @@ def test_settings_are_compared_by_value() -> None:
 def test_durations_become_float_seconds(name: str, value: float | timedelta) -> None:
     """Whole numbers, floats and timedeltas."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    options: Any = {name: value}
-    if name == "redis_timeout":
-        options["max_staleness"] = FOREVER
-    got = getattr(Settings(**options), name)
+    got = getattr(given(name, value), name)
     assert got == seconds
     assert type(got) is float
 
@@ -167,18 +191,43 @@ def test_what_is_no_duration_is_refused(name: str, value: object) -> None:
     assert "seconds" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted({*SECONDS} - {"negative_ttl"}))
+@pytest.mark.parametrize("name", sorted({*SECONDS} - {*ZERO}))
 @pytest.mark.parametrize("value", [0, 0.0, -0.0, timedelta(0)])
 def test_zero_is_no_duration(name: str, value: object) -> None:
-    """Of any but negative_ttl, where it means: do not cache None."""
+    """Of any but those where it means: not at all."""
     with pytest.raises(ConfigError, match="must be more than 0 seconds and at most 10 years"):
         given(name, value)
 
 
+@pytest.mark.parametrize("name", ZERO)
 @pytest.mark.parametrize("value", [0, 0.0])
-def test_negative_ttl_may_be_zero(value: float) -> None:
-    """0: None is not cached."""
-    assert given("negative_ttl", value).negative_ttl == 0.0
+def test_zero_is_none_of_it(name: str, value: float) -> None:
+    """None is not cached; nothing stale is served."""
+    assert getattr(given(name, value), name) == 0.0
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.5, 1.5, math.nan, math.inf, True, "half", timedelta(seconds=1)])
+def test_early_refresh_is_a_fraction_of_the_ttl(value: object) -> None:
+    """More than nothing of it, and less than all."""
+    with pytest.raises(ConfigError, match=r"early_refresh=.*: must be a fraction of the ttl"):
+        given("early_refresh", value)
+    assert given("early_refresh", 0.8).early_refresh == 0.8
+
+
+@pytest.mark.parametrize("value", [0, -1, 101, math.nan, math.inf, True, "1"])
+def test_xfetch_beta_is_a_factor(value: object) -> None:
+    """1.0 is the paper's."""
+    with pytest.raises(ConfigError, match=r"xfetch_beta=.*: must be more than 0 and at most 100"):
+        given("xfetch_beta", value)
+    assert given("xfetch_beta", 1).xfetch_beta == 1.0
+
+
+def test_outage_life_is_at_most_max_staleness() -> None:
+    """A default of the one never makes a promise of the other longer."""
+    assert Settings().outage_life == 2.0
+    assert Settings(max_staleness=1).outage_life == 1.0
+    assert Settings(outage_ttl=0.5).outage_life == 0.5
+    assert Settings(outage_ttl=5).outage_life == 2.0
 
 
 @pytest.mark.parametrize("name", sorted(DEFAULTS))
@@ -266,7 +315,7 @@ def test_an_unknown_setting_is_told_with_its_neighbour() -> None:
     """Or with the whole list."""
     with pytest.raises(ConfigError, match=r"^unknown setting 'namespce'; did you mean 'namespace'\?$"):
         given("namespce", "x")
-    with pytest.raises(ConfigError, match=r"known are: breaker_failures, .*, wait_timeout"):
+    with pytest.raises(ConfigError, match=r"known are: breaker_failures, .*, xfetch_beta"):
         given("qqq", "x")
 
 
@@ -275,6 +324,14 @@ CLASHING: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, Any]]] = {
     ("redis_timeout", "max_staleness"): (
         {"redis_timeout": 3, "max_staleness": 2},
         {"redis_timeout": 2, "max_staleness": 2},
+    ),
+    ("outage_ttl", "max_staleness"): ({"outage_ttl": 3, "max_staleness": 2}, {"outage_ttl": 2, "max_staleness": 2}),
+    ("early_refresh", "xfetch_beta"): ({"early_refresh": 0.8, "xfetch_beta": 1}, {"early_refresh": 0.8}),
+    ("stale_backoff",): ({"stale_backoff": 1}, {"stale_backoff": 1, "early_refresh": 0.8}),
+    ("loader_soft_timeout",): ({"loader_soft_timeout": 1}, {"loader_soft_timeout": 1, "stale_if_error": 9}),
+    ("loader_soft_timeout", "loader_hard_timeout"): (
+        {"loader_soft_timeout": 2, "loader_hard_timeout": 1, "stale_if_error": 9},
+        {"loader_soft_timeout": 1, "loader_hard_timeout": 1, "stale_if_error": 9},
     ),
 }
 
@@ -291,7 +348,7 @@ def test_settings_that_contradict_each_other(names: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         Settings(**bad)
     assert all(f"{name}={float(bad[name])!r}" in str(caught.value) for name in names)
-    assert "must be" in str(caught.value)
+    assert "must be" in str(caught.value) or "give " in str(caught.value)
     Settings(**good)
     for name in names:
         given(name, bad[name])
@@ -317,7 +374,15 @@ def test_every_setting_is_a_variable() -> None:
         "jitter": ("0.1", 0.1),
         "negative_ttl": ("0", 0.0),
         "lease": ("3", 3.0),
+        "stale_while_revalidate": ("20", 20.0),
+        "stale_if_error": ("3600", 3600.0),
+        "stale_backoff": ("2", 2.0),
+        "early_refresh": ("0.8", 0.8),
+        "loader_soft_timeout": ("0.1", 0.1),
+        "loader_hard_timeout": ("5", 5.0),
         "wait_timeout": ("4", 4.0),
+        "max_concurrent_loads": ("8", 8),
+        "outage_ttl": ("1", 1.0),
         "max_staleness": ("9", 9.0),
         "redis_timeout": ("0.5", 0.5),
         "redis_connect_timeout": ("2", 2.0),
@@ -333,7 +398,8 @@ def test_every_setting_is_a_variable() -> None:
         "max_value_bytes": ("999", 999),
         "on_reconnect": ("flush", "flush"),
     }
-    assert set(texts) == set(DEFAULTS) - {"codec"}
+    assert set(texts) == set(DEFAULTS) - {"codec", "xfetch_beta"}
+    assert from_env(variables(NEARCACHE_XFETCH_BETA="1"))[1].xfetch_beta == 1.0
     url, settings = from_env(variables(**{f"NEARCACHE_{name.upper()}": text for name, (text, _) in texts.items()}))
     assert url == "redis://localhost"
     for name, (_, value) in texts.items():
@@ -344,10 +410,11 @@ def test_every_setting_is_a_variable() -> None:
 def test_none_can_be_said_in_the_environment() -> None:
     """`none`, or nothing, where None has a meaning."""
     texts = {
-        f"NEARCACHE_{name.upper()}": text for name, text in zip(OPTIONAL, ["none", "None", "", "NONE"], strict=True)
+        f"NEARCACHE_{name.upper()}": text
+        for name, text in zip(OPTIONAL, cycle(["none", "None", "", "NONE"]), strict=False)
     }
     settings = from_env(variables(**texts))[1]
-    assert [getattr(settings, name) for name in OPTIONAL] == [None] * 4
+    assert {getattr(settings, name) for name in OPTIONAL} == {None}
 
 
 def test_a_namespace_may_be_called_none() -> None:

@@ -24,7 +24,7 @@ class Bell(ThreadWake):
 
 def flight(token: Token = OLD, owner: object = "me") -> Flight:
     """A flight of somebody."""
-    return Flight(token, Bell(), owner)
+    return Flight(token, Bell(), (owner,))
 
 
 def test_a_reader_joins_a_flight_under_the_same_token() -> None:

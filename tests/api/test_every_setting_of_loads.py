@@ -1,0 +1,462 @@
+"""The settings of loads: what is served stale, what is refreshed early, how long a load may take, how many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from nearcache import LoaderTimeout, LoadFailed
+from nearcache.remote.embedded import EmbeddedServer
+from tests.api.test_loading import Source
+from tests.faults import Proxy, commands
+from tests.twins import MakeCache, Twin
+from tests.waiting import Heard, redis_of, until, value_name
+
+TTL = 0.15
+"""Seconds; short, and waited for."""
+LONG = 600.0
+
+
+class Counting:
+    """A loader that gives 1, 2, 3, and raises while ``broken``."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.broken = False
+
+    def __call__(self) -> int:
+        """The next number."""
+        self.calls += 1
+        if self.broken:
+            raise LookupError("the database is away")
+        return self.calls
+
+
+async def expired(cache: Twin, key: str = "k") -> None:
+    """Wait until L1 serves a key no more."""
+    await until(lambda: cache.peek(key) is None)
+
+
+async def gone(cache: Twin, key: str = "k") -> None:
+    """Wait until Redis has a key no more."""
+    with redis_of(cache.url) as client:
+        await until(lambda: not client.exists(value_name(cache.settings.namespace, key)))
+
+
+# -------------------------------------------------------------------------------------------------- stale while loading
+
+
+async def test_stale_while_revalidate_serves_at_once_and_refreshes_behind(make_cache: MakeCache) -> None:
+    """A value past its ttl is served while a loader that hangs loads the next one; then that one is served."""
+    async with make_cache(ttl=TTL, jitter=0, stale_while_revalidate=LONG) as cache:
+        assert await cache.get_or_set("k", cache.loader(1), ttl=TTL) == 1
+        await expired(cache)
+        source = Source(2)
+        for _ in range(5):
+            assert await cache.get_or_set("k", cache.loader(source.load), ttl=LONG) == 1
+        await until(lambda: source.calls)
+        assert cache.stats().stale_served == 5
+        source.go.set()
+        await until(lambda: cache.peek("k") == 2)
+        assert source.calls == 1
+
+
+async def test_stale_while_revalidate_has_an_end(make_cache: MakeCache) -> None:
+    """Beyond the window readers wait for the loader."""
+    async with make_cache(ttl=TTL, jitter=0, stale_while_revalidate=0.01) as cache:
+        assert await cache.get_or_set("k", cache.loader(1)) == 1
+        await gone(cache)
+        assert await cache.get_or_set("k", cache.loader(2)) == 2
+        assert cache.stats().stale_served == 0
+
+
+async def test_stale_while_revalidate_of_what_another_instance_stored(make_cache: MakeCache) -> None:
+    """Redis keeps a value for ttl and window: who has nothing in L1 serves it from there."""
+    async with make_cache(ttl=TTL, jitter=0, stale_while_revalidate=LONG) as one, make_cache() as other:
+        await one.set("k", 1)
+        await expired(one)
+        source = Source(2)
+        window: dict[str, Any] = {"stale_while_revalidate": LONG}
+        assert await other.get_or_set("k", other.loader(source.load), **window) == 1
+        assert await other.get("k") is None  # without a loader, only what is fresh
+        await until(lambda: source.calls)
+        source.go.set()
+        await until(lambda: other.peek("k") == 2)
+
+
+async def test_stale_while_revalidate_is_one_load_in_the_fleet(make_cache: MakeCache) -> None:
+    """Two instances find it stale at the same time; one of them loads, the other takes what comes of it."""
+    async with make_cache(stale_while_revalidate=LONG) as one, make_cache(stale_while_revalidate=LONG) as other:
+        await one.set("k", 1, ttl=TTL)
+        assert await other.get("k") == 1
+        await expired(one)
+        await expired(other)
+        source = Source(2)
+        for cache in (one, other) * 3:
+            assert await cache.get_or_set("k", cache.loader(source.load)) == 1
+        await until(lambda: source.calls)
+        source.go.set()
+        await until(lambda: one.peek("k") == 2)
+        await until(lambda: other.peek("k") == 2)
+        assert source.calls == 1
+
+
+async def test_stale_while_revalidate_ends_with_an_invalidation(make_cache: MakeCache) -> None:
+    """What was deleted, or marked stale, is served stale by nobody."""
+    async with make_cache(stale_while_revalidate=LONG) as one, make_cache(stale_while_revalidate=LONG) as other:
+        for end in ("delete", "mark_stale"):
+            await one.set("k", end, ttl=TTL)
+            await until(lambda: other._core.tier.last_resort("k") is None)
+            assert await other.get("k") == end
+            await expired(other)
+            assert await getattr(one, end)("k")
+            await until(lambda: other._core.tier.last_resort("k") is None)
+            assert await other.get_or_set("k", other.loader(3)) == 3
+            assert await one.get_or_set("k", one.loader(4)) == 3
+
+
+# --------------------------------------------------------------------------------------------- stale after an error
+
+
+async def test_stale_if_error_serves_what_there_was(make_cache: MakeCache) -> None:
+    """A loader that fails is not heard of while an old value may serve; else its exception is the caller's."""
+    async with make_cache(stale_if_error=LONG) as cache:
+        load = Counting()
+        assert await cache.get_or_set("k", cache.loader(load), ttl=TTL) == 1
+        await expired(cache)
+        load.broken = True
+        assert await cache.get_or_set("k", cache.loader(load)) == 1
+        assert cache.stats().stale_served == 1
+        with pytest.raises(LookupError):
+            await cache.get_or_set("other", cache.loader(load))
+
+
+async def test_stale_if_error_serves_what_was_marked_stale(make_cache: MakeCache) -> None:
+    """`mark_stale` ends stale_while_revalidate and keeps stale_if_error: the next read loads, and falls back."""
+    async with (
+        make_cache(stale_if_error=LONG, stale_while_revalidate=LONG) as one,
+        make_cache(stale_if_error=LONG) as b,
+    ):
+        await one.set("k", 1, ttl=LONG)
+        assert await one.mark_stale("k")
+        load = Counting()
+        load.broken = True
+        for cache in (one, b):
+            assert await cache.get_or_set("k", cache.loader(load)) == 1
+        assert load.calls == 2
+        load.broken = False
+        assert await one.refresh("k", one.loader(load)) == 3
+
+
+async def test_stale_if_error_survives_redis(make_cache: MakeCache, fresh_server: EmbeddedServer) -> None:
+    """Redis killed, L1 flushed by the empty one that comes back, and the database away: the old value serves."""
+    options: dict[str, Any] = {"stale_if_error": LONG, "max_staleness": 0.4, "redis_timeout": 0.1}
+    async with make_cache(fresh_server.url, **options) as cache:
+        load = Counting()
+        assert await cache.get_or_set("k", cache.loader(load), ttl=LONG) == 1
+        load.broken = True
+        fresh_server.kill()
+        await expired(cache)
+        assert await cache.get_or_set("k", cache.loader(load)) == 1
+        assert load.calls == 2  # the loader came before the stale value
+        fresh_server.start()
+        await until(lambda: cache.healthy)
+        assert await cache.get("k") is None
+        assert await cache.get_or_set("k", cache.loader(load)) == 1
+        assert await cache.delete("k")
+        with pytest.raises(LookupError):
+            await cache.get_or_set("k", cache.loader(load))
+
+
+async def test_stale_backoff_is_a_pause_after_a_failed_load(make_cache: MakeCache) -> None:
+    """While a stale value serves, a loader that failed is left alone for so long; a write of the key ends that."""
+    async with make_cache(stale_if_error=LONG, stale_backoff=LONG) as cache, make_cache() as other:
+        load = Counting()
+        await cache.get_or_set("k", cache.loader(load), ttl=TTL)
+        await expired(cache)
+        load.broken = True
+        for _ in range(5):
+            assert await cache.get_or_set("k", cache.loader(load)) == 1
+        assert load.calls == 2
+        await other.mark_stale("k")
+        await until(lambda: cache._core.tier.last_resort("k") is None)
+        assert await cache.get_or_set("k", cache.loader(load)) == 1
+        assert load.calls == 3
+
+
+async def test_stale_backoff_ends(make_cache: MakeCache) -> None:
+    """Then the loader is tried again."""
+    async with make_cache(stale_if_error=LONG, stale_backoff=0.05) as cache:
+        load = Counting()
+        await cache.get_or_set("k", cache.loader(load), ttl=TTL)
+        await expired(cache)
+        load.broken = True
+        assert await cache.get_or_set("k", cache.loader(load)) == 1
+        load.broken = False
+
+        async def loaded() -> bool:
+            return bool(await cache.get_or_set("k", cache.loader(load)) == 3)
+
+        await until(loaded)
+
+
+async def test_stale_backoff_holds_for_refreshes_behind(make_cache: MakeCache) -> None:
+    """A refresh that fails is told once, and not tried again at each read."""
+    async with make_cache(stale_while_revalidate=LONG, stale_backoff=LONG) as cache:
+        heard = Heard(cache)
+        load = Counting()
+        await cache.get_or_set("k", cache.loader(load), ttl=TTL)
+        await expired(cache)
+        load.broken = True
+        await cache.get_or_set("k", cache.loader(load))
+        await until(lambda: heard.of(LoadFailed))
+        for _ in range(5):
+            assert await cache.get_or_set("k", cache.loader(load)) == 1
+        assert load.calls == 2
+        assert [event.reason for event in heard.of(LoadFailed)] == ["a refresh raised LookupError"]
+
+
+# -------------------------------------------------------------------------------------------------------- early refresh
+
+
+async def test_early_refresh_loads_before_the_end(make_cache: MakeCache) -> None:
+    """The first reader after that part of the ttl begins a load behind; nobody waits, and the fresh value stays."""
+    async with make_cache(ttl=LONG, jitter=0, early_refresh=0.0001) as cache:
+        assert await cache.get_or_set("k", cache.loader(1)) == 1
+        source = Source(2)
+
+        async def begun() -> int:
+            assert await cache.get_or_set("k", cache.loader(source.load)) == 1
+            return source.calls
+
+        await until(begun)
+        assert await cache.get("k") == 1
+        assert cache.peek("k") == 1
+        source.go.set()
+        await until(lambda: cache.peek("k") == 2)
+        assert source.calls == 1
+        assert cache.stats().stale_served == 0
+
+
+async def test_xfetch_beta_refreshes_by_chance(make_cache: MakeCache) -> None:
+    """The longer a load takes for its ttl, the likelier it is made anew before the end; without it, not at all."""
+
+    async def slow() -> int:
+        await asyncio.sleep(0.5)
+        return 1
+
+    async with make_cache(ttl=20, jitter=0, xfetch_beta=100) as cache:
+        assert await cache.get_or_set("k", cache.loader(slow)) == 1
+        load = Counting()
+
+        async def refreshed() -> bool:
+            await cache.get_or_set("k", cache.loader(load))
+            return load.calls > 0
+
+        await until(refreshed)  # the odds of each read are e^(-20/50)
+    async with make_cache(ttl=20, jitter=0) as cache:
+        assert await cache.get_or_set("other", cache.loader(slow)) == 1
+        for _ in range(100):
+            await cache.get_or_set("other", cache.loader(load))
+        assert load.calls == 1
+
+
+# ---------------------------------------------------------------------------------------------------------- time limits
+
+
+async def test_loader_soft_timeout_serves_the_stale_value_and_lets_the_load_end(make_cache: MakeCache) -> None:
+    """A loader that hangs costs a reader so long at most; what it brings at last is kept."""
+    options: dict[str, Any] = {"stale_if_error": LONG, "loader_soft_timeout": 0.05}
+    async with make_cache(**options) as cache:
+        assert await cache.get_or_set("k", cache.loader(1), ttl=TTL) == 1
+        await expired(cache)
+        source = Source(2)
+        assert await cache.get_or_set("k", cache.loader(source.load)) == 1
+        assert await cache.get_or_set("k", cache.loader(source.load)) == 1  # it follows, and has the same patience
+        assert source.calls == 1
+        source.go.set()
+        await until(lambda: cache.peek("k") == 2)
+        assert not len(cache._core.flights)
+
+
+async def test_loader_hard_timeout_raises(make_cache: MakeCache) -> None:
+    """Who waits longer gets LoaderTimeout, leader and follower alike."""
+    async with make_cache(loader_hard_timeout=0.05) as cache:
+        source = Source(2)
+        readers = [asyncio.create_task(cache.get_or_set("k", cache.loader(source.load))) for _ in range(3)]
+        for outcome in await asyncio.gather(*readers, return_exceptions=True):
+            assert isinstance(outcome, LoaderTimeout)
+            assert "'k' was not loaded within loader_hard_timeout=0.05" in str(outcome)
+        source.go.set()
+        await until(lambda: not len(cache._core.flights))
+        assert await cache.get_or_set("k", cache.loader(3)) in (2, 3)
+
+
+async def test_loader_hard_timeout_prefers_a_stale_value(make_cache: MakeCache) -> None:
+    """With stale_if_error it is an error like others."""
+    async with make_cache(loader_hard_timeout=0.05, stale_if_error=LONG) as cache:
+        assert await cache.get_or_set("k", cache.loader(1), ttl=TTL) == 1
+        await expired(cache)
+        source = Source(2)
+        assert await cache.get_or_set("k", cache.loader(source.load)) == 1
+        source.go.set()
+        await until(lambda: not len(cache._core.flights))
+
+
+async def test_loader_hard_timeout_lets_quick_loads_be(make_cache: MakeCache) -> None:
+    """In a thread or task of its own the loader sees the caller's context; what it raises is the caller's."""
+    async with make_cache(loader_hard_timeout=LONG) as cache:
+        assert await cache.get_or_set("k", cache.loader(1)) == 1
+        load = Counting()
+        load.broken = True
+        with pytest.raises(LookupError):
+            await cache.get_or_set("other", cache.loader(load))
+        inner = cache.loader(lambda: 2)
+
+        async def outer() -> object:
+            return await cache.get_or_set("inner", inner)
+
+        assert await cache.get_or_set("outer", cache.loader(outer)) == 2
+        assert await cache.get("inner") == 2
+
+
+# ----------------------------------------------------------------------------------------------- while Redis is away
+
+
+class Busiest:
+    """A loader that knows how many of it have been under way at once."""
+
+    def __init__(self) -> None:
+        self.now = self.most = self.calls = 0
+        self.go = asyncio.Event()
+        self._lock = threading.Lock()
+
+    async def load(self) -> int:
+        """Wait until let go."""
+        with self._lock:
+            self.now += 1
+            self.calls += 1
+            self.most = max(self.most, self.now)
+        await self.go.wait()
+        with self._lock:
+            self.now -= 1
+        return self.calls
+
+
+AWAY: dict[str, Any] = {"max_staleness": 0.6, "redis_timeout": 0.1, "redis_connect_timeout": 0.1, "lease": LONG}
+
+
+async def away(cache: Twin, proxy: Proxy) -> None:
+    """Redis goes away, and the cache knows it."""
+    proxy.cut()
+    await until(lambda: not cache.healthy)
+
+
+async def test_max_concurrent_loads_bounds_loads_while_redis_is_away(make_cache: MakeCache, proxy: Proxy) -> None:
+    """The others wait for their turn; a loader that asks for another key does not wait for itself."""
+    async with make_cache(proxy.url, max_concurrent_loads=2, **AWAY) as cache:
+        await away(cache, proxy)
+        busiest = Busiest()
+        readers = [
+            asyncio.create_task(cache.get_or_set(f"k{number}", cache.loader(busiest.load))) for number in range(8)
+        ]
+        await until(lambda: busiest.now == 2)
+        busiest.go.set()
+        await asyncio.gather(*readers)
+        assert busiest.calls == 8
+        assert busiest.most == 2
+        inner = cache.loader(5)
+
+        async def outer() -> object:
+            return await cache.get_or_set("inner", inner)
+
+        outers = [cache.get_or_set(f"outer{number}", cache.loader(outer)) for number in range(4)]
+        assert await asyncio.gather(*outers) == [5] * 4
+
+
+async def test_max_concurrent_loads_holds_after_an_empty_restart(
+    make_cache: MakeCache, fresh_server: EmbeddedServer
+) -> None:
+    """Redis has lost everything: each process loads at most so many keys at a time."""
+    async with make_cache(fresh_server.url, max_concurrent_loads=2, **AWAY) as cache:
+        await cache.set("k", 1)
+        fresh_server.kill()
+        await until(lambda: not cache.healthy)
+        fresh_server.start()
+        await until(lambda: cache.healthy)
+        busiest = Busiest()
+        readers = [
+            asyncio.create_task(cache.get_or_set(f"k{number}", cache.loader(busiest.load))) for number in range(6)
+        ]
+        await until(lambda: busiest.now == 2)
+        busiest.go.set()
+        await asyncio.gather(*readers)
+        assert busiest.most == 2
+
+
+async def test_max_concurrent_loads_is_told_when_no_turn_comes(make_cache: MakeCache, proxy: Proxy) -> None:
+    """Who finds no slot within wait_timeout gets the stale value, or LoaderTimeout."""
+    options: dict[str, Any] = {"max_concurrent_loads": 1, "wait_timeout": 0.05, "stale_if_error": LONG, **AWAY}
+    async with make_cache(proxy.url, **options) as cache:
+        await cache.set("old", 1)
+        await away(cache, proxy)
+        busiest = Busiest()
+        first = asyncio.create_task(cache.get_or_set("k", cache.loader(busiest.load)))
+        await until(lambda: busiest.now)
+        with pytest.raises(LoaderTimeout, match="max_concurrent_loads=1"):
+            await cache.get_or_set("new", cache.loader(2))
+        assert await cache.get_or_set("old", cache.loader(2)) == 1
+        busiest.go.set()
+        assert await first == 1
+
+
+async def test_outage_ttl_keeps_a_loaded_value_for_a_while(make_cache: MakeCache, proxy: Proxy) -> None:
+    """While Redis is away, a value that was loaded serves for so long, then is loaded again; a delete ends it."""
+    async with make_cache(proxy.url, outage_ttl=0.3, **AWAY) as cache:
+        await away(cache, proxy)
+        load = Counting()
+        begun = time.monotonic()
+        values = [await cache.get_or_set("k", cache.loader(load)) for _ in range(3)]
+        if time.monotonic() - begun < 0.3:
+            assert values == [1, 1, 1]
+            assert await cache.get("k") == 1
+
+        async def again() -> bool:
+            return bool(await cache.get_or_set("k", cache.loader(load)) != 1)
+
+        await until(again)
+        assert await cache.delete("k") is False
+        calls = load.calls
+        await cache.get_or_set("k", cache.loader(load))
+        assert load.calls == calls + 1
+
+
+async def test_outage_ttl_ends_when_redis_is_back(make_cache: MakeCache, proxy: Proxy) -> None:
+    """What others have written meanwhile is read at once."""
+    options: dict[str, Any] = {**AWAY, "max_staleness": 60.0, "reconnect_max": 0.05}
+    async with make_cache(proxy.url, **options) as cache, make_cache() as other:
+        proxy.cut()
+        await until(lambda: not cache._core.tier.synced)
+        assert await cache.get_or_set("k", cache.loader(1)) == 1
+        assert await cache.get("k") == 1
+        await other.set("k", 2)
+        proxy.heal()
+        await until(lambda: cache._core.tier.synced)
+        assert await cache.get("k") == 2
+
+
+async def test_outage_ttl_is_for_loads_that_redis_did_not_answer(make_cache: MakeCache, proxy: Proxy) -> None:
+    """Commands fail and the bus is whole: the value is kept for a while, and a message of its key ends it."""
+    options: dict[str, Any] = {**AWAY, "max_staleness": 60.0, "breaker_reset": LONG}
+    async with make_cache(proxy.url, **options) as cache, make_cache() as other:
+        proxy.hold("replies", commands)
+        assert await cache.get_or_set("k", cache.loader(1)) == 1
+        assert await cache.get("k") == 1
+        await other.set("k", 2)
+        await until(lambda: cache._core.tier.last_resort("k") is None)
+        assert await cache.get_or_set("k", cache.loader(3)) == 3
+        proxy.release()
