@@ -303,6 +303,8 @@ class Outcome:
 
     value: Any = None
     error: Exception | None = None
+    stale: bool = False
+    """Whether it is a value past its end: only for readers that take such."""
 
     def get(self) -> Any:
         """The value, or the loader's own exception raised."""

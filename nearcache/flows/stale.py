@@ -55,9 +55,10 @@ class Served:
 def at_hand(core: Core, key: str) -> Entry | None:
     """A fresh value here that is no plain hit: it was loaded while Redis is away, or its refresh is due."""
     now = core.host.monotonic()
-    entry = core.tier.outage.get(key)
-    if entry is not None and now < entry.deadline:
-        return entry
+    if core.tier.outage.used:
+        entry = core.tier.serve_loaded(key, now)
+        if entry is not None:
+            return entry
     entry = core.tier.entries.get(key)
     return entry if entry is not None and now < entry.expires and now < core.tier.fresh_until else None
 

@@ -123,7 +123,7 @@ class Trip:
             self._pass(self.stale)
             served = stale.serve_meanwhile(core, self.key, self.stale)
             self.due = served.older_than
-            return Outcome(served.value)
+            return Outcome(served.value, stale=True)
         return self.in_need() if stale.rests(core, self.key) else None
 
     async def _lease(self, head: bytes) -> Granted | Busy | Held | Present:
@@ -233,10 +233,14 @@ class Trip:
 
     def landed(self, outcome: Outcome | None, *, follows: bool) -> Outcome | None:
         """What another's flight has brought."""
-        if outcome is None:
-            return None
-        self.core.counters.misses += follows
-        return self._settled(outcome) if follows else outcome
+        if not follows or outcome is None:
+            return outcome
+        if outcome.stale:
+            if not self.policy.stale_ms:  # it is not for this reader, who looks himself
+                return None
+            self.core.counters.stale_served += 1
+        self.core.counters.misses += 1
+        return self._settled(outcome)
 
     async def lose_patience(self) -> Outcome | None:
         """Another's load takes too long."""
@@ -259,7 +263,7 @@ class Trip:
         if serves is there:
             self._pass(serves)
         self.core.counters.stale_served += 1
-        return Outcome(serves.value)
+        return Outcome(serves.value, stale=True)
 
     def _settled(self, outcome: Outcome) -> Outcome:
         """A stale value in place of an error."""

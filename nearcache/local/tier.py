@@ -151,9 +151,25 @@ class Tier:
                 stripe = token.stripe
                 if (self.epoch, self.stamps[stripe], self.turns[stripe]) == (token.epoch, token.stamp, token.turn):
                     self.outage.keep(key, outage)
-            self.turns[stripe_of(key)] += 1
-            # The value may follow a clear whose message is on its way: until a heartbeat, L2 is read with its floors.
-            self.floors.doubt(now)
+            self._pass_by(key, now)
+
+    def _pass_by(self, key: str, now: float) -> None:
+        self.turns[stripe_of(key)] += 1
+        # The value may follow a clear whose message is on its way: until a heartbeat, L2 is read with its floors.
+        self.floors.doubt(now)
+
+    def serve_loaded(self, key: str, now: float) -> Entry | None:
+        """The value of a key that was loaded while Redis is away, if it is fresh.
+
+        It may follow a write whose message is on its way; so each time it is served, it is passed by as when it was
+        loaded: what is under way is not put, and L2 is read with its floors.
+        """
+        with self.lock:
+            entry = self.outage.get(key)
+            if entry is None or now >= entry.deadline:
+                return None
+            self._pass_by(key, now)
+            return entry
 
     def last_resort(self, key: str) -> Entry | None:
         """What there is of a key, however old, for who serves a stale value after an error."""

@@ -17,9 +17,10 @@ from nearcache.local.eviction import Entry
 from nearcache.local.feed import Feed, Heard
 from nearcache.local.floors import Floors
 from nearcache.local.journal import Batch, Journal
+from nearcache.local.outage import Outage
 from nearcache.local.tier import Tier, Token
 from nearcache.local.waiters import Aim, Flight, FlightKey, Flights
-from nearcache.ports import Granted, Greeting, Item, RemoteFailed, TooLate, Written, number_of, version_of
+from nearcache.ports import Granted, Greeting, Item, RemoteFailed, TooLate, Version, Written, number_of, version_of
 from nearcache.wire.messages import Message
 from tests.schedules.model import Server
 from tests.schedules.stepper import Instance, ModelRemote, World
@@ -138,6 +139,30 @@ class PassedByDropsOnly(Tier):
         """Drop."""
         with self.lock:
             self._drop(key)
+
+
+class OutageKeepsAnything(Tier):
+    """What was loaded while Redis is away is kept, whatever was written meanwhile."""
+
+    def passed_by(self, key: str, now: float, token: Token | None = None, outage: Entry | None = None) -> None:
+        """Keep."""
+        super().passed_by(key, now, self.token(key), outage)
+
+
+class LoadedPassesNothing(Tier):
+    """A value that was loaded while Redis is away leaves all else as it is when it is served again."""
+
+    def serve_loaded(self, key: str, now: float) -> Entry | None:
+        """It alone."""
+        entry = self.outage.get(key)
+        return entry if entry is not None and now < entry.deadline else None
+
+
+class StalePassesNothing(Tier):
+    """A stale value that is returned leaves L1 as it is."""
+
+    def passed_stale(self, key: str, version: Version, token: Token) -> None:
+        """Nothing."""
 
 
 class ForgetUnknownWrites(Tier):
@@ -403,6 +428,14 @@ def _impatient_alone(self: Flights, key: FlightKey, mine: Flight, now: float) ->
 _ENTER = Flights.enter
 
 
+def _hears_nothing(self: Outage, key: str) -> None:
+    """Whatever is written, the value stays."""
+
+
+def _never_back(self: Outage) -> None:
+    """Redis is back, and the value stays."""
+
+
 async def _clear_elsewhere(core: Any) -> bool:
     """A clear that waits for its own message."""
     return not isinstance(await write._write(core, core.remote.clear, lambda: None, 0), RemoteFailed)
@@ -437,6 +470,11 @@ OWN_PUT_AS_ANY_OTHER = Rules(tier=OwnPutAsAnyOther)
 NUMBERS_ALONE = Rules(tier=NumbersAlone)
 NEVER_PASSED_BY = Rules(tier=NeverPassedBy)
 PASSED_BY_DROPS_ONLY = Rules(tier=PassedByDropsOnly)
+OUTAGE_KEEPS_ANYTHING = Rules(tier=OutageKeepsAnything)
+LOADED_PASSES_NOTHING = Rules(tier=LoadedPassesNothing)
+STALE_PASSES_NOTHING = Rules(tier=StalePassesNothing)
+OUTAGE_HEARS_NOTHING = Rules(patched=((Outage, "drop", _hears_nothing),))
+OUTAGE_NEVER_ENDS = Rules(patched=((Outage, "back", _never_back),))
 FORGET_UNKNOWN_WRITES = Rules(tier=ForgetUnknownWrites)
 JOURNAL_WITHOUT_EPOCH = Rules(tier=JournalWithoutEpoch)
 ACKNOWLEDGEMENTS_END_ENTRIES = Rules(tier=AcknowledgementsEndEntries)

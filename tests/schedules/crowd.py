@@ -24,6 +24,15 @@ AT_ONCE = 6
 """Operations that are under way at the same time."""
 
 
+SHORT = 0.4
+"""Seconds of a life that passes within a schedule."""
+STALE = {"stale_while_revalidate": 1000, "early_refresh": 0.5}
+
+
+class Fails(LookupError):
+    """What a loader raises."""
+
+
 class Violated(AssertionError):
     """An invariant of the protocol does not hold."""
 
@@ -74,12 +83,16 @@ class Crowd:
 
     world: World
     instances: list[Instance]
+    ages: bool = True
+    """Whether there are loads of short lives, whose values may be served past their end."""
     rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KEYS, 1))
     executed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KEYS, 0))
     """The newest version whose write the server has executed."""
     acknowledged: list[tuple[float, str, int]] = field(default_factory=list)
     own: dict[tuple[str, str], int] = field(default_factory=dict)
     """By instance and key: the newest own write that has ended and was executed."""
+    unmarked: dict[tuple[str, str], int] = field(default_factory=dict)
+    """The same without those that only marked a value as stale."""
     failed: dict[tuple[str, str], int] = field(default_factory=dict)
     """The newest own write that has ended, whatever became of it."""
     seen: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -118,6 +131,22 @@ class Crowd:
         """Begin a get_or_set or a refresh."""
         least = self.least(at, key)
         self.read(at, key, lambda k: at.load(k, lambda: self.rows[k], refresh=refresh, tags=TAGS[k]), least)
+
+    def load_or_stale(self, at: Instance, key: str, *, fails: bool) -> None:
+        """Begin a get_or_set that may serve what is past its short life; its loader may fail.
+
+        After an error a stale value may be older than G1 allows, and so what was marked stale; but what was deleted or
+        overwritten here is not served (G3).
+        """
+        least = self.unmarked.get((at.name, key), 0) if fails else self.least(at, key)
+
+        def loader() -> int:
+            if fails:
+                raise Fails
+            return self.rows[key]
+
+        options = {"stale_if_error": 1000} if fails else STALE
+        self.read(at, key, lambda k: at.load(k, loader, tags=TAGS[k], ttl=SHORT, **options), least)
 
     def write(self, at: Instance, keys: Sequence[str], begin: Callable[[dict[str, int]], Flow]) -> None:
         """Begin a write of these rows."""
@@ -158,12 +187,14 @@ class Crowd:
             self.failed[place] = max(self.failed.get(place, 0), version)
             if write.executed:
                 self.own[place] = max(self.own.get(place, 0), version)
+                if "mark_stale" not in write.flow.name:
+                    self.unmarked[place] = max(self.unmarked.get(place, 0), version)
             if write.flow.error is None and write.flow.result:
                 self.acknowledged.append((self.world.now, key, version))
 
     def answered(self, read: Read) -> None:
         """A read has ended."""
-        if isinstance(read.flow.error, Cancelled):
+        if isinstance(read.flow.error, Cancelled | Fails):
             return
         value = read.flow.value()
         if value is MISSING:
@@ -208,6 +239,9 @@ class Crowd:
             found.append((5, f"{at.name} get {key}", partial(self.get, at, key)))
             found.append((5, f"{at.name} load {key}", partial(self.load, at, key)))
             found.append((1, f"{at.name} refresh {key}", partial(self.load, at, key, refresh=True)))
+            if self.ages:
+                found.append((2, f"{at.name} stale {key}", partial(self.load_or_stale, at, key, fails=False)))
+                found.append((1, f"{at.name} failing {key}", partial(self.load_or_stale, at, key, fails=True)))
             if key not in busy:
                 found.append((3, f"{at.name} set {key}", partial(self.set, at, key)))
                 found.append((3, f"{at.name} delete {key}", partial(self.delete, at, key)))
@@ -342,10 +376,10 @@ class Crowd:
         at.connect()
 
 
-def play(draws: Sequence[int], rules: Rules) -> None:
+def play(draws: Sequence[int], rules: Rules, *, ages: bool = True) -> None:
     """One random schedule under some rules."""
     with rules.world() as world:
-        crowd = Crowd(world, [rules.instance(world, name) for name in "ab"])
+        crowd = Crowd(world, [rules.instance(world, name) for name in "ab"], ages)
         try:
             crowd.play(draws)
         except Exception as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, TypeVar
 
-from nearcache.flows import load, read, stale, write
+from nearcache.flows import load, read, write
 from nearcache.flows.core import Core
 from nearcache.flows.listen import Listener
 from nearcache.link import Link
@@ -501,7 +501,8 @@ class Instance:
 
     def serves(self, key: str) -> bool:
         """Whether a read is answered without L2."""
-        return self.look(key) is not MISSING or stale.at_hand(self.core, key) is not None
+        loaded = self.core.tier.outage.get(key)
+        return self.look(key) is not MISSING or (loaded is not None and self.world.now < loaded.deadline)
 
     def get(self, key: str) -> Flow:
         """Begin a get; its result is MISSING when there is none."""

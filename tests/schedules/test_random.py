@@ -46,6 +46,8 @@ def test_many_orders_keep_the_promises(seed: int) -> None:
         without.PUT_ANYTHING,
         without.REFUSED_PUT_DROPS_NOTHING,
         without.NEVER_PASSED_BY,
+        without.OUTAGE_KEEPS_ANYTHING,
+        without.STALE_PASSES_NOTHING,
         without.JOIN_ANY,
         without.CLEAR_ELSEWHERE,
         without.FORGET_UNKNOWN_WRITES,
@@ -60,12 +62,13 @@ def test_many_orders_keep_the_promises(seed: int) -> None:
 def test_random_orders_find_a_missing_guard(rules: Rules) -> None:
     """A check that no ablation can fail is no check; and it is the missing guard that it finds."""
     dice = random.Random(7)
+    ages = rules is without.STALE_PASSES_NOTHING
     for _ in range(TRIES):
         draws = draw(dice, LENGTH)
         try:
-            play(draws, rules)
+            play(draws, rules, ages=ages)
         except Violated:
             break
     else:
         pytest.fail(f"{TRIES} schedules did not show it")
-    play(draws, Rules())
+    play(draws, Rules(), ages=ages)
