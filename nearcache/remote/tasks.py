@@ -16,11 +16,10 @@ from typing import Any, cast
 
 from nearcache.ports import BusItem, NotSent, RemoteFailed, RemoteTimeout
 from nearcache.remote import resp
+from nearcache.remote.aside import new_talk
+from nearcache.remote.endpoint import Endpoint
 from nearcache.remote.names import Names
-from nearcache.remote.talk import Introduction, Talk
-
-AsyncConnectionFactory = Callable[[], Any]
-"""Makes a redis.asyncio connection that is not connected yet."""
+from nearcache.remote.talk import Introduction, Question, Talk
 
 
 class Stream(asyncio.Protocol):
@@ -32,17 +31,22 @@ class Stream(asyncio.Protocol):
         self._decoder = resp.Decoder()
         self._transport: asyncio.Transport | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self.protocol = 0
 
-    async def connect(self, factory: AsyncConnectionFactory) -> None:
+    async def connect(self, endpoint: Endpoint) -> None:
         """Let redis-py connect, then take the transport over."""
-        connection = factory()
-        try:
-            await connection.connect()
-        except BaseException as error:
-            await connection.disconnect(nowait=True)
-            if isinstance(error, Exception):
-                raise resp.translate(error) from None
-            raise
+        while True:
+            connection = endpoint.connection()
+            try:
+                await connection.connect()
+                break
+            except BaseException as error:
+                await connection.disconnect(nowait=True)
+                if not isinstance(error, Exception):
+                    raise
+                if not endpoint.refused(connection, error):
+                    raise resp.translate(error) from None
+        self.protocol = int(connection.protocol)
         # The writer is kept: collected before its transport is closed, it would close it.
         self._writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001  # see the head of the file
         self._transport = cast("asyncio.Transport", self._writer.transport)
@@ -151,8 +155,8 @@ class TaskWire:
 
     introduce: Introduction | None = None
 
-    def __init__(self, factory: AsyncConnectionFactory, timeout: float) -> None:
-        self._factory = factory
+    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
+        self._endpoint = endpoint
         self._timeout = timeout
         self._pipeline: Pipeline | None = None
         self._connecting: asyncio.Task[Pipeline] | None = None
@@ -209,7 +213,7 @@ class TaskWire:
     async def _make(self) -> Pipeline:
         pipeline = Pipeline(self._timeout)
         try:
-            await pipeline.stream.connect(self._factory)
+            await pipeline.stream.connect(self._endpoint)
             await self._introduced(pipeline)
         except BaseException as failure:
             pipeline.stream.close()
@@ -231,20 +235,24 @@ class TaskWire:
 
 
 class TaskBus:
-    """The subscribed connection, read by one task."""
+    """The subscribed connection, read by one task; and with RESP2, one more for the questions."""
 
-    def __init__(self, factory: AsyncConnectionFactory, timeout: float, names: Names) -> None:
-        self._factory = factory
+    def __init__(self, endpoint: Endpoint, timeout: float, names: Names) -> None:
+        self._endpoint = endpoint
         self._timeout = timeout
-        self._talk = Talk(names)
+        self._names = names
+        self._talk: Talk = new_talk(names, endpoint.wanted)
         self._stream = Stream(self._take, self._ended)
+        self._aside: Pipeline | None = None
         self._items: list[BusItem] = []
         self._failure: RemoteFailed | None = None
         self._news = asyncio.Event()
 
     async def open(self) -> None:
         """Connect and subscribe."""
-        await self._stream.connect(self._factory)
+        self._endpoint.try_anew()
+        await self._stream.connect(self._endpoint)
+        self._talk = new_talk(self._names, self._stream.protocol)
         self._stream.send(self._talk.subscribe)
         try:
             async with asyncio.timeout(self._timeout):
@@ -255,14 +263,17 @@ class TaskBus:
                         raise self._failure
         except TimeoutError:
             raise RemoteTimeout("the subscription was not confirmed in time") from None
+        if self._talk.aside:
+            self._aside = Pipeline(self._timeout)
+            await self._aside.stream.connect(self._endpoint)
 
     async def ask_greeting(self) -> None:
         """Send the question."""
-        self._stream.send(self._talk.ask_greeting())
+        await self._ask(self._talk.greeting)
 
     async def ask_beat(self) -> None:
         """Send the question."""
-        self._stream.send(self._talk.ask_beat())
+        await self._ask(self._talk.beat)
 
     async def receive(self, timeout: float) -> Sequence[BusItem]:
         """Wait until something comes. When time is over, the socket is read once more: the loop may have stalled."""
@@ -284,11 +295,18 @@ class TaskBus:
     def interrupt(self) -> None:
         """Close; on the loop's thread alone, where all of an AsyncNearCache lives."""
         self._stream.close()
+        if self._aside is not None:
+            self._aside.stream.close()
 
     async def close(self) -> None:
         """Close."""
         self.interrupt()
         await asyncio.sleep(0)  # let connection_lost run: nothing of ours is left on the loop
+
+    async def _ask(self, question: Question) -> None:
+        self._talk.begin()
+        answers = () if self._aside is None else await self._aside.send(question.packed, question.count)
+        self._stream.send(self._talk.ask(question, answers))
 
     def _take(self, replies: list[Any]) -> None:
         self._items += self._talk.understand(replies)

@@ -16,11 +16,18 @@ REPLICATION = b"# Replication\r\nrole:master\r\nmaster_replid:def\r\n"
 TIME = [b"100", b"500000"]
 
 
-def hear(*, hello: Any = None, server: Any = SERVER, meta: bytes | None = PROTOCOL) -> list[Met]:
+def hear(
+    *,
+    hello: Any = None,
+    server: Any = SERVER,
+    replication: Any = REPLICATION,
+    time: Any = TIME,
+    meta: bytes | None = PROTOCOL,
+) -> list[Met]:
     """Whom a connection meets that was asked at 40.0."""
     met: list[Met] = []
     hello = {b"role": b"master"} if hello is None else hello
-    Introduction(Names("shop"), met.append).hear([hello, server, REPLICATION, TIME, meta], 40.0)
+    Introduction(Names("shop"), met.append).hear([hello, server, replication, time, meta], 40.0)
     return met
 
 
@@ -42,6 +49,15 @@ def test_a_replica_is_not_used(hello: Any) -> None:
         hear(hello=hello)
 
 
+def test_without_hello_the_role_is_inferred() -> None:
+    """A server that speaks RESP2 alone: INFO tells; where both are denied, it is taken for a master."""
+    unknown = ServerError("ERR unknown command")
+    assert hear(hello=unknown) == [Met("abc/def", 60.5)]
+    assert hear(hello=unknown, server=unknown, replication=unknown) == [Met(None, 60.5)]
+    with pytest.raises(RemoteFailed, match="no master"):
+        hear(hello=unknown, replication=REPLICATION.replace(b"role:master", b"role:slave"))
+
+
 def test_a_namespace_of_another_protocol_is_not_used() -> None:
     """Nothing is written into it."""
     with pytest.raises(Incompatible, match="kept by protocol 2/16, this is 1/1"):
@@ -52,4 +68,7 @@ def test_a_namespace_of_another_protocol_is_not_used() -> None:
 def test_an_error_is_a_failure(text: str, kind: type[Exception]) -> None:
     """One that passes is told as it is, any other as a refusal."""
     with pytest.raises(kind):
-        hear(hello=ServerError(text))
+        hear(time=ServerError(text))
+    if kind is ServerError:
+        with pytest.raises(kind):
+            hear(hello=ServerError(text))
