@@ -20,6 +20,7 @@ import redis.asyncio.connection
 import redis.connection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, ResponseError
 from redis.retry import Retry
 
 from nearcache.errors import ConfigError
@@ -66,9 +67,9 @@ class Endpoint:
     def refused(self, connection: Any, error: Exception) -> bool:
         """Whether connecting failed for want of RESP3 alone; then the next connection is made with RESP2."""
         match error:
-            case redis.exceptions.AuthenticationError():
+            case AuthenticationError():
                 refusal = _AUTH_NOT_UNDERSTOOD
-            case redis.exceptions.ResponseError():
+            case ResponseError():
                 refusal = _REFUSAL_OF_RESP3
             case _:
                 return False
