@@ -81,9 +81,7 @@ def test_an_error_is_a_failure(text: str, kind: type[Exception]) -> None:
 def subscribed(replication: Any = REPLICATION) -> AsideTalk:
     """A conversation after the confirmation."""
     talk = AsideTalk(Names("shop"))
-    assert talk.understand([SERVER, replication]) == []
-    assert not talk.confirmed
-    assert talk.understand([[b"subscribe", b"channel", 1]]) == []
+    assert talk.understand([SERVER, replication, [b"subscribe", b"channel", 1]]) == []
     assert talk.confirmed
     return talk
 
