@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,9 +16,11 @@ from nearcache.wire import messages
 from tests.schedules import test_named
 from tests.schedules.ablations import Rules
 from tests.schedules.aside import AsideBus
+from tests.schedules.crowd import play
 from tests.schedules.model import Server
 from tests.schedules.stepper import Flow, Instance, Receiving
 from tests.schedules.test_named import Schedule, Violated, get, must, put, two
+from tests.schedules.test_random import LENGTH, draw
 
 RESP2 = Rules(bus=AsideBus)
 
@@ -196,6 +199,14 @@ HERE = [run for run in test_named.SCHEDULES if run.__name__ not in BY_HAND]
 def test_a_named_schedule_holds_on_resp2(run: Schedule) -> None:
     """The same rules, over the other bus."""
     run(RESP2)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_many_orders_keep_the_promises_on_resp2(seed: int) -> None:
+    """Random schedules, in which questions are late, lost and answered out of step with the messages."""
+    dice = random.Random(seed)
+    for _ in range(100):
+        play(draw(dice, 2 * LENGTH), RESP2)
 
 
 @pytest.mark.parametrize("run", [run for run, _ in OWN], ids=lambda run: run.__name__)
