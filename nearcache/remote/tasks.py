@@ -241,7 +241,7 @@ class TaskBus:
         self._endpoint = endpoint
         self._timeout = timeout
         self._names = names
-        self._talk: Talk = new_talk(names, endpoint.wanted)
+        self._talk = Talk(names)
         self._stream = Stream(self._take, self._ended)
         self._aside: Pipeline | None = None
         self._items: list[BusItem] = []

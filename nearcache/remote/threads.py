@@ -227,7 +227,7 @@ class ThreadBus:
         self._endpoint = endpoint
         self._timeout = timeout
         self._names = names
-        self._talk: Talk = new_talk(names, endpoint.wanted)
+        self._talk = Talk(names)
         self._connection: SocketConnection | None = None
         self._aside: SocketConnection | None = None
         self._early: list[BusItem] = []

@@ -40,7 +40,6 @@ from tests.api.test_journal_and_holds import (
 )
 from tests.api.test_outages import (
     test_a_killed_server,
-    test_a_paused_server,
     test_a_write_that_is_not_acknowledged,
     test_a_write_whose_reply_is_lost,
     test_many_readers_while_the_server_comes_and_goes,
@@ -59,7 +58,6 @@ __all__ = [
     "test_a_killed_server",
     "test_a_lost_bus_and_a_write_meanwhile_flush",
     "test_a_namespace_that_another_protocol_takes_over",
-    "test_a_paused_server",
     "test_a_removal_is_seen_by_the_others",
     "test_a_value_marked_stale",
     "test_a_write_is_seen_by_the_others",
