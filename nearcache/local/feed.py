@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from zlib import crc32
 
-from nearcache.local.tier import NEVER, Tier
-from nearcache.ports import Beat, Greeting, version_of
+from nearcache.local.tier import NEVER, STRIPES, Tier, stripe_of
+from nearcache.ports import CREATED_BITS, Beat, Greeting, version_of
 from nearcache.wire import messages
-from nearcache.wire.messages import BadMessage, Message
+from nearcache.wire.messages import CHANGE, ONE_CHANGED, BadMessage, Message
 
 
 @dataclass(slots=True)
@@ -48,15 +49,25 @@ class Feed:
 
     def messages(self, batch: Sequence[bytes]) -> Heard:
         """Apply some messages in order, under one hold of the lock."""
-        heard = Heard()
+        heard = Heard(received=len(batch))
         if not batch:
             return heard
-        with self._tier.lock:
+        tier, hear, unpack, head = self._tier, heard.keys.append, CHANGE.unpack_from, CHANGE.size
+        with tier.lock:
             for data in batch:
-                heard.received += 1
                 try:
+                    # Nearly every message is the next one, and of one key: for those nothing is made that is not kept.
+                    if len(data) > head:
+                        kind, number, size = unpack(data)
+                        if kind == ONE_CHANGED and number == self.last + 1 and size == len(data) - head:
+                            name = data[head:]
+                            key = name.decode()
+                            self.last = number
+                            tier.apply_change(key, crc32(name) % STRIPES, number << CREATED_BITS)
+                            hear(key)
+                            continue
                     self._message(messages.unpack(data), heard)
-                except BadMessage as error:
+                except (BadMessage, UnicodeDecodeError) as error:
                     self._flush(heard, f"a message that can't be read: {error}", self.last)
                 except Exception as mistake:  # noqa: BLE001  # half applied, with its number taken: nothing holds
                     self._flush(heard, f"a message that could not be applied: {mistake!r}", self.last)
@@ -79,7 +90,7 @@ class Feed:
         if kind == messages.CHANGED:
             version = version_of(number, 0)
             for key in names:
-                tier.apply_change(key, number, version)
+                tier.apply_change(key, stripe_of(key), version)
             heard.keys += names
             return
         if kind == messages.CLEARED:

@@ -182,14 +182,18 @@ class Tier:
 
     # ---------------------------------------------------------------- called by the feed, and above, under the lock
 
-    def apply_change(self, key: str, number: int, version: Version) -> None:
-        """A message says that a key was written: drop what is older. An own write is known by its version."""
-        stripe = stripe_of(key)
-        self.stamps[stripe] = max(self.stamps[stripe], version)
-        self._recall(key)
+    def apply_change(self, key: str, stripe: int, version: Version) -> None:
+        """A message says that a key of this stripe was written: drop what is older.
+
+        The version is the least that its number may have: an own write under it is known by that, and stays.
+        """
+        if self.stamps[stripe] < version:  # noqa: PLR1730  # a call of max takes longer than all of this
+            self.stamps[stripe] = version
+        if self._leftovers.aside is not None:
+            self._recall(key)
         held = self.entries.get(key)
-        if held is not None and number_of(held.version) < number:
-            self._drop(key)
+        if held is not None and held.version < version:
+            del self._store[key]
 
     def apply_clear(self, number: int) -> None:
         """The namespace was cleared; nothing to do when it was applied already."""

@@ -26,9 +26,12 @@ AsyncConnectionFactory = Callable[[], Any]
 class Stream(asyncio.Protocol):
     """A connected transport whose replies go to one callable, and whose end to another. Whatever fails closes it."""
 
-    def __init__(self, take: Callable[[list[Any]], None], lost: Callable[[RemoteFailed], None]) -> None:
+    def __init__(
+        self, take: Callable[[list[Any]], None], lost: Callable[[RemoteFailed], None], chunk: int = resp.CHUNK
+    ) -> None:
         self._take = take
         self._lost = lost
+        self._chunk = chunk
         self._decoder = resp.Decoder()
         self._transport: asyncio.Transport | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -68,7 +71,8 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         try:
-            self._take(self._decoder.feed(data))
+            for start in range(0, len(data), self._chunk):
+                self._take(self._decoder.feed(data[start : start + self._chunk]))
         except Exception as error:  # noqa: BLE001  # asyncio would log it with a traceback
             self._end(resp.translate(error))
             self.close()
@@ -237,8 +241,8 @@ class TaskBus:
         self._factory = factory
         self._timeout = timeout
         self._talk = Talk(names)
-        self._stream = Stream(self._take, self._ended)
-        self._items: list[BusItem] = []
+        self._stream = Stream(self._take, self._ended, resp.BUS_CHUNK)
+        self._pieces: deque[list[BusItem]] = deque()
         self._failure: RemoteFailed | None = None
         self._news = asyncio.Event()
 
@@ -266,7 +270,9 @@ class TaskBus:
 
     async def receive(self, timeout: float) -> Sequence[BusItem]:
         """Wait until something comes. When time is over, the socket is read once more: the loop may have stalled."""
-        if not self._items and self._failure is None:
+        if self._pieces:  # more than one came at once: in between, it is the other tasks' turn
+            await asyncio.sleep(0)
+        elif self._failure is None:
             self._news.clear()
             try:
                 async with asyncio.timeout(timeout):
@@ -274,9 +280,8 @@ class TaskBus:
             except TimeoutError:
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
-        if self._items:
-            items, self._items = self._items, []
-            return items
+        if self._pieces:
+            return self._pieces.popleft()
         if self._failure is not None:
             raise self._failure
         return []
@@ -291,7 +296,9 @@ class TaskBus:
         await asyncio.sleep(0)  # let connection_lost run: nothing of ours is left on the loop
 
     def _take(self, replies: list[Any]) -> None:
-        self._items += self._talk.understand(replies)
+        items = self._talk.understand(replies)
+        if items:
+            self._pieces.append(items)
         self._news.set()
 
     def _ended(self, error: RemoteFailed) -> None:

@@ -20,6 +20,10 @@ from nearcache.wire.records import pack_names, unpack_names
 VERSION = 1
 CHANGED, CLEARED, TAGGED, FILLED, PROBE = b"ICTFP"
 _NUMBERED = struct.Struct(">BBQ")
+CHANGE = struct.Struct(">HQH")
+"""The head of nearly all messages, I with one key: version and kind, number, length of the key that follows."""
+ONE_CHANGED = VERSION << 8 | CHANGED
+"""What such a head begins with."""
 
 
 class BadMessage(ValueError):
