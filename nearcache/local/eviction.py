@@ -70,13 +70,8 @@ class Lru(Cache[str, Entry]):
             self.tagged.setdefault(tag, set()).add(key)
 
     def __delitem__(self, key: str) -> None:
-        # Messages of held keys come here: neither super() nor a call that is not needed.
-        Cache.__delitem__(self, key)
-        entry = self.entries.pop(key)
-        if entry.tags:
-            self._forget(key, entry)
-        else:
-            self.bytes -= entry.size
+        super().__delitem__(key)
+        self._forget(key, self.entries.pop(key))
 
     def popitem(self) -> tuple[str, Entry]:
         """Remove the least recently used entry and return it with its key."""

@@ -24,51 +24,50 @@ class Leftovers:
 
     def __init__(self) -> None:
         self._dead: deque[Lru] = deque()
-        self.aside: Lru | None = None
-        """The store that was set aside."""
+        self._aside: Lru | None = None
         self._floors: dict[str, int] = {}
         """The tags that were invalidated since the store was set aside."""
         self._tags: deque[str] = deque()
         """Those whose entries are still in it."""
 
     def __bool__(self) -> bool:
-        return self.aside is not None or bool(self._dead)
+        return self._aside is not None or bool(self._dead)
 
     def drop(self, store: Lru) -> int:
         """This store is dead, and what is set aside too; how many entries that are."""
         dropped = len(store.entries)
-        for dead in (store, self.aside):
+        for dead in (store, self._aside):
             if dead is not None and len(dead.entries) > STEP:  # a small one is freed by nobody's holding it
                 self._dead.append(dead)
-        if self.aside is not None:
-            dropped += len(self.aside.entries)
+        if self._aside is not None:
+            dropped += len(self._aside.entries)
         self._hold(None)
         return dropped
 
     def set_aside(self, store: Lru) -> None:
         """Entries of this store may come back. What was set aside before may not: one at a time is enough."""
-        if self.aside is not None:
-            self._dead.append(self.aside)
+        if self._aside is not None:
+            self._dead.append(self._aside)
         self._hold(store)
 
     def raise_tags(self, tags: Iterable[str], number: int) -> None:
         """What carries one of the tags and is older does not come back."""
-        if self.aside is not None:
+        if self._aside is not None:
             for tag in tags:
                 self._floors[tag] = max(self._floors.get(tag, 0), number)
                 self._tags.append(tag)
 
     def take(self, key: str) -> Entry | None:
         """The entry of a key if it was set aside and still holds; it is here no more."""
-        if self.aside is None or key not in self.aside.entries:
+        if self._aside is None or key not in self._aside.entries:
             return None
-        entry = self.aside.entries[key]
-        del self.aside[key]
+        entry = self._aside.entries[key]
+        del self._aside[key]
         return entry if self._holds(entry) else None
 
     def exchange(self, present: Lru) -> Lru | None:
         """The store that was set aside, if it is clean and the larger one: then it is the present one's turn."""
-        aside = self.aside
+        aside = self._aside
         if aside is None or self._tags or len(aside.entries) <= len(present.entries):
             return None
         self._hold(present)
@@ -94,23 +93,23 @@ class Leftovers:
         self._hold(None)
 
     def _hold(self, aside: Lru | None) -> None:
-        self.aside = aside
+        self._aside = aside
         self._floors = {}
         self._tags.clear()
 
     def _next(self) -> str | None:
         """A key that is set aside: of an invalidated tag as long as there is one, then the least recently used."""
-        if self.aside is None:
+        if self._aside is None:
             return None
         while self._tags:
-            keys = self.aside.tagged.get(self._tags[0])
+            keys = self._aside.tagged.get(self._tags[0])
             if keys:
                 return keys.pop()
             self._tags.popleft()
-        if not self.aside.entries:
+        if not self._aside.entries:
             self._hold(None)
             return None
-        return next(iter(self.aside.entries))
+        return next(iter(self._aside.entries))
 
     def _holds(self, entry: Entry) -> bool:
         return all(number_of(entry.version) >= self._floors.get(tag, 0) for tag in entry.tags)

@@ -9,7 +9,7 @@ import pytest
 
 from nearcache.local.eviction import Entry
 from nearcache.local.leftovers import STEP
-from nearcache.local.tier import Tier, stripe_of
+from nearcache.local.tier import Tier
 from nearcache.ports import Version, version_of
 
 MANY = 3 * STEP
@@ -139,7 +139,7 @@ def test_what_is_written_meanwhile_does_not_come_back(tier: Tier, event: str) ->
         if event == "tag":
             tier.apply_tags(["own0"], 7)
         elif event == "change":
-            tier.apply_change("k0", stripe_of("k0"), version_of(7, 0))
+            tier.apply_changes(["k0"], version_of(7, 0))
         elif event == "own write":
             tier.wrote("k0", at(7))
         elif event == "unknown write":
