@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from nearcache.ports import BusItem, NotSent, RemoteFailed, RemoteTimeout
@@ -244,21 +245,19 @@ class TaskBus:
         self._stream = Stream(self._take, self._ended, resp.BUS_CHUNK)
         self._pieces: deque[list[BusItem]] = deque()
         self._failure: RemoteFailed | None = None
-        self._news = asyncio.Event()
+        self._news: asyncio.Future[bool] | None = None
+        """Set to True when something has come, to False when the time is over."""
 
     async def open(self) -> None:
         """Connect and subscribe."""
         await self._stream.connect(self._factory)
         self._stream.send(self._talk.subscribe)
-        try:
-            async with asyncio.timeout(self._timeout):
-                while not self._talk.confirmed:
-                    self._news.clear()
-                    await self._news.wait()
-                    if self._failure is not None:
-                        raise self._failure
-        except TimeoutError:
-            raise RemoteTimeout("the subscription was not confirmed in time") from None
+        until = time.monotonic() + self._timeout
+        while not self._talk.confirmed:
+            if not await self._news_within(until - time.monotonic()):
+                raise RemoteTimeout("the subscription was not confirmed in time")
+            if self._failure is not None:
+                raise self._failure
 
     async def ask_greeting(self) -> None:
         """Send the question."""
@@ -272,14 +271,9 @@ class TaskBus:
         """Wait until something comes. When time is over, the socket is read once more: the loop may have stalled."""
         if self._pieces:  # more than one came at once: in between, it is the other tasks' turn
             await asyncio.sleep(0)
-        elif self._failure is None:
-            self._news.clear()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._news.wait()
-            except TimeoutError:
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
+        elif self._failure is None and not await self._news_within(timeout):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
         if self._pieces:
             return self._pieces.popleft()
         if self._failure is not None:
@@ -299,8 +293,27 @@ class TaskBus:
         items = self._talk.understand(replies)
         if items:
             self._pieces.append(items)
-        self._news.set()
+        self._wake(news=True)
 
     def _ended(self, error: RemoteFailed) -> None:
         self._failure = self._failure or error
-        self._news.set()
+        self._wake(news=True)
+
+    async def _news_within(self, timeout: float) -> bool:
+        """Wait until something comes, or for so many seconds; whether something came.
+
+        Once per message: asyncio.timeout and Event ask for the running loop again and again, which is a system call
+        each time.
+        """
+        loop = asyncio.get_running_loop()
+        self._news = loop.create_future()
+        timer = loop.call_later(timeout, partial(self._wake, news=False))
+        try:
+            return await self._news
+        finally:
+            timer.cancel()
+            self._news = None
+
+    def _wake(self, *, news: bool) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(news)
