@@ -190,11 +190,13 @@ class Connection:
                 if not items:
                     raise RemoteFailed("the server does not answer")
             await self._take(items)
-            core.tell(core.feed.overdue(monotonic()))
-            broken = core.feed.broken_promise(monotonic())
-            if broken.flushes:
-                core.tell(broken)
-                raise RemoteFailed("the bus does not bring what was written")
+            if core.feed.behind is not None:
+                core.tell(core.feed.overdue(monotonic()))
+            if core.feed.promised is not None:
+                broken = core.feed.broken_promise(monotonic())
+                if broken.flushes:
+                    core.tell(broken)
+                    raise RemoteFailed("the bus does not bring what was written")
 
     def _patience(self) -> float:
         """When silence has lasted too long."""

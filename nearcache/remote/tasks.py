@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from nearcache.ports import BusItem, NotSent, RemoteFailed, RemoteTimeout
@@ -25,9 +26,12 @@ from nearcache.remote.talk import Introduction, Question, Talk
 class Stream(asyncio.Protocol):
     """A connected transport whose replies go to one callable, and whose end to another. Whatever fails closes it."""
 
-    def __init__(self, take: Callable[[list[Any]], None], lost: Callable[[RemoteFailed], None]) -> None:
+    def __init__(
+        self, take: Callable[[list[Any]], None], lost: Callable[[RemoteFailed], None], chunk: int = resp.CHUNK
+    ) -> None:
         self._take = take
         self._lost = lost
+        self._chunk = chunk
         self._decoder = resp.Decoder()
         self._transport: asyncio.Transport | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -72,7 +76,8 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         try:
-            self._take(self._decoder.feed(data))
+            for start in range(0, len(data), self._chunk):
+                self._take(self._decoder.feed(data[start : start + self._chunk]))
         except Exception as error:  # noqa: BLE001  # asyncio would log it with a traceback
             self._end(resp.translate(error))
             self.close()
@@ -242,11 +247,12 @@ class TaskBus:
         self._timeout = timeout
         self._names = names
         self._talk = Talk(names)
-        self._stream = Stream(self._take, self._ended)
+        self._stream = Stream(self._take, self._ended, resp.BUS_CHUNK)
         self._aside: Pipeline | None = None
-        self._items: list[BusItem] = []
+        self._pieces: deque[list[BusItem]] = deque()
         self._failure: RemoteFailed | None = None
-        self._news = asyncio.Event()
+        self._news: asyncio.Future[bool] | None = None
+        """Set to True when something has come, to False when the time is over."""
 
     async def open(self) -> None:
         """Connect and subscribe."""
@@ -254,15 +260,12 @@ class TaskBus:
         await self._stream.connect(self._endpoint)
         self._talk = new_talk(self._names, self._stream.protocol)
         self._stream.send(self._talk.subscribe)
-        try:
-            async with asyncio.timeout(self._timeout):
-                while not self._talk.confirmed:
-                    self._news.clear()
-                    await self._news.wait()
-                    if self._failure is not None:
-                        raise self._failure
-        except TimeoutError:
-            raise RemoteTimeout("the subscription was not confirmed in time") from None
+        until = time.monotonic() + self._timeout
+        while not self._talk.confirmed:
+            if not await self._news_within(until - time.monotonic()):
+                raise RemoteTimeout("the subscription was not confirmed in time")
+            if self._failure is not None:
+                raise self._failure
         if self._talk.aside:
             self._aside = Pipeline(self._timeout)
             await self._aside.stream.connect(self._endpoint)
@@ -277,17 +280,13 @@ class TaskBus:
 
     async def receive(self, timeout: float) -> Sequence[BusItem]:
         """Wait until something comes. When time is over, the socket is read once more: the loop may have stalled."""
-        if not self._items and self._failure is None:
-            self._news.clear()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._news.wait()
-            except TimeoutError:
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-        if self._items:
-            items, self._items = self._items, []
-            return items
+        if self._pieces:  # more than one came at once: in between, it is the other tasks' turn
+            await asyncio.sleep(0)
+        elif self._failure is None and not await self._news_within(timeout):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        if self._pieces:
+            return self._pieces.popleft()
         if self._failure is not None:
             raise self._failure
         return []
@@ -309,9 +308,30 @@ class TaskBus:
         self._stream.send(self._talk.ask(question, answers))
 
     def _take(self, replies: list[Any]) -> None:
-        self._items += self._talk.understand(replies)
-        self._news.set()
+        items = self._talk.understand(replies)
+        if items:
+            self._pieces.append(items)
+        self._wake(news=True)
 
     def _ended(self, error: RemoteFailed) -> None:
         self._failure = self._failure or error
-        self._news.set()
+        self._wake(news=True)
+
+    async def _news_within(self, timeout: float) -> bool:
+        """Wait until something comes, or for so many seconds; whether something came.
+
+        Once per message: asyncio.timeout and Event ask for the running loop again and again, which is a system call
+        each time.
+        """
+        loop = asyncio.get_running_loop()
+        self._news = loop.create_future()
+        timer = loop.call_later(timeout, partial(self._wake, news=False))
+        try:
+            return await self._news
+        finally:
+            timer.cancel()
+            self._news = None
+
+    def _wake(self, *, news: bool) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(news)

@@ -78,10 +78,10 @@ class SocketConnection:
             raise resp.translate(error) from None
 
     def receive(self, timeout: float) -> list[Any]:
-        """What comes within ``timeout`` seconds; 0 takes only what is there."""
+        """What comes within ``timeout`` seconds, in pieces that leave turns to others; 0 takes only what is there."""
         try:
             self._socket.settimeout(timeout)
-            return self._receive()
+            return self._receive(resp.BUS_CHUNK)
         except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
             return []
         except (OSError, ValueError) as error:
@@ -103,8 +103,8 @@ class SocketConnection:
                 sock.shutdown(socket.SHUT_RDWR)
         self._connection.disconnect()
 
-    def _receive(self) -> list[Any]:
-        data = self._socket.recv(resp.CHUNK)
+    def _receive(self, most: int = resp.CHUNK) -> list[Any]:
+        data = self._socket.recv(most)
         if not data:
             raise RemoteFailed("the server closed the connection")
         return self._decoder.feed(data)

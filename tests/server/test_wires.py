@@ -443,6 +443,30 @@ async def test_a_message_larger_than_a_read_goes_through(make: Make, server: Emb
     assert await hear(bus, 2) == [message, b"next"]
 
 
+async def test_much_at_once_is_taken_in_pieces(make: Make, server: EmbeddedServer) -> None:
+    """Whatever a loop has taken from the socket meanwhile: between two pieces it is the other tasks' turn."""
+    bus = make.bus(server.url)
+    await bus.open()
+    message, turns = os.urandom(1000), 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(take_turns())
+    publish(server.port, make.namespace, *[message] * 500)
+    pieces, turns_at = [len(await hear(bus, 1))], [turns]
+    while sum(pieces) < 500:
+        pieces.append(len(await hear(bus, 1)))
+        turns_at.append(turns)
+    others.cancel()
+    assert max(pieces) <= resp.BUS_CHUNK // len(message) + 1
+    if make.mode == "aio":
+        assert len(set(turns_at)) == len(pieces)
+
+
 async def test_silence_is_an_empty_answer_after_the_timeout(make: Make, server: EmbeddedServer) -> None:
     """And 0 only looks."""
     bus = make.bus(server.url)
