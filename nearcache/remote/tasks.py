@@ -12,37 +12,45 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from nearcache.ports import BusItem, NotSent, RemoteFailed, RemoteTimeout
 from nearcache.remote import resp
+from nearcache.remote.aside import new_talk
+from nearcache.remote.endpoint import Endpoint
 from nearcache.remote.names import Names
-from nearcache.remote.talk import Introduction, Talk
-
-AsyncConnectionFactory = Callable[[], Any]
-"""Makes a redis.asyncio connection that is not connected yet."""
+from nearcache.remote.talk import Introduction, Question, Talk
 
 
 class Stream(asyncio.Protocol):
     """A connected transport whose replies go to one callable, and whose end to another. Whatever fails closes it."""
 
-    def __init__(self, take: Callable[[list[Any]], None], lost: Callable[[RemoteFailed], None]) -> None:
+    def __init__(
+        self, take: Callable[[list[Any]], None], lost: Callable[[RemoteFailed], None], chunk: int = resp.CHUNK
+    ) -> None:
         self._take = take
         self._lost = lost
+        self._chunk = chunk
         self._decoder = resp.Decoder()
         self._transport: asyncio.Transport | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self.protocol = 0
 
-    async def connect(self, factory: AsyncConnectionFactory) -> None:
+    async def connect(self, endpoint: Endpoint) -> None:
         """Let redis-py connect, then take the transport over."""
-        connection = factory()
-        try:
-            await connection.connect()
-        except BaseException as error:
-            await connection.disconnect(nowait=True)
-            if isinstance(error, Exception):
-                raise resp.translate(error) from None
-            raise
+        while True:
+            connection = endpoint.connection()
+            try:
+                await connection.connect()
+                break
+            except BaseException as error:
+                await connection.disconnect(nowait=True)
+                if not isinstance(error, Exception):
+                    raise
+                if not endpoint.refused(connection, error):
+                    raise resp.translate(error) from None
+        self.protocol = int(connection.protocol)
         # The writer is kept: collected before its transport is closed, it would close it.
         self._writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001  # see the head of the file
         self._transport = cast("asyncio.Transport", self._writer.transport)
@@ -68,7 +76,8 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         try:
-            self._take(self._decoder.feed(data))
+            for start in range(0, len(data), self._chunk):
+                self._take(self._decoder.feed(data[start : start + self._chunk]))
         except Exception as error:  # noqa: BLE001  # asyncio would log it with a traceback
             self._end(resp.translate(error))
             self.close()
@@ -151,8 +160,8 @@ class TaskWire:
 
     introduce: Introduction | None = None
 
-    def __init__(self, factory: AsyncConnectionFactory, timeout: float) -> None:
-        self._factory = factory
+    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
+        self._endpoint = endpoint
         self._timeout = timeout
         self._pipeline: Pipeline | None = None
         self._connecting: asyncio.Task[Pipeline] | None = None
@@ -209,7 +218,7 @@ class TaskWire:
     async def _make(self) -> Pipeline:
         pipeline = Pipeline(self._timeout)
         try:
-            await pipeline.stream.connect(self._factory)
+            await pipeline.stream.connect(self._endpoint)
             await self._introduced(pipeline)
         except BaseException as failure:
             pipeline.stream.close()
@@ -231,52 +240,53 @@ class TaskWire:
 
 
 class TaskBus:
-    """The subscribed connection, read by one task."""
+    """The subscribed connection, read by one task; and with RESP2, one more for the questions."""
 
-    def __init__(self, factory: AsyncConnectionFactory, timeout: float, names: Names) -> None:
-        self._factory = factory
+    def __init__(self, endpoint: Endpoint, timeout: float, names: Names) -> None:
+        self._endpoint = endpoint
         self._timeout = timeout
+        self._names = names
         self._talk = Talk(names)
-        self._stream = Stream(self._take, self._ended)
-        self._items: list[BusItem] = []
+        self._stream = Stream(self._take, self._ended, resp.BUS_CHUNK)
+        self._aside: Pipeline | None = None
+        self._pieces: deque[list[BusItem]] = deque()
         self._failure: RemoteFailed | None = None
-        self._news = asyncio.Event()
+        self._news: asyncio.Future[bool] | None = None
+        """Set to True when something has come, to False when the time is over."""
 
     async def open(self) -> None:
         """Connect and subscribe."""
-        await self._stream.connect(self._factory)
+        self._endpoint.try_anew()
+        await self._stream.connect(self._endpoint)
+        self._talk = new_talk(self._names, self._stream.protocol)
         self._stream.send(self._talk.subscribe)
-        try:
-            async with asyncio.timeout(self._timeout):
-                while not self._talk.confirmed:
-                    self._news.clear()
-                    await self._news.wait()
-                    if self._failure is not None:
-                        raise self._failure
-        except TimeoutError:
-            raise RemoteTimeout("the subscription was not confirmed in time") from None
+        until = time.monotonic() + self._timeout
+        while not self._talk.confirmed:
+            if not await self._news_within(until - time.monotonic()):
+                raise RemoteTimeout("the subscription was not confirmed in time")
+            if self._failure is not None:
+                raise self._failure
+        if self._talk.aside:
+            self._aside = Pipeline(self._timeout)
+            await self._aside.stream.connect(self._endpoint)
 
     async def ask_greeting(self) -> None:
         """Send the question."""
-        self._stream.send(self._talk.ask_greeting())
+        await self._ask(self._talk.greeting)
 
     async def ask_beat(self) -> None:
         """Send the question."""
-        self._stream.send(self._talk.ask_beat())
+        await self._ask(self._talk.beat)
 
     async def receive(self, timeout: float) -> Sequence[BusItem]:
         """Wait until something comes. When time is over, the socket is read once more: the loop may have stalled."""
-        if not self._items and self._failure is None:
-            self._news.clear()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._news.wait()
-            except TimeoutError:
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-        if self._items:
-            items, self._items = self._items, []
-            return items
+        if self._pieces:  # more than one came at once: in between, it is the other tasks' turn
+            await asyncio.sleep(0)
+        elif self._failure is None and not await self._news_within(timeout):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        if self._pieces:
+            return self._pieces.popleft()
         if self._failure is not None:
             raise self._failure
         return []
@@ -284,16 +294,44 @@ class TaskBus:
     def interrupt(self) -> None:
         """Close; on the loop's thread alone, where all of an AsyncNearCache lives."""
         self._stream.close()
+        if self._aside is not None:
+            self._aside.stream.close()
 
     async def close(self) -> None:
         """Close."""
         self.interrupt()
         await asyncio.sleep(0)  # let connection_lost run: nothing of ours is left on the loop
 
+    async def _ask(self, question: Question) -> None:
+        self._talk.begin()
+        answers = () if self._aside is None else await self._aside.send(question.packed, question.count)
+        self._stream.send(self._talk.ask(question, answers))
+
     def _take(self, replies: list[Any]) -> None:
-        self._items += self._talk.understand(replies)
-        self._news.set()
+        items = self._talk.understand(replies)
+        if items:
+            self._pieces.append(items)
+        self._wake(news=True)
 
     def _ended(self, error: RemoteFailed) -> None:
         self._failure = self._failure or error
-        self._news.set()
+        self._wake(news=True)
+
+    async def _news_within(self, timeout: float) -> bool:
+        """Wait until something comes, or for so many seconds; whether something came.
+
+        Once per message: asyncio.timeout and Event ask for the running loop again and again, which is a system call
+        each time.
+        """
+        loop = asyncio.get_running_loop()
+        self._news = loop.create_future()
+        timer = loop.call_later(timeout, partial(self._wake, news=False))
+        try:
+            return await self._news
+        finally:
+            timer.cancel()
+            self._news = None
+
+    def _wake(self, *, news: bool) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(news)

@@ -364,7 +364,7 @@ async def test_max_concurrent_loads_bounds_loads_while_redis_is_away(make_cache:
         readers = [
             asyncio.create_task(cache.get_or_set(f"k{number}", cache.loader(busiest.load))) for number in range(8)
         ]
-        await until(lambda: busiest.now == 2)
+        await until(lambda: busiest.now >= 2)
         busiest.go.set()
         await asyncio.gather(*readers)
         assert busiest.calls == 8
@@ -392,7 +392,7 @@ async def test_max_concurrent_loads_holds_after_an_empty_restart(
         readers = [
             asyncio.create_task(cache.get_or_set(f"k{number}", cache.loader(busiest.load))) for number in range(6)
         ]
-        await until(lambda: busiest.now == 2)
+        await until(lambda: busiest.now >= 2)
         busiest.go.set()
         await asyncio.gather(*readers)
         assert busiest.most == 2
