@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
+from time import monotonic
 from typing import Any
 
 from nearcache.ports import Outcome
@@ -32,7 +32,9 @@ class ThreadWake:
 class ThreadHost:
     """Flows run in the caller's thread."""
 
-    monotonic = staticmethod(time.monotonic)
+    def monotonic(self) -> float:
+        """The monotonic clock."""
+        return monotonic()
 
     def me(self) -> object:
         """The thread."""
@@ -90,7 +92,9 @@ class TaskWake:
 class TaskHost:
     """Flows are awaited by the caller's task."""
 
-    monotonic = staticmethod(time.monotonic)
+    def monotonic(self) -> float:
+        """The monotonic clock."""
+        return monotonic()
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[object]] = set()
