@@ -20,8 +20,8 @@ from nearcache.local.journal import Batch, Journal
 from nearcache.local.tier import Tier, Token
 from nearcache.local.waiters import Aim, Flight, FlightKey, Flights
 from nearcache.ports import Granted, Greeting, Item, RemoteFailed, TooLate, Written, number_of, version_of
+from nearcache.testing.model import Server
 from nearcache.wire.messages import Message
-from tests.schedules.model import Server
 from tests.schedules.stepper import Instance, ModelBus, ModelRemote, World
 
 
