@@ -24,7 +24,7 @@ import redis
 from benchmarks.report import Report, Table
 from nearcache import AsyncNearCache, Connected, Disconnected, NearCache
 from nearcache.remote.embedded import EmbeddedServer
-from tests.faults import Proxy, subscribers
+from nearcache.testing import FaultProxy, subscribers
 from tests.waiting import Heard
 
 ENTRIES = 1_000
@@ -72,7 +72,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
 class Stage:
     """A reader behind a proxy, a writer that goes past it, and a client that looks at the server itself."""
 
-    def __init__(self, reader: Cache, writer: NearCache, proxy: Proxy, client: Any) -> None:
+    def __init__(self, reader: Cache, writer: NearCache, proxy: FaultProxy, client: Any) -> None:
         self.reader, self.writer, self.proxy, self.client = reader, writer, proxy, client
         self.heard = Heard(reader)
         self.last = 0
@@ -138,7 +138,7 @@ async def play(server: EmbeddedServer, make: type[Cache], rounds: int) -> dict[s
     """All rounds of a class."""
     outcomes = {"quiet": Outcome(), "write": Outcome()}
     with (
-        Proxy(server.port) as proxy,
+        FaultProxy(server.port) as proxy,
         redis.Redis(port=server.port) as client,
         NearCache.from_url(server.url, **SETTINGS) as writer,
     ):

@@ -31,7 +31,7 @@ from nearcache.local.tier import Tier, Token
 from nearcache.remote import scripts
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.remote.scripts import Script
-from tests.faults import Proxy, commands
+from nearcache.testing import FaultProxy, commands
 
 NAMESPACE = "races"
 ROUNDS = 20
@@ -75,7 +75,7 @@ def checks_off() -> AbstractContextManager[object]:
 class Stage:
     """A reader behind a proxy, a writer beside it, and a client that looks at the server itself."""
 
-    proxy: Proxy
+    proxy: FaultProxy
     reader: NearCache
     writer: NearCache
     client: Any
@@ -102,7 +102,7 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 def stage(server: EmbeddedServer) -> Iterator[Stage]:
     """Both caches connected and proven."""
     with (
-        Proxy(server.port) as proxy,
+        FaultProxy(server.port) as proxy,
         NearCache.from_url(proxy.url, **SETTINGS) as reader,
         NearCache.from_url(server.url, **SETTINGS) as writer,
         redis.Redis(port=server.port) as client,

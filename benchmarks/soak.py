@@ -25,7 +25,7 @@ import redis
 from benchmarks.report import Report, Table, surroundings
 from benchmarks.soaked import LEASE, WORKERS, Census, Minute, work
 from nearcache.remote.embedded import EmbeddedServer
-from tests.faults import Proxy, commands, subscribers
+from nearcache.testing import FaultProxy, commands, subscribers
 
 WARM_UP = 20.0
 """Seconds of load before the first minute: L1 and pools fill."""
@@ -38,7 +38,7 @@ ANSWER_TIMEOUT = 60.0
 class Faults:
     """One random fault after the other, each of which ends."""
 
-    def __init__(self, server: EmbeddedServer, proxy: Proxy, seed: int) -> None:
+    def __init__(self, server: EmbeddedServer, proxy: FaultProxy, seed: int) -> None:
         self._server, self._proxy = server, proxy
         self._chance = random.Random(seed)
         self.counts: dict[str, int] = {}
@@ -226,7 +226,7 @@ def soak(report: Report, minutes: int, seed: int) -> bool:
     """Run, print and keep; whether nothing leaked."""
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedServer())
-        proxy = stack.enter_context(Proxy(server.port))
+        proxy = stack.enter_context(FaultProxy(server.port))
         workers = []
         for number, kind in enumerate(KINDS):
             workers.append(Worker(kind, proxy.url, seed + number))

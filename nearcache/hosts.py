@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
 
 from nearcache.flows.run import run_sync
@@ -93,7 +93,9 @@ class ThreadHost:
         threads: for work behind the caller's back.
     """
 
-    monotonic = staticmethod(time.monotonic)
+    def monotonic(self) -> float:
+        """The monotonic clock."""
+        return monotonic()
 
     def __init__(self, threads: int = 32) -> None:
         self._threads = ThreadPermits(threads)
@@ -137,10 +139,10 @@ class ThreadHost:
 
     def drain(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for what runs behind."""
-        until = time.monotonic() + timeout
+        until = monotonic() + timeout
         for behind in tuple(self._working):
             if behind.thread is not threading.current_thread():
-                behind.thread.join(max(0.0, until - time.monotonic()))
+                behind.thread.join(max(0.0, until - monotonic()))
 
     async def load(self, loader: Callable[[], Any]) -> Outcome:
         """Call the loader in this thread."""
@@ -218,7 +220,9 @@ class TaskBehind:
 class TaskHost:
     """Flows are awaited by the caller's task."""
 
-    monotonic = staticmethod(time.monotonic)
+    def monotonic(self) -> float:
+        """The monotonic clock."""
+        return monotonic()
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[object]] = set()

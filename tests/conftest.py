@@ -18,9 +18,9 @@ import hypothesis
 import pytest
 
 from nearcache.remote.embedded import EmbeddedServer
+from nearcache.testing import FakeServer, FaultProxy
 from tests import servers
-from tests.faults import Proxy
-from tests.twins import MODES, MakeCache, Twin, twin_of
+from tests.twins import MODES, MakeCache, Twin, twin_of, twin_on
 
 PATIENCE = 2.0
 """Seconds that threads and tasks have to end after a test."""
@@ -56,9 +56,9 @@ def namespace() -> str:
 
 
 @pytest.fixture
-def proxy(server: EmbeddedServer) -> Iterator[Proxy]:
+def proxy(server: EmbeddedServer) -> Iterator[FaultProxy]:
     """A proxy in front of the shared server, for outages that are this test's alone."""
-    with Proxy(server.port) as own:
+    with FaultProxy(server.port) as own:
         yield own
 
 
@@ -90,6 +90,27 @@ def make_cache(
 
     def make(url: str | None = None, **settings: object) -> Twin:
         made.append(twin_of(request.param, url or server.url, runner, **{"namespace": namespace, **settings}))
+        return made[-1]
+
+    yield make
+    for cache in made:
+        runner.run(cache.close())
+
+
+@pytest.fixture
+def fake() -> FakeServer:
+    """A fake server of this test alone."""
+    return FakeServer()
+
+
+@pytest.fixture(params=MODES)
+def make_fake(request: pytest.FixtureRequest, fake: FakeServer, runner: asyncio.Runner) -> Iterator[MakeCache]:
+    """As ``make_cache``, on the fake server; there is no URL."""
+    made: list[Twin] = []
+
+    def make(url: str | None = None, **settings: object) -> Twin:
+        assert url is None
+        made.append(twin_on(fake, request.param, runner, **settings))
         return made[-1]
 
     yield make

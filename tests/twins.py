@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, Self
 
 import nearcache
+from nearcache.testing import FakeServer
 
 MODES = ("sync", "aio")
 
@@ -41,6 +42,13 @@ def twin_of(mode: str, url: str, runner: asyncio.Runner, **settings: Any) -> Twi
     if mode == "aio":
         return Twin(nearcache.AsyncNearCache.from_url(url, **settings))
     return SyncTwin(nearcache.NearCache.from_url(url, **settings), runner.get_loop())
+
+
+def twin_on(fake: FakeServer, mode: str, runner: asyncio.Runner, **settings: Any) -> Twin:
+    """The same on a fake server."""
+    if mode == "aio":
+        return Twin(fake.async_cache(**settings))
+    return SyncTwin(fake.cache(**settings), runner.get_loop())
 
 
 class Twin:

@@ -14,12 +14,11 @@ import redis
 
 from nearcache.remote.embedded import HOST, EmbeddedServer
 from nearcache.remote.names import Names
+from nearcache.testing import FaultProxy, commands, everyone, subscribers
 from tests import servers
-from tests.faults import Proxy, commands, everyone, subscribers
 from torture.book import Window, now
 from torture.crew import Crew
 from torture.look import Looker
-from torture.net import StallingProxy
 from torture.worker import NAMESPACE, REDIS_TIMEOUT
 
 PATIENCE = 10.0
@@ -45,8 +44,8 @@ class Stage:
 
     kind: str
     server: EmbeddedServer
-    near: StallingProxy
-    far: Proxy
+    near: FaultProxy
+    far: FaultProxy
     crew: Crew
     looker: Looker
     rng: random.Random
@@ -56,7 +55,7 @@ class Stage:
     window: Window = field(default_factory=Window)
     notes: list[str] = field(default_factory=list)
     replica: EmbeddedServer | None = None
-    link: Proxy | None = None
+    link: FaultProxy | None = None
     """Between server and replica."""
 
     @contextmanager
@@ -198,7 +197,7 @@ def _closed_for_their_buffers(server: EmbeddedServer) -> int:
 
 def replicate(stage: Stage) -> None:
     """Give the server a replica behind a link that can be cut."""
-    link = stage.cleanup.enter_context(Proxy(stage.server.port))
+    link = stage.cleanup.enter_context(FaultProxy(stage.server.port))
     replica = servers.make(stage.kind, {"replicaof": f"{HOST} {link.port}", "repl-diskless-sync-delay": "0"})
     stage.cleanup.enter_context(replica)
     stage.replica = replica

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from nearcache.testing import FaultProxy
 from tests import servers
-from tests.faults import Proxy
 from torture.book import Book, now
 from torture.crew import Crew
 from torture.judge import Case, at_the_end, delays, percentile, resurrected
 from torture.look import Looker
-from torture.net import StallingProxy
 from torture.phases import FAR_WRITER, CannotRun, Phase, Stage
 from torture.worker import MAX_STALENESS, REDIS_TIMEOUT, WRITE_PAUSE, Figures, Plan
 
@@ -112,8 +111,8 @@ def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: Exi
     context = multiprocessing.get_context("spawn")
     book = Book(context, 200 + int(2 * options.seconds / WRITE_PAUSE), REDIS_TIMEOUT)
     server = cleanup.enter_context(servers.make(kind, phase.config))
-    near = cleanup.enter_context(StallingProxy(server.port))
-    far = cleanup.enter_context(Proxy(server.port))
+    near = cleanup.enter_context(FaultProxy(server.port))
+    far = cleanup.enter_context(FaultProxy(server.port))
     seed = f"{options.seed} {phase.name}"
     crew = cleanup.enter_context(Crew(context, _plans(phase, near, far, seed, options), book))
     looker = cleanup.enter_context(Looker(server.port))
@@ -150,7 +149,7 @@ def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: Exi
     _sum_up(result, figures, book, (began, fault, healed, ended), compare=phase.whole)
 
 
-def _plans(phase: Phase, near: Proxy, far: Proxy, seed: str, options: Options) -> list[Plan]:
+def _plans(phase: Phase, near: FaultProxy, far: FaultProxy, seed: str, options: Options) -> list[Plan]:
     common = {"seed": seed, "ttl": phase.agreement or LONG_TTL, "without": options.without}
     near_url, far_url = (f"{proxy.url}?protocol=2" if options.resp2 else proxy.url for proxy in (near, far))
     return [

@@ -100,9 +100,8 @@ class Listener:
             self.news.add("", news)
             try:
                 left = until - host.monotonic()
-                if self.core.healthy or left <= 0 or self.stopping:
+                if self.core.healthy or left <= 0 or self.stopping or not await news.wait(left):
                     return self.core.healthy
-                await news.wait(left)
             finally:
                 self.news.remove("", news)
 
@@ -262,6 +261,7 @@ class Connection:
         if not beat.master:
             raise RemoteFailed("the server is no master any more")
         core.tell(core.feed.beat(beat, self.asked.popleft(), core.host.monotonic()))
+        self.listener.news.wake_all()
         if beat.number is None:  # the counter is lost: have it made anew, and begin from there
             await self._ask(greeting=True)
         elif len(core.tier.journal):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from nearcache.ports import Granted, Item, Lease, Met, Reading, Written
 
@@ -19,7 +19,7 @@ class MemoryRemote:
 
     def now(self) -> int:
         """The monotonic clock."""
-        return int(time.monotonic() * 1e6)
+        return int(monotonic() * 1e6)
 
     async def meet(self) -> None:
         """There is nobody to meet."""

@@ -12,7 +12,7 @@ import pytest
 
 from nearcache import Connected, CorruptValue, Disconnected, Flushed
 from nearcache.remote.embedded import EmbeddedServer
-from tests.faults import Proxy
+from nearcache.testing import FaultProxy
 from tests.twins import MODES, Twin, twin_of
 from tests.waiting import Heard, channel_name, redis_of, until, value_name
 
@@ -120,7 +120,7 @@ async def test_a_lost_bus_and_a_write_meanwhile_flush(
     server: EmbeddedServer, namespace: str, runner: asyncio.Runner
 ) -> None:
     """When messages were missed while the bus was away, everything is dropped before L1 is trusted again."""
-    with Proxy(server.port) as proxy:
+    with FaultProxy(server.port) as proxy:
         async with (
             several(runner, proxy.url, namespace, *MODES) as readers,
             several(runner, server.url, namespace, "aio") as (writer,),

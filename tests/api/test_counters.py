@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from nearcache import Stats
-from tests.faults import Proxy
+from nearcache.testing import FaultProxy
 from tests.twins import MakeCache, Twin
 from tests.waiting import channel_name, redis_of, until, value_name
 
@@ -113,7 +113,7 @@ async def test_a_flush_is_counted(make_cache: MakeCache, namespace: str) -> None
         assert cache.stats().invalidations_received == 1
 
 
-async def test_unacknowledged_keys_and_errors_are_counted(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_unacknowledged_keys_and_errors_are_counted(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """Journalled counts keys of writes that were not acknowledged; l2_errors operations that were not answered."""
     async with make_cache(proxy.url) as cache:
         await cache.set("a", 1)

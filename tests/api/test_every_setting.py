@@ -17,9 +17,9 @@ import pytest
 from nearcache import InvalidKey, RemoteUnavailable, Settings, ValueTooLarge
 from nearcache.remote.embedded import free_port
 from nearcache.settings import DEFAULTS
+from nearcache.testing import FaultProxy
 from tests.api import test_every_setting_of_loads as of_loads
 from tests.api import test_every_setting_of_the_link as of_the_link
-from tests.faults import Proxy
 from tests.twins import MakeCache, Twin
 from tests.waiting import redis_of, until, value_name
 
@@ -204,7 +204,7 @@ async def test_codec_makes_the_bytes(make_cache: MakeCache) -> None:
         assert await other.get("a") == {"json": [1, 2]}
 
 
-async def test_journal_max_bounds_what_is_remembered(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_journal_max_bounds_what_is_remembered(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """More keys of failed writes than that become one clear."""
     async with make_cache(proxy.url, journal_max=2) as cache:
         await cache.set("other", 1)

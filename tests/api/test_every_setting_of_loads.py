@@ -11,8 +11,8 @@ import pytest
 
 from nearcache import LoaderTimeout, LoadFailed
 from nearcache.remote.embedded import EmbeddedServer
+from nearcache.testing import FaultProxy, commands
 from tests.api.test_loading import Source
-from tests.faults import Proxy, commands
 from tests.twins import MakeCache, Twin
 from tests.waiting import Heard, redis_of, until, value_name
 
@@ -350,13 +350,13 @@ class Busiest:
 AWAY: dict[str, Any] = {"max_staleness": 0.6, "redis_timeout": 0.1, "redis_connect_timeout": 0.1, "lease": LONG}
 
 
-async def away(cache: Twin, proxy: Proxy) -> None:
+async def away(cache: Twin, proxy: FaultProxy) -> None:
     """Redis goes away, and the cache knows it."""
     proxy.cut()
     await until(lambda: not cache.healthy)
 
 
-async def test_max_concurrent_loads_bounds_loads_while_redis_is_away(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_max_concurrent_loads_bounds_loads_while_redis_is_away(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """The others wait for their turn; a loader that asks for another key does not wait for itself."""
     async with make_cache(proxy.url, max_concurrent_loads=2, **AWAY) as cache:
         await away(cache, proxy)
@@ -398,7 +398,7 @@ async def test_max_concurrent_loads_holds_after_an_empty_restart(
         assert busiest.most == 2
 
 
-async def test_max_concurrent_loads_is_told_when_no_turn_comes(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_max_concurrent_loads_is_told_when_no_turn_comes(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """Who finds no slot within wait_timeout gets the stale value, or LoaderTimeout."""
     options: dict[str, Any] = {"max_concurrent_loads": 1, "wait_timeout": 0.05, "stale_if_error": LONG, **AWAY}
     async with make_cache(proxy.url, **options) as cache:
@@ -414,7 +414,7 @@ async def test_max_concurrent_loads_is_told_when_no_turn_comes(make_cache: MakeC
         assert await first == 1
 
 
-async def test_outage_ttl_keeps_a_loaded_value_for_a_while(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_outage_ttl_keeps_a_loaded_value_for_a_while(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """While Redis is away, a value that was loaded serves for so long, then is loaded again; a delete ends it."""
     async with make_cache(proxy.url, outage_ttl=0.3, **AWAY) as cache:
         await away(cache, proxy)
@@ -435,7 +435,7 @@ async def test_outage_ttl_keeps_a_loaded_value_for_a_while(make_cache: MakeCache
         assert load.calls == calls + 1
 
 
-async def test_outage_ttl_ends_when_redis_is_back(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_outage_ttl_ends_when_redis_is_back(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """What others have written meanwhile is read at once."""
     options: dict[str, Any] = {**AWAY, "max_staleness": 60.0, "reconnect_max": 0.05}
     async with make_cache(proxy.url, **options) as cache, make_cache() as other:
@@ -449,7 +449,7 @@ async def test_outage_ttl_ends_when_redis_is_back(make_cache: MakeCache, proxy: 
         assert await cache.get("k") == 2
 
 
-async def test_outage_ttl_is_for_loads_that_redis_did_not_answer(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_outage_ttl_is_for_loads_that_redis_did_not_answer(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """Commands fail and the bus is whole: the value is kept for a while, and a message of its key ends it."""
     options: dict[str, Any] = {**AWAY, "max_staleness": 60.0, "breaker_reset": LONG}
     async with make_cache(proxy.url, **options) as cache, make_cache() as other:

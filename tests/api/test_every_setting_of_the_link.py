@@ -12,7 +12,7 @@ import pytest
 
 from nearcache import BreakerOpened, Connected, Flushed, NearCache
 from nearcache.remote.embedded import EmbeddedServer, free_port
-from tests.faults import Proxy, black_hole, commands
+from nearcache.testing import FaultProxy, black_hole, commands
 from tests.twins import MakeCache
 from tests.waiting import Heard, redis_of, until
 
@@ -26,7 +26,7 @@ async def timed(work: Any) -> float:
 
 @pytest.mark.parametrize("seconds", [0.3, 30.0])
 async def test_max_staleness_is_how_long_l1_serves_without_a_proof(
-    make_cache: MakeCache, proxy: Proxy, seconds: float
+    make_cache: MakeCache, proxy: FaultProxy, seconds: float
 ) -> None:
     """With the bus gone, L1 serves for so long, and not longer."""
     async with make_cache(proxy.url, max_staleness=seconds) as cache:
@@ -40,7 +40,7 @@ async def test_max_staleness_is_how_long_l1_serves_without_a_proof(
             await until(lambda: cache.peek("a") is None, within=1)
 
 
-async def test_redis_timeout_is_how_long_an_operation_waits(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_redis_timeout_is_how_long_an_operation_waits(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """A read that Redis does not answer ends then."""
     async with make_cache(proxy.url, redis_timeout=0.05) as quick, make_cache(proxy.url, redis_timeout=0.6) as slow:
         proxy.hold("replies", only=commands)
@@ -85,7 +85,7 @@ def test_max_connections_bounds_the_pool(server: EmbeddedServer, namespace: str)
 
 
 @pytest.mark.parametrize("retries", [0, 3])
-async def test_retries_is_how_often_a_read_is_repeated(make_cache: MakeCache, proxy: Proxy, retries: int) -> None:
+async def test_retries_is_how_often_a_read_is_repeated(make_cache: MakeCache, proxy: FaultProxy, retries: int) -> None:
     """A read whose connection was just closed is repeated over a new one; with 0 it is a miss."""
     async with make_cache() as writer, make_cache(proxy.url, retries=retries, redis_timeout=0.5) as cache:
         await writer.set("a", 1)
@@ -112,7 +112,9 @@ async def test_breaker_failures_is_how_many_in_a_row_open_it(make_cache: MakeCac
 
 
 @pytest.mark.parametrize("reset", [0.1, 60.0])
-async def test_breaker_reset_is_how_long_redis_is_left_alone(make_cache: MakeCache, proxy: Proxy, reset: float) -> None:
+async def test_breaker_reset_is_how_long_redis_is_left_alone(
+    make_cache: MakeCache, proxy: FaultProxy, reset: float
+) -> None:
     """Then, with the bus up, one operation tries."""
     async with make_cache(proxy.url, breaker_reset=reset, redis_timeout=0.1, max_staleness=20) as cache:
         proxy.hold("replies", only=commands)
@@ -153,7 +155,7 @@ async def test_reconnect_max_bounds_the_pauses_of_the_bus(
 
 
 @pytest.mark.parametrize("choice", ["prove", "flush"])
-async def test_on_reconnect_flush_drops_l1_in_any_case(make_cache: MakeCache, proxy: Proxy, choice: str) -> None:
+async def test_on_reconnect_flush_drops_l1_in_any_case(make_cache: MakeCache, proxy: FaultProxy, choice: str) -> None:
     """prove: nothing was written meanwhile, so L1 stays; flush: it goes."""
     async with make_cache(proxy.url, on_reconnect=choice, max_staleness=20) as cache:
         await cache.set("a", 1)

@@ -10,7 +10,7 @@ import pytest
 from nearcache import CoherenceFailed, ConfigError, Connected, Drained, Flushed
 from nearcache.ports import BusRefused, Met
 from nearcache.remote.embedded import EmbeddedServer
-from tests.faults import Proxy, subscribers
+from nearcache.testing import FaultProxy, subscribers
 from tests.twins import MakeCache, Twin
 from tests.waiting import Heard, redis_of, shut, until, value_name
 
@@ -22,7 +22,7 @@ def settled(cache: Twin) -> bool:
 
 @pytest.mark.parametrize("method", ["set", "delete", "mark_stale", "invalidate_tags", "clear"])
 async def test_a_write_made_while_redis_was_away_is_not_undone(
-    make_cache: MakeCache, proxy: Proxy, method: str, server: EmbeddedServer
+    make_cache: MakeCache, proxy: FaultProxy, method: str, server: EmbeddedServer
 ) -> None:
     """The old value is gone everywhere when the writer's link is back; other instances kept it until then (G6)."""
     arguments: dict[str, tuple[Any, ...]] = {"set": ("a", 2), "invalidate_tags": ("t",), "clear": ()}
@@ -68,7 +68,7 @@ class RefusedBus:
         """It has no connection."""
 
 
-async def test_without_a_bus_the_journal_is_replayed_all_the_same(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_without_a_bus_the_journal_is_replayed_all_the_same(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """L2 serves, L1 is off, and a write that failed is made up for."""
     cache = make_cache(proxy.url, max_staleness=1)
     cache._core.new_bus = RefusedBus
@@ -168,7 +168,7 @@ async def test_a_namespace_of_another_protocol(make_cache: MakeCache, server: Em
 
 
 async def test_a_namespace_that_another_protocol_takes_over(
-    make_cache: MakeCache, proxy: Proxy, namespace: str, server: EmbeddedServer
+    make_cache: MakeCache, proxy: FaultProxy, namespace: str, server: EmbeddedServer
 ) -> None:
     """Connections for commands were welcome before: from the bus's greeting on nothing is written over them."""
     proxy.hold("requests", only=subscribers)

@@ -12,7 +12,7 @@ import structlog
 
 from nearcache import Disconnected, NearCache
 from nearcache.remote.embedded import EmbeddedServer, free_port
-from tests.faults import Proxy
+from nearcache.testing import FaultProxy
 from tests.twins import MakeCache
 from tests.waiting import Heard, redis_of, until, value_name
 
@@ -133,7 +133,7 @@ async def test_reads_and_writes_log_nothing(make_cache: MakeCache, caplog: pytes
 
 
 async def test_an_outage_is_not_a_line_per_attempt(
-    make_cache: MakeCache, proxy: Proxy, caplog: pytest.LogCaptureFixture
+    make_cache: MakeCache, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     """However long Redis is away and however often it is asked: lost once, open once, back once."""
     caplog.set_level(logging.DEBUG, "nearcache")

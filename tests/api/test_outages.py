@@ -19,8 +19,8 @@ from nearcache import (
     RemoteUnavailable,
 )
 from nearcache.remote.embedded import EmbeddedServer, free_port
+from nearcache.testing import FaultProxy, black_hole, commands
 from tests import servers
-from tests.faults import Proxy, black_hole, commands
 from tests.twins import MakeCache, Twin
 from tests.waiting import Heard, redis_of, shut, until, value_name
 
@@ -83,7 +83,7 @@ async def test_a_paused_server(make_cache: MakeCache, fresh_server: EmbeddedServ
         await until(lambda: can_write(cache))
 
 
-async def test_a_write_that_is_not_acknowledged(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_a_write_that_is_not_acknowledged(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """False, an event; the key is a miss here, though L1 and Redis had it, and deleted when Redis answers again."""
     async with make_cache(proxy.url) as cache:
         heard = Heard(cache)
@@ -105,7 +105,7 @@ async def test_a_write_that_is_not_acknowledged(make_cache: MakeCache, proxy: Pr
 
 
 @pytest.mark.parametrize("method", ["clear", "invalidate_tags"])
-async def test_a_clear_that_is_not_acknowledged(make_cache: MakeCache, proxy: Proxy, method: str) -> None:
+async def test_a_clear_that_is_not_acknowledged(make_cache: MakeCache, proxy: FaultProxy, method: str) -> None:
     """False, and nothing that it may have cleared is served here until coherence is proven again."""
     async with make_cache(proxy.url) as cache:
         await cache.set("a", 1, tags=["t"])
@@ -118,7 +118,7 @@ async def test_a_clear_that_is_not_acknowledged(make_cache: MakeCache, proxy: Pr
         await until(lambda: can_write(cache))
 
 
-async def test_a_write_whose_reply_is_lost(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_a_write_whose_reply_is_lost(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """A set that Redis did but did not answer in time is False, and deleted after its deadline."""
     async with make_cache(proxy.url, redis_timeout=0.1) as cache:
         await cache.set("a", 1)
@@ -134,7 +134,7 @@ async def test_a_write_whose_reply_is_lost(make_cache: MakeCache, proxy: Proxy) 
         assert await cache.get("a") == 3
 
 
-async def test_a_cancelled_set(proxy: Proxy, namespace: str) -> None:
+async def test_a_cancelled_set(proxy: FaultProxy, namespace: str) -> None:
     """Its outcome is unknown, so it counts as not acknowledged: it is journalled, and deleted after its deadline."""
     async with AsyncNearCache.from_url(proxy.url, namespace=namespace, redis_timeout=2, max_staleness=2) as cache:
         heard = Heard(cache)
@@ -153,7 +153,7 @@ async def test_a_cancelled_set(proxy: Proxy, namespace: str) -> None:
         assert not heard.of(Disconnected)
 
 
-async def test_on_unavailable_raise(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_on_unavailable_raise(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """With on_unavailable="raise" every write raises RemoteUnavailable; reads do not."""
     async with make_cache(proxy.url, on_unavailable="raise") as cache:
         heard = Heard(cache)
@@ -236,7 +236,7 @@ async def test_one_load_per_process_while_redis_is_away(make_cache: MakeCache) -
     assert len(calls) == 1
 
 
-async def test_many_readers_while_the_server_comes_and_goes(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_many_readers_while_the_server_comes_and_goes(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """Whatever the link does, a read answers, and writers are told the truth by True or False."""
     async with make_cache(proxy.url, lease=0.3, **SHORT) as cache:  # one whose reply was lost ends by itself
         done = asyncio.Event()

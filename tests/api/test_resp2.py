@@ -12,6 +12,7 @@ import redis.asyncio
 from nearcache import AsyncNearCache, CoherenceFailed, ConfigError, Connected, Flushed, NearCache, Settings
 from nearcache.remote.aside import AsideTalk
 from nearcache.remote.embedded import EmbeddedServer
+from nearcache.testing import FaultProxy, subscribers
 from tests import servers
 
 # What holds on RESP3 holds here: the same tests, run on the servers of this module.
@@ -41,7 +42,6 @@ from tests.api.test_outages import (
     test_a_write_whose_reply_is_lost,
     test_many_readers_while_the_server_comes_and_goes,
 )
-from tests.faults import Proxy, subscribers
 from tests.twins import MakeCache, Twin
 from tests.waiting import Heard, redis_of, until
 
@@ -104,7 +104,7 @@ async def test_l1_is_proven_again_and_again_under_writes(make_cache: MakeCache) 
         assert "missing" not in repr(heard)
 
 
-async def test_a_question_that_is_not_answered_ends_the_proof(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_a_question_that_is_not_answered_ends_the_proof(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """The subscription goes on, and messages come; without the number they prove nothing."""
     async with make_cache(proxy.url, max_staleness=0.4) as cache:
         await cache.set("a", 1)
@@ -116,7 +116,7 @@ async def test_a_question_that_is_not_answered_ends_the_proof(make_cache: MakeCa
         assert await cache.wait_healthy(5)
 
 
-async def test_a_server_that_becomes_another_one(make_cache: MakeCache, proxy: Proxy) -> None:
+async def test_a_server_that_becomes_another_one(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """RESP2 alone, then RESP3, then RESP2 alone again: coherent each time, and nothing of the one before is served."""
     with servers.make("valkey") as other:
         cache = make_cache(proxy.url, **FAST)

@@ -21,8 +21,8 @@ from nearcache.local.outage import Outage
 from nearcache.local.tier import Tier, Token
 from nearcache.local.waiters import Aim, Flight, FlightKey, Flights
 from nearcache.ports import Granted, Greeting, Item, RemoteFailed, TooLate, Version, Written, number_of, version_of
+from nearcache.testing.model import Server
 from nearcache.wire.messages import Message
-from tests.schedules.model import Server
 from tests.schedules.stepper import Instance, ModelBus, ModelRemote, World
 
 

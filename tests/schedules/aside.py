@@ -10,7 +10,7 @@ from nearcache.ports import BusItem
 from nearcache.remote.aside import AsideTalk
 from nearcache.remote.names import PROTOCOL, Names
 from nearcache.remote.talk import Question
-from tests.schedules.model import Server
+from nearcache.testing.model import Server
 from tests.schedules.stepper import Instance, ModelBus, Receiving, Request
 
 CHANNEL = b"channel"

@@ -19,7 +19,7 @@ from nearcache.local.tier import Tier
 from nearcache.options import LoadOptions, Policy
 from nearcache.ports import MISSING, BusItem, Outcome, RemoteFailed, RemoteTimeout
 from nearcache.settings import Settings
-from tests.schedules.model import Line, Server
+from nearcache.testing.model import Line, Server
 
 T = TypeVar("T")
 

@@ -12,12 +12,12 @@ import pytest
 from nearcache.ports import MISSING, Beat, Greeting
 from nearcache.remote.aside import Answer, AsideTalk
 from nearcache.remote.talk import Question
+from nearcache.testing.model import Server
 from nearcache.wire import messages
 from tests.schedules import test_named
 from tests.schedules.ablations import Rules
 from tests.schedules.aside import AsideBus
 from tests.schedules.crowd import play
-from tests.schedules.model import Server
 from tests.schedules.stepper import Flow, Instance, Receiving
 from tests.schedules.test_named import Schedule, Violated, get, must, put, two
 from tests.schedules.test_random import LENGTH, draw

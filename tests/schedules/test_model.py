@@ -17,9 +17,9 @@ from nearcache.remote.endpoint import Endpoint
 from nearcache.remote.names import Names
 from nearcache.remote.threads import ThreadBus, ThreadWire
 from nearcache.settings import Settings
+from nearcache.testing.model import Line, Server
 from nearcache.wire import messages
 from nearcache.wire.records import HEAD_BYTES, pack_tail
-from tests.schedules.model import Line, Server
 
 KEYS, TAGS, TOKENS = ("x", "y"), ("t", "u"), (b"1" * 16, b"2" * 16)
 STEPS = 120

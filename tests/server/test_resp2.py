@@ -18,9 +18,9 @@ from nearcache.remote.names import Names
 from nearcache.remote.talk import Talk
 from nearcache.remote.tasks import TaskBus
 from nearcache.remote.threads import SocketConnection
+from nearcache.testing import FaultProxy, subscribers
 from nearcache.wire import messages
 from tests import servers
-from tests.faults import Proxy, subscribers
 
 # What holds on RESP3 holds here: the same tests, run on the servers of this module.
 from tests.server.test_wires import (
@@ -92,7 +92,7 @@ def remote_of(make: Make, server: EmbeddedServer) -> RedisRemote:
 # --------------------------------------------------------------------------------------------------------- connections
 
 
-async def test_a_refusal_of_resp3_is_remembered(make: Make, proxy: Proxy) -> None:
+async def test_a_refusal_of_resp3_is_remembered(make: Make, proxy: FaultProxy) -> None:
     """The first connection costs two, the next ones one; RESP2 has the same replies."""
     wire = make.wire(proxy.url)
     assert await wire.execute(echo("a")) == [b"a"]
@@ -104,7 +104,7 @@ async def test_a_refusal_of_resp3_is_remembered(make: Make, proxy: Proxy) -> Non
         assert proxy.accepted == accepted
 
 
-async def test_a_bus_tries_resp3_again(make: Make, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bus_tries_resp3_again(make: Make, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server may have become another one, either way; commands follow."""
     endpoint = make.endpoint(proxy.url)
     monkeypatch.setattr(make, "endpoint", lambda _: endpoint)
@@ -124,7 +124,7 @@ async def test_a_bus_tries_resp3_again(make: Make, proxy: Proxy, monkeypatch: py
 
 async def test_a_url_may_ask_for_resp2(make: Make) -> None:
     """Of a server that would speak RESP3: for a proxy that hangs up on HELLO."""
-    with servers.make("valkey") as server, Proxy(server.port) as proxy:
+    with servers.make("valkey") as server, FaultProxy(server.port) as proxy:
         bus = await opened(make, f"{proxy.url}?protocol=2")
         assert proxy.accepted == 2
         await bus.ask_beat()
@@ -144,7 +144,7 @@ async def test_a_password_is_given_and_asked_for(make: Make, kind: str) -> None:
 
 async def test_an_answer_that_is_no_refusal_of_resp3_is_a_failure(make: Make) -> None:
     """A database that is not there is not there in RESP2 either: no second attempt."""
-    with servers.make("valkey") as server, Proxy(server.port) as proxy:
+    with servers.make("valkey") as server, FaultProxy(server.port) as proxy:
         with pytest.raises(RemoteFailed):
             await make.wire(proxy.url.replace("/0", "/99")).execute(PING)
         assert proxy.accepted == 1
@@ -154,7 +154,7 @@ async def test_an_answer_that_is_no_refusal_of_resp3_is_a_failure(make: Make) ->
 
 
 async def test_writes_between_a_number_and_its_pong_are_counted(
-    make: Make, server: EmbeddedServer, proxy: Proxy
+    make: Make, server: EmbeddedServer, proxy: FaultProxy
 ) -> None:
     """The answer stands for the counters as they were at PING, as on RESP3; the floor too."""
     remote = remote_of(make, server)
@@ -184,7 +184,9 @@ async def test_writes_between_a_number_and_its_pong_are_counted(
             assert (answer.number, answer.floor) == (last.number, cleared.number)
 
 
-async def test_a_message_missing_before_the_pong_ends_the_bus(make: Make, server: EmbeddedServer, proxy: Proxy) -> None:
+async def test_a_message_missing_before_the_pong_ends_the_bus(
+    make: Make, server: EmbeddedServer, proxy: FaultProxy
+) -> None:
     """The floor that was read says nothing of what is missing."""
     bus = await opened(make, proxy.url)
     await bus.ask_greeting()
@@ -199,7 +201,7 @@ async def test_a_message_missing_before_the_pong_ends_the_bus(make: Make, server
         await hear(bus, 1)
 
 
-async def test_a_counter_that_is_lost_behind_messages_is_told_as_lost(make: Make, proxy: Proxy) -> None:
+async def test_a_counter_that_is_lost_behind_messages_is_told_as_lost(make: Make, proxy: FaultProxy) -> None:
     """A message before the PONG does not make up for it."""
     bus = await opened(make, proxy.url)
     proxy.hold("requests", subscribers)
@@ -212,7 +214,7 @@ async def test_a_counter_that_is_lost_behind_messages_is_told_as_lost(make: Make
     assert (beat.number, beat.floor) == (None, None)
 
 
-async def test_garbage_before_the_pong_is_passed_on(make: Make, proxy: Proxy) -> None:
+async def test_garbage_before_the_pong_is_passed_on(make: Make, proxy: FaultProxy) -> None:
     """What it does to L1 is not the bus's affair."""
     bus = await opened(make, proxy.url)
     await bus.ask_greeting()
@@ -257,7 +259,7 @@ async def test_a_history_that_ended_meanwhile_ends_the_bus(make: Make, fresh_ser
 
 
 @pytest.mark.parametrize("hurt", ["hold", "cut"])
-async def test_a_lost_aside_is_a_failure(make: Make, proxy: Proxy, hurt: str) -> None:
+async def test_a_lost_aside_is_a_failure(make: Make, proxy: FaultProxy, hurt: str) -> None:
     """Within the timeout; the subscription alone proves nothing."""
     bus = await opened(make, proxy.url)
 
@@ -274,7 +276,7 @@ async def test_a_lost_aside_is_a_failure(make: Make, proxy: Proxy, hurt: str) ->
     assert time.monotonic() - begun < TIMEOUT + SLACK
 
 
-async def test_closing_leaves_no_connection(make: Make, proxy: Proxy) -> None:
+async def test_closing_leaves_no_connection(make: Make, proxy: FaultProxy) -> None:
     """Neither of the two."""
     bus = await opened(make, proxy.url)
     assert proxy.connections == 2
@@ -282,7 +284,7 @@ async def test_closing_leaves_no_connection(make: Make, proxy: Proxy) -> None:
     await until(lambda: proxy.connections == 0)
 
 
-async def test_an_interrupted_question_ends(make: Make, proxy: Proxy) -> None:
+async def test_an_interrupted_question_ends(make: Make, proxy: FaultProxy) -> None:
     """As a closing cache does it."""
     bus = await opened(make, proxy.url)
     proxy.hold("replies")

@@ -26,8 +26,9 @@ from nearcache.remote.names import Names
 from nearcache.remote.tasks import TaskBus, TaskWire
 from nearcache.remote.threads import SocketConnection, ThreadBus, ThreadWire
 from nearcache.settings import Settings
+from nearcache.testing import FaultProxy, black_hole
 from tests import servers
-from tests.faults import HttpServer, Proxy, black_hole
+from tests.faults import HttpServer
 from tests.waiting import until
 
 TIMEOUT = 0.3
@@ -91,7 +92,7 @@ async def idle_is_dead(wire: Any) -> None:
 # --------------------------------------------------------------------------------------------------------------- wires
 
 
-async def test_replies_come_in_the_order_of_the_commands(make: Make, proxy: Proxy) -> None:
+async def test_replies_come_in_the_order_of_the_commands(make: Make, proxy: FaultProxy) -> None:
     """Some commands at once, and one after the other, over one connection."""
     wire = make.wire(proxy.url)
     texts = [str(number) for number in range(100)]
@@ -101,7 +102,7 @@ async def test_replies_come_in_the_order_of_the_commands(make: Make, proxy: Prox
     assert proxy.accepted == 1
 
 
-async def test_an_error_reply_is_an_object_and_harms_nothing(make: Make, proxy: Proxy) -> None:
+async def test_an_error_reply_is_an_object_and_harms_nothing(make: Make, proxy: FaultProxy) -> None:
     """Its neighbours are answered, and the connection goes on."""
     wire = make.wire(proxy.url)
     first, error, last = await wire.execute(echo("a") + resp.pack((b"NONSENSE",)) + echo("b"), 3)
@@ -112,7 +113,7 @@ async def test_an_error_reply_is_an_object_and_harms_nothing(make: Make, proxy: 
     assert proxy.accepted == 1
 
 
-async def test_a_silent_server_is_a_timeout_and_the_late_reply_goes_to_nobody(make: Make, proxy: Proxy) -> None:
+async def test_a_silent_server_is_a_timeout_and_the_late_reply_goes_to_nobody(make: Make, proxy: FaultProxy) -> None:
     """After about the timeout; the next command has its own connection and its own reply."""
     wire = make.wire(proxy.url)
     await wire.execute(PING)
@@ -135,7 +136,7 @@ async def test_a_port_that_never_answers_is_a_timeout(make: Make) -> None:
         assert time.monotonic() - begun < 3 * TIMEOUT + SLACK
 
 
-async def test_a_refused_connection_fails_at_once_and_heals(make: Make, proxy: Proxy) -> None:
+async def test_a_refused_connection_fails_at_once_and_heals(make: Make, proxy: FaultProxy) -> None:
     """No retries inside, no waiting; and when the server is back, so are we."""
     wire = make.wire(proxy.url)
     await wire.execute(PING)
@@ -149,7 +150,7 @@ async def test_a_refused_connection_fails_at_once_and_heals(make: Make, proxy: P
     assert await wire.execute(echo("back")) == [b"back"]
 
 
-async def test_a_failure_says_whether_anything_was_sent(make: Make, proxy: Proxy) -> None:
+async def test_a_failure_says_whether_anything_was_sent(make: Make, proxy: FaultProxy) -> None:
     """What never left has no deadline to wait for; what was cut off on its way has."""
     wire = make.wire(proxy.url)
     await wire.execute(PING)
@@ -164,7 +165,7 @@ async def test_a_failure_says_whether_anything_was_sent(make: Make, proxy: Proxy
     assert caught.value.sent is False
 
 
-async def test_a_dead_idle_connection_is_replaced_before_a_write(make: Make, proxy: Proxy) -> None:
+async def test_a_dead_idle_connection_is_replaced_before_a_write(make: Make, proxy: FaultProxy) -> None:
     """A write is sent once: it must not be lost on a connection that the server closed long ago."""
     wire = make.wire(proxy.url)
     for _ in range(3):
@@ -174,7 +175,7 @@ async def test_a_dead_idle_connection_is_replaced_before_a_write(make: Make, pro
         assert await wire.execute(echo("sent once")) == [b"sent once"]
 
 
-async def test_idle_connections_are_dropped_on_demand(make: Make, proxy: Proxy) -> None:
+async def test_idle_connections_are_dropped_on_demand(make: Make, proxy: FaultProxy) -> None:
     """When the bus is lost, the server behind them may have gone."""
     wire = make.wire(proxy.url)
     await wire.execute(PING)
@@ -183,7 +184,7 @@ async def test_idle_connections_are_dropped_on_demand(make: Make, proxy: Proxy) 
     assert await wire.execute(echo("again")) == [b"again"]
 
 
-async def test_large_replies_and_commands_go_through(make: Make, proxy: Proxy) -> None:
+async def test_large_replies_and_commands_go_through(make: Make, proxy: FaultProxy) -> None:
     """8 MiB either way, in pieces, with small ones around."""
     wire = make.wire(proxy.url, timeout=5.0)
     blob = os.urandom(8 * 1024 * 1024)
@@ -191,7 +192,7 @@ async def test_large_replies_and_commands_go_through(make: Make, proxy: Proxy) -
     assert await wire.execute(echo("y")) == [b"y"]
 
 
-async def test_the_timeout_is_for_the_whole_reply(make: Make, proxy: Proxy) -> None:
+async def test_the_timeout_is_for_the_whole_reply(make: Make, proxy: FaultProxy) -> None:
     """A server that sends a piece and then nothing is a timeout as well."""
     wire = make.wire(proxy.url)
     await wire.execute(PING)
@@ -218,7 +219,7 @@ async def test_a_wrong_password_is_told_and_not_shown(make: Make, kind: str) -> 
         assert "secret" not in str(caught.value)
 
 
-async def test_closing_leaves_no_connection(make: Make, proxy: Proxy) -> None:
+async def test_closing_leaves_no_connection(make: Make, proxy: FaultProxy) -> None:
     """Wires and buses, idle ones at once."""
     wire, bus = make.wire(proxy.url), make.bus(proxy.url)
     await wire.execute(PING)
@@ -229,7 +230,7 @@ async def test_closing_leaves_no_connection(make: Make, proxy: Proxy) -> None:
     await until(lambda: proxy.connections == 0)
 
 
-async def test_failures_leave_no_connection(make: Make, proxy: Proxy) -> None:
+async def test_failures_leave_no_connection(make: Make, proxy: FaultProxy) -> None:
     """Whatever failed has been closed."""
     wire = make.wire(proxy.url)
     await wire.execute(PING)
@@ -243,7 +244,7 @@ async def test_failures_leave_no_connection(make: Make, proxy: Proxy) -> None:
 # ------------------------------------------------------------------------------------------------------- threads alone
 
 
-def test_threads_share_a_bounded_pool_and_never_a_reply(proxy: Proxy, namespace: str) -> None:
+def test_threads_share_a_bounded_pool_and_never_a_reply(proxy: FaultProxy, namespace: str) -> None:
     """Eight threads over two connections: each has its own answers."""
     wire = Make("sync", namespace).wire(proxy.url, timeout=5.0, max_connections=2)
 
@@ -256,7 +257,7 @@ def test_threads_share_a_bounded_pool_and_never_a_reply(proxy: Proxy, namespace:
     run_sync(wire.close())
 
 
-def test_a_full_pool_is_a_failure_after_the_timeout(proxy: Proxy, namespace: str) -> None:
+def test_a_full_pool_is_a_failure_after_the_timeout(proxy: FaultProxy, namespace: str) -> None:
     """It says which setting to raise, and the next one gets through."""
     wire = Make("sync", namespace).wire(proxy.url, timeout=TIMEOUT, max_connections=1)
     wire._permits.get_nowait()
@@ -267,7 +268,7 @@ def test_a_full_pool_is_a_failure_after_the_timeout(proxy: Proxy, namespace: str
     run_sync(wire.close())
 
 
-def test_threads_that_queue_behind_a_hung_server_do_not_wait_twice(proxy: Proxy, namespace: str) -> None:
+def test_threads_that_queue_behind_a_hung_server_do_not_wait_twice(proxy: FaultProxy, namespace: str) -> None:
     """What made the first one time out would make the others, too: all fail within about one timeout each."""
     wire = Make("sync", namespace).wire(proxy.url, max_connections=1)
     run_sync(wire.execute(PING))
@@ -285,7 +286,7 @@ def test_threads_that_queue_behind_a_hung_server_do_not_wait_twice(proxy: Proxy,
 
 
 def test_an_interrupted_thread_leaves_no_half_read_connection(
-    proxy: Proxy, namespace: str, monkeypatch: pytest.MonkeyPatch
+    proxy: FaultProxy, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """KeyboardInterrupt between command and reply: that connection is closed, the next command has its own reply."""
     wire = Make("sync", namespace).wire(proxy.url)
@@ -303,7 +304,7 @@ def test_an_interrupted_thread_leaves_no_half_read_connection(
     run_sync(wire.close())
 
 
-def test_a_connection_in_use_while_closing_is_closed_when_it_comes_back(proxy: Proxy, namespace: str) -> None:
+def test_a_connection_in_use_while_closing_is_closed_when_it_comes_back(proxy: FaultProxy, namespace: str) -> None:
     """Nothing is left in the pool."""
     wire = Make("sync", namespace).wire(proxy.url, timeout=5.0)
     run_sync(wire.execute(PING))
@@ -323,7 +324,7 @@ def test_a_connection_in_use_while_closing_is_closed_when_it_comes_back(proxy: P
 # --------------------------------------------------------------------------------------------------------- tasks alone
 
 
-async def test_a_cancelled_task_leaves_the_connection_in_order(proxy: Proxy, namespace: str) -> None:
+async def test_a_cancelled_task_leaves_the_connection_in_order(proxy: FaultProxy, namespace: str) -> None:
     """Its reply is dropped, and everybody else's is their own, on the same connection."""
     wire = Make("aio", namespace).wire(proxy.url, timeout=5.0)
     await wire.execute(PING)
@@ -344,7 +345,7 @@ async def test_a_cancelled_task_leaves_the_connection_in_order(proxy: Proxy, nam
     await wire.close()
 
 
-async def test_tasks_that_begin_together_connect_once(proxy: Proxy, namespace: str) -> None:
+async def test_tasks_that_begin_together_connect_once(proxy: FaultProxy, namespace: str) -> None:
     """And one that is cancelled meanwhile does not cancel it for the others."""
     wire = Make("aio", namespace).wire(proxy.url, timeout=5.0)
     proxy.delay_replies(0.05)
@@ -357,7 +358,7 @@ async def test_tasks_that_begin_together_connect_once(proxy: Proxy, namespace: s
     await wire.close()
 
 
-async def test_a_cut_fails_everything_in_flight_at_once(proxy: Proxy, namespace: str) -> None:
+async def test_a_cut_fails_everything_in_flight_at_once(proxy: FaultProxy, namespace: str) -> None:
     """Nobody waits for the timeout."""
     wire = Make("aio", namespace).wire(proxy.url, timeout=30.0)
     await wire.execute(PING)
@@ -370,7 +371,7 @@ async def test_a_cut_fails_everything_in_flight_at_once(proxy: Proxy, namespace:
     await wire.close()
 
 
-async def test_closing_fails_what_is_in_flight_and_what_comes_later(proxy: Proxy, namespace: str) -> None:
+async def test_closing_fails_what_is_in_flight_and_what_comes_later(proxy: FaultProxy, namespace: str) -> None:
     """No task waits for a wire that is closed, and none opens it again."""
     wire = Make("aio", namespace).wire(proxy.url, timeout=30.0)
     await wire.execute(PING)
@@ -489,7 +490,7 @@ async def test_messages_of_another_namespace_are_not_heard(make: Make, server: E
 
 
 @pytest.mark.parametrize("how", ["cut", "killed"])
-async def test_a_lost_connection_is_a_failure_at_once(make: Make, proxy: Proxy, how: str) -> None:
+async def test_a_lost_connection_is_a_failure_at_once(make: Make, proxy: FaultProxy, how: str) -> None:
     """Never a silent reconnect: messages were missed."""
     bus = make.bus(proxy.url)
     await bus.open()
@@ -508,7 +509,7 @@ async def test_a_lost_connection_is_a_failure_at_once(make: Make, proxy: Proxy, 
     assert proxy.accepted == accepted
 
 
-async def test_a_subscription_that_is_not_confirmed_is_a_failure(make: Make, proxy: Proxy) -> None:
+async def test_a_subscription_that_is_not_confirmed_is_a_failure(make: Make, proxy: FaultProxy) -> None:
     """Within the timeouts, and the connection is closed."""
     proxy.hold("replies")
     bus = make.bus(proxy.url)

@@ -12,7 +12,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.faults import HttpServer, Proxy, black_hole, commands, subscribers
+from nearcache.testing import FaultProxy, black_hole, commands, subscribers
+from tests.faults import HttpServer
 
 SOON = 0.05
 """Seconds after which what has not come is taken not to come."""
@@ -41,9 +42,9 @@ def echo() -> Iterator[int]:
 
 
 @pytest.fixture
-def proxy(echo: int) -> Iterator[Proxy]:
+def proxy(echo: int) -> Iterator[FaultProxy]:
     """A proxy in front of the echo."""
-    with Proxy(echo) as proxy:
+    with FaultProxy(echo) as proxy:
         yield proxy
 
 
@@ -84,7 +85,7 @@ def is_closed(client: socket.socket) -> bool:
         return True
 
 
-def test_a_proxy_passes_everything_on(proxy: Proxy) -> None:
+def test_a_proxy_passes_everything_on(proxy: FaultProxy) -> None:
     """Without a fault, bytes arrive complete and in order, however many."""
     data = bytes(range(256)) * 8192
     with connect(proxy.port) as client:
@@ -94,7 +95,7 @@ def test_a_proxy_passes_everything_on(proxy: Proxy) -> None:
         sender.join()
 
 
-def test_late_replies_come_late_but_not_slower(proxy: Proxy) -> None:
+def test_late_replies_come_late_but_not_slower(proxy: FaultProxy) -> None:
     """Ten replies that are each 0.2 s late arrive together, in order, after 0.2 s."""
     with connect(proxy.port) as client:
         proxy.delay_replies(0.2)
@@ -105,7 +106,7 @@ def test_late_replies_come_late_but_not_slower(proxy: Proxy) -> None:
         assert 0.2 <= time.monotonic() - began < 1.0
 
 
-def test_ending_a_delay_delivers_what_is_under_way(proxy: Proxy) -> None:
+def test_ending_a_delay_delivers_what_is_under_way(proxy: FaultProxy) -> None:
     """A long delay that is ended holds nothing back any more."""
     with connect(proxy.port) as client:
         proxy.delay_requests(60)
@@ -115,7 +116,7 @@ def test_ending_a_delay_delivers_what_is_under_way(proxy: Proxy) -> None:
         assert read(client, 4) == b"late"
 
 
-def test_held_bytes_come_after_the_release(proxy: Proxy) -> None:
+def test_held_bytes_come_after_the_release(proxy: FaultProxy) -> None:
     """A hold loses nothing and closes nothing."""
     with connect(proxy.port) as client:
         for direction in ("requests", "replies"):
@@ -127,7 +128,7 @@ def test_held_bytes_come_after_the_release(proxy: Proxy) -> None:
             assert read(client, 6) == b"onetwo"
 
 
-def test_a_fault_can_be_for_subscribers_alone(proxy: Proxy) -> None:
+def test_a_fault_can_be_for_subscribers_alone(proxy: FaultProxy) -> None:
     """The bus is held while commands flow, and the other way round; what a connection is may show late."""
     with connect(proxy.port, b"HELLO 3\r\n") as bus, connect(proxy.port, b"GET k") as other:
         bus.sendall(b"subscribe c")
@@ -145,7 +146,7 @@ def test_a_fault_can_be_for_subscribers_alone(proxy: Proxy) -> None:
         assert read(other, 1) == b"w"
 
 
-def test_a_cut_closes_and_refuses_until_it_is_healed(proxy: Proxy) -> None:
+def test_a_cut_closes_and_refuses_until_it_is_healed(proxy: FaultProxy) -> None:
     """An outage: open connections end, new ones are refused, and then all is well on the same port."""
     with connect(proxy.port, b"x") as client:
         proxy.cut()
@@ -158,7 +159,7 @@ def test_a_cut_closes_and_refuses_until_it_is_healed(proxy: Proxy) -> None:
         assert proxy.connections == 1
 
 
-def test_connections_can_be_cut_once(proxy: Proxy) -> None:
+def test_connections_can_be_cut_once(proxy: FaultProxy) -> None:
     """Those that are meant end, the others go on, new ones are welcome."""
     with connect(proxy.port, b"SSUBSCRIBE c") as bus, connect(proxy.port, b"GET k") as other:
         proxy.cut_connections(subscribers)
@@ -169,7 +170,7 @@ def test_connections_can_be_cut_once(proxy: Proxy) -> None:
         assert proxy.accepted == 3
 
 
-def test_a_cut_loses_what_was_held(proxy: Proxy) -> None:
+def test_a_cut_loses_what_was_held(proxy: FaultProxy) -> None:
     """Nothing of an old connection shows up after the cut."""
     with connect(proxy.port) as client:
         proxy.hold("replies")
@@ -181,7 +182,7 @@ def test_a_cut_loses_what_was_held(proxy: Proxy) -> None:
 
 def test_a_server_that_closes_is_passed_on_after_its_last_bytes() -> None:
     """A reply right before the end of a connection still arrives, late as it may be."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, Proxy(listener.getsockname()[1]) as proxy:
+    with socket.create_server(("127.0.0.1", 0)) as listener, FaultProxy(listener.getsockname()[1]) as proxy:
         proxy.delay_replies(0.1)
         with connect(proxy.port) as client:
             peer, _ = listener.accept()
@@ -191,7 +192,7 @@ def test_a_server_that_closes_is_passed_on_after_its_last_bytes() -> None:
             assert is_closed(client)
 
 
-def test_nobody_behind_the_proxy_ends_the_connection(proxy: Proxy) -> None:
+def test_nobody_behind_the_proxy_ends_the_connection(proxy: FaultProxy) -> None:
     """With the server gone, a connection through the proxy ends at once."""
     proxy.target_port = proxy.port + 40_000 if proxy.port < 25_000 else 1
     with connect(proxy.port) as client:
@@ -215,3 +216,44 @@ def test_a_black_hole_takes_everything_and_answers_nothing() -> None:
     with black_hole() as port, connect(port) as client:
         client.sendall(b"PING\r\n")
         assert nothing_comes(client)
+
+
+def test_what_is_not_read_piles_up_at_the_server(proxy: FaultProxy) -> None:
+    """The bytes wait there, and come when they are read again; connections made meanwhile are read."""
+    with connect(proxy.port, b"hello") as client:
+        with proxy.not_reading() as stalled:
+            assert stalled == 1
+            client.sendall(b"ping")
+            client.settimeout(SOON)
+            with pytest.raises(TimeoutError):
+                client.recv(4)
+            with connect(proxy.port, b"hello"):
+                pass
+        client.settimeout(5)
+        assert read(client, 4) == b"ping"
+
+
+def test_a_connection_that_ends_unread_is_no_harm(proxy: FaultProxy) -> None:
+    """Nor is one that is for others."""
+    with connect(proxy.port, b"hello"):
+        with proxy.not_reading(subscribers) as stalled:
+            assert stalled == 0
+        with proxy.not_reading():
+            proxy.cut_connections()
+
+
+def test_a_proxy_is_stopped_once(echo: int) -> None:
+    """Or twice, or before it was started; it may be started again."""
+    proxy = FaultProxy(echo)
+    proxy.stop()
+    for _ in range(2):
+        with proxy, connect(proxy.port, b"hello"):
+            proxy.stop()
+
+
+def test_a_proxy_may_lead_elsewhere(echo: int) -> None:
+    """By name; and to another port from the next connection on."""
+    with FaultProxy(1, "localhost") as proxy:
+        proxy.target_port = echo
+        with connect(proxy.port, b"hello"):
+            pass

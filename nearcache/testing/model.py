@@ -29,6 +29,9 @@ from nearcache.wire.records import HEAD_BYTES, MAGIC, pack_names, unpack
 Question = Literal["greeting", "beat"] | bytes
 """Or, on RESP2, the nonce of a PING."""
 
+LineItem = BusItem | list[bytes]
+"""A list is a PONG."""
+
 
 @dataclass(eq=False)
 class Line:
@@ -36,8 +39,15 @@ class Line:
 
     questions: deque[Question] = field(default_factory=deque)
     """On the way to the server."""
-    items: deque[BusItem | list[bytes]] = field(default_factory=deque)
-    """On the way to the client; a list is a PONG."""
+    items: deque[LineItem] = field(default_factory=deque)
+    """On the way to the client."""
+    wake: Callable[[], None] = field(default=lambda: None)
+    """Called when something has been put on the way."""
+
+    def push(self, item: LineItem) -> None:
+        """The server sends."""
+        self.items.append(item)
+        self.wake()
 
 
 @dataclass
@@ -120,7 +130,7 @@ class Server:
     def publish(self, message: bytes) -> None:
         """To every subscriber, in order."""
         for line in self.lines:
-            line.items.append(message)
+            line.push(message)
 
     def tell(self, kind: bytes, number: int, names: Sequence[str] = ()) -> None:
         """Publish a numbered message."""
@@ -210,8 +220,7 @@ class Server:
         """fill.lua."""
         answer = None
         if self.may_fill(item.key, token, grant, tags):
-            assert self.number is not None
-            answer = Written(self.number, self.clock())
+            answer = Written(self.counters()[0], self.clock())
             self.store(item, answer.number, answer.created)
         self.release(item.key, token)
         return answer
@@ -282,10 +291,10 @@ class Server:
         """Answer the oldest question of a connection."""
         question = line.questions.popleft()
         if isinstance(question, bytes):
-            line.items.append([b"pong", question])
+            line.push([b"pong", question])
         elif question == "greeting":
-            line.items.append(Greeting(self.identity, *self.counters(), self.clock()))
+            line.push(Greeting(self.identity, *self.counters(), self.clock()))
         elif self.number is None:
-            line.items.append(Beat(None, None, self.clock(), master=True))
+            line.push(Beat(None, None, self.clock(), master=True))
         else:
-            line.items.append(Beat(self.number, self.floor, self.clock(), master=True))
+            line.push(Beat(self.number, self.floor, self.clock(), master=True))

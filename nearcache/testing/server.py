@@ -1,0 +1,218 @@
+"""A server in plain Python that caches of this process share, and whose faults a test starts and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+)
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeAlias, Unpack, overload
+
+from nearcache.aio import AsyncNearCache
+from nearcache.errors import ConfigError
+from nearcache.hosts import TaskWake, ThreadWake
+from nearcache.remote.source import Source
+from nearcache.settings import Settings, SettingsOptions, seconds
+from nearcache.sync import NearCache
+from nearcache.testing.network import OPERATIONS, Fault, Kind, Network
+from nearcache.testing.wires import FakeBus, FakeRemote
+
+AnyCache: TypeAlias = NearCache | AsyncNearCache
+
+PAUSE = 0.001
+"""Seconds between two looks whether the caches have settled."""
+
+SHOWN = "fake://"
+"""What a cache on a fake server gives as its address."""
+
+
+class FakeServer:
+    """A Redis for tests: any number of caches of both classes share it, in one process and without a network.
+
+    It means what the real one means with the library's scripts: versions, leases, tags, expiry, messages and proofs; a
+    test holds it against Valkey and Redis. Its time is a :class:`ManualClock` while one is entered. It shows how *your*
+    code and this library behave, not how fast a real server is.
+
+    Each fault is an object with ``start`` and ``stop``, and is on inside a ``with``. Their common arguments:
+
+    - ``only``: names of the operations that it is for, as in ``only={"set"}``; else all. They are those of the protocol
+      (``OPERATIONS``), so that a ``get_or_set`` that loads is a "read", a "lease" and a "fill".
+    - ``of``: the cache whose connections it is for; else everybody's.
+
+    >>> server = FakeServer()
+    >>> with server.cache(ttl=60) as here, server.cache(ttl=60) as there:
+    ...     here.set("user:7", "Ada"), there.get("user:7")
+    ...     with server.away():
+    ...         here.set("user:7", "Grace")  # not acknowledged: a miss for all when the server is back
+    ...     server.settle()
+    ...     there.get("user:7", "absent")
+    (True, 'Ada')
+    False
+    'absent'
+    """
+
+    def __init__(self) -> None:
+        self._network = Network()
+
+    # --------------------------------------------------------------------------------------------------------- caches
+
+    def cache(self, **settings: Unpack[SettingsOptions]) -> NearCache:
+        """A cache for threads on this server.
+
+        Args:
+            **settings: see :class:`~nearcache.Settings`. Caches of one namespace share their values.
+
+        Raises:
+            ConfigError: a setting can never work.
+        """
+        made = NearCache.__new__(NearCache)
+        chosen = Settings(**settings)
+        made._set_up(self._source(chosen, asynchronous=False), chosen)  # noqa: SLF001  # as its from_url does
+        return made
+
+    def async_cache(self, **settings: Unpack[SettingsOptions]) -> AsyncNearCache:
+        """A cache for asyncio on this server; else as ``cache``."""
+        made = AsyncNearCache.__new__(AsyncNearCache)
+        chosen = Settings(**settings)
+        made._set_up(self._source(chosen, asynchronous=True), chosen)  # noqa: SLF001  # as its from_url does
+        return made
+
+    @overload
+    def behind(self, cache: NearCache) -> AbstractContextManager[FakeServer]: ...
+    @overload
+    def behind(self, cache: AsyncNearCache) -> AbstractAsyncContextManager[FakeServer]: ...
+    def behind(self, cache: Any) -> Any:
+        """Put this server behind a cache that your application has made: inside ``with``, or ``async with``.
+
+        The cache is closed and begins anew, before and after; its functions stay cached by it, and its settings stay.
+
+        Args:
+            cache: one that is not in use now.
+
+        Raises:
+            CacheClosed: it was closed.
+            ConfigError: it has an ``embedded://`` server of its own, which would end with it.
+
+        >>> cache = NearCache.from_url("redis://cache.example:6379/0")
+        >>> with FakeServer().behind(cache):
+        ...     cache.set("user:7", "Ada"), cache.get("user:7")
+        (True, 'Ada')
+        """
+        cache._alive()  # noqa: SLF001  # asked before anything is changed
+        if cache._source.server is not None:  # noqa: SLF001
+            raise ConfigError(f"{cache!r} has a server of its own, which ends with it; give it another URL")
+        return self._behind_async(cache) if isinstance(cache, AsyncNearCache) else self._behind(cache)
+
+    @contextmanager
+    def _behind(self, cache: NearCache) -> Iterator[FakeServer]:
+        before = cache._source  # noqa: SLF001
+        cache.close()
+        _begin_anew(cache, self._source(cache.settings, asynchronous=False))
+        try:
+            yield self
+        finally:
+            cache.close()
+            _begin_anew(cache, before.again())
+
+    @asynccontextmanager
+    async def _behind_async(self, cache: AsyncNearCache) -> AsyncIterator[FakeServer]:
+        before = cache._source  # noqa: SLF001
+        await cache.close()
+        _begin_anew(cache, self._source(cache.settings, asynchronous=True))
+        try:
+            yield self
+        finally:
+            await cache.close()
+            _begin_anew(cache, before.again())
+
+    def _source(self, settings: Settings, *, asynchronous: bool) -> Source:
+        network, name, timeout = self._network, settings.namespace, settings.redis_timeout
+        new_wake = TaskWake if asynchronous else ThreadWake
+        remote = FakeRemote(network, name, new_wake, timeout)
+        again = partial(self._source, settings, asynchronous=asynchronous)
+        return Source(remote, lambda: FakeBus(network, remote, name, new_wake, timeout), SHOWN, again)
+
+    # --------------------------------------------------------------------------------------------------------- faults
+
+    def away(self, *, only: Collection[str] = (), of: AnyCache | None = None) -> Fault:
+        """The server is away: connections are closed, and new ones refused. With ``only``, these operations are."""
+        return self._fault(Kind.AWAY, only, of)
+
+    def hung(self, *, only: Collection[str] = (), of: AnyCache | None = None) -> Fault:
+        """The server has stopped: each operation waits for ``redis_timeout``; executed is all that at the end."""
+        return self._fault(Kind.HUNG, only, of)
+
+    def lost_replies(self, *, only: Collection[str] = (), of: AnyCache | None = None) -> Fault:
+        """What is asked is done, but the answer never comes: an outcome that is unknown, after ``redis_timeout``."""
+        return self._fault(Kind.LOST_REPLIES, only, of)
+
+    def slow(self, delay: float | timedelta, *, only: Collection[str] = (), of: AnyCache | None = None) -> Fault:
+        """Answers come ``delay`` seconds of real time later; from ``redis_timeout`` on they are lost."""
+        return self._fault(Kind.DELAY, only, of, seconds("delay", delay))
+
+    def bus_cut(self, *, of: AnyCache | None = None) -> Fault:
+        """Nobody hears of changes: the connections for messages are closed, and new ones refused."""
+        return self._fault(Kind.BUS_CUT, (), of)
+
+    def bus_held(self, *, of: AnyCache | None = None) -> Fault:
+        """Nobody hears of changes: messages and proofs are on their way, and come when it ends."""
+        return self._fault(Kind.BUS_HELD, (), of)
+
+    def restart_empty(self) -> None:
+        """Everything is forgotten and every connection closed, as by a crash without persistence."""
+        self._network.restart()
+
+    # -------------------------------------------------------------------------------------------------------- waiting
+
+    def settle(self, timeout: float | timedelta = 5.0) -> None:
+        """Wait until every cache here is connected, has applied all messages, and is proven for the time as it is.
+
+        A cache that a fault keeps from its messages is not waited for. To be called where it may block: not on the
+        loop of an AsyncNearCache.
+
+        Args:
+            timeout: seconds of real time.
+
+        Raises:
+            TimeoutError: it took longer.
+        """
+        until = time.monotonic() + seconds("timeout", timeout)
+        while not self._settled(until):
+            time.sleep(PAUSE)
+
+    async def async_settle(self, timeout: float | timedelta = 5.0) -> None:
+        """As ``settle``, on a loop."""
+        until = time.monotonic() + seconds("timeout", timeout)
+        while not self._settled(until):  # noqa: ASYNC110  # no loop is told what threads do
+            await asyncio.sleep(PAUSE)
+
+    def _settled(self, until: float) -> bool:
+        settled = self._network.settled()
+        if not settled and time.monotonic() > until:
+            raise TimeoutError("some cache on the fake server is not connected, or does not take its messages in")
+        return settled
+
+    def _fault(self, kind: Kind, only: Collection[str], of: AnyCache | None, delay: float = 0.0) -> Fault:
+        if not set(only) <= OPERATIONS:
+            raise ValueError(f"only={only!r}: must be some of {', '.join(sorted(OPERATIONS))}")
+        client = None
+        if of is not None:
+            client = of._source.remote  # noqa: SLF001
+            if not isinstance(client, FakeRemote):
+                raise ValueError(f"of={of!r}: is not on a fake server")
+        return Fault(self._network, kind, frozenset(only), client, delay)
+
+
+def _begin_anew(cache: AnyCache, source: Source) -> None:
+    """As after a fork: the same object, its functions and listeners, with everything behind it made anew."""
+    cache._closed = False  # noqa: SLF001
+    cache._source = replace(cache._source, again=lambda: source)  # noqa: SLF001
+    cache._begin_anew()  # noqa: SLF001
