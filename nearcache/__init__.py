@@ -13,6 +13,7 @@ from nearcache.errors import (
     ValueTooLarge,
 )
 from nearcache.events import (
+    Accepted,
     BreakerClosed,
     BreakerOpened,
     CoherenceFailed,
@@ -24,6 +25,7 @@ from nearcache.events import (
     Flushed,
     Journalled,
     LoadFailed,
+    Refused,
 )
 from nearcache.settings import Settings
 from nearcache.stats import Stats
@@ -31,6 +33,7 @@ from nearcache.sync import NearCache
 from nearcache.wire.codec import Codec, MsgpackCodec
 
 __all__ = [
+    "Accepted",
     "AsyncNearCache",
     "BreakerClosed",
     "BreakerOpened",
@@ -52,6 +55,7 @@ __all__ = [
     "MsgpackCodec",
     "NearCache",
     "NearCacheError",
+    "Refused",
     "RemoteUnavailable",
     "Settings",
     "Stats",

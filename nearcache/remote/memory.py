@@ -16,6 +16,7 @@ class MemoryRemote:
         self._lock = threading.Lock()
         self._number = 1
         self.on_meeting: Callable[[Met], None] = lambda _: None
+        self.may_repeat: Callable[[], bool] = lambda: True
 
     def now(self) -> int:
         """The monotonic clock."""

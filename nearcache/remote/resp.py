@@ -11,6 +11,7 @@ from typing import Any, Final
 import hiredis
 import redis.exceptions
 
+from nearcache.link import SERVES_NOBODY
 from nearcache.ports import RemoteFailed, RemoteMisconfigured, RemoteTimeout
 
 NOTHING: Final = object()
@@ -26,8 +27,11 @@ Push: Any = hiredis.PushNotification
 class ServerError(RemoteFailed):
     """An error reply. Only its code is kept: the text behind it may quote keys and values."""
 
+    sent = False
+
     def __init__(self, text: str) -> None:
         self.code = text.split(" ", 1)[0]
+        self.answered = self.code not in SERVES_NOBODY
         super().__init__(f"the server answered {self.code}")
 
 

@@ -105,11 +105,7 @@ class Pipeline:
         self._timeout = timeout
         self._flying: deque[Flying] = deque()
         self._partial: list[Any] = []
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is in flight."""
-        return not self._flying
+        self._retired = False
 
     def send(self, packed: bytes, count: int) -> asyncio.Future[list[Any]]:
         """Send some commands; the future gets their replies."""
@@ -132,6 +128,14 @@ class Pipeline:
                 answers, self._partial = self._partial, []
                 if not first.future.done():  # its task may have been cancelled
                     first.future.set_result(answers)
+        if self._retired and not self._flying:
+            self.stream.close()
+
+    def retire(self) -> None:
+        """Close when the last reply has come: nothing more will be sent."""
+        self._retired = True
+        if not self._flying:
+            self.stream.close()
 
     def _expire(self) -> None:
         self._ended(RemoteTimeout("no answer in time"))
@@ -146,6 +150,11 @@ class Pipeline:
                 flying.future.exception()  # retrieved: its task may never look
 
 
+def _deadline(connection: Any, timeout: float) -> asyncio.Timeout:
+    """For all of connecting: redis-py's own timeouts are for each receive."""
+    return asyncio.timeout(getattr(connection, "socket_connect_timeout", None) or timeout)
+
+
 class TaskWire:
     """One multiplexed connection, made when first needed and again when lost."""
 
@@ -155,6 +164,7 @@ class TaskWire:
         self._factory = factory
         self._timeout = timeout
         self._pipeline: Pipeline | None = None
+        self._retired: list[Pipeline] = []
         self._connecting: asyncio.Task[Pipeline] | None = None
         self._closed = False
 
@@ -176,9 +186,12 @@ class TaskWire:
         await asyncio.sleep(seconds)
 
     def discard_idle(self) -> None:
-        """The connection is closed unless it is in use: then its own failure will."""
-        if self._pipeline is not None and self._pipeline.idle:
-            self._pipeline.stream.close()
+        """The connection is used no more, and closed; with something in flight, when its last reply has come."""
+        self._retired = [one for one in self._retired if not one.stream.closing]
+        if self._pipeline is not None:
+            retired, self._pipeline = self._pipeline, None
+            self._retired.append(retired)
+            retired.retire()
 
     async def close(self) -> None:
         """Close the connection; what is in flight fails."""
@@ -186,8 +199,10 @@ class TaskWire:
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.gather(self._connecting, return_exceptions=True)
-        if self._pipeline is not None:
-            self._pipeline.stream.close()
+        self.discard_idle()
+        for pipeline in self._retired:
+            pipeline.stream.close()
+        if self._retired:
             await asyncio.sleep(0)  # let connection_lost run: nothing of ours is left on the loop
 
     async def _connect(self) -> Pipeline:
@@ -208,14 +223,18 @@ class TaskWire:
 
     async def _make(self) -> Pipeline:
         pipeline = Pipeline(self._timeout)
+        connection = self._factory()
         try:
-            await pipeline.stream.connect(self._factory)
-            await self._introduced(pipeline)
-        except BaseException as failure:
+            async with _deadline(connection, self._timeout):
+                await pipeline.stream.connect(lambda: connection)
+                await self._introduced(pipeline)
+        except BaseException as error:
             pipeline.stream.close()
-            if isinstance(failure, RemoteFailed):
-                failure.sent = False
-            raise
+            if not isinstance(error, Exception):
+                raise
+            failure = resp.translate(error)
+            failure.sent = failure.answered = False
+            raise failure from None
         self._pipeline = pipeline
         return pipeline
 
@@ -244,7 +263,12 @@ class TaskBus:
 
     async def open(self) -> None:
         """Connect and subscribe."""
-        await self._stream.connect(self._factory)
+        connection = self._factory()
+        try:
+            async with _deadline(connection, self._timeout):
+                await self._stream.connect(lambda: connection)
+        except TimeoutError:
+            raise RemoteTimeout("connecting took too long") from None
         self._stream.send(self._talk.subscribe)
         try:
             async with asyncio.timeout(self._timeout):

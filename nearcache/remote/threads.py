@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from nearcache.ports import BusItem, NotSent, RemoteFailed, RemoteTimeout
-from nearcache.remote import resp
+from nearcache.remote import connecting, resp
 from nearcache.remote.names import Names
 from nearcache.remote.talk import Introduction, Talk
 
@@ -27,27 +27,29 @@ ConnectionFactory = Callable[[], Any]
 class SocketConnection:
     """One connected socket. Whatever fails closes it."""
 
-    __slots__ = ("_connection", "_decoder", "_socket", "_timeout")
+    __slots__ = ("_connection", "_decoder", "_socket", "_timeout", "generation")
 
-    def __init__(self, factory: ConnectionFactory, timeout: float) -> None:
+    def __init__(self, factory: ConnectionFactory, timeout: float, introduction: Introduction | None = None) -> None:
         self._connection = factory()
+        self._decoder = resp.Decoder()
+        self._timeout = timeout
+        self.generation = 0
+        where = [getattr(self._connection, name, None) for name in ("host", "port", "path")]
+        deadline = getattr(self._connection, "socket_connect_timeout", None) or timeout
+        connecting.within(deadline, tuple(where), lambda: self._connect(introduction), self._shut)
+
+    def _connect(self, introduction: Introduction | None) -> None:
+        """Connect, and ask who answers; a server that will not do closes the connection."""
         try:
             self._connection.connect()
             self._socket: socket.socket = self._connection._sock  # noqa: SLF001  # see the head of the file
-        except Exception as error:  # noqa: BLE001  # redis-py raises its own, sockets' and TLS' errors
+            if introduction is not None:
+                asked_at = time.monotonic()
+                introduction.hear(self.execute(introduction.packed, introduction.count), asked_at)
+        except BaseException as error:
             self.close()
-            raise resp.translate(error) from None
-        self._decoder = resp.Decoder()
-        self._timeout = timeout
-
-    def introduce(self, introduction: Introduction) -> None:
-        """Ask who answers; a server that will not do closes the connection."""
-        asked_at = time.monotonic()
-        answers = self.execute(introduction.packed, introduction.count)
-        try:
-            introduction.hear(answers, asked_at)
-        except BaseException:
-            self.close()
+            if isinstance(error, Exception):  # redis-py raises its own, sockets' and TLS' errors
+                raise resp.translate(error) from None
             raise
 
     def execute(self, packed: bytes, count: int) -> list[Any]:
@@ -94,11 +96,15 @@ class SocketConnection:
 
     def close(self) -> None:
         """Close; a receive that waits in another thread ends."""
+        self._shut()
+        self._connection.disconnect()
+
+    def _shut(self) -> None:
+        """End whatever waits for the socket, in whichever thread."""
         sock = getattr(self._connection, "_sock", None)
         if sock is not None:
             with contextlib.suppress(OSError):  # it was not connected any more
                 sock.shutdown(socket.SHUT_RDWR)
-        self._connection.disconnect()
 
     def _receive(self) -> list[Any]:
         data = self._socket.recv(resp.CHUNK)
@@ -132,6 +138,8 @@ class ThreadWire:
         for _ in range(max_connections):
             self._permits.put(None)
         self._timed_out_at = 0.0
+        self._generation = 0
+        """Connections of an earlier one are not used again."""
         self._closed = False
 
     async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
@@ -185,7 +193,8 @@ class ThreadWire:
         time.sleep(seconds)
 
     def discard_idle(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that nobody uses; the others, when they come back."""
+        self._generation += 1
         while True:
             try:
                 self._idle.pop().close()
@@ -204,16 +213,16 @@ class ThreadWire:
                 connection = self._idle.pop()
             except IndexError:  # another thread was quicker
                 break
-            if not checked or connection.alive():
+            if connection.generation == self._generation and (not checked or connection.alive()):
                 return connection
             connection.close()
+        generation = self._generation
         try:
-            connection = SocketConnection(self._factory, self._timeout)
-            if self.introduce is not None:
-                connection.introduce(self.introduce)
+            connection = SocketConnection(self._factory, self._timeout, self.introduce)
         except RemoteFailed as failure:
-            failure.sent = False
+            failure.sent = failure.answered = False
             raise
+        connection.generation = generation
         return connection
 
 
