@@ -94,6 +94,8 @@ class Talk:
                     raise RemoteFailed(f"the server ended the subscription: {kind.decode(errors='replace')}")
                 continue
             if not self._asked:
+                if isinstance(reply, resp.ServerError) and reply.code in _PASSING:
+                    raise reply
                 code = f": {reply.code}" if isinstance(reply, resp.ServerError) else ""
                 raise BusRefused(f"the server refused to subscribe{code}; the user needs SUBSCRIBE and the channel")
             self._replies.append(reply)
