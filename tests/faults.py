@@ -289,3 +289,31 @@ def black_hole() -> Iterator[int]:
         listener.bind((HOST, 0))
         listener.listen(128)
         yield int(listener.getsockname()[1])
+
+
+@contextmanager
+def trickle(pause: float = 0.02) -> Iterator[int]:
+    """A port that answers with a greeting that does not end, a byte at a time."""
+    stop = threading.Event()
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        listener.listen(128)
+        listener.settimeout(0.05)
+
+        def drip(client: socket.socket) -> None:
+            with client, suppress(OSError):
+                while not stop.wait(pause):
+                    client.sendall(b"+")
+
+        def accept() -> None:
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    threading.Thread(target=drip, args=[listener.accept()[0]], name="tests-drip").start()
+
+        thread = threading.Thread(target=accept, name="tests-trickle")
+        thread.start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            stop.set()
+            thread.join()

@@ -15,9 +15,9 @@ from queue import Empty, SimpleQueue
 from nearcache.ports import RemoteFailed, RemoteTimeout
 
 HANGING_MAX = 4
-"""Given up threads per address: resolvers may hang for minutes, and nobody shall collect threads meanwhile."""
+"""Given up threads per address after which nobody tries: resolvers may hang for minutes, and threads would add up."""
 
-_hanging: dict[Hashable, list[threading.Thread]] = {}
+_hanging: set[tuple[Hashable, threading.Thread]] = set()
 
 
 def within(seconds: float, place: Hashable, connect: Callable[[], None], close: Callable[[], None]) -> None:
@@ -32,8 +32,7 @@ def within(seconds: float, place: Hashable, connect: Callable[[], None], close: 
     Raises:
         RemoteFailed: what ``connect`` raised; RemoteTimeout: it did not end in time.
     """
-    hanging = _hanging[place] = [thread for thread in _hanging.get(place, ()) if thread.is_alive()]
-    if len(hanging) >= HANGING_MAX:
+    if _hanging_at(place) >= HANGING_MAX:
         raise RemoteTimeout("connecting hangs, and has been tried often enough for now")
     done: SimpleQueue[BaseException | None] = SimpleQueue()
     given_up = False
@@ -57,10 +56,17 @@ def within(seconds: float, place: Hashable, connect: Callable[[], None], close: 
         failure = done.get(timeout=seconds)
     except BaseException as error:
         given_up = True
-        hanging.append(thread)
+        _hanging.add((place, thread))
         close()
         if isinstance(error, Empty):
             raise RemoteTimeout("connecting took too long") from None
         raise
     if failure is not None:
         raise failure
+
+
+def _hanging_at(place: Hashable) -> int:
+    for one in tuple(_hanging):
+        if not one[1].is_alive():
+            _hanging.discard(one)
+    return sum(one[0] == place for one in tuple(_hanging))
