@@ -27,6 +27,7 @@ from nearcache.events import (
     LoadFailed,
     Refused,
 )
+from nearcache.health import Health
 from nearcache.settings import Settings
 from nearcache.stats import Stats
 from nearcache.sync import NearCache
@@ -48,6 +49,7 @@ __all__ = [
     "Drained",
     "Event",
     "Flushed",
+    "Health",
     "InvalidKey",
     "Journalled",
     "LoadFailed",

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, overload
 from nearcache.errors import CacheClosed, InvalidKey
 from nearcache.events import Listener as EventListener
 from nearcache.flows.core import Core
+from nearcache.health import Health, health_of
 from nearcache.link import Link
 from nearcache.local.feed import AlwaysFresh, Feed
 from nearcache.local.tier import NEVER, Tier
@@ -89,6 +90,15 @@ class Face:
     def stats(self) -> Stats:
         """The counters since the cache was made, as a frozen snapshot."""
         return self._core.stats()
+
+    def health(self) -> Health:
+        """How the cache is doing now, as a frozen snapshot; nobody is asked, so it is cheap and never waits.
+
+        >>> from nearcache import NearCache
+        >>> NearCache.from_url("memory://").health().status
+        'ok'
+        """
+        return health_of(self._core, closed=self._closed)
 
     def on_event(self, callback: EventListener) -> Callable[[], None]:
         """Call ``callback`` with every event, on the thread or loop where it happens.

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from nearcache.errors import CodecError, ValueTooLarge
 from nearcache.events import (
@@ -84,6 +84,9 @@ class Core:
     """What was told of which keys, and need not be told at each call."""
     bus: Bus | None = None
     """The connection that is listened to now, or was last."""
+    bus_state: Literal["idle", "connecting", "proven", "lost", "refused"] = "idle"
+    round_trip: float | None = None
+    """Seconds that the last answer on the bus took."""
     bypassed: bool = False
     """Whether the namespace is kept by another protocol: then Redis is not asked, and L1 not filled."""
 

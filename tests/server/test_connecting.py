@@ -110,8 +110,12 @@ def test_what_connecting_raises_is_raised() -> None:
 def test_what_comes_after_the_deadline_is_closed() -> None:
     """Once when it is given up, which wakes who waits for the socket, and once when it has come all the same."""
     come, closed = threading.Event(), []
+
+    def connect() -> None:
+        come.wait()
+
     with pytest.raises(RemoteTimeout):
-        connecting.within(0.01, "there", lambda: come.wait() and None, lambda: closed.append(1))
+        connecting.within(0.01, "there", connect, lambda: closed.append(1))
     assert closed == [1]
     come.set()
     while len(closed) < 2:

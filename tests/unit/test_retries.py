@@ -13,6 +13,7 @@ from nearcache.remote import commands
 from nearcache.remote.commands import RedisRemote
 from nearcache.remote.names import Names
 from nearcache.remote.resp import ServerError
+from nearcache.remote.talk import Introduction
 
 TIMEOUT = 0.2
 
@@ -20,7 +21,7 @@ TIMEOUT = 0.2
 class Wire:
     """Fails as it is told, and counts."""
 
-    introduce = None
+    introduce: Introduction | None = None
 
     def __init__(self, failures: list[RemoteFailed]) -> None:
         self.failures = failures
