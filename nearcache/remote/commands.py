@@ -212,7 +212,9 @@ class RedisRemote:
 
     async def _call(self, script: Script, names: Sequence[bytes], fields: Sequence[object]) -> Any:
         """EVALSHA, and EVAL when the server does not know the script, in which case nothing was done."""
-        rest = (len(names), *names, *fields)
+        # No int goes to pack: see there.
+        texts = [b"%d" % field if isinstance(field, int) else field for field in fields]
+        rest = (b"%d" % len(names), *names, *texts)
         (reply,) = await self._send(resp.pack((b"EVALSHA", script.sha, *rest)))
         if isinstance(reply, resp.ServerError) and reply.code == "NOSCRIPT":
             (reply,) = await self._send(resp.pack((b"EVAL", script.text, *rest)))

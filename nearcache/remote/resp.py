@@ -19,7 +19,11 @@ CHUNK = 64 * 1024
 """Bytes read at a time; fed more at once, hiredis slows down."""
 
 pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
-"""A command of bytes, str and int, as sent."""
+"""A command of bytes and str, as sent.
+
+Never an int: of those hiredis asks for the repr, which looks for signals; and when a signal's handler raises there, as
+Ctrl-C does, hiredis 3.5 takes the missing answer for one, and the process dies (SIGSEGV).
+"""
 Push: Any = hiredis.PushNotification
 """The type of replies that were not asked for."""
 

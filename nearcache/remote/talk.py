@@ -58,7 +58,7 @@ class Talk:
 
     def __init__(self, names: Names) -> None:
         counters = (b"HMGET", names.counters, b"s", b"f")
-        greet = (b"EVAL", scripts.GREET.text, 2, names.counters, names.meta, PROTOCOL)
+        greet = (b"EVAL", scripts.GREET.text, b"2", names.counters, names.meta, PROTOCOL)
         self.subscribe = resp.pack((b"SUBSCRIBE", names.channel))
         self._greeting = _Question(_greeted, (_HELLO, (b"INFO", b"server"), (b"INFO", b"replication"), greet))
         self._beat = _Question(_beaten, (_HELLO, counters, (b"TIME",)))
@@ -105,7 +105,7 @@ class Talk:
         return items
 
 
-_HELLO = (b"HELLO", 3)
+_HELLO = (b"HELLO", b"3")
 
 
 class _Question:
