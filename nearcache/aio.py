@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -24,6 +26,22 @@ from nearcache.settings import Duration, Settings, SettingsOptions, seconds
 D = TypeVar("D")
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+async def _live(listener: Listener) -> None:
+    """The bus's task; it ends with ``close``, or with its loop, or after the cache was forgotten."""
+    try:
+        await listener.run()
+    finally:
+        if not listener.stopping:
+            listener.end()
+            await listener.core.remote.close()
+
+
+def _dropped(bus: asyncio.Task[object], loop: asyncio.AbstractEventLoop) -> None:
+    """A cache was forgotten without ``close``: its bus ends."""
+    with suppress(RuntimeError):  # the loop is closed, and all that was on it has ended
+        loop.call_soon_threadsafe(bus.cancel)
 
 
 class AsyncNearCache(Face):
@@ -69,6 +87,9 @@ class AsyncNearCache(Face):
         return self
 
     def _begin_anew(self) -> None:
+        self._core.bypassed = True  # as in NearCache
+        if self._finalizer is not None:
+            self._finalizer.detach()
         if not self._closed:
             listeners = self._core.listeners
             self._set_up(self._source.again(), self.settings)
@@ -80,6 +101,7 @@ class AsyncNearCache(Face):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: Listener | None = None
         self._bus: asyncio.Task[object] | None = None
+        self._finalizer = None
 
     # ------------------------------------------------------------------------------------------------- life
 
@@ -103,6 +125,8 @@ class AsyncNearCache(Face):
         """As :meth:`NearCache.close`."""
         if self._listener is not None:
             self._listener.end()
+        if self._finalizer is not None:
+            self._finalizer.detach()
         self._shut()
         if self._listener is not None:
             if self._bus is not None:
@@ -126,7 +150,9 @@ class AsyncNearCache(Face):
             self._loop = loop
             self._listener = Listener(self._core, stop=self._host.wake(), tried=self._host.wake())
             if self._core.new_bus is not None:
-                self._bus = self._host.spawn(self._listener.run(), "nearcache-bus")
+                self._bus = self._host.spawn(_live(self._listener), "nearcache-bus")
+                self._finalizer = weakref.finalize(self, _dropped, self._bus, loop)
+                self._finalizer.atexit = False
                 await self._listener.first_use()
         elif loop is not self._loop:
             raise ConfigError(f"{self!r} belongs to another event loop; make one cache per loop, and close each there")

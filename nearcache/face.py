@@ -40,6 +40,9 @@ os.register_at_fork(after_in_child=_after_fork)
 class Face:
     """A cache without the methods that wait."""
 
+    _finalizer: weakref.finalize[..., Any] | None = None
+    """Ends what runs for a cache that is forgotten without ``close``."""
+
     def _begin_anew(self) -> None:
         """Be as if just made, with the listeners kept; each class says how."""
         raise NotImplementedError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from types import TracebackType
@@ -26,6 +27,16 @@ from nearcache.settings import Duration, Settings, SettingsOptions, seconds
 D = TypeVar("D")
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _dropped(listener: Listener, where: source.Source) -> None:
+    """A cache was forgotten without ``close``, or the process ends: the bus ends, and what is open is closed."""
+    listener.end()
+    if listener.core.bus is not None:
+        listener.core.bus.interrupt()
+    run_sync(listener.core.remote.close())
+    if where.server is not None:
+        where.server.stop()
 
 
 class NearCache(Face):
@@ -78,6 +89,9 @@ class NearCache(Face):
         return self
 
     def _begin_anew(self) -> None:
+        if self._finalizer is not None:
+            self._finalizer.detach()  # the sockets that it would shut are the parent's
+        self._core.bypassed = True  # a flow that forked in its loader asks nobody: it would read the parent's replies
         if not self._closed:
             listeners = self._core.listeners
             self._set_up(self._source.again(), self.settings)
@@ -85,9 +99,10 @@ class NearCache(Face):
 
     def _set_up(self, where: source.Source, settings: Settings) -> None:
         super().__init__(where, settings, ThreadHost())
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # a signal handler may use the cache while its thread starts the bus
         self._thread: threading.Thread | None = None
         self._listener = Listener(self._core, stop=self._core.host.wake(), tried=self._core.host.wake())
+        self._finalizer = weakref.finalize(self, _dropped, self._listener, self._source)
 
     # ------------------------------------------------------------------------------------------------- life
 
@@ -117,6 +132,8 @@ class NearCache(Face):
         """Stop the bus and close every connection; L1 is dropped. Closing twice is allowed."""
         listener = self._listener
         listener.end()
+        if self._finalizer is not None:
+            self._finalizer.detach()
         self._shut()
         if self._core.bus is not None:
             self._core.bus.interrupt()
@@ -145,12 +162,14 @@ class NearCache(Face):
         with self._starting:
             if self._thread is None:
                 thread = threading.Thread(target=lambda: run_sync(listener.run()), name="nearcache-bus", daemon=True)
+                self._thread = thread
                 try:
                     thread.start()
-                except RuntimeError:  # no thread to be had now: this read does without L1, the next one tries again
-                    listener.tried.set()
-                else:
-                    self._thread = thread
+                except BaseException as error:
+                    self._thread = None
+                    if not isinstance(error, RuntimeError):  # interrupted; if it runs all the same, it is the only one
+                        raise
+                    listener.tried.set()  # no thread to be had: this read does without L1, the next one tries again
 
     # ---------------------------------------------------------------------------------------------- reading
 

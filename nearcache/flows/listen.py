@@ -57,7 +57,9 @@ class Listener:
     stopping: bool = False
 
     async def run(self) -> None:
-        """Until ``stop``."""
+        """Until ``stop``; once only."""
+        if self.core.bus_state != "idle":
+            return
         failures = 0
         self.core.bus_state = "connecting"
         while not self.stopping:

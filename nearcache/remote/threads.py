@@ -11,6 +11,7 @@ import select
 import socket
 import ssl
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -124,6 +125,20 @@ class SocketConnection:
         self._socket.settimeout(self._timeout)
 
 
+class Permit:
+    """The right to use one connection; it comes back by itself from who was interrupted before returning it."""
+
+    __slots__ = ("_wire",)
+
+    def __init__(self, wire: weakref.ref[ThreadWire]) -> None:
+        self._wire = wire
+
+    def __del__(self) -> None:
+        wire = self._wire()
+        if wire is not None:
+            wire.allow()
+
+
 class ThreadWire:
     """A bounded pool of connections, the last used first."""
 
@@ -134,9 +149,9 @@ class ThreadWire:
         self._timeout = timeout
         self._idle: list[SocketConnection] = []
         # In C, unlike threading.Semaphore, whose locks a KeyboardInterrupt can leave locked.
-        self._permits: SimpleQueue[None] = SimpleQueue()
+        self._permits: SimpleQueue[Permit] = SimpleQueue()
         for _ in range(max_connections):
-            self._permits.put(None)
+            self.allow()
         self._timed_out_at = 0.0
         self._generation = 0
         """Connections of an earlier one are not used again."""
@@ -144,7 +159,7 @@ class ThreadWire:
 
     async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
         """See Wire; never suspends."""
-        self._wait_for_a_permit()
+        permit = self._wait_for_a_permit()
         try:
             connection = self._take(checked=not repeatable)
             try:
@@ -159,9 +174,13 @@ class ThreadWire:
                 self.discard_idle()
             return replies
         finally:
-            self._permits.put(None)
+            self._permits.put(permit)
 
-    def _wait_for_a_permit(self) -> None:
+    def allow(self) -> None:
+        """Let one connection more be used at a time."""
+        self._permits.put(Permit(weakref.ref(self)))
+
+    def _wait_for_a_permit(self) -> Permit:
         """Wait for a connection's turn.
 
         Raises:
@@ -170,18 +189,17 @@ class ThreadWire:
         if self._closed:
             raise NotSent("closed")
         try:
-            self._permits.get_nowait()
+            return self._permits.get_nowait()
         except Empty:
             began = time.monotonic()
-        else:
-            return
         try:
-            self._permits.get(timeout=self._timeout)
+            permit = self._permits.get(timeout=self._timeout)
         except Empty:
             raise NotSent("every connection is in use; raise max_connections") from None
         if self._timed_out_at > began:  # what made others time out would make this one, too
-            self._permits.put(None)
+            self._permits.put(permit)
             raise NotSent("the server hung while this waited for a connection")
+        return permit
 
     async def connect(self) -> None:
         """Make a connection and keep it, unless there is an idle one."""

@@ -393,7 +393,8 @@ class RepeatsLeases(ModelRemote):
 
 
 def _join_any(self: Flights, key: FlightKey, mine: Flight) -> Flight:
-    return self._flights.setdefault(key, mine)
+    flight = self._flying(key)
+    return _ENTER(self, key, mine) if flight is None else flight
 
 
 def _impatient_alone(self: Flights, key: FlightKey, mine: Flight) -> Flight:

@@ -19,7 +19,7 @@ class Bell(ThreadWake):
     @property
     def rung(self) -> bool:
         """Whether it was set."""
-        return self._event.is_set()
+        return self._is_set
 
 
 def flight(token: Token = OLD, owner: object = "me") -> Flight:
