@@ -259,12 +259,26 @@ def test_threads_share_a_bounded_pool_and_never_a_reply(proxy: Proxy, namespace:
 def test_a_full_pool_is_a_failure_after_the_timeout(proxy: Proxy, namespace: str) -> None:
     """It says which setting to raise, and the next one gets through."""
     wire = Make("sync", namespace).wire(proxy.url, timeout=TIMEOUT, max_connections=1)
-    wire._permits.get_nowait()
+    permit = wire._permits.get_nowait()
     with pytest.raises(RemoteFailed, match="max_connections"):
         run_sync(wire.execute(PING))
-    wire._permits.put(None)
+    wire._permits.put(permit)
     assert run_sync(wire.execute(echo("x"))) == [b"x"]
     run_sync(wire.close())
+
+
+def test_a_permit_that_is_lost_comes_back(proxy: Proxy, namespace: str) -> None:
+    """Whoever had it was interrupted before he could return it; and with the wire all of them go."""
+    wire = Make("sync", namespace).wire(proxy.url, timeout=TIMEOUT, max_connections=1)
+    permit = wire._permits.get_nowait()
+    del permit
+    assert run_sync(wire.execute(echo("x"))) == [b"x"]
+    run_sync(wire.close())
+    permits = wire._permits
+    del wire
+    assert permits.qsize() == 1
+    permits.get_nowait()
+    assert permits.qsize() == 0
 
 
 def test_threads_that_queue_behind_a_hung_server_do_not_wait_twice(proxy: Proxy, namespace: str) -> None:
