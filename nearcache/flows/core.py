@@ -99,7 +99,9 @@ class Core:
         for listener in tuple(self.listeners):
             try:
                 listener(event)
-            except (Exception, SystemExit):  # noqa: BLE001, S112  # a user's callback must break neither read nor bus
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001, S112  # a user's callback must break neither read nor bus
                 continue
 
     def emit_once(self, event: CorruptValue | LoadFailed) -> None:
