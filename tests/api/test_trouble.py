@@ -249,6 +249,20 @@ async def healed(cache: Twin) -> None:
     assert not cache._core.link.refused
 
 
+async def test_a_primary_that_is_none_any_more_is_left_at_once(make_cache: MakeCache, troubled: EmbeddedServer) -> None:
+    """The first refused write closes every connection, though the next heartbeat is far away; reads ask it no more."""
+    with redis_of(troubled.url) as client:
+        async with make_cache(troubled.url, max_staleness=60, reconnect_max=0.05) as cache:
+            heard = Heard(cache)
+            await cache.set("a", 1)
+            with read_only(client):
+                assert await cache.set("b", 1) is False
+                await until(lambda: heard.of(Disconnected))
+                cache.clear_local()
+                assert await cache.get("a") is None
+            await healed(cache)
+
+
 async def test_a_changed_password(make_cache: MakeCache, troubled: EmbeddedServer) -> None:
     """WRONGPASS in mid-life: told, degraded, and healed when the password is back."""
     with redis_of(troubled.url) as client:

@@ -101,6 +101,32 @@ IN_THE_MIDDLE = """
     cache.close()
 """
 
+CHILDREN_THAT_END = """
+    import os, sys, time
+    from nearcache import NearCache
+
+    cache = NearCache.from_url(sys.argv[1], namespace=sys.argv[2], max_staleness=20)
+    events = []
+    cache.wait_healthy(5)
+    cache.set("a", 1)
+    stop = cache.on_event(events.append)
+    children = []
+    for number in range(3):
+        child = os.fork()
+        if not child:  # without close: by its last reference, or by the end of the interpreter, used or not
+            stop()
+            if number:
+                cache.set("b", number)
+            if number == 2:
+                del cache
+            sys.exit(0)
+        children.append(child)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    time.sleep(0.1)
+    print(codes, events, cache.set("c", 1), cache.healthy)
+    cache.close()
+"""
+
 IN_A_LOADER = """
     import os, signal, sys
     from nearcache import NearCache
@@ -133,8 +159,9 @@ IN_A_LOADER = """
         (TASKS, "True [0, 0]"),
         (IN_THE_MIDDLE, "True True True"),
         (IN_A_LOADER, "0 1 True 1"),
+        (CHILDREN_THAT_END, "[0, 0, 0] [] True True"),
     ],
-    ids=["sync", "aio", "threads in the middle", "in a loader"],
+    ids=["sync", "aio", "threads in the middle", "in a loader", "children that end"],
 )
 def test_parent_and_children_go_on(server: EmbeddedServer, namespace: str, script: str, said: str) -> None:
     """No reply reaches the wrong process, every L1 is proven, and a child's close leaves the parent alone."""

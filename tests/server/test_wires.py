@@ -267,6 +267,25 @@ def test_a_full_pool_is_a_failure_after_the_timeout(proxy: Proxy, namespace: str
     run_sync(wire.close())
 
 
+async def test_a_connection_in_use_is_used_no_more_once_discarded(make: Make, proxy: Proxy) -> None:
+    """What is in flight ends well, and the next command goes over a new connection: another server may be there."""
+    wire = make.wire(proxy.url, timeout=5)
+    assert await wire.execute(echo("a")) == [b"a"]
+    proxy.hold("replies")
+    if make.mode == "aio":
+        flying: Any = asyncio.ensure_future(wire.execute(echo("b")))
+    else:
+        flying = asyncio.ensure_future(asyncio.to_thread(run_sync, wire.execute(echo("b"))))
+    await until(lambda: any(b"b\r\n" in link.head[-5:] for link in proxy._links))
+    wire.discard_idle()
+    proxy.release()
+    assert await flying == [b"b"]
+    assert proxy.accepted == 1
+    assert await wire.execute(echo("c")) == [b"c"]
+    assert proxy.accepted == 2
+    await until(lambda: proxy.connections == 1)
+
+
 def test_a_permit_that_is_lost_comes_back(proxy: Proxy, namespace: str) -> None:
     """Whoever had it was interrupted before he could return it; and with the wire all of them go."""
     wire = Make("sync", namespace).wire(proxy.url, timeout=TIMEOUT, max_connections=1)
