@@ -133,3 +133,22 @@ def test_without_a_thread_to_connect_in(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("_thread.start_new_thread", refuse)
     with pytest.raises(RemoteFailed, match="no thread"):
         connecting.within(LONG, "nowhere", lambda: None, lambda: None)
+
+
+def test_few_threads_hang_in_one_address() -> None:
+    """Then nobody tries there any more, until they have ended; other addresses are another matter."""
+    end = threading.Event()
+
+    def hang() -> None:
+        end.wait()
+
+    for _ in range(connecting.HANGING_MAX):
+        with pytest.raises(RemoteTimeout, match="too long"):
+            connecting.within(0.01, "hangs", hang, lambda: None)
+    with pytest.raises(RemoteTimeout, match="often enough"):
+        connecting.within(LONG, "hangs", lambda: None, lambda: None)
+    connecting.within(LONG, "another", lambda: None, lambda: None)
+    end.set()
+    while connecting._hanging:
+        time.sleep(0.001)
+    connecting.within(LONG, "hangs", lambda: None, lambda: None)

@@ -57,7 +57,7 @@ THREADS_IN_THE_MIDDLE = """
 """
 
 LOOP_ENDED = """
-    import asyncio, sys, time
+    import asyncio, gc, sys, time
     from nearcache import AsyncNearCache
     async def main():
         global cache
@@ -67,6 +67,8 @@ LOOP_ENDED = """
     async def load():
         return 2
     asyncio.run(main())
+    del cache
+    gc.collect()
     print(time.time())
 """
 
@@ -143,6 +145,24 @@ async def test_a_dropped_async_cache_leaves_nothing_behind(server: EmbeddedServe
         await until(lambda: not {one["id"] for one in client.client_list()} - before)
 
 
+def test_a_loop_that_ended_leaves_no_connection(server: EmbeddedServer, namespace: str) -> None:
+    """Though somebody still has the cache."""
+    kept: list[AsyncNearCache] = []
+
+    async def main() -> None:
+        kept.append(AsyncNearCache.from_url(server.url, namespace=namespace))
+        assert await kept[0].set("a", 1)
+
+    with redis_of(server.url) as client:
+        before = {one["id"] for one in client.client_list()}
+        asyncio.run(main())
+        deadline = time.monotonic() + 5
+        while {one["id"] for one in client.client_list()} - before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert kept
+
+
 async def test_a_dropped_cache_whose_server_is_away(namespace: str) -> None:
     """Its thread waits for the next attempt, or connects: it ends all the same."""
     NearCache.from_url("redis://127.0.0.1:1/0", namespace=namespace).get("a")
@@ -214,6 +234,23 @@ SIGNALS = """
 def test_a_signal_handler_may_use_the_cache(server: EmbeddedServer, namespace: str) -> None:
     """Whatever its thread is in the middle of: no lock is waited for by the one who has it."""
     assert run(SIGNALS, server.url, namespace) == ("True 0 0 4\n", "", 0)
+
+
+def test_a_signal_may_come_while_the_bus_starts(server: EmbeddedServer, namespace: str) -> None:
+    """Its handler uses the cache on the thread that is just starting it."""
+    with NearCache.from_url(server.url, namespace=namespace) as cache:
+
+        def interrupted() -> None:
+            with cache._starting:
+                cache._thread, thread = None, cache._thread
+                done.append(cache.get("a"))
+                cache._thread = thread
+
+        done: list[object] = []
+        thread = threading.Thread(target=interrupted, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert done == [None]
 
 
 INTERRUPTED = """

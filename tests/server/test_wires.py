@@ -23,6 +23,7 @@ from nearcache.remote import resp
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.remote.endpoint import Endpoint
 from nearcache.remote.names import Names
+from nearcache.remote.talk import Introduction
 from nearcache.remote.tasks import TaskBus, TaskWire
 from nearcache.remote.threads import SocketConnection, ThreadBus, ThreadWire
 from nearcache.settings import Settings
@@ -284,6 +285,19 @@ async def test_a_connection_in_use_is_used_no_more_once_discarded(make: Make, pr
     assert await wire.execute(echo("c")) == [b"c"]
     assert proxy.accepted == 2
     await until(lambda: proxy.connections == 1)
+
+
+async def test_connecting_is_bounded_as_a_whole(make: Make, proxy: Proxy) -> None:
+    """Each answer of the greeting comes in time, all together do not; nothing was sent."""
+    proxy.delay_replies(TIMEOUT * 0.7)
+    wire = make.wire(proxy.url)
+    wire.introduce = Introduction(Names(make.namespace), lambda _: None)
+    with pytest.raises(RemoteTimeout) as caught:
+        await wire.execute(PING)
+    assert caught.value.sent is False
+    bus = make.bus(proxy.url)
+    proxy.delay_replies(0)
+    await bus.open()
 
 
 def test_a_permit_that_is_lost_comes_back(proxy: Proxy, namespace: str) -> None:
