@@ -145,15 +145,18 @@ async def test_a_dropped_async_cache_leaves_nothing_behind(server: EmbeddedServe
         await until(lambda: not {one["id"] for one in client.client_list()} - before)
 
 
-def test_a_loop_that_ended_leaves_no_connection(server: EmbeddedServer, namespace: str) -> None:
+@pytest.mark.parametrize("user", ["", "deaf:pa55@"], ids=["with a bus", "whose bus is refused"])
+def test_a_loop_that_ended_leaves_no_connection(server: EmbeddedServer, namespace: str, user: str) -> None:
     """Though somebody still has the cache."""
     kept: list[AsyncNearCache] = []
 
     async def main() -> None:
-        kept.append(AsyncNearCache.from_url(server.url, namespace=namespace))
-        assert await kept[0].set("a", 1)
+        kept.append(AsyncNearCache.from_url(server.url.replace("//", f"//{user}"), namespace=namespace))
+        assert await kept[0].get("a") is None
+        assert kept[0].stats().l2_errors == 0
 
     with redis_of(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "deaf", "reset", "on", ">pa55", "~*", "+@all")
         before = {one["id"] for one in client.client_list()}
         asyncio.run(main())
         deadline = time.monotonic() + 5
