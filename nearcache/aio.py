@@ -6,7 +6,6 @@ import asyncio
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -18,6 +17,7 @@ from nearcache.flows import load, read, write
 from nearcache.flows.drain import drain
 from nearcache.flows.listen import Listener
 from nearcache.hosts import TaskHost
+from nearcache.life import end_of_tasks, live
 from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
 from nearcache.ports import MISSING
 from nearcache.remote import source
@@ -26,22 +26,6 @@ from nearcache.settings import Duration, Settings, SettingsOptions, seconds
 D = TypeVar("D")
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-async def _live(listener: Listener) -> None:
-    """The bus's task; it ends with ``close``, or with its loop, or after the cache was forgotten."""
-    try:
-        await listener.run()
-    finally:
-        if not listener.stopping:
-            listener.end()
-            await listener.core.remote.close()
-
-
-def _dropped(bus: asyncio.Task[object], loop: asyncio.AbstractEventLoop) -> None:
-    """A cache was forgotten without ``close``: its bus ends."""
-    with suppress(RuntimeError):  # the loop is closed, and all that was on it has ended
-        loop.call_soon_threadsafe(bus.cancel)
 
 
 class AsyncNearCache(Face):
@@ -150,8 +134,8 @@ class AsyncNearCache(Face):
             self._loop = loop
             self._listener = Listener(self._core, stop=self._host.wake(), tried=self._host.wake())
             if self._core.new_bus is not None:
-                self._bus = self._host.spawn(_live(self._listener), "nearcache-bus")
-                self._finalizer = weakref.finalize(self, _dropped, self._bus, loop)
+                self._bus = self._host.spawn(live(self._listener), "nearcache-bus")
+                self._finalizer = weakref.finalize(self, end_of_tasks, self._bus, loop)
                 self._finalizer.atexit = False
                 await self._listener.first_use()
         elif loop is not self._loop:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
@@ -19,6 +18,7 @@ from nearcache.flows.drain import drain
 from nearcache.flows.listen import Listener
 from nearcache.flows.run import run_sync
 from nearcache.hosts import ThreadHost
+from nearcache.life import BusThread, end_of_threads
 from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
 from nearcache.ports import MISSING
 from nearcache.remote import source
@@ -27,16 +27,6 @@ from nearcache.settings import Duration, Settings, SettingsOptions, seconds
 D = TypeVar("D")
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def _dropped(listener: Listener, where: source.Source) -> None:
-    """A cache was forgotten without ``close``, or the process ends: the bus ends, and what is open is closed."""
-    listener.end()
-    if listener.core.bus is not None:
-        listener.core.bus.interrupt()
-    run_sync(listener.core.remote.close())
-    if where.server is not None:
-        where.server.stop()
 
 
 class NearCache(Face):
@@ -99,10 +89,9 @@ class NearCache(Face):
 
     def _set_up(self, where: source.Source, settings: Settings) -> None:
         super().__init__(where, settings, ThreadHost())
-        self._starting = threading.RLock()  # a signal handler may use the cache while its thread starts the bus
-        self._thread: threading.Thread | None = None
         self._listener = Listener(self._core, stop=self._core.host.wake(), tried=self._core.host.wake())
-        self._finalizer = weakref.finalize(self, _dropped, self._listener, self._source)
+        self._bus = BusThread(self._listener)
+        self._finalizer = weakref.finalize(self, end_of_threads, self._listener, self._source)
 
     # ------------------------------------------------------------------------------------------------- life
 
@@ -137,9 +126,8 @@ class NearCache(Face):
         self._shut()
         if self._core.bus is not None:
             self._core.bus.interrupt()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            settings = self._core.settings
-            self._thread.join(settings.redis_connect_timeout + 2 * settings.redis_timeout)
+        settings = self._core.settings
+        self._bus.join(settings.redis_connect_timeout + 2 * settings.redis_timeout)
         run_sync(drain(self._core))
         run_sync(self._core.remote.close())
         if self._source.server is not None:
@@ -153,23 +141,9 @@ class NearCache(Face):
     def _ready(self) -> None:
         """Before anything that may ask Redis: the bus starts at the first use."""
         self._alive()
-        if self._thread is None and self._core.new_bus is not None:
-            self._start()
+        if self._bus.thread is None and self._core.new_bus is not None:
+            self._bus.start()
             run_sync(self._listener.first_use())
-
-    def _start(self) -> None:
-        listener = self._listener
-        with self._starting:
-            if self._thread is None:
-                thread = threading.Thread(target=lambda: run_sync(listener.run()), name="nearcache-bus", daemon=True)
-                self._thread = thread
-                try:
-                    thread.start()
-                except BaseException as error:
-                    self._thread = None
-                    if not isinstance(error, RuntimeError):  # interrupted; if it runs all the same, it is the only one
-                        raise
-                    listener.tried.set()  # no thread to be had: this read does without L1, the next one tries again
 
     # ---------------------------------------------------------------------------------------------- reading
 

@@ -244,10 +244,10 @@ def test_a_signal_may_come_while_the_bus_starts(server: EmbeddedServer, namespac
     with NearCache.from_url(server.url, namespace=namespace) as cache:
 
         def interrupted() -> None:
-            with cache._starting:
-                cache._thread, thread = None, cache._thread
+            with cache._bus.starting:
+                cache._bus.thread, thread = None, cache._bus.thread
                 done.append(cache.get("a"))
-                cache._thread = thread
+                cache._bus.thread = thread
 
         done: list[object] = []
         thread = threading.Thread(target=interrupted, daemon=True)
