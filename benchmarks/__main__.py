@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import blip, coherence, fleet, hits, pauses, races
+from benchmarks import blip, bus, coherence, fleet, hits, pauses, races
 from benchmarks.report import Report, surroundings
 
 
@@ -24,6 +24,7 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "hits": hits.show,
     "coherence": coherence.show,
     "races": _races,
+    "bus": bus.show,
     "fleet": fleet.show,
     "blip": blip.show,
     "pauses": pauses.show,

@@ -4,8 +4,8 @@ Each instance is a process: every other one a NearCache, the rest an AsyncNearCa
 in a thread of the same process, which is the control: what network, scheduler and GIL cost anyway. One more instance,
 in the process that measures, writes. A busy process has a thread that computes in pure Python, or reads from L1 at full
 rate (in a thread, or a task of its loop). The raw subscribers double the work of the machine, so the budget of idle
-receivers is held against a last phase without them. With every process busy on fewer cores the figures are the
-machine's.
+receivers is held against a phase without them; and where raw subscribers alone, in as many processes, can't keep it
+either, it is the machine's figure, and not judged. So are those with every process busy on fewer cores.
 
 Server CPU is what INFO cpu tells, less what the fleet's heartbeats take in the same time without a write; plain SETs,
 and SET with PUBLISH of as long a message to the same subscribers, stand beside it in every round.
@@ -174,7 +174,9 @@ def show(report: Report) -> bool:
                 spent = costs(fleet, client, rounds=3 if report.quick else 7, writes=500 if report.quick else 2000)
             fleet.crews.pop()
             found[ALONE] = fleet.measure(rounds)
-    wrong = _delays(report, found, writes * rounds)
+            fleet.ask("deafen")
+            control = fleet.measure(rounds)[False].raw
+    wrong = _delays(report, found, control, writes * rounds)
     _costs(report, spent)
     report.keep(
         "fleet",
@@ -188,6 +190,7 @@ def show(report: Report) -> bool:
                 for busy, one in both.items()
                 if one.dropped
             },
+            "raw subscribers alone, ms": {label: percentile(control, part) for label, part in PERCENTILES.items()},
             "server µs per write": spent,
             "wrong": wrong,
         },
@@ -195,7 +198,7 @@ def show(report: Report) -> bool:
     return not wrong
 
 
-def _delays(report: Report, found: dict[str, dict[bool, Delays]], writes: int) -> list[str]:
+def _delays(report: Report, found: dict[str, dict[bool, Delays]], control: Sequence[float], writes: int) -> list[str]:
     rows, wrong = [], []
     for name, both in found.items():
         for busy, delays in both.items():
@@ -209,13 +212,18 @@ def _delays(report: Report, found: dict[str, dict[bool, Delays]], writes: int) -
                 wrong.append(f"{row[0]}: {delays.missed} writes missed, {delays.stale} stale values")
             if busy and delays.ratio(0.99) > BUSY_RATIO:
                 wrong.append(f"{row[0]}: p99 is {delays.ratio(0.99):.2f} times the raw subscriber's")
-    p99 = percentile(found[ALONE][False].dropped, 0.99)
-    if p99 > IDLE_P99_MS:
-        wrong.append(f"p99 with {FIRST} idle receivers is {p99:.2f} ms")
+    raw = [f"{percentile(control, part):.2f}" for part in PERCENTILES.values()]
+    rows.append([f"{FIRST}, all idle, raw subscribers alone", "", "", *raw, "", "", ""])
+    p99, least = percentile(found[ALONE][False].dropped, 0.99), percentile(control, 0.99)
+    judged = f"p99 with {FIRST} idle and no raw subscribers at most {IDLE_P99_MS:.0f} ms"
+    if least > IDLE_P99_MS:
+        judged += f": NOT JUDGED, raw subscribers alone take {least:.2f} ms here"
+    elif p99 > IDLE_P99_MS:
+        wrong.append(f"p99 with {FIRST} idle receivers is {p99:.2f} ms, of raw subscribers alone {least:.2f} ms")
     head = ["instances", *(f"{what} {name} ms" for what in ("dropped", "raw") for name in PERCENTILES)]
     notes = [
         f"{writes:,} writes a phase, from the call of set; {os.cpu_count()} cores; all busy is the machine's figure",
-        f"p99 with {FIRST} idle and no raw subscribers at most {IDLE_P99_MS:.0f} ms; missed 0",
+        f"{judged}; missed 0",
         f"p99 of the busy at most {BUSY_RATIO:.0f} times the raw subscribers' of the same processes",
         *(f"NOT KEPT: {one}" for one in wrong),
     ]

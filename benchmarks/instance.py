@@ -256,9 +256,13 @@ class RawSubscriber:
 
     def __init__(self, url: str, namespace: str) -> None:
         self.heard: list[tuple[int, bytes]] = []
+        self.subscribed = False
         self._channel = Names(namespace).channel
         self._connection: Any = redis.Redis.from_url(url).connection_pool.make_connection()
-        self._thread = threading.Thread(target=self._run, name="raw-subscriber", daemon=True)
+        self._thread = self._new_thread()
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="raw-subscriber", daemon=True)
 
     def start(self) -> None:
         """Subscribe; nothing happens when it was started already."""
@@ -271,10 +275,11 @@ class RawSubscriber:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the connection, and with it the thread."""
+        """End the connection, and with it the thread; it can be started again."""
         if self._thread.is_alive():
             self._socket.shutdown(2)
             self._thread.join()
+            self._thread, self.subscribed = self._new_thread(), False
         self._connection.disconnect()
 
     def times(self) -> dict[str, int]:
@@ -290,5 +295,6 @@ class RawSubscriber:
         while data := self._socket.recv(65536):
             reader.feed(data)
             while (reply := reader.gets()) is not None:
+                self.subscribed = True
                 if reply[0] == b"message":
                     self.heard.append((time.monotonic_ns(), reply[2]))

@@ -78,7 +78,7 @@ class Receiver:
         self._post, self._cache, self._raw = post, cache, raw
         self._round = 0
         self._heard = Heard(post.number, busy=False)
-        self._silent = False
+        self._silent = self._deaf = False
         self._rest = threading.Event()
         self._work: list[asyncio.Task[None] | threading.Thread] = []
         note_drops(cache, lambda key: cache.peek(key) != self._round - 1, lambda: self._heard.dropped)
@@ -91,26 +91,34 @@ class Receiver:
         until = time.monotonic() + PATIENCE
         before = round_number - 1
         self._round = before  # what is heard meanwhile counts for nothing
-        while any(self._cache.peek(key) != before for key in self._post.keys):
+        while not self._prepared(before):
             if time.monotonic() > until:
                 return False
-            await done(self._cache.get_many(self._post.keys))
+            if not self._deaf:
+                await done(self._cache.get_many(self._post.keys))
             await asyncio.sleep(0.01)
         self._heard = Heard(self._post.number, busy=bool(self._work))
         self._raw.heard.clear()
         self._round = round_number
         return True
 
+    def _prepared(self, before: int) -> bool:
+        if self._deaf:  # then at least the message of these values is not taken for a later write's
+            return len(self._raw.times()) == len(self._post.keys)
+        return all(self._cache.peek(key) == before for key in self._post.keys)
+
     async def settle(self, _: int) -> Heard:
         """Wait until every write was heard of, by the raw subscriber too, unless it was silenced."""
         every = len(self._post.keys)
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
-            if len(self._heard.dropped) >= every and (self._silent or len(self._raw.heard) >= every):
+            heard, raw = len(self._heard.dropped), len(self._raw.heard)
+            if (self._deaf or heard >= every) and (self._silent or raw >= every):
                 break
             await asyncio.sleep(0.01)
         self._heard.raw = self._raw.times()
-        self._heard.stale = sum(self._cache.peek(key, self._round) != self._round for key in self._post.keys)
+        if not self._deaf:
+            self._heard.stale = sum(self._cache.peek(key, self._round) != self._round for key in self._post.keys)
         return self._heard
 
     async def compute(self, numbers: Sequence[int]) -> None:
@@ -146,6 +154,14 @@ class Receiver:
         """End the raw subscriber."""
         self._silent = True
         self._raw.stop()
+
+    async def deafen(self, _: int) -> None:
+        """Close the cache and have the raw subscriber instead: what is left is what the machine can do."""
+        self._deaf, self._silent = True, False
+        await done(self._cache.close())
+        self._raw.start()
+        while not self._raw.subscribed:  # noqa: ASYNC110  # a thread does it
+            await asyncio.sleep(0.01)
 
     def _compute(self) -> None:
         number = 1

@@ -23,17 +23,17 @@ MISSING: Final = Missing.MISSING
 Version: TypeAlias = int
 """A write's number above the server's µs at which the value was made: one int, so that one comparison orders two."""
 
-_CREATED_BITS = 64
+CREATED_BITS = 64
 
 
 def version_of(number: int, created: int) -> Version:
     """The version of a value that was made at ``created`` (server µs) under the write number ``number``."""
-    return number << _CREATED_BITS | created
+    return number << CREATED_BITS | created
 
 
 def number_of(version: Version) -> int:
     """The write number of a version."""
-    return version >> _CREATED_BITS
+    return version >> CREATED_BITS
 
 
 NO_FLOOR = 1 << 63

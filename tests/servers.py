@@ -11,6 +11,9 @@ REDIS = shutil.which("redis-server")
 
 KINDS = ("valkey", "redis") if REDIS else ("valkey",)
 
+RESP2_ONLY = {"rename-command": 'HELLO ""'}
+"""Configuration of a server that can't be asked for RESP3."""
+
 NOT_RUN = (
     "" if REDIS else "every test of a server on Redis: redis-server is not on the PATH (apt-get install redis-server)"
 )

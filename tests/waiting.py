@@ -66,8 +66,8 @@ class Heard:
 
 @contextmanager
 def redis_of(url: str) -> Iterator[Any]:
-    """A client of redis-py beside the cache."""
-    client = redis.Redis.from_url(url, socket_timeout=5)
+    """A client of redis-py beside the cache; in RESP2, which every server speaks."""
+    client = redis.Redis.from_url(url, socket_timeout=5, protocol=2)
     try:
         yield client
     finally:

@@ -94,6 +94,7 @@ class Options:
     seed: int
     without: str | None = None
     judge_speed: bool = True
+    resp2: bool = False
 
 
 def run_phase(phase: Phase, kind: str, options: Options) -> Result:
@@ -114,7 +115,7 @@ def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: Exi
     near = cleanup.enter_context(StallingProxy(server.port))
     far = cleanup.enter_context(Proxy(server.port))
     seed = f"{options.seed} {phase.name}"
-    crew = cleanup.enter_context(Crew(context, _plans(phase, near, far, seed, options.without), book))
+    crew = cleanup.enter_context(Crew(context, _plans(phase, near, far, seed, options), book))
     looker = cleanup.enter_context(Looker(server.port))
     stage = Stage(
         kind, server, near, far, crew, looker, random.Random(seed), options.seconds * FAULT, cleanup, notes=result.notes
@@ -149,13 +150,14 @@ def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: Exi
     _sum_up(result, figures, book, (began, fault, healed, ended), compare=phase.whole)
 
 
-def _plans(phase: Phase, near: Proxy, far: Proxy, seed: str, without: str | None) -> list[Plan]:
-    common = {"seed": seed, "ttl": phase.agreement or LONG_TTL, "without": without}
+def _plans(phase: Phase, near: Proxy, far: Proxy, seed: str, options: Options) -> list[Plan]:
+    common = {"seed": seed, "ttl": phase.agreement or LONG_TTL, "without": options.without}
+    near_url, far_url = (f"{proxy.url}?protocol=2" if options.resp2 else proxy.url for proxy in (near, far))
     return [
-        Plan("threads", "threads", near.url, raw=phase.whole, **common),  # type: ignore[arg-type]
-        Plan("asyncio", "asyncio", near.url, raw=phase.whole, **common),  # type: ignore[arg-type]
-        Plan("near writer", "threads", near.url, writer=0, **common),  # type: ignore[arg-type]
-        Plan(FAR_WRITER, "asyncio", far.url, writer=1, **common),  # type: ignore[arg-type]
+        Plan("threads", "threads", near_url, raw=phase.whole, **common),  # type: ignore[arg-type]
+        Plan("asyncio", "asyncio", near_url, raw=phase.whole, **common),  # type: ignore[arg-type]
+        Plan("near writer", "threads", near_url, writer=0, **common),  # type: ignore[arg-type]
+        Plan(FAR_WRITER, "asyncio", far_url, writer=1, **common),  # type: ignore[arg-type]
     ]
 
 

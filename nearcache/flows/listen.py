@@ -2,7 +2,7 @@
 
 A heartbeat is asked every ``max_staleness / 4``. When none is answered for ``max_staleness / 2``, the socket is read
 once more, since this process may have stalled, and then the connection is given up: a half-open one is never noticed
-otherwise.
+otherwise. Whether the bus asks on its own connection (RESP3) or aside (RESP2) makes no difference here.
 """
 
 from __future__ import annotations
@@ -195,11 +195,13 @@ class Connection:
                 if not items:
                     raise RemoteFailed("the server does not answer")
             await self._take(items)
-            core.tell(core.feed.overdue(monotonic()))
-            broken = core.feed.broken_promise(monotonic())
-            if broken.flushes:
-                core.tell(broken)
-                raise RemoteFailed("the bus does not bring what was written")
+            if core.feed.behind is not None:
+                core.tell(core.feed.overdue(monotonic()))
+            if core.feed.promised is not None:
+                broken = core.feed.broken_promise(monotonic())
+                if broken.flushes:
+                    core.tell(broken)
+                    raise RemoteFailed("the bus does not bring what was written")
 
     def _patience(self) -> float:
         """When silence has lasted too long."""

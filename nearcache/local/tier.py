@@ -13,7 +13,7 @@ message drops the entry.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -182,14 +182,36 @@ class Tier:
 
     # ---------------------------------------------------------------- called by the feed, and above, under the lock
 
-    def apply_change(self, key: str, number: int, version: Version) -> None:
-        """A message says that a key was written: drop what is older. An own write is known by its version."""
-        stripe = stripe_of(key)
-        self.stamps[stripe] = max(self.stamps[stripe], version)
-        self._recall(key)
-        held = self.entries.get(key)
-        if held is not None and number_of(held.version) < number:
-            self._drop(key)
+    def apply_changes(self, keys: Sequence[str], version: Version) -> None:
+        """A message says that keys were written: drop what is older. An own write is known by its version.
+
+        Feed._changes does the same for messages of one key.
+
+        Args:
+            keys: the keys.
+            version: the least that the write's number may have.
+        """
+        if self.scattered:
+            for key in keys:
+                self._recall(key)
+        stamps, get, drop = self.stamps, self.entries.get, self.drop
+        for key in keys:
+            stripe = stripe_of(key)
+            if stamps[stripe] < version:  # noqa: PLR1730  # a call of max takes longer than all of this
+                stamps[stripe] = version
+            held = get(key)
+            if held is not None and held.version < version:
+                drop(key)
+
+    @property
+    def scattered(self) -> bool:
+        """Whether something of a key may stand elsewhere than in ``entries``."""
+        return bool(self._leftovers)
+
+    @property
+    def drop(self) -> Callable[[str], None]:
+        """Drops an entry that is there, and nothing that stands elsewhere."""
+        return self._store.__delitem__
 
     def apply_clear(self, number: int) -> None:
         """The namespace was cleared; nothing to do when it was applied already."""

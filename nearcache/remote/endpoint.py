@@ -1,7 +1,8 @@
 """Where Redis is: from a URL or from a user's client to connections with settings of our own.
 
 A client lends its connection settings alone; it is never used and never closed. Decoding and redis-py's own retries are
-off, timeouts are ours, the protocol is RESP3, maintenance notifications are off where the keyword exists.
+off, timeouts are ours, maintenance notifications are off where the keyword exists. The protocol is RESP3; RESP2 where
+the server refuses that, or where the URL says ``?protocol=2``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import redis.asyncio.connection
 import redis.connection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, ResponseError
 from redis.retry import Retry
 
 from nearcache.errors import ConfigError
@@ -28,6 +30,7 @@ SCHEMES = ("redis", "rediss", "unix")
 _ADDRESS = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)([^/?#@]*@)?(?P<place>([\w.%-]+|\[[0-9A-Fa-f:.]+\])?(:\d+)?(/[^?#@]*)?)(\?|$)"
 )
+RESP2 = 2
 LATER = ("redis+sentinel", "redis+cluster")
 # What a pool hands its connections for its own purposes.
 _POOLS_OWN = re.compile(
@@ -35,7 +38,13 @@ _POOLS_OWN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+# What those answer to HELLO 3 that speak RESP2 alone: ERR unknown command, NOPROTO, words of their own; or NOAUTH, if a
+# password behind HELLO is not understood. (Where it is, and none was given: NOAUTH HELLO must be called ...)
+_REFUSAL_OF_RESP3 = re.compile("unknown command|proto|hello", re.IGNORECASE)
+_AUTH_NOT_UNDERSTOOD = re.compile("authentication required", re.IGNORECASE)
+
+
+@dataclass(slots=True, eq=False)
 class Endpoint:
     """A redis-py connection class and its arguments; the repr shows no secret."""
 
@@ -43,13 +52,35 @@ class Endpoint:
     arguments: Mapping[str, Any]
     shown: str
     """The address without user, password and options."""
+    wanted: int = 3
+    """The RESP version to try first."""
+    protocol: int = 3
+    """The RESP version of the next connection: what the server took last."""
 
     def __repr__(self) -> str:
         return f"Endpoint({self.shown})"
 
     def connection(self) -> Any:
         """A new connection, not connected yet."""
-        return self.connection_class(**self.arguments)
+        return self.connection_class(**{**self.arguments, "protocol": self.protocol})
+
+    def refused(self, connection: Any, error: Exception) -> bool:
+        """Whether connecting failed for want of RESP3 alone; then the next connection is made with RESP2."""
+        match error:
+            case AuthenticationError():
+                refusal = _AUTH_NOT_UNDERSTOOD
+            case ResponseError():
+                refusal = _REFUSAL_OF_RESP3
+            case _:
+                return False
+        if int(connection.protocol) == RESP2 or not refusal.search(str(error)):
+            return False
+        self.protocol = RESP2
+        return True
+
+    def try_anew(self) -> None:
+        """Try the wanted protocol again: the server may have become another one."""
+        self.protocol = self.wanted
 
     @classmethod
     def from_url(cls, url: str, settings: Settings, *, asynchronous: bool) -> Endpoint:
@@ -87,7 +118,10 @@ class Endpoint:
         except ValueError as error:
             raise ConfigError(f"{shown}: {error}") from None
         chosen = given.pop("connection_class", module.Connection)
-        return cls._checked(chosen, given, settings, shown)
+        endpoint = cls._checked(chosen, given, settings, shown)
+        if str(given.get("protocol")) == str(RESP2):
+            endpoint.wanted = endpoint.protocol = RESP2
+        return endpoint
 
     @classmethod
     def from_client(cls, client: object, settings: Settings, *, asynchronous: bool) -> Endpoint:

@@ -16,7 +16,9 @@ from nearcache.ports import RemoteFailed, RemoteMisconfigured, RemoteTimeout
 
 NOTHING: Final = object()
 CHUNK = 64 * 1024
-"""Bytes read at a time; fed more at once, hiredis slows down."""
+"""Bytes decoded at a time; fed more at once, hiredis slows down."""
+BUS_CHUNK = 16 * 1024
+"""Bytes of the bus that are taken in at a time, some hundreds of keys: then it is everybody else's turn."""
 
 pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 """A command of bytes and str, as sent.
@@ -48,7 +50,7 @@ class Decoder:
         self._reader = hiredis.Reader(replyError=ServerError, notEnoughData=NOTHING)
 
     def feed(self, data: bytes) -> list[Any]:
-        """The replies that are complete now.
+        """The replies that are complete now; of at most CHUNK bytes.
 
         Raises:
             RemoteMisconfigured: the bytes are not RESP.
@@ -56,10 +58,9 @@ class Decoder:
         reader = self._reader
         replies: list[Any] = []
         try:
-            for start in range(0, len(data), CHUNK):
-                reader.feed(data if len(data) <= CHUNK else data[start : start + CHUNK])
-                while (reply := reader.gets()) is not NOTHING:
-                    replies.append(reply)
+            reader.feed(data)
+            while (reply := reader.gets()) is not NOTHING:
+                replies.append(reply)
         except hiredis.HiredisError:
             raise foreign_protocol() from None
         return replies

@@ -71,11 +71,9 @@ def _redis(endpoint: Endpoint, settings: Settings, asynchronous: bool, server: E
     names = Names(settings.namespace)
     timeout = settings.redis_timeout
     wire: Wire = (
-        TaskWire(endpoint.connection, timeout)
-        if asynchronous
-        else ThreadWire(endpoint.connection, timeout, settings.max_connections)
+        TaskWire(endpoint, timeout) if asynchronous else ThreadWire(endpoint, timeout, settings.max_connections)
     )
     bus = TaskBus if asynchronous else ThreadBus
     again = partial(_redis, endpoint, settings, asynchronous)
     remote = RedisRemote(wire, names, retries=settings.retries, redis_timeout=timeout)
-    return Source(remote, lambda: bus(endpoint.connection, timeout, names), endpoint.shown, again, server)
+    return Source(remote, lambda: bus(endpoint, timeout, names), endpoint.shown, again, server)

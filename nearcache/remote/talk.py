@@ -1,7 +1,7 @@
 """What is said on new connections and on the bus: introduce, subscribe, greet, heartbeat; and what the replies mean.
 
 Questions are pipelined on the subscribed connection itself (RESP3), so that an answer stands behind every message that
-the server sent before it.
+the server sent before it. RESP2 does not allow that; see ``aside``.
 """
 
 from __future__ import annotations
@@ -10,15 +10,28 @@ import re
 import struct
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
-from nearcache.ports import Beat, BusItem, BusRefused, Greeting, Incompatible, Met, RemoteFailed
+from nearcache.ports import (
+    Beat,
+    BusItem,
+    BusRefused,
+    Greeting,
+    Incompatible,
+    Met,
+    RemoteFailed,
+    RemoteMisconfigured,
+)
 from nearcache.remote import resp, scripts
 from nearcache.remote.names import PROTOCOL, Names
 
 _TRIPLE = struct.Struct(">QQQ")
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 _REPLICATION_ID = re.compile(rb"^master_replid:(\w+)", re.MULTILINE)
+_ROLE = re.compile(rb"^role:(\w+)", re.MULTILINE)
+INFO = ((b"INFO", b"server"), (b"INFO", b"replication"))
+"""Who the server is, and its role."""
 
 
 class Introduction:
@@ -26,9 +39,7 @@ class Introduction:
 
     def __init__(self, names: Names, met: Callable[[Met], None]) -> None:
         self._met = met
-        self._question = _Question(
-            tuple, ((b"HELLO",), (b"INFO", b"server"), (b"INFO", b"replication"), (b"TIME",), (b"GET", names.meta))
-        )
+        self._question = Question(tuple, ((b"HELLO",), *INFO, (b"TIME",), (b"GET", names.meta)), {b"HELLO", b"INFO"})
         self.packed = self._question.packed
         self.count = self._question.count
 
@@ -39,10 +50,12 @@ class Introduction:
             RemoteFailed: the server is no master, or the namespace is kept by another protocol.
         """
         hello, server, replication, (seconds, micros), meta = self._question.meaning(answers)
-        if not _is_master(hello):
+        # Where both are denied, a replica is found out when something is written.
+        known = role_of(replication) if isinstance(hello, resp.ServerError) else _role(hello)
+        if known not in (None, b"master"):
             raise RemoteFailed("the server is no master")
         _check_protocol(meta or PROTOCOL)
-        self._met(Met(_identity(server, replication), int(seconds) + int(micros) / 1e6 - asked_at))
+        self._met(Met(identity_of(server, replication), int(seconds) + int(micros) / 1e6 - asked_at))
 
 
 def _check_protocol(meta: bytes) -> None:
@@ -56,25 +69,30 @@ def _check_protocol(meta: bytes) -> None:
 class Talk:
     """One connection's conversation."""
 
+    aside = False
+    """Whether questions are asked on another connection."""
+
     def __init__(self, names: Names) -> None:
-        counters = (b"HMGET", names.counters, b"s", b"f")
-        greet = (b"EVAL", scripts.GREET.text, b"2", names.counters, names.meta, PROTOCOL)
         self.subscribe = resp.pack((b"SUBSCRIBE", names.channel))
-        self._greeting = _Question(_greeted, (_HELLO, (b"INFO", b"server"), (b"INFO", b"replication"), greet))
-        self._beat = _Question(_beaten, (_HELLO, counters, (b"TIME",)))
-        self._asked: deque[_Question] = deque()
+        self.greeting = Question(_greeted, (_HELLO, *INFO, greet(names)))
+        self.beat = Question(_beaten, (_HELLO, *count(names)))
+        self._asked: deque[Question] = deque()
         self._replies: list[Any] = []
         self.confirmed = False
 
-    def ask_greeting(self) -> bytes:
-        """What to send for a Greeting."""
-        self._asked.append(self._greeting)
-        return self._greeting.packed
+    def begin(self) -> None:
+        """A question is about to be asked."""
 
-    def ask_beat(self) -> bytes:
-        """What to send for a Beat."""
-        self._asked.append(self._beat)
-        return self._beat.packed
+    def ask(self, question: Question, answers: Sequence[Any] = ()) -> bytes:
+        """What to send on the bus for its greeting or beat, which comes when it stands behind every earlier message.
+
+        Args:
+            question: ``greeting`` or ``beat``.
+            answers: what was answered to it, where it was asked aside.
+        """
+        del answers
+        self._asked.append(question)
+        return question.packed
 
     def understand(self, replies: Sequence[Any]) -> list[BusItem]:
         """What the replies mean, in order.
@@ -94,10 +112,7 @@ class Talk:
                     raise RemoteFailed(f"the server ended the subscription: {kind.decode(errors='replace')}")
                 continue
             if not self._asked:
-                if isinstance(reply, resp.ServerError) and reply.code in _PASSING:
-                    raise reply
-                code = f": {reply.code}" if isinstance(reply, resp.ServerError) else ""
-                raise BusRefused(f"the server refused to subscribe{code}; the user needs SUBSCRIBE and the channel")
+                raise refusal(reply)
             self._replies.append(reply)
             if len(self._replies) == self._asked[0].count:
                 answers, self._replies = self._replies, []
@@ -108,20 +123,48 @@ class Talk:
 _HELLO = (b"HELLO", b"3")
 
 
-class _Question:
-    """Some commands sent at once, and what their replies mean together."""
+def count(names: Names) -> tuple[tuple[Any, ...], ...]:
+    """The commands that tell where the counters stand, and when."""
+    return (b"HMGET", names.counters, b"s", b"f"), (b"TIME",)
 
-    def __init__(self, meaning: Callable[[Sequence[Any]], Any], commands: Sequence[tuple[Any, ...]]) -> None:
+
+def greet(names: Names) -> tuple[Any, ...]:
+    """The command that makes a namespace if need be, and tells the same."""
+    return b"EVAL", scripts.GREET.text, b"2", names.counters, names.meta, PROTOCOL
+
+
+def refusal(reply: object) -> RemoteFailed:
+    """Why there is no subscription; what goes away by itself is no word about rights."""
+    if isinstance(reply, resp.ServerError) and reply.code in _PASSING:
+        return reply
+    code = f": {reply.code}" if isinstance(reply, resp.ServerError) else ""
+    if code == ": NOAUTH":
+        return RemoteMisconfigured("the server wants a password: NOAUTH; name it in the URL")
+    return BusRefused(f"the server refused to subscribe{code}; the user needs SUBSCRIBE and the channel")
+
+
+class Question:
+    """Some commands sent at once, and what their replies mean together; the deniable ones may be answered by errors."""
+
+    def __init__(
+        self,
+        meaning: Callable[[Sequence[Any]], Any],
+        commands: Sequence[tuple[Any, ...]],
+        deniable: AbstractSet[bytes] = frozenset({b"INFO"}),
+    ) -> None:
         self.packed = b"".join(map(resp.pack, commands))
         self.count = len(commands)
         self._commands = commands
+        self._deniable = deniable
         self._meaning = meaning
 
     def meaning(self, answers: Sequence[Any]) -> Any:
-        """What the answers mean; INFO may be denied, nothing else."""
+        """What the answers mean."""
         for command, answer in zip(self._commands, answers, strict=True):
-            if isinstance(answer, resp.ServerError) and command[0] != b"INFO":
-                raise answer if answer.code in _PASSING else BusRefused(f"{answer} to {command[0].decode()}")
+            if isinstance(answer, resp.ServerError) and answer.code in _PASSING:
+                raise answer
+            if isinstance(answer, resp.ServerError) and command[0] not in self._deniable:
+                raise BusRefused(f"{answer} to {command[0].decode()}")
         return self._meaning(answers)
 
 
@@ -131,26 +174,47 @@ _PASSING = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "OOM", "R
 
 def _greeted(answers: Sequence[Any]) -> Greeting:
     hello, server, replication, counters = answers
+    return greeting_of(identity_of(server, replication), counters, _role(hello))
+
+
+def greeting_of(identity: str | None, counters: bytes, role: object) -> Greeting:
+    """A Greeting of what ``greet`` answered.
+
+    Raises:
+        Incompatible: the namespace is kept by another protocol.
+    """
     _check_protocol(counters[_TRIPLE.size :])
     number, floor, server_time = _TRIPLE.unpack_from(counters)
-    return Greeting(_identity(server, replication), number, floor, server_time, _is_master(hello))
+    return Greeting(identity, number, floor, server_time, role == b"master")
 
 
 def _beaten(answers: Sequence[Any]) -> Beat:
-    hello, (number, floor), (seconds, micros) = answers
-    return Beat(_int(number), _int(floor), int(seconds) * 1_000_000 + int(micros), _is_master(hello))
+    hello, *counters = answers
+    return beat_of(counters, _role(hello))
 
 
-def _is_master(hello: Mapping[bytes, object] | Sequence[object]) -> bool:
+def beat_of(counters: Sequence[Any], role: object) -> Beat:
+    """A Beat of what ``count`` answered."""
+    (number, floor), (seconds, micros) = counters
+    return Beat(_int(number), _int(floor), int(seconds) * 1_000_000 + int(micros), role == b"master")
+
+
+def _role(hello: Mapping[bytes, object] | Sequence[object]) -> object:
     facts = hello if isinstance(hello, Mapping) else dict(zip(hello[::2], hello[1::2], strict=False))
-    return facts.get(b"role", b"master") == b"master"
+    return facts.get(b"role", b"master")
+
+
+def role_of(replication: object) -> bytes | None:
+    """The role that INFO tells; None where it is denied."""
+    found = _ROLE.search(replication) if isinstance(replication, bytes) else None
+    return found[1] if found else None
 
 
 def _int(text: bytes | None) -> int | None:
     return None if text is None else int(text)
 
 
-def _identity(server: object, replication: object) -> str | None:
+def identity_of(server: object, replication: object) -> str | None:
     """Who the server is and whose data it has; None where INFO is denied."""
     if not isinstance(server, bytes) or not isinstance(replication, bytes):
         return None

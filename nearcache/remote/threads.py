@@ -12,45 +12,53 @@ import socket
 import ssl
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from nearcache.ports import BusItem, NotSent, RemoteFailed, RemoteTimeout
 from nearcache.remote import connecting, resp
+from nearcache.remote.aside import new_talk
+from nearcache.remote.endpoint import Endpoint
 from nearcache.remote.names import Names
-from nearcache.remote.talk import Introduction, Talk
-
-ConnectionFactory = Callable[[], Any]
-"""Makes a redis-py connection that is not connected yet."""
+from nearcache.remote.talk import Introduction, Question, Talk
 
 
 class SocketConnection:
     """One connected socket. Whatever fails closes it."""
 
-    __slots__ = ("_connection", "_decoder", "_socket", "_timeout", "generation")
+    __slots__ = ("_connection", "_decoder", "_socket", "_timeout", "generation", "protocol")
 
-    def __init__(self, factory: ConnectionFactory, timeout: float, introduction: Introduction | None = None) -> None:
-        self._connection = factory()
+    def __init__(self, endpoint: Endpoint, timeout: float, introduction: Introduction | None = None) -> None:
+        self._connection: Any = None
         self._decoder = resp.Decoder()
         self._timeout = timeout
         self.generation = 0
-        where = [getattr(self._connection, name, None) for name in ("host", "port", "path")]
-        deadline = getattr(self._connection, "socket_connect_timeout", None) or timeout
-        connecting.within(deadline, tuple(where), lambda: self._connect(introduction), self._shut)
+        self.protocol = 0
+        deadline = endpoint.arguments.get("socket_connect_timeout") or timeout
+        connecting.within(deadline, endpoint.shown, lambda: self._connect(endpoint, introduction), self._shut)
 
-    def _connect(self, introduction: Introduction | None) -> None:
+    def _connect(self, endpoint: Endpoint, introduction: Introduction | None) -> None:
         """Connect, and ask who answers; a server that will not do closes the connection."""
+        while True:
+            self._connection = endpoint.connection()
+            try:
+                self._connection.connect()
+                self._socket: socket.socket = self._connection._sock  # noqa: SLF001  # see the head of the file
+                break
+            except Exception as error:  # noqa: BLE001  # redis-py raises its own, sockets' and TLS' errors
+                self.close()
+                if not endpoint.refused(self._connection, error):
+                    raise resp.translate(error) from None
+        self.protocol = int(self._connection.protocol)
+        if introduction is None:
+            return
+        asked_at = time.monotonic()
+        answers = self.execute(introduction.packed, introduction.count)
         try:
-            self._connection.connect()
-            self._socket: socket.socket = self._connection._sock  # noqa: SLF001  # see the head of the file
-            if introduction is not None:
-                asked_at = time.monotonic()
-                introduction.hear(self.execute(introduction.packed, introduction.count), asked_at)
-        except BaseException as error:
+            introduction.hear(answers, asked_at)
+        except BaseException:
             self.close()
-            if isinstance(error, Exception):  # redis-py raises its own, sockets' and TLS' errors
-                raise resp.translate(error) from None
             raise
 
     def execute(self, packed: bytes, count: int) -> list[Any]:
@@ -78,10 +86,10 @@ class SocketConnection:
             raise resp.translate(error) from None
 
     def receive(self, timeout: float) -> list[Any]:
-        """What comes within ``timeout`` seconds; 0 takes only what is there."""
+        """What comes within ``timeout`` seconds, in pieces that leave turns to others; 0 takes only what is there."""
         try:
             self._socket.settimeout(timeout)
-            return self._receive()
+            return self._receive(resp.BUS_CHUNK)
         except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
             return []
         except (OSError, ValueError) as error:
@@ -107,8 +115,8 @@ class SocketConnection:
             with contextlib.suppress(OSError):  # it was not connected any more
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def _receive(self) -> list[Any]:
-        data = self._socket.recv(resp.CHUNK)
+    def _receive(self, most: int = resp.CHUNK) -> list[Any]:
+        data = self._socket.recv(most)
         if not data:
             raise RemoteFailed("the server closed the connection")
         return self._decoder.feed(data)
@@ -144,8 +152,8 @@ class ThreadWire:
 
     introduce: Introduction | None = None
 
-    def __init__(self, factory: ConnectionFactory, timeout: float, max_connections: int) -> None:
-        self._factory = factory
+    def __init__(self, endpoint: Endpoint, timeout: float, max_connections: int) -> None:
+        self._endpoint = endpoint
         self._timeout = timeout
         self._idle: list[SocketConnection] = []
         # In C, unlike threading.Semaphore, whose locks a KeyboardInterrupt can leave locked.
@@ -236,7 +244,7 @@ class ThreadWire:
             connection.close()
         generation = self._generation
         try:
-            connection = SocketConnection(self._factory, self._timeout, self.introduce)
+            connection = SocketConnection(self._endpoint, self._timeout, self.introduce)
         except RemoteFailed as failure:
             failure.sent = failure.answered = False
             raise
@@ -245,36 +253,41 @@ class ThreadWire:
 
 
 class ThreadBus:
-    """The subscribed connection, read by one thread."""
+    """The subscribed connection, read by one thread; and with RESP2, one more for the questions."""
 
-    def __init__(self, factory: ConnectionFactory, timeout: float, names: Names) -> None:
-        self._factory = factory
+    def __init__(self, endpoint: Endpoint, timeout: float, names: Names) -> None:
+        self._endpoint = endpoint
         self._timeout = timeout
+        self._names = names
         self._talk = Talk(names)
         self._connection: SocketConnection | None = None
+        self._aside: SocketConnection | None = None
         self._early: list[BusItem] = []
         self._closed = False
 
     async def open(self) -> None:
         """Connect and subscribe."""
-        self._connection = SocketConnection(self._factory, self._timeout)
-        if self._closed:  # closed by another thread while this one connected
-            self._connection.close()
-            raise RemoteFailed("closed")
+        self._endpoint.try_anew()
+        self._connection = SocketConnection(self._endpoint, self._timeout)
+        self._check_open()
+        self._talk = new_talk(self._names, self._connection.protocol)
         self._connection.send(self._talk.subscribe)
         until = time.monotonic() + self._timeout
         while not self._talk.confirmed:
             if time.monotonic() > until:
                 raise RemoteTimeout("the subscription was not confirmed in time")
             self._early += self._talk.understand(self._connection.receive(self._timeout))
+        if self._talk.aside:
+            self._aside = SocketConnection(self._endpoint, self._timeout)
+            self._check_open()
 
     async def ask_greeting(self) -> None:
         """Send the question."""
-        self._connected.send(self._talk.ask_greeting())
+        self._ask(self._talk.greeting)
 
     async def ask_beat(self) -> None:
         """Send the question."""
-        self._connected.send(self._talk.ask_beat())
+        self._ask(self._talk.beat)
 
     async def receive(self, timeout: float) -> Sequence[BusItem]:
         """Block until something comes."""
@@ -286,12 +299,23 @@ class ThreadBus:
     def interrupt(self) -> None:
         """Close; from another thread too."""
         self._closed = True
-        if self._connection is not None:
-            self._connection.close()
+        for connection in (self._connection, self._aside):
+            if connection is not None:
+                connection.close()
 
     async def close(self) -> None:
         """Close."""
         self.interrupt()
+
+    def _check_open(self) -> None:
+        if self._closed:  # by another thread while this one connected
+            self.interrupt()
+            raise RemoteFailed("closed")
+
+    def _ask(self, question: Question) -> None:
+        self._talk.begin()
+        answers = () if self._aside is None else self._aside.execute(question.packed, question.count)
+        self._connected.send(self._talk.ask(question, answers))
 
     @property
     def _connected(self) -> SocketConnection:

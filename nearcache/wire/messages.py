@@ -19,7 +19,11 @@ from nearcache.wire.records import pack_names, unpack_names
 
 VERSION = 1
 CHANGED, CLEARED, TAGGED, FILLED, PROBE = b"ICTFP"
-_NUMBERED = struct.Struct(">BBQ")
+NUMBERED = struct.Struct(">BBQ")
+CHANGE = struct.Struct(">HQH")
+"""The head of nearly all messages, I with one key: version and kind, number, length of the key that follows."""
+ONE_CHANGED = VERSION << 8 | CHANGED
+"""What such a head begins with."""
 
 
 class BadMessage(ValueError):
@@ -51,10 +55,10 @@ def unpack(data: bytes) -> Message:
         kind = data[1]
         if kind in (FILLED, PROBE):
             return Message(kind, 0, unpack_names(data, 2, len(data)))
-        _, _, number = _NUMBERED.unpack_from(data)
+        _, _, number = NUMBERED.unpack_from(data)
         if kind not in (CHANGED, CLEARED, TAGGED):
             raise BadMessage(f"kind {kind}")
-        return Message(kind, number, unpack_names(data, _NUMBERED.size, len(data)))
+        return Message(kind, number, unpack_names(data, NUMBERED.size, len(data)))
     except BadMessage:
         raise
     except (ValueError, IndexError, struct.error) as error:

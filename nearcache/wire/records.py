@@ -44,10 +44,10 @@ def pack_names(names: Sequence[str]) -> bytes:
 
 
 def unpack_names(data: bytes, at: int, end: int) -> list[str]:
-    """The keys or tags that stand from ``at`` to exactly ``end``; ValueError when they do not."""
+    """The keys or tags that stand from ``at`` to exactly ``end``; ValueError or IndexError when they do not."""
     names: list[str] = []
     while at < end:
-        (size,) = _LENGTH.unpack_from(data, at)
+        size = data[at] << 8 | data[at + 1]
         at += 2
         if at + size > end:
             raise ValueError("a name runs over the end")

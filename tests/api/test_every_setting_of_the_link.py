@@ -54,8 +54,8 @@ async def test_redis_connect_timeout_is_how_long_connecting_waits(
     """An address that swallows every packet ends then."""
     with black_hole() as port:
         cache = make_cache(f"redis://127.0.0.1:{port}/0", redis_connect_timeout=0.123)
-        factory = cache._core.new_bus()._factory
-        assert factory().socket_connect_timeout == 0.123
+        endpoint = cache._core.new_bus()._endpoint
+        assert endpoint.connection().socket_connect_timeout == 0.123
         assert await timed(cache.get("a")) < 2
         # `with` waits for the first attempt as long as that may take, and two operations.
         entered = make_cache(f"redis://127.0.0.1:{port}/0", redis_connect_timeout=0.3, redis_timeout=0.1)

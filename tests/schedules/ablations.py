@@ -22,7 +22,7 @@ from nearcache.local.waiters import Aim, Flight, FlightKey, Flights
 from nearcache.ports import Granted, Greeting, Item, RemoteFailed, TooLate, Written, number_of, version_of
 from nearcache.wire.messages import Message
 from tests.schedules.model import Server
-from tests.schedules.stepper import Instance, ModelRemote, World
+from tests.schedules.stepper import Instance, ModelBus, ModelRemote, World
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Rules:
     feed: type[Feed] = Feed
     server: type[Server] = Server
     remote: type[ModelRemote] = ModelRemote
+    bus: type[ModelBus] = ModelBus
     patched: tuple[tuple[object, str, object], ...] = ()
     """What else is replaced while the world exists: object, attribute, by what."""
 
@@ -52,7 +53,7 @@ class Rules:
 
     def instance(self, world: World, name: str, **options: Any) -> Instance:
         """An instance under these rules."""
-        return Instance(world, name, tier=self.tier, feed=self.feed, remote=self.remote, **options)
+        return Instance(world, name, tier=self.tier, feed=self.feed, remote=self.remote, bus=self.bus, **options)
 
 
 # ---------------------------------------------------------------------------------------------------------------- tier

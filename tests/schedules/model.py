@@ -26,7 +26,8 @@ from nearcache.ports import (
 from nearcache.wire.messages import pack_probe
 from nearcache.wire.records import HEAD_BYTES, MAGIC, pack_names, unpack
 
-Question = Literal["greeting", "beat"]
+Question = Literal["greeting", "beat"] | bytes
+"""Or, on RESP2, the nonce of a PING."""
 
 
 @dataclass(eq=False)
@@ -35,8 +36,8 @@ class Line:
 
     questions: deque[Question] = field(default_factory=deque)
     """On the way to the server."""
-    items: deque[BusItem] = field(default_factory=deque)
-    """On the way to the client."""
+    items: deque[BusItem | list[bytes]] = field(default_factory=deque)
+    """On the way to the client; a list is a PONG."""
 
 
 @dataclass
@@ -279,7 +280,10 @@ class Server:
 
     def answer(self, line: Line) -> None:
         """Answer the oldest question of a connection."""
-        if line.questions.popleft() == "greeting":
+        question = line.questions.popleft()
+        if isinstance(question, bytes):
+            line.items.append([b"pong", question])
+        elif question == "greeting":
             line.items.append(Greeting(self.identity, *self.counters(), self.clock()))
         elif self.number is None:
             line.items.append(Beat(None, None, self.clock(), master=True))

@@ -422,6 +422,7 @@ class Instance:
         tier: the class of its L1.
         feed: the class of its feed.
         remote: the class of its remote.
+        bus: the class of its bus.
     """
 
     def __init__(
@@ -432,6 +433,7 @@ class Instance:
         tier: type[Tier] = Tier,
         feed: type[Feed] = Feed,
         remote: type[ModelRemote] = ModelRemote,
+        bus: type[ModelBus] = ModelBus,
         connected: bool = True,
     ) -> None:
         self.world = world
@@ -444,7 +446,7 @@ class Instance:
             settings=settings,
             host=host,
             remote=remote(world, name),  # type: ignore[arg-type]  # its methods come from __getattr__
-            new_bus=lambda: ModelBus(self),
+            new_bus=lambda: bus(self),
             tier=local,
             feed=feed(local, settings.max_staleness),
             link=Link(settings.breaker_failures, settings.breaker_reset),

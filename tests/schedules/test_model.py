@@ -137,7 +137,7 @@ class Real(Side):
     """A real server."""
 
     def __init__(self, server: EmbeddedServer, namespace: str) -> None:
-        connection = Endpoint.from_url(server.url, Settings(), asynchronous=False).connection
+        connection = Endpoint.from_url(server.url, Settings(), asynchronous=False)
         names = Names(namespace)
         self.remote = RedisRemote(ThreadWire(connection, 5.0, 1), names, retries=0, redis_timeout=5.0)
         self.bus = ThreadBus(connection, 5.0, names)

@@ -144,8 +144,8 @@ def make_rig(server: EmbeddedServer, namespace: str) -> Rig:
     """Connected, and greeted."""
     endpoint = Endpoint.from_url(server.url, Settings(redis_timeout=2.0), asynchronous=False)
     names = Names(namespace)
-    wire = ThreadWire(endpoint.connection, TIMEOUT, 4)
-    bus = ThreadBus(endpoint.connection, TIMEOUT, names)
+    wire = ThreadWire(endpoint, TIMEOUT, 4)
+    bus = ThreadBus(endpoint, TIMEOUT, names)
     remote = RedisRemote(wire, names, retries=0, redis_timeout=TIMEOUT)
     run_sync(bus.open())
     return Rig(server, names, remote, bus, redis.Redis(port=server.port, protocol=2))

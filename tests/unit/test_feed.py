@@ -9,6 +9,7 @@ import pytest
 from nearcache.local.eviction import Entry
 from nearcache.local.feed import Feed
 from nearcache.local.floors import TAG_FLOORS_MAX
+from nearcache.local.leftovers import STEP
 from nearcache.local.tier import NEVER, Tier
 from nearcache.ports import Beat, Greeting, version_of
 from nearcache.wire.messages import pack_probe
@@ -81,6 +82,56 @@ def test_a_number_that_is_not_the_next_flushes(feed: Feed, kind: str, number: in
     assert heard.everything
     assert not feed._tier.entries
     assert feed.last == number
+
+
+@pytest.mark.parametrize("tail", [b"\xff\xfe", b"\0", b"k\0\x01"], ids=["utf-8", "longer", "cut"])
+def test_a_message_of_one_key_that_does_not_parse_flushes(feed: Feed, tail: bytes) -> None:
+    """Though it begins as nearly all do: with the next number, and the length of one key."""
+    hold(feed, "a")
+    heard = feed.messages([struct.pack(">BcQH", 1, b"I", 6, 2) + tail])
+    assert "can't be read" in heard.flushes[0][0]
+    assert (feed.last, heard.keys, len(feed._tier.entries)) == (5, [], 0)
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b")], ids=["one key", "some"])
+def test_a_change_raises_the_stamp_under_which_a_slow_reply_would_be_put(feed: Feed, names: tuple[str, ...]) -> None:
+    """However many keys it has: what was read before it is refused, and what it wrote itself is not."""
+    token = feed._tier.token("a")
+    assert feed.messages([message("I", 6, *names)]).keys == [*names]
+    assert not feed._tier.put("a", Entry("v", float("inf"), version_of(5, 9), (), 1), token)
+    assert feed._tier.put("a", Entry("v", float("inf"), version_of(6, 9), (), 1), token)
+
+
+def test_an_own_write_survives_its_message(feed: Feed) -> None:
+    """Its number is not below the message's; that of an older value is."""
+    hold(feed, "a", number=6)
+    hold(feed, "b", number=5)
+    feed.messages([message("I", 6, "a"), message("I", 7, "b")])
+    assert list(feed._tier.entries) == ["a"]
+
+
+def test_a_change_of_what_is_set_aside_drops_it() -> None:
+    """An entry that waits out of sight for its return must not come back older than the message."""
+    feed = Feed(Tier(2 * STEP), STALENESS)
+    feed.back(greeting(5), 10.0, prove=True)
+    hold(feed, *(str(number) for number in range(STEP + 1)), tags=("users",))
+    hold(feed, "a", "b")
+    feed.messages([message("T", 6, "users"), message("I", 7, "a")])
+    assert not feed._tier.entries
+    while feed._tier.tidy():
+        pass
+    assert list(feed._tier.entries) == ["b"]
+
+
+def test_half_a_change_flushes(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number is taken and its key may still be there, so nothing is left that could be wrong."""
+    hold(feed, "a")
+    monkeypatch.setattr(Tier, "drop", property(lambda _: lambda key: 1 / len(key[1:])))
+    heard = feed.messages([message("I", 6, "a")])
+    assert "ZeroDivisionError" in heard.flushes[0][0]
+    assert heard.everything
+    assert feed.last == 6
+    assert not feed._tier.entries
 
 
 def test_last_survives_a_loss_so_that_a_gap_is_noticed_in_every_state(feed: Feed) -> None:

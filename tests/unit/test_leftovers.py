@@ -139,7 +139,7 @@ def test_what_is_written_meanwhile_does_not_come_back(tier: Tier, event: str) ->
         if event == "tag":
             tier.apply_tags(["own0"], 7)
         elif event == "change":
-            tier.apply_change("k0", 7, version_of(7, 0))
+            tier.apply_changes(["k0"], version_of(7, 0))
         elif event == "own write":
             tier.wrote("k0", at(7))
         elif event == "unknown write":

@@ -89,13 +89,14 @@ async def test_disconnect_takes_nowait(fresh_server: EmbeddedServer) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_new_connection_speaks_as_we_asked(*, asynchronous: bool) -> None:
-    """remote/endpoint.py: no decoding, no retries, RESP3, our timeouts."""
+    """remote/endpoint.py: no decoding, no retries, RESP3 (RESP2 if the URL says so), our timeouts."""
     settings = Settings(redis_timeout=0.111, redis_connect_timeout=0.222)
-    url = "redis://localhost/0?decode_responses=true&socket_timeout=9&health_check_interval=9&protocol=2"
-    connection: Any = Endpoint.from_url(url, settings, asynchronous=asynchronous).connection()
+    url = "redis://localhost/0?decode_responses=true&socket_timeout=9&health_check_interval=9"
+    for option, protocol in ("&protocol=2", 2), ("&protocol=3", 3), ("", 3):
+        connection: Any = Endpoint.from_url(url + option, settings, asynchronous=asynchronous).connection()
+        assert int(connection.protocol) == protocol
     assert connection.socket_timeout == 0.111
     assert connection.socket_connect_timeout == 0.222
-    assert int(connection.protocol) == 3
     assert connection.health_check_interval == 0
     assert connection.retry._retries == 0
     assert connection.encoder.decode_responses is False

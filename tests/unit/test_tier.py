@@ -39,7 +39,7 @@ def put(tier: Tier, key: str, what: Entry, *, own: bool = False) -> bool:
 def change(tier: Tier, key: str, number: int) -> None:
     """What a message does."""
     with tier.lock:
-        tier.apply_change(key, number, version_of(number, 0))
+        tier.apply_changes([key], version_of(number, 0))
 
 
 def test_what_nobody_wrote_meanwhile_is_put(tier: Tier) -> None:
