@@ -29,7 +29,7 @@ pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 """The shared server is not asked; those here are."""
 
 CONFIG = {"enable-debug-command": "yes", "enable-protected-configs": "yes"}
-SHORT: dict[str, Any] = {"max_staleness": 1, "redis_timeout": 0.2, "reconnect_max": 0.05, "breaker_reset": 0.05}
+SHORT: dict[str, Any] = {"max_staleness": 1, "redis_timeout": 0.5, "reconnect_max": 0.05, "breaker_reset": 0.05}
 ROUNDS = 30
 PASSWORD = "pa55"
 
