@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
@@ -16,6 +17,7 @@ from nearcache.flows import load, read, write
 from nearcache.flows.drain import drain
 from nearcache.flows.listen import Listener
 from nearcache.hosts import TaskHost
+from nearcache.life import end_of_tasks, live
 from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
 from nearcache.ports import MISSING
 from nearcache.remote import source
@@ -69,6 +71,9 @@ class AsyncNearCache(Face):
         return self
 
     def _begin_anew(self) -> None:
+        self._core.bypassed = True  # as in NearCache
+        if self._finalizer is not None:
+            self._finalizer.detach()
         if not self._closed:
             listeners = self._core.listeners
             self._set_up(self._source.again(), self.settings)
@@ -80,6 +85,7 @@ class AsyncNearCache(Face):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: Listener | None = None
         self._bus: asyncio.Task[object] | None = None
+        self._finalizer = None
 
     # ------------------------------------------------------------------------------------------------- life
 
@@ -103,6 +109,8 @@ class AsyncNearCache(Face):
         """As :meth:`NearCache.close`."""
         if self._listener is not None:
             self._listener.end()
+        if self._finalizer is not None:
+            self._finalizer.detach()
         self._shut()
         if self._listener is not None:
             if self._bus is not None:
@@ -126,7 +134,9 @@ class AsyncNearCache(Face):
             self._loop = loop
             self._listener = Listener(self._core, stop=self._host.wake(), tried=self._host.wake())
             if self._core.new_bus is not None:
-                self._bus = self._host.spawn(self._listener.run(), "nearcache-bus")
+                self._bus = self._host.spawn(live(self._listener), "nearcache-bus")
+                self._finalizer = weakref.finalize(self, end_of_tasks, self._bus, loop)
+                self._finalizer.atexit = False
                 await self._listener.first_use()
         elif loop is not self._loop:
             raise ConfigError(f"{self!r} belongs to another event loop; make one cache per loop, and close each there")

@@ -47,6 +47,22 @@ class BreakerClosed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Refused(Event):
+    """Redis is there, but refuses some operations: its memory is full, it takes no writes, a right is missing.
+
+    Told once, until everything is accepted again. ``operation``: the first that was refused.
+    """
+
+    operation: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Event):
+    """Redis does again what it refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class Journalled(Event):
     """A write was not acknowledged: its keys are misses here until it has been replayed as a delete.
 

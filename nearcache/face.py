@@ -12,6 +12,7 @@ from typing import Any, TypeVar, overload
 from nearcache.errors import CacheClosed, InvalidKey
 from nearcache.events import Listener as EventListener
 from nearcache.flows.core import Core
+from nearcache.health import Health, health_of
 from nearcache.link import Link
 from nearcache.local.feed import AlwaysFresh, Feed
 from nearcache.local.tier import NEVER, Tier
@@ -38,6 +39,9 @@ os.register_at_fork(after_in_child=_after_fork)
 
 class Face:
     """A cache without the methods that wait."""
+
+    _finalizer: weakref.finalize[..., Any] | None = None
+    """Ends what runs for a cache that is forgotten without ``close``."""
 
     def _begin_anew(self) -> None:
         """Be as if just made, with the listeners kept; each class says how."""
@@ -89,6 +93,15 @@ class Face:
     def stats(self) -> Stats:
         """The counters since the cache was made, as a frozen snapshot."""
         return self._core.stats()
+
+    def health(self) -> Health:
+        """How the cache is doing now, as a frozen snapshot; nobody is asked, so it is cheap and never waits.
+
+        >>> from nearcache import NearCache
+        >>> NearCache.from_url("memory://").health().status
+        'ok'
+        """
+        return health_of(self._core, closed=self._closed)
 
     def on_event(self, callback: EventListener) -> Callable[[], None]:
         """Call ``callback`` with every event, on the thread or loop where it happens.

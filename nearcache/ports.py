@@ -56,6 +56,10 @@ class RemoteFailed(Exception):
 
     sent = True
     """Whether anything of what was asked may still be on its way."""
+    answered = False
+    """Whether Redis is there all the same: it answered that it refuses this one thing."""
+    code = ""
+    """The code of the error that Redis answered, such as OOM."""
 
 
 class RemoteTimeout(RemoteFailed):
@@ -166,6 +170,8 @@ class Remote(Protocol):
 
     on_meeting: Callable[[Met], None]
     """Called with who answers on each new connection; a RemoteFailed that it raises closes that connection."""
+    may_repeat: Callable[[], bool]
+    """Asked before a failed connection, or a failed read, is tried once more."""
 
     async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
         """The records of some keys; with the floor, read after them, when asked."""
@@ -230,7 +236,7 @@ class Remote(Protocol):
         ...
 
     def discard_idle(self) -> None:
-        """Drop connections that nobody uses: the server behind them may have gone."""
+        """Use no present connection any more: the server behind it may have gone. What is in flight may end."""
         ...
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from types import TracebackType
@@ -18,6 +18,7 @@ from nearcache.flows.drain import drain
 from nearcache.flows.listen import Listener
 from nearcache.flows.run import run_sync
 from nearcache.hosts import ThreadHost
+from nearcache.life import BusThread, end_of_threads
 from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
 from nearcache.ports import MISSING
 from nearcache.remote import source
@@ -78,6 +79,9 @@ class NearCache(Face):
         return self
 
     def _begin_anew(self) -> None:
+        if self._finalizer is not None:
+            self._finalizer.detach()  # the sockets that it would shut are the parent's
+        self._core.bypassed = True  # a flow that forked in its loader asks nobody: it would read the parent's replies
         if not self._closed:
             listeners = self._core.listeners
             self._set_up(self._source.again(), self.settings)
@@ -86,9 +90,9 @@ class NearCache(Face):
     def _set_up(self, where: source.Source, settings: Settings) -> None:
         self._host = ThreadHost(settings.max_concurrent_loads)
         super().__init__(where, settings, self._host)
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
         self._listener = Listener(self._core, stop=self._core.host.wake(), tried=self._core.host.wake())
+        self._bus = BusThread(self._listener)
+        self._finalizer = weakref.finalize(self, end_of_threads, self._listener, self._source)
 
     # ------------------------------------------------------------------------------------------------- life
 
@@ -118,13 +122,14 @@ class NearCache(Face):
         """Stop the bus and close every connection; L1 is dropped. Closing twice is allowed."""
         listener = self._listener
         listener.end()
+        if self._finalizer is not None:
+            self._finalizer.detach()
         self._shut()
         if self._core.bus is not None:
             self._core.bus.interrupt()
         settings = self._core.settings
         patience = settings.redis_connect_timeout + 2 * settings.redis_timeout
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(patience)
+        self._bus.join(patience)
         self._host.drain(patience)
         run_sync(drain(self._core))
         run_sync(self._core.remote.close())
@@ -139,21 +144,9 @@ class NearCache(Face):
     def _ready(self) -> None:
         """Before anything that may ask Redis: the bus starts at the first use."""
         self._alive()
-        if self._thread is None and self._core.new_bus is not None:
-            self._start()
+        if self._bus.thread is None and self._core.new_bus is not None:
+            self._bus.start()
             run_sync(self._listener.first_use())
-
-    def _start(self) -> None:
-        listener = self._listener
-        with self._starting:
-            if self._thread is None:
-                thread = threading.Thread(target=lambda: run_sync(listener.run()), name="nearcache-bus", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:  # no thread to be had now: this read does without L1, the next one tries again
-                    listener.tried.set()
-                else:
-                    self._thread = thread
 
     # ---------------------------------------------------------------------------------------------- reading
 

@@ -12,9 +12,11 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from nearcache.ports import (
     NO_FLOOR,
+    BusRefused,
     Busy,
     Granted,
     Held,
+    Incompatible,
     Item,
     Lease,
     Met,
@@ -83,8 +85,10 @@ class RedisRemote:
         self.discard_idle = wire.discard_idle
         self.close = wire.close
         self.meet = wire.connect
+        self._patience = redis_timeout
         self._offset: float | None = None
         self.on_meeting: Callable[[Met], None] = lambda _: None
+        self.may_repeat: Callable[[], bool] = lambda: True
         wire.introduce = Introduction(names, self._met)
 
     def _met(self, met: Met) -> None:
@@ -184,30 +188,38 @@ class RedisRemote:
             raise reply
 
     async def _read(self, packed: bytes, count: int) -> list[Any]:
-        """Reads alone are repeated, over a new connection, and never after a timeout."""
+        replies = await self._send(packed, count, repeatable=True)
+        for reply in replies:
+            if isinstance(reply, RemoteFailed):
+                raise reply
+        return replies
+
+    async def _send(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
+        """Send, again if it is a read or nothing has left: within redis_timeout in all, and never after a timeout."""
         failures = 0
+        until = monotonic() + self._patience
         while True:
             try:
-                replies = await self._wire.execute(packed, count, repeatable=True)
-            except (RemoteTimeout, RemoteMisconfigured, NotSent):
+                return await self._wire.execute(packed, count, repeatable=repeatable)
+            except (RemoteTimeout, RemoteMisconfigured, NotSent, BusRefused, Incompatible):
                 raise
-            except RemoteFailed:
+            except RemoteFailed as failure:
                 failures += 1
-                if failures > self._retries:
+                pause = self._backoff.compute(failures)
+                if failures > self._retries or monotonic() + pause > until or (failure.sent and not repeatable):
                     raise
-                await self._wire.pause(self._backoff.compute(failures))
-            else:
-                for reply in replies:
-                    if isinstance(reply, RemoteFailed):
-                        raise reply
-                return replies
+                await self._wire.pause(pause)
+                if not self.may_repeat():  # others have found out meanwhile: readers connect no more
+                    raise
 
     async def _call(self, script: Script, names: Sequence[bytes], fields: Sequence[object]) -> Any:
         """EVALSHA, and EVAL when the server does not know the script, in which case nothing was done."""
-        rest = (len(names), *names, *fields)
-        (reply,) = await self._wire.execute(resp.pack((b"EVALSHA", script.sha, *rest)))
+        # No int goes to pack: see there.
+        texts = [b"%d" % field if isinstance(field, int) else field for field in fields]
+        rest = (b"%d" % len(names), *names, *texts)
+        (reply,) = await self._send(resp.pack((b"EVALSHA", script.sha, *rest)))
         if isinstance(reply, resp.ServerError) and reply.code == "NOSCRIPT":
-            (reply,) = await self._wire.execute(resp.pack((b"EVAL", script.text, *rest)))
+            (reply,) = await self._send(resp.pack((b"EVAL", script.text, *rest)))
         if isinstance(reply, RemoteFailed):
             raise reply
         return reply

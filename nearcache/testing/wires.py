@@ -45,6 +45,7 @@ class FakeRemote:
         self._life: int | None = None
         self._closed = False
         self.on_meeting: Callable[[Met], None] = lambda _: None
+        self.may_repeat: Callable[[], bool] = lambda: True
 
     def now(self) -> int:
         """The server's clock; 0 before it was ever met."""

@@ -418,8 +418,9 @@ class RepeatsLeases(ModelRemote):
         return again
 
 
-def _join_any(self: Flights, key: FlightKey, mine: Flight, _now: float) -> Flight:
-    return self._flights.setdefault(key, mine)
+def _join_any(self: Flights, key: FlightKey, mine: Flight, now: float) -> Flight:
+    flight = self._flying(key)
+    return _ENTER(self, key, mine, now) if flight is None else flight
 
 
 def _impatient_alone(self: Flights, key: FlightKey, mine: Flight, now: float) -> Flight:
