@@ -31,7 +31,7 @@ class SettingsOptions(TypedDict, total=False):
     l1_ttl: Duration | None
     l1_max_entries: int
     l1_max_bytes: int | None
-    eviction: Literal["lru"]
+    eviction: Literal["lru", "s3fifo"]
     jitter: float
     negative_ttl: Duration | None
     lease: Duration
@@ -75,7 +75,7 @@ class Settings:
     l1_ttl: float | None = None
     l1_max_entries: int = 10_000
     l1_max_bytes: int | None = None
-    eviction: Literal["lru"] = "lru"
+    eviction: Literal["lru", "s3fifo"] = "lru"
     jitter: float = 0.05
     negative_ttl: float | None = None
     lease: float = 10.0
@@ -205,7 +205,7 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "l1_ttl": optional_seconds,
     "l1_max_entries": _whole(1),
     "l1_max_bytes": _optional_whole(1),
-    "eviction": _one_of("lru"),
+    "eviction": _one_of("lru", "s3fifo"),
     "jitter": _fraction,
     "negative_ttl": check_negative_ttl,
     "lease": seconds,

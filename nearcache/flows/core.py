@@ -102,7 +102,7 @@ class Core:
 
     def stats(self) -> Stats:
         """The counters now."""
-        self.counters.evictions = self.tier.evictions
+        self.counters.l1_hits, self.counters.evictions = self.tier.hits, self.tier.evictions
         return self.counters.snapshot(l1_entries=len(self.tier.entries), l1_bytes=self.tier.size)
 
     @property
@@ -139,7 +139,7 @@ class Core:
         if policy.l1_ttl is not None:
             deadline = min(deadline, self.host.monotonic() + policy.l1_ttl)
         kept = payload if self.settings.copy == "serialized" else value
-        return Entry(kept, deadline, version, policy.tags, len(key) + len(payload))
+        return self.tier.make_entry(kept, deadline, version, policy.tags, len(key) + len(payload))
 
     # ------------------------------------------------------------------------------------------------------- asking
 
