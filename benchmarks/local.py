@@ -108,7 +108,7 @@ def _round(store: Store[Any]) -> tuple[list[int], set[int]]:
 
 def _tables(store: Store[Any]) -> list[int]:
     """The sizes of all its dicts."""
-    return [sys.getsizeof(part) for part in vars(store).values() if isinstance(part, dict)]
+    return [dict.__sizeof__(part) for part in vars(store).values() if isinstance(part, dict)]
 
 
 def _use_all(store: Store[Any]) -> None:
