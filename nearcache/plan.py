@@ -39,7 +39,7 @@ class Cache(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Plan:
     """What a wrapper and its bound copies share."""
 

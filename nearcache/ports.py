@@ -7,9 +7,8 @@ in ``nearcache.remote`` and ``nearcache.hosts`` answer. The threaded ones never 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 
 class Missing(Enum):
@@ -81,8 +80,7 @@ class NotSent(RemoteFailed):
     sent = False
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What a script answers to a write: its number, and the server's time in µs."""
 
     number: int
@@ -96,8 +94,7 @@ class Written:
         return version_of(self.number, self.created)
 
 
-@dataclass(frozen=True, slots=True)
-class Met:
+class Met(NamedTuple):
     """Who answered on a new connection: its identity (None: it would not say), and its clock."""
 
     identity: str | None
@@ -105,8 +102,7 @@ class Met:
     """The server's clock minus ours (monotonic), in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One value to be stored: the encoded tail of its record, and its freshness in ms."""
 
     key: str
@@ -114,16 +110,14 @@ class Item:
     ttl_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """Raw records as they stand in Redis, and floors as far as they were asked for (None: not asked, or absent)."""
 
     records: Sequence[bytes | None]
     floor: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(NamedTuple):
     """The lease is ours: fill under these floors."""
 
     number: int
@@ -131,20 +125,32 @@ class Granted:
     tag_floors: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(NamedTuple):
     """Another instance loads; its lease ends in ``remaining`` seconds."""
 
     remaining: float
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class _Sign:
+    """An answer that says nothing more: one is as good as another."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Held(_Sign):
     """Nobody may fill for now: a delete asked for a hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
+class Present(_Sign):
     """Somebody filled it meanwhile: read again."""
 
 
@@ -235,8 +241,7 @@ class Remote(Protocol):
 # ------------------------------------------------------------------------------------------------------------- the bus
 
 
-@dataclass(frozen=True, slots=True)
-class Greeting:
+class Greeting(NamedTuple):
     """A server's answer to a new bus: who it is (None: it would not say), where its counter stands, its time in µs."""
 
     identity: str | None
@@ -246,8 +251,7 @@ class Greeting:
     master: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(NamedTuple):
     """A server's answer to a heartbeat, ordered after every message that it sent before."""
 
     number: int | None
@@ -291,8 +295,7 @@ class Bus(Protocol):
 # ------------------------------------------------------------------------------------------------------------ the host
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a loader did, as data, so that it may raise anything, StopIteration too."""
 
     value: Any = None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, cast
 
 from nearcache.errors import ConfigError
 from nearcache.wire.codec import Codec, MsgpackCodec
@@ -111,6 +110,8 @@ def reject_unknown(given: Mapping[str, object], known: Mapping[str, object], wha
     """Raise ConfigError for a name that does not exist, and say which one may have been meant."""
     for name in given:
         if name not in known:
+            import difflib  # noqa: PLC0415  # for a mistake only
+
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
             raise ConfigError(f"unknown {what} {name!r}; {hint}")
@@ -186,8 +187,7 @@ def _codec(name: str, value: object) -> Codec:
     return cast("Codec", value)
 
 
-@dataclass(frozen=True)
-class Clash:
+class Clash(NamedTuple):
     """Two settings that, both given, contradict each other."""
 
     names: tuple[str, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from nearcache.errors import CodecError, ValueTooLarge
 from nearcache.events import BreakerClosed, BreakerOpened, CorruptValue, Event, Flushed, Listener, LoadFailed
@@ -28,8 +28,7 @@ ORPHANS_MAX = 1000
 TOLD_MAX = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A value that may be stored: as given, and as bytes."""
 
     key: str

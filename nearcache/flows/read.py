@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from nearcache.events import CorruptValue
 from nearcache.flows.core import Core, chunks
@@ -15,8 +15,7 @@ from nearcache.wire import records
 from nearcache.wire.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What L2 had: a living value or MISSING, and how the record begins, dead or alive (empty: there was none)."""
 
     value: Any

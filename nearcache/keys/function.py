@@ -6,8 +6,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nearcache.errors import ConfigError
 from nearcache.keys.memo import ShortKeys, memoised
@@ -22,8 +21,7 @@ _LEAST_KEY_BYTES = 1 + 2 * _DIGEST_BYTES
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFunction:
+class KeyFunction(NamedTuple):
     """A function from a call to its key; see :func:`make_key_function`.
 
     ``short.kept`` and ``memo`` are quick ways for who counts nanoseconds: the key, or any Exception, whereupon
