@@ -132,7 +132,7 @@ def _memories(size: int) -> dict[str, float]:
     """Bytes per entry: peers, our stores when they are just full, and after as many again have come and gone."""
     keys = [f"user:{number}" for number in range(2 * size)]
     value = {"id": 1}
-    ttl_cache = partial(cachetools.TTLCache, ttl=60)
+    ttl_cache: Callable[[int], Any] = partial(cachetools.TTLCache, ttl=60)
     figures = {
         "cachetools.LRUCache": _bytes_of(size, partial(_peer, cachetools.LRUCache, size, keys[:size], value)),
         TTL_CACHE: _bytes_of(size, partial(_peer, ttl_cache, size, keys[:size], value)),
