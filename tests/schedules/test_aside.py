@@ -39,7 +39,7 @@ def _as_it_was(answer: Answer) -> Greeting | Beat:
 def _floor_as_it_was(answer: Answer) -> Greeting | Beat:
     """The number is followed, the floor is not."""
     assert answer.told is not None
-    return AT_PONG(answer)._replace(floor=answer.told.floor)
+    return AT_PONG(answer)._replace(floor=answer.told.floor)  # type: ignore[arg-type]
 
 
 def _whatever_is_missing(answer: Answer) -> Greeting | Beat:
