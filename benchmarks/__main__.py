@@ -1,4 +1,4 @@
-"""Run sections of the benchmarks: ``python -m benchmarks [section ...] [--quick] [--json FILE]``.
+"""Run sections of the benchmarks: ``python -m benchmarks [section ...] [--quick] [--json FILE] [--traces DIR]``.
 
 The exit code is 0 only if every section found what must hold: a fast cache that serves old values is none.
 """
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import blip, bus, coherence, fleet, hits, pauses, races
+from benchmarks import blip, bus, coherence, fleet, hitratio, hits, imports, local, pauses, races
 from benchmarks.report import Report, surroundings
 
 
@@ -22,6 +22,9 @@ def _races(report: Report) -> bool:
 
 SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "hits": hits.show,
+    "hitratio": hitratio.show,
+    "local": local.show,
+    "imports": imports.show,
     "coherence": coherence.show,
     "races": _races,
     "bus": bus.show,
@@ -38,12 +41,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(SECTIONS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and updates; for a look, not for a record")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--traces", type=Path, metavar="DIR", help="access traces for hitratio: *.trace.xz, *.trace.gz")
     asked = parser.parse_args(arguments)
     unknown = [name for name in asked.sections if name not in SECTIONS]
     if unknown:
         parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
 
-    report = Report(surroundings(), quick=asked.quick)
+    report = Report(surroundings(), quick=asked.quick, traces=asked.traces)
     report.begin()
     failed = [name for name in asked.sections or SECTIONS if not SECTIONS[name](report)]
     if asked.json is not None:

@@ -50,6 +50,8 @@ class Report:
 
     facts: Mapping[str, str]
     quick: bool = False
+    traces: Path | None = None
+    """A folder of access traces, for the section that reads them."""
     sections: dict[str, Any] = field(default_factory=dict)
 
     def begin(self) -> None:

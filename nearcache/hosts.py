@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Any
 
 from nearcache.flows.run import run_sync
-from nearcache.ports import Outcome
+from nearcache.hosting import Outcome
 
 LOOK_AGAIN = 1.0
 """Seconds after which a waiting thread looks for itself whether it was woken."""

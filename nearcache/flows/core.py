@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 from nearcache.errors import CodecError, ValueTooLarge
 from nearcache.events import (
@@ -20,6 +20,7 @@ from nearcache.events import (
     LoadFailed,
     Refused,
 )
+from nearcache.hosting import Host
 from nearcache.link import Link
 from nearcache.local.eviction import Entry
 from nearcache.local.feed import Feed, Heard
@@ -30,7 +31,6 @@ from nearcache.options import Policy
 from nearcache.ports import (
     Bus,
     Granted,
-    Host,
     Item,
     Met,
     NotSent,
@@ -55,8 +55,7 @@ ORPHANS_MAX = 1000
 TOLD_MAX = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A value that may be stored: as given, and as bytes."""
 
     key: str
@@ -142,7 +141,7 @@ class Core:
 
     def stats(self) -> Stats:
         """The counters now."""
-        self.counters.evictions = self.tier.evictions
+        self.counters.l1_hits, self.counters.evictions = self.tier.hits, self.tier.evictions
         return self.counters.snapshot(l1_entries=len(self.tier.entries), l1_bytes=self.tier.size)
 
     @property
@@ -192,8 +191,8 @@ class Core:
         deadline = policy.refresh_at(self.feed.deadline(created_of(version)), expires, load_ms / 1000)
         if policy.l1_ttl is not None:
             expires = min(expires, self.host.monotonic() + policy.l1_ttl)
-        size = len(key) + len(payload)
-        return Entry(self.kept(value, payload), min(deadline, expires), version, policy.tags, size, expires)
+        size, kept = len(key) + len(payload), self.kept(value, payload)
+        return self.tier.make_entry(kept, min(deadline, expires), version, policy.tags, size, expires)
 
     def entry_of(self, encoded: Encoded, written: Written, policy: Policy) -> Entry:
         """A value that Redis has just taken, as L1 holds it."""
@@ -207,15 +206,15 @@ class Core:
         until = began + min(self.settings.outage_life, encoded.item.ttl_ms / 1000)
         size = len(encoded.key) + len(encoded.payload)
         kept = self.kept(encoded.value, encoded.payload)
-        return Entry(kept, until, 0, policy.tags, size, until)
+        return self.tier.make_entry(kept, until, 0, policy.tags, size, until)
 
     def kept(self, value: object, payload: bytes) -> object:
         """What L1 keeps of a value."""
-        return payload if self.settings.copy == "serialized" else value
+        return value if self.tier.thaw is None else payload
 
     def value_of(self, entry: Entry) -> Any:
         """The value of an entry, as a hit gives it."""
-        return self.settings.codec.decode(entry.value) if self.settings.copy == "serialized" else entry.value
+        return entry.value if self.tier.thaw is None else self.tier.thaw(entry.value)
 
     # ------------------------------------------------------------------------------------------------------- asking
 

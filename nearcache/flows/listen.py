@@ -17,19 +17,10 @@ from nearcache.events import BreakerClosed, CoherenceFailed, Connected, Disconne
 from nearcache.flows.core import Core
 from nearcache.flows.drain import drain
 from nearcache.flows.trip import give_back
+from nearcache.hosting import Wake
 from nearcache.local.leftovers import PAUSE
 from nearcache.local.waiters import Waiters
-from nearcache.ports import (
-    Beat,
-    Bus,
-    BusItem,
-    BusRefused,
-    Greeting,
-    Incompatible,
-    RemoteFailed,
-    RemoteMisconfigured,
-    Wake,
-)
+from nearcache.ports import Beat, Bus, BusItem, BusRefused, Greeting, Incompatible, RemoteFailed, RemoteMisconfigured
 
 BACKOFF = 0.02
 """Seconds of the first pause; it doubles up to ``reconnect_max``, with full jitter."""

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from nearcache.errors import RemoteUnavailable
 from nearcache.events import Journalled
 from nearcache.flows.core import Core, Encoded, chunks
-from nearcache.local.tier import Token
+from nearcache.local.token import Token
 from nearcache.options import Policy
 from nearcache.ports import BATCH, RemoteFailed, Written, version_of
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 
-from nearcache.local.tier import Token
-from nearcache.ports import Outcome, Wake
+from nearcache.hosting import Outcome, Wake
+from nearcache.local.token import Token
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)

@@ -13,16 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from nearcache.ports import (
-    Beat,
-    BusItem,
-    BusRefused,
-    Greeting,
-    Incompatible,
-    Met,
-    RemoteFailed,
-    RemoteMisconfigured,
-)
+from nearcache.ports import Beat, BusItem, BusRefused, Greeting, Incompatible, Met, RemoteFailed, RemoteMisconfigured
 from nearcache.remote import resp, scripts
 from nearcache.remote.names import PROTOCOL, Names
 

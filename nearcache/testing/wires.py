@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
-from nearcache.ports import (
-    BusItem,
-    Granted,
-    Item,
-    Lease,
-    Met,
-    Reading,
-    RemoteFailed,
-    RemoteTimeout,
-    Wake,
-    Written,
-)
+from nearcache.hosting import Wake
+from nearcache.ports import BusItem, Granted, Item, Lease, Met, Reading, RemoteFailed, RemoteTimeout, Written
 from nearcache.testing.clock import watch
 from nearcache.testing.model import Line, Question, Server
 from nearcache.testing.network import Kind, Late, Network

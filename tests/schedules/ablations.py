@@ -18,7 +18,8 @@ from nearcache.local.feed import Feed, Heard
 from nearcache.local.floors import Floors
 from nearcache.local.journal import Batch, Journal
 from nearcache.local.outage import Outage
-from nearcache.local.tier import Tier, Token
+from nearcache.local.tier import Tier
+from nearcache.local.token import Token
 from nearcache.local.waiters import Aim, Flight, FlightKey, Flights
 from nearcache.ports import Granted, Greeting, Item, RemoteFailed, TooLate, Version, Written, number_of, version_of
 from nearcache.testing.model import Server

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from nearcache.hosting import Outcome
 from nearcache.hosts import ThreadWake
-from nearcache.local.tier import Token
+from nearcache.local.token import Token
 from nearcache.local.waiters import Aim, Flight, Flights, Waiters
-from nearcache.ports import Outcome
 
 KEY = ("k", Aim.VALUE)
 OLD = Token(epoch=1, stripe=7, stamp=0)
