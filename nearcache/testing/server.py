@@ -17,12 +17,13 @@ from typing import Any, TypeAlias, Unpack, overload
 
 from nearcache.aio import AsyncNearCache
 from nearcache.errors import ConfigError
-from nearcache.hosts import TaskWake, ThreadWake
+from nearcache.hosts import TaskWake
 from nearcache.remote.source import Source
 from nearcache.settings import Settings, SettingsOptions, seconds
 from nearcache.sync import NearCache
 from nearcache.testing.network import OPERATIONS, Fault, Kind, Network
 from nearcache.testing.wires import FakeBus, FakeRemote
+from nearcache.wakes import ThreadWake
 
 AnyCache: TypeAlias = NearCache | AsyncNearCache
 

@@ -27,6 +27,7 @@ REAL = {
     "nearcache.remote.threads": "sockets",
     "nearcache.testing.clock": "where the clock begins",
     "nearcache.testing.server": "how long a test waits",
+    "nearcache.wakes": "how long threads wait",
 }
 """Modules that read the real time, and what for."""
 

@@ -180,8 +180,9 @@ def test_the_oldest_is_one_that_is_held(policy: Any) -> None:
 
 def test_a_policy_makes_its_own_entries(policy: Any) -> None:
     """From what all have."""
-    made = policy.make_entry("value", 1.0, 2, ("tag",), 3)
+    made = policy.make_entry("value", 1.0, 2, ("tag",), 3, 4.0)
     assert (made.value, made.deadline, made.version, made.tags, made.size) == ("value", 1.0, 2, ("tag",), 3)
+    assert made.expires == 4.0
     store = policy(1)
     store["a"] = made
     hit(store, "a")

@@ -15,11 +15,11 @@ import pytest
 
 import nearcache.testing
 from nearcache.flows.run import run_sync
-from nearcache.hosts import ThreadWake
 from nearcache.ports import Beat, Granted, Item, Remote, RemoteFailed, RemoteTimeout
 from nearcache.testing import OPERATIONS, ManualClock
 from nearcache.testing.network import Fault, Kind, Network
 from nearcache.testing.wires import FakeBus, FakeRemote
+from nearcache.wakes import ThreadWake
 
 ROOT = Path(__file__).parents[2]
 OURS = [path for folder in ("tests", "torture", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nearcache.hosting import Outcome
-from nearcache.hosts import ThreadWake
 from nearcache.local.token import Token
 from nearcache.local.waiters import Aim, Flight, Flights, Waiters
+from nearcache.wakes import ThreadWake
 
 KEY = ("k", Aim.VALUE)
 OLD = Token(epoch=1, stripe=7, stamp=0)
