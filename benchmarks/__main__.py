@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import blip, coherence, fleet, hits, pauses, races
+from benchmarks import blip, coherence, fleet, hits, l2, pauses, races
 from benchmarks.report import Report, surroundings
 
 
@@ -22,6 +22,7 @@ def _races(report: Report) -> bool:
 
 SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "hits": hits.show,
+    "l2": l2.show,
     "coherence": coherence.show,
     "races": _races,
     "fleet": fleet.show,

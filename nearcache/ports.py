@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeAlias
 
 
 class Missing(Enum):
@@ -51,6 +51,15 @@ class RemoteFailed(Exception):
 
     sent = True
     """Whether anything of what was asked may still be on its way."""
+    counted = False
+    """Whether somebody else who asked with the same request takes note of it: it is one failure."""
+
+    def again(self) -> Self:
+        """The same for another one who asked with the same request."""
+        copy = type(self).__new__(type(self), *self.args)
+        copy.__dict__.update(self.__dict__)
+        copy.counted = True
+        return copy
 
 
 class RemoteTimeout(RemoteFailed):
@@ -114,8 +123,7 @@ class Item:
     ttl_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """Raw records as they stand in Redis, and floors as far as they were asked for (None: not asked, or absent)."""
 
     records: Sequence[bytes | None]

@@ -108,7 +108,8 @@ class Core:
     @property
     def floors_proven(self) -> bool:
         """Whether the local floors may be trusted; else they are read with the values."""
-        return self.healthy and self.tier.floors.known
+        tier = self.tier
+        return tier.floors.known and tier.synced and self.host.monotonic() < tier.fresh_until
 
     # -------------------------------------------------------------------------------------------------- values and L1
 
@@ -188,6 +189,8 @@ class Core:
 
     def failed(self, failure: RemoteFailed) -> None:
         """Count a failure, and open the breaker when it is one too many."""
+        if failure.counted:
+            return
         self.counters.l2_errors += 1
         if self.link.failed(timeout=isinstance(failure, RemoteTimeout), now=self.host.monotonic()):
             self.emit(BreakerOpened(str(failure)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from nearcache.events import LoadFailed
 from nearcache.flows.core import Core, Encoded
-from nearcache.flows.read import fetch
+from nearcache.flows.read import fetch_one
 from nearcache.local.tier import Token
 from nearcache.local.waiters import Aim, Flight
 from nearcache.options import Policy
@@ -69,7 +69,7 @@ async def _fly(
         news = core.host.wake()
         core.waiters.add(key, news)  # before anything is sent, so that no news is missed
         try:
-            found = (await fetch(core, {key: token}, policy))[key]
+            found = await fetch_one(core, key, token, policy)
             if found.alive and aim is not Aim.REPLACE:
                 return Outcome(found.value)
             if aim is not Aim.IMPATIENT:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from nearcache.events import CorruptValue
 from nearcache.flows.core import Core, chunks
@@ -15,8 +16,7 @@ from nearcache.wire import records
 from nearcache.wire.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What L2 had: a living value or MISSING, and how the record begins, dead or alive (empty: there was none)."""
 
     value: Any
@@ -28,9 +28,19 @@ class Found:
         return self.value is not MISSING
 
 
+NOTHING = Found(MISSING)
+NO_FLOORS: Mapping[str, int | None] = {}
+
+
 async def get(core: Core, key: str) -> Any | Missing:
     """A value that L1 does not have, from L2; MISSING when it is in neither, or Redis does not answer."""
-    return (await get_many(core, [key])).get(key, MISSING)
+    token = core.tier.token(key)
+    value: Any = MISSING
+    if token.trusted:  # a key whose last write is unproven is a miss
+        with suppress(RemoteFailed):
+            value = (await fetch_one(core, key, token, core.policy)).value
+    core.counters.misses += value is MISSING
+    return value
 
 
 async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
@@ -64,20 +74,54 @@ async def fetch(core: Core, tokens: Mapping[str, Token], policy: Policy) -> dict
         reading = await core.ask(core.remote.read, keys, with_floor=not proven)
         taken = [_unpack(core, key, raw) for key, raw in zip(keys, reading.records, strict=True)]
         tags = {tag for record in taken if record is not None for tag in record.tags}
-        asked = core.tier.floors.unknown(tags) if proven else list(tags)
-        tag_floors: dict[str, int | None] = {}
-        if asked:
-            tag_floors = dict(zip(asked, await core.ask(core.remote.tag_floors, asked), strict=True))
-            core.tier.keep_tag_floors({tag: floor for tag, floor in tag_floors.items() if floor}, epoch)
+        tag_floors = await _tag_floors(core, tags, proven, epoch) if tags else NO_FLOORS
         if not proven or core.floors_proven:
             break
-    found: dict[str, Found] = {}
-    for key, raw, record in zip(keys, reading.records, taken, strict=True):
-        value: Any = MISSING
-        if record is not None:
-            value = _judge(core, key, record, reading.floor, tag_floors, tokens[key], policy)
-        found[key] = Found(value, raw[: records.HEAD_BYTES] if raw else b"")
-    return found
+    return {
+        key: _found(core, key, raw, record, reading.floor, tag_floors, tokens[key], policy)
+        for key, raw, record in zip(keys, reading.records, taken, strict=True)
+    }
+
+
+async def fetch_one(core: Core, key: str, token: Token, policy: Policy) -> Found:
+    """As ``fetch``, without its tables: most reads are of one key."""
+    epoch = core.tier.epoch
+    while True:
+        proven = core.floors_proven
+        (raw,), floor = await core.ask(core.remote.read, (key,), with_floor=not proven)
+        if raw is None:
+            return NOTHING
+        record = _unpack(core, key, raw)
+        tags = record.tags if record is not None else ()
+        tag_floors = await _tag_floors(core, tags, proven, epoch) if tags else NO_FLOORS
+        if not proven or core.floors_proven:
+            return _found(core, key, raw, record, floor, tag_floors, token, policy)
+
+
+async def _tag_floors(core: Core, tags: Collection[str], proven: bool, epoch: int) -> Mapping[str, int | None]:
+    """The floors of some tags as far as they are not known here; kept only under the epoch of the read."""
+    asked = core.tier.floors.unknown(tags) if proven else list(tags)
+    if not asked:
+        return NO_FLOORS
+    floors = dict(zip(asked, await core.ask(core.remote.tag_floors, asked), strict=True))
+    core.tier.keep_tag_floors({tag: floor for tag, floor in floors.items() if floor}, epoch)
+    return floors
+
+
+def _found(
+    core: Core,
+    key: str,
+    raw: bytes | None,
+    record: Record | None,
+    floor: int | None,
+    tag_floors: Mapping[str, int | None],
+    token: Token,
+    policy: Policy,
+) -> Found:
+    if raw is None:
+        return NOTHING
+    value = MISSING if record is None else _judge(core, key, record, floor, tag_floors, token, policy)
+    return Found(value, raw[: records.HEAD_BYTES])
 
 
 def _unpack(core: Core, key: str, raw: bytes | None) -> Record | None:

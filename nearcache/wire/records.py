@@ -68,9 +68,12 @@ def unpack(record: bytes) -> Record:
     if magic != MAGIC:
         raise ValueError(f"a record begins with {MAGIC:#x}, not {magic:#x}")
     at = HEAD_BYTES + 1
+    count = record[HEAD_BYTES]
+    if not count:
+        return Record(version_of(number, created), fresh_until, (), record[at:])
     tags: list[str] = []
     try:
-        for _ in range(record[HEAD_BYTES]):
+        for _ in range(count):
             (size,) = _LENGTH.unpack_from(record, at)
             at += 2
             if at + size > len(record):
