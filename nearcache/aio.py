@@ -142,7 +142,8 @@ class AsyncNearCache(Face):
         """As :meth:`NearCache.get`."""
         value = self._look(key)
         if value is MISSING:
-            await self._ready()
+            if self._loop is not asyncio.get_running_loop():  # a coroutine less, on the path that counts
+                await self._ready()
             value = await read.get(self._core, self._checked(key))
         return default if value is MISSING else value
 

@@ -15,7 +15,7 @@ from nearcache.local.feed import Feed, Heard
 from nearcache.local.tier import Tier
 from nearcache.local.waiters import Flights, Waiters
 from nearcache.options import Policy
-from nearcache.ports import Bus, Host, Met, NotSent, Remote, RemoteFailed, RemoteTimeout, Version
+from nearcache.ports import Bus, Host, Item, Met, NotSent, Remote, RemoteFailed, RemoteTimeout, Version
 from nearcache.settings import Settings
 from nearcache.stats import Counters, Stats
 from nearcache.wire.records import pack_tail
@@ -28,15 +28,12 @@ ORPHANS_MAX = 1000
 TOLD_MAX = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A value that may be stored: as given, and as bytes."""
+@dataclass(slots=True)
+class Encoded(Item):
+    """A value that may be stored: as Redis gets it, as given, and as bytes."""
 
-    key: str
     value: Any
     payload: bytes
-    tail: bytes
-    ttl_ms: int
 
 
 @dataclass(slots=True, eq=False)
@@ -130,7 +127,7 @@ class Core:
                 f"the value of {key!r} has {len(payload)} bytes encoded: at most "
                 f"max_value_bytes={self.settings.max_value_bytes}; store it in parts, or raise the setting"
             )
-        return Encoded(key, value, payload, pack_tail(payload, policy.tags), ttl_ms)
+        return Encoded(key, pack_tail(payload, policy.tags), ttl_ms, value, payload)
 
     def entry(
         self, key: str, value: object, payload: bytes, version: Version, fresh_until: int, policy: Policy
@@ -150,20 +147,28 @@ class Core:
         Raises:
             RemoteFailed: it was not asked (NotSent), or did not answer as it should.
         """
+        self.permit()
+        try:
+            answer = await method(*args, **kwargs)
+        except RemoteFailed as failure:
+            self.failed(failure)
+            raise
+        self.answered()
+        return answer
+
+    # What ``ask`` is made of, for the one place where its own cost counts: a read of one key.
+
+    def permit(self) -> None:
+        """Raise NotSent if Redis is not to be asked now."""
         if self.bypassed:
             raise NotSent("the namespace is kept by another protocol")
         if not self.link.permit(self.host.monotonic()):
             raise NotSent("Redis is left alone for a while after failures")
-        try:
-            answer = await method(*args, **kwargs)
-        except NotSent:
-            raise
-        except RemoteFailed as failure:
-            self.failed(failure)
-            raise
+
+    def answered(self) -> None:
+        """Redis answered: the breaker may close."""
         if self.link.ok():
             self.emit(BreakerClosed())
-        return answer
 
     def deadline(self) -> int:
         """By when (server µs) what is sent now must have been executed, if ever."""

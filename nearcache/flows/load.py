@@ -12,7 +12,7 @@ from nearcache.flows.read import fetch_one
 from nearcache.local.tier import Token
 from nearcache.local.waiters import Aim, Flight
 from nearcache.options import Policy
-from nearcache.ports import Busy, Granted, Held, Item, Lease, NotSent, Outcome, RemoteFailed
+from nearcache.ports import Busy, Granted, Held, Lease, NotSent, Outcome, RemoteFailed
 
 Loader = Callable[[], Any]
 POLL = 0.05
@@ -126,9 +126,8 @@ async def _load_and_fill(
 
 async def _fill(core: Core, encoded: Encoded, policy: Policy, token: Token, ticket: bytes, grant: Granted) -> bool:
     """Offer a loaded value to L2, and put it into L1 if L2 took it; whether it did."""
-    item = Item(encoded.key, encoded.tail, encoded.ttl_ms)
     try:
-        written = await core.ask(core.remote.fill, item, ticket, grant, policy.tags)
+        written = await core.ask(core.remote.fill, encoded, ticket, grant, policy.tags)
     except RemoteFailed:
         core.orphans.append((encoded.key, ticket))
         return False

@@ -17,15 +17,20 @@ from nearcache.wire.records import Record
 
 
 class Found(NamedTuple):
-    """What L2 had: a living value or MISSING, and how the record begins, dead or alive (empty: there was none)."""
+    """What L2 had: a living value or MISSING, and the record, dead or alive (empty: there was none)."""
 
     value: Any
-    head: bytes = b""
+    record: bytes = b""
 
     @property
     def alive(self) -> bool:
         """Whether there is a value."""
         return self.value is not MISSING
+
+    @property
+    def head(self) -> bytes:
+        """How the record begins: by that it is known again."""
+        return self.record[: records.HEAD_BYTES]
 
 
 NOTHING = Found(MISSING)
@@ -88,7 +93,13 @@ async def fetch_one(core: Core, key: str, token: Token, policy: Policy) -> Found
     epoch = core.tier.epoch
     while True:
         proven = core.floors_proven
-        (raw,), floor = await core.ask(core.remote.read, (key,), with_floor=not proven)
+        core.permit()
+        try:
+            (raw,), floor = await core.remote.read((key,), with_floor=not proven)
+        except RemoteFailed as failure:
+            core.failed(failure)
+            raise
+        core.answered()
         if raw is None:
             return NOTHING
         record = _unpack(core, key, raw)
@@ -121,7 +132,7 @@ def _found(
     if raw is None:
         return NOTHING
     value = MISSING if record is None else _judge(core, key, record, floor, tag_floors, token, policy)
-    return Found(value, raw[: records.HEAD_BYTES])
+    return Found(value, raw)
 
 
 def _unpack(core: Core, key: str, raw: bytes | None) -> Record | None:

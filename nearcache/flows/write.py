@@ -11,7 +11,7 @@ from nearcache.events import Journalled
 from nearcache.flows.core import Core, Encoded, chunks
 from nearcache.local.tier import Token
 from nearcache.options import Policy
-from nearcache.ports import BATCH, Item, RemoteFailed, Written, version_of
+from nearcache.ports import BATCH, RemoteFailed, Written, version_of
 
 Answer: TypeAlias = Awaitable[Written | None]
 
@@ -36,7 +36,6 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
 async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteFailed | None:
     keys = [one.key for one in part]
     tokens = [core.tier.token(key) for key in keys]
-    items = [Item(one.key, one.tail, one.ttl_ms) for one in part]
     deadline = 0
 
     async def send() -> Written:
@@ -45,7 +44,7 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
             await core.remote.meet()
         deadline = core.deadline()
         try:
-            return await core.remote.set(items, policy.tags, deadline)
+            return await core.remote.set(part, policy.tags, deadline)
         except RemoteFailed as failure:
             deadline = deadline if failure.sent else 0
             raise

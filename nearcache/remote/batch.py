@@ -95,7 +95,6 @@ class TaskReads:
             for asked in batch:
                 if not asked.answer.done():
                     asked.answer.set_exception(told)
-                    asked.answer.exception()  # retrieved: it may be cancelled before it looks
                     told = told.again()
             if not isinstance(failure, RemoteFailed):
                 raise

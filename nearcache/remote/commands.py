@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from time import monotonic
 from typing import Any, Protocol, cast
 
@@ -135,7 +134,7 @@ class RedisRemote:
                 raise
             deleted = await self.delete(keys)
             assert deleted is not None  # noqa: S101  # without not_before it is never too early
-            return replace(deleted, stored=False)
+            return deleted._replace(stored=False)
         if len(reply) > _PAIR.size:
             self._offset = _PAIR.unpack_from(reply)[1] / 1e6 - monotonic()  # its clock may have been set
             raise TooLate("the set came to the server after its deadline")

@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
@@ -26,7 +27,7 @@ from nearcache.remote.talk import Introduction, Question, Talk
 class SocketConnection:
     """One connected socket. Whatever fails closes it."""
 
-    __slots__ = ("_connection", "_decoder", "_socket", "_timeout", "protocol")
+    __slots__ = ("_connection", "_decoder", "_own_timeout", "_poll", "_socket", "_timeout", "protocol")
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
         while True:
@@ -42,6 +43,16 @@ class SocketConnection:
         self.protocol = int(self._connection.protocol)
         self._decoder = resp.Decoder()
         self._timeout = timeout
+        self._own_timeout: float | None = timeout
+        if not isinstance(self._socket, ssl.SSLSocket):
+            # The kernel's timeouts: for Python's own, each call is preceded by a poll, and the GIL changes hands twice.
+            timeval = struct.pack("ll", int(timeout), max(1, int(timeout % 1 * 1e6)))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+            self._own_timeout = None
+        self._socket.settimeout(self._own_timeout)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
 
     def introduce(self, introduction: Introduction) -> None:
         """Ask who answers; a server that will not do closes the connection."""
@@ -91,9 +102,7 @@ class SocketConnection:
         """Whether nothing has come that nobody asked for: on an idle connection that is the end of it."""
         if isinstance(self._socket, ssl.SSLSocket):  # tickets of TLS come unasked
             return True
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return not poll.poll(0)
+        return not self._poll.poll(0)
 
     def close(self) -> None:
         """Close; a receive that waits in another thread ends."""
@@ -118,7 +127,7 @@ class SocketConnection:
                 raise RemoteTimeout("no answer in time")
             self._socket.settimeout(left)
             replies += self._receive()
-        self._socket.settimeout(self._timeout)
+        self._socket.settimeout(self._own_timeout)
 
 
 class ThreadWire:

@@ -39,6 +39,9 @@ def pack_tail(payload: bytes, tags: Sequence[str]) -> bytes:
 
 def pack_names(names: Sequence[str]) -> bytes:
     """Some keys or tags, each behind its length."""
+    if len(names) == 1:
+        name = names[0].encode()
+        return _LENGTH.pack(len(name)) + name
     encoded = [name.encode() for name in names]
     return b"".join(part for name in encoded for part in (_LENGTH.pack(len(name)), name))
 

@@ -234,6 +234,32 @@ def test_one_that_is_interrupted_while_it_waits_harms_nobody(
     assert isinstance(outcomes["b"], Reading)
 
 
+def test_who_was_interrupted_is_not_handed_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is led and one that leads it are interrupted: the lead goes to somebody who is there."""
+    real = stage.reads._wait
+    interrupted = threading.Event()
+
+    def wait(me: _Reader) -> bool:
+        if me.key == "b":
+            interrupted.wait(PATIENCE)
+            raise KeyboardInterrupt
+        return real(me)
+
+    monkeypatch.setattr(stage.reads, "_wait", wait)
+    leaders(stage)
+    outcomes = stage.ask("a", "b")
+    stage.calls[0].answer()
+    stage.until(lambda: len(stage.calls) == LEADERS + 1)  # a leads, for b too
+    late = stage.ask("c")
+    interrupted.set()
+    stage.until(lambda: "b" in outcomes)
+    stage.calls[-1].answer(KeyboardInterrupt())
+    stage.until(lambda: len(stage.calls) == LEADERS + 2)
+    assert stage.calls[-1].keys == ["c"]
+    stage.end()
+    assert records(late) == {"c": b"c=0"}
+
+
 def test_nobody_waits_for_ever_for_a_leader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt may come in the very line that would have handed over; afterwards everything goes on."""
     stage = Stage()
