@@ -7,9 +7,11 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
+from nearcache import NearCache
 from nearcache.flows.run import run_sync
 from nearcache.ports import BATCH, NotSent, Reading, RemoteFailed, RemoteTimeout
 from nearcache.remote.batch import CROWD, LEADERS, ThreadReads, _Reader
@@ -275,6 +277,17 @@ def test_nobody_waits_for_ever_for_a_leader_that_is_gone(monkeypatch: pytest.Mon
     stage.ask("b")
     assert stage.calls[-1].keys == ["b"]
     stage.end()
+
+
+def test_a_cache_sets_it_up() -> None:
+    """No more lead than have connections, and nobody waits for longer than for Redis."""
+    cache = NearCache.from_url(
+        "redis://127.0.0.1:1", max_connections=2, redis_timeout=0.5, redis_connect_timeout=2, namespace="t-batch"
+    )
+    reads: Any = cache._core.remote.read.__self__  # type: ignore[attr-defined]  # a bound method
+    assert isinstance(reads, ThreadReads)
+    assert (reads._seats, reads._patience) == (2, 2.5)
+    cache.close()
 
 
 def test_a_batch_is_bounded(stage: Stage) -> None:
