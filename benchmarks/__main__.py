@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import blip, bus, coherence, fleet, hitratio, hits, imports, local, pauses, races
+from benchmarks import blip, bus, coherence, fleet, hitratio, hits, imports, l2, local, pauses, races
 from benchmarks.report import Report, surroundings
 
 
@@ -25,6 +25,7 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "hitratio": hitratio.show,
     "local": local.show,
     "imports": imports.show,
+    "l2": l2.show,
     "coherence": coherence.show,
     "races": _races,
     "bus": bus.show,

@@ -141,7 +141,8 @@ class AsyncNearCache(Face):
                 return entry.value if tier.thaw is None else tier.thaw(entry.value)
         except (KeyError, TypeError):
             pass
-        await self._ready()
+        if self._loop is not asyncio.get_running_loop():  # a coroutine less, on the way to Redis
+            await self._ready()
         value = await read.get(self._core, self._checked(key))
         return default if value is MISSING else value
 

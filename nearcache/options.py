@@ -187,6 +187,8 @@ class Policy:
 
 def check_key(key: object, max_key_bytes: int) -> str:
     """A key as it must be, or InvalidKey."""
+    if type(key) is str and key.isascii() and 0 < len(key) <= max_key_bytes:  # as nearly all are
+        return key
     return _check_name("key", key, max_key_bytes)
 
 

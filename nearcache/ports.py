@@ -7,8 +7,9 @@ in ``nearcache.remote`` and ``nearcache.hosts`` answer. The threaded ones never 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, Self, TypeAlias
 
 
 class Missing(Enum):
@@ -59,6 +60,15 @@ class RemoteFailed(Exception):
     """Whether Redis is there all the same: it answered that it refuses this one thing."""
     code = ""
     """The code of the error that Redis answered, such as OOM."""
+    counted = False
+    """Whether the breaker need not hear of it: it says nothing, or another who asked with the same request tells."""
+
+    def again(self) -> Self:
+        """The same for another one who asked with the same request."""
+        copy = type(self).__new__(type(self), *self.args)
+        copy.__dict__.update(self.__dict__)
+        copy.counted = True
+        return copy
 
 
 class RemoteTimeout(RemoteFailed):
@@ -87,6 +97,7 @@ class NotSent(RemoteFailed):
     """Nothing was sent: the breaker is open, or no connection came free. It says nothing new about Redis."""
 
     sent = False
+    counted = True
 
 
 class Written(NamedTuple):
@@ -111,7 +122,8 @@ class Met(NamedTuple):
     """The server's clock minus ours (monotonic), in seconds."""
 
 
-class Item(NamedTuple):
+@dataclass(slots=True)  # not frozen: that makes each three times as dear
+class Item:
     """One value to be stored: the encoded tail of its record, its freshness in ms, and how long it is kept beyond."""
 
     key: str

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from nearcache.errors import CodecError, ValueTooLarge
 from nearcache.events import (
@@ -55,14 +55,12 @@ ORPHANS_MAX = 1000
 TOLD_MAX = 1000
 
 
-class Encoded(NamedTuple):
-    """A value that may be stored: as given, and as bytes."""
+@dataclass(slots=True)
+class Encoded(Item):
+    """A value that may be stored: as Redis gets it, as given, and as bytes."""
 
-    key: str
-    value: Any
-    payload: bytes
-    item: Item
-    """As it is sent."""
+    value: Any = None
+    payload: bytes = b""
     load_ms: int = 0
 
 
@@ -152,7 +150,8 @@ class Core:
     @property
     def floors_proven(self) -> bool:
         """Whether the local floors may be trusted; else they are read with the values."""
-        return self.healthy and self.tier.floors.known
+        tier = self.tier
+        return tier.floors.known and tier.synced and self.host.monotonic() < tier.fresh_until
 
     # -------------------------------------------------------------------------------------------------- values and L1
 
@@ -173,8 +172,8 @@ class Core:
                 f"the value of {key!r} has {len(payload)} bytes encoded: at most "
                 f"max_value_bytes={self.settings.max_value_bytes}; store it in parts, or raise the setting"
             )
-        item = Item(key, pack_tail(payload, policy.tags, load_ms), ttl_ms, policy.stale_ms)
-        return Encoded(key, value, payload, item, load_ms)
+        tail = pack_tail(payload, policy.tags, load_ms)
+        return Encoded(key, tail, ttl_ms, policy.stale_ms, value, payload, load_ms)
 
     def entry(
         self,
@@ -196,14 +195,14 @@ class Core:
 
     def entry_of(self, encoded: Encoded, written: Written, policy: Policy) -> Entry:
         """A value that Redis has just taken, as L1 holds it."""
-        fresh_until = written.created + encoded.item.ttl_ms * 1000
+        fresh_until = written.created + encoded.ttl_ms * 1000
         return self.entry(
             encoded.key, encoded.value, encoded.payload, written.version, fresh_until, policy, encoded.load_ms
         )
 
     def outage_entry(self, encoded: Encoded, began: float, policy: Policy) -> Entry:
         """A value that Redis could not take, kept for so long that nobody misses a write for more than G1 allows."""
-        until = began + min(self.settings.outage_life, encoded.item.ttl_ms / 1000)
+        until = began + min(self.settings.outage_life, encoded.ttl_ms / 1000)
         size = len(encoded.key) + len(encoded.payload)
         kept = self.kept(encoded.value, encoded.payload)
         return self.tier.make_entry(kept, until, 0, policy.tags, size, until)
@@ -224,22 +223,30 @@ class Core:
         Raises:
             RemoteFailed: it was not asked (NotSent), or did not answer as it should.
         """
+        self.permit()
+        try:
+            answer = await method(*args, **kwargs)
+        except RemoteFailed as failure:
+            self.failed(failure, _name(method))
+            raise
+        self.answered(_name(method), answer)
+        return answer
+
+    # What ``ask`` is made of, for the one place where its own cost counts: a read of one key.
+
+    def permit(self) -> None:
+        """Raise NotSent if Redis is not to be asked now."""
         if self.bypassed:
             raise NotSent("the namespace is kept by another protocol")
         if not self.link.permit(self.host.monotonic()):
             raise NotSent("Redis is left alone for a while after failures")
-        try:
-            answer = await method(*args, **kwargs)
-        except NotSent:
-            raise
-        except RemoteFailed as failure:
-            self.failed(failure, _name(method))
-            raise
+
+    def answered(self, operation: str, answer: object) -> None:
+        """Redis answered: the breaker may close, and what was refused may be accepted again."""
         if self.link.ok():
             self.emit(BreakerClosed())
         if self.link.refused:
-            self._accepted(_name(method), answer)
-        return answer
+            self._accepted(operation, answer)
 
     def server_now(self) -> int:
         """The server's time in µs, by the bus while it is synced, else by the newest command connection."""
@@ -271,6 +278,8 @@ class Core:
 
     def failed(self, failure: RemoteFailed, operation: str) -> None:
         """Count a failure, and open the breaker when it is one too many; what is an answer is a refusal."""
+        if failure.counted:
+            return
         self.counters.l2_errors += 1
         if failure.answered:
             if self.link.ok():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -32,9 +33,23 @@ class Found(NamedTuple):
         return self.value is not MISSING
 
 
+NOTHING = Found()
+NO_FLOORS: Mapping[str, int | None] = {}
+
+
 async def get(core: Core, key: str) -> Any | Missing:
     """A value that is no plain hit in L1; MISSING when it is in neither tier, or Redis does not answer."""
-    return (await get_many(core, [key])).get(key, MISSING)
+    entry = at_hand(core, key)
+    if entry is not None:
+        core.counters.l1_hits += 1
+        return core.value_of(entry)
+    token = core.tier.token(key)
+    value: Any = MISSING
+    if token.trusted:  # a key whose last write is unproven is a miss
+        with suppress(RemoteFailed):
+            value = (await fetch_one(core, key, token, core.policy)).value
+    core.counters.misses += value is MISSING
+    return value
 
 
 async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
@@ -74,20 +89,60 @@ async def fetch(core: Core, tokens: Mapping[str, Token], policy: Policy) -> dict
         reading = await core.ask(core.remote.read, keys, with_floor=not proven)
         taken = [_unpack(core, key, raw) for key, raw in zip(keys, reading.records, strict=True)]
         tags = {tag for record in taken if record is not None for tag in record.tags}
-        asked = core.tier.floors.unknown(tags) if proven else list(tags)
-        tag_floors: dict[str, int | None] = {}
-        if asked:
-            tag_floors = dict(zip(asked, await core.ask(core.remote.tag_floors, asked), strict=True))
-            core.tier.keep_tag_floors({tag: floor for tag, floor in tag_floors.items() if floor}, epoch)
+        tag_floors = await _tag_floors(core, tags, proven, epoch) if tags else NO_FLOORS
         if not proven or core.floors_proven:
             break
-    found: dict[str, Found] = {}
-    for key, raw, record in zip(keys, reading.records, taken, strict=True):
-        head = raw[: records.HEAD_BYTES] if raw else b""
-        found[key] = Found(head=head)
-        if record is not None:
-            found[key] = _judge(core, key, head, record, reading.floor, tag_floors, tokens[key], policy)
-    return found
+    return {
+        key: _found(core, key, raw, record, reading.floor, tag_floors, tokens[key], policy)
+        for key, raw, record in zip(keys, reading.records, taken, strict=True)
+    }
+
+
+async def fetch_one(core: Core, key: str, token: Token, policy: Policy) -> Found:
+    """As ``fetch``, without its tables: most reads are of one key."""
+    epoch = core.tier.epoch
+    while True:
+        proven = core.floors_proven
+        core.permit()
+        try:
+            (raw,), floor = await core.remote.read((key,), with_floor=not proven)
+        except RemoteFailed as failure:
+            core.failed(failure, "read")
+            raise
+        core.answered("read", raw)
+        if raw is None:
+            return NOTHING
+        record = _unpack(core, key, raw)
+        tags = record.tags if record is not None else ()
+        tag_floors = await _tag_floors(core, tags, proven, epoch) if tags else NO_FLOORS
+        if not proven or core.floors_proven:
+            return _found(core, key, raw, record, floor, tag_floors, token, policy)
+
+
+async def _tag_floors(core: Core, tags: Collection[str], proven: bool, epoch: int) -> Mapping[str, int | None]:
+    """The floors of some tags as far as they are not known here; kept only under the epoch of the read."""
+    asked = core.tier.floors.unknown(tags) if proven else list(tags)
+    if not asked:
+        return NO_FLOORS
+    floors = dict(zip(asked, await core.ask(core.remote.tag_floors, asked), strict=True))
+    core.tier.keep_tag_floors({tag: floor for tag, floor in floors.items() if floor}, epoch)
+    return floors
+
+
+def _found(
+    core: Core,
+    key: str,
+    raw: bytes | None,
+    record: Record | None,
+    floor: int | None,
+    tag_floors: Mapping[str, int | None],
+    token: Token,
+    policy: Policy,
+) -> Found:
+    if raw is None:
+        return NOTHING
+    head = raw[: records.HEAD_BYTES]
+    return Found(head=head) if record is None else _judge(core, key, head, record, floor, tag_floors, token, policy)
 
 
 def _unpack(core: Core, key: str, raw: bytes | None) -> Record | None:

@@ -11,7 +11,7 @@ from nearcache.errors import LoaderTimeout
 from nearcache.events import LoadFailed
 from nearcache.flows import stale
 from nearcache.flows.core import Core, Encoded
-from nearcache.flows.read import Found, fetch
+from nearcache.flows.read import Found, fetch_one
 from nearcache.flows.stale import Stale
 from nearcache.hosting import Outcome
 from nearcache.local.token import Token
@@ -79,7 +79,7 @@ class Trip:
         news = core.host.wake()
         core.waiters.add(key, news)  # before anything is sent, so that no news is missed
         try:
-            found = (await fetch(core, {key: self.token}, self.policy))[key]
+            found = await fetch_one(core, key, self.token, self.policy)
             served = self._found(found)
             if served is not None:
                 return served
@@ -219,7 +219,7 @@ class Trip:
         """Offer a loaded value to L2, and put it into L1 if L2 took it; whether it did."""
         core, key = self.core, self.key
         try:
-            written = await core.ask(core.remote.fill, encoded.item, self._ticket, grant, self.policy.tags)
+            written = await core.ask(core.remote.fill, encoded, self._ticket, grant, self.policy.tags)
         except RemoteFailed:
             core.orphans.append((key, self._ticket))
             return False

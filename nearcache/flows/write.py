@@ -36,7 +36,6 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
 async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteFailed | None:
     keys = [one.key for one in part]
     tokens = [core.tier.token(key) for key in keys]
-    items = [one.item for one in part]
     deadline = 0
 
     async def store() -> Written:
@@ -45,7 +44,7 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
             await core.remote.meet()
         deadline = core.deadline()
         try:
-            return await core.remote.set(items, policy.tags, deadline)
+            return await core.remote.set(part, policy.tags, deadline)
         except RemoteFailed as failure:
             deadline = deadline if failure.sent else 0
             raise

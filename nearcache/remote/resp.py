@@ -83,7 +83,7 @@ def translate(error: BaseException) -> RemoteFailed:
             return foreign_protocol()
         case exceptions.NoPermissionError():
             return RemoteMisconfigured("the user may not connect as set up: NOPERM; check its ACL")
-        case TimeoutError() | exceptions.TimeoutError():
+        case TimeoutError() | BlockingIOError() | exceptions.TimeoutError():  # the second is the kernel's SO_RCVTIMEO
             return RemoteTimeout("no answer in time")
         case exceptions.ResponseError():
             return ServerError(str(error))

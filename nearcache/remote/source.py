@@ -11,6 +11,7 @@ import redis.asyncio
 
 from nearcache.errors import ConfigError
 from nearcache.ports import Bus, Remote
+from nearcache.remote.batch import LEADERS, Read, Reads, TaskReads, ThreadReads
 from nearcache.remote.commands import RedisRemote, Wire
 from nearcache.remote.endpoint import Endpoint, redact, scheme_of
 from nearcache.remote.memory import MemoryRemote
@@ -72,10 +73,15 @@ def from_client(client: object, settings: Settings, *, asynchronous: bool) -> So
 def _redis(endpoint: Endpoint, settings: Settings, asynchronous: bool, server: EmbeddedServer | None = None) -> Source:
     names = Names(settings.namespace)
     timeout = settings.redis_timeout
-    wire: Wire = (
-        TaskWire(endpoint, timeout) if asynchronous else ThreadWire(endpoint, timeout, settings.max_connections)
-    )
+    wire: Wire
+    reads: Callable[[Read], Reads]
+    if asynchronous:
+        wire, reads = TaskWire(endpoint, timeout), TaskReads
+    else:
+        wire = ThreadWire(endpoint, timeout, settings.max_connections)
+        patience = timeout + settings.redis_connect_timeout
+        reads = partial(ThreadReads, leaders=min(LEADERS, settings.max_connections), patience=patience)
     bus = TaskBus if asynchronous else ThreadBus
     again = partial(_redis, endpoint, settings, asynchronous)
-    remote = RedisRemote(wire, names, retries=settings.retries, redis_timeout=timeout)
+    remote = RedisRemote(wire, names, retries=settings.retries, redis_timeout=timeout, reads=reads)
     return Source(remote, lambda: bus(endpoint, timeout, names), endpoint.shown, again, server)

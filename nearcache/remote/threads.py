@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
 import time
 import weakref
 from collections.abc import Sequence
@@ -27,12 +28,13 @@ from nearcache.remote.talk import Introduction, Question, Talk
 class SocketConnection:
     """One connected socket. Whatever fails closes it."""
 
-    __slots__ = ("_connection", "_decoder", "_socket", "_timeout", "generation", "protocol")
+    __slots__ = ("_connection", "_decoder", "_own_timeout", "_poll", "_socket", "_timeout", "generation", "protocol")
 
     def __init__(self, endpoint: Endpoint, timeout: float, introduction: Introduction | None = None) -> None:
         self._connection: Any = None
         self._decoder = resp.Decoder()
         self._timeout = timeout
+        self._own_timeout: float | None = timeout
         self.generation = 0
         self.protocol = 0
         deadline = endpoint.arguments.get("socket_connect_timeout") or timeout
@@ -51,6 +53,7 @@ class SocketConnection:
                 if not endpoint.refused(self._connection, error):
                     raise resp.translate(error) from None
         self.protocol = int(self._connection.protocol)
+        self._patience()
         if introduction is None:
             return
         asked_at = time.monotonic()
@@ -60,6 +63,18 @@ class SocketConnection:
         except BaseException:
             self.close()
             raise
+
+    def _patience(self) -> None:
+        """Wait for the server for so long at most."""
+        if not isinstance(self._socket, ssl.SSLSocket):
+            # The kernel's timeouts: for Python's own, each call is preceded by a poll, and the GIL changes hands twice.
+            timeval = struct.pack("ll", int(self._timeout), max(1, int(self._timeout % 1 * 1e6)))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+            self._own_timeout = None
+        self._socket.settimeout(self._own_timeout)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
 
     def execute(self, packed: bytes, count: int) -> list[Any]:
         """Send, and receive ``count`` replies within the timeout."""
@@ -99,9 +114,7 @@ class SocketConnection:
         """Whether nothing has come that nobody asked for: on an idle connection that is the end of it."""
         if isinstance(self._socket, ssl.SSLSocket):  # tickets of TLS come unasked
             return True
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return not poll.poll(0)
+        return not self._poll.poll(0)
 
     def close(self) -> None:
         """Close; a receive that waits in another thread ends."""
@@ -130,7 +143,7 @@ class SocketConnection:
                 raise RemoteTimeout("no answer in time")
             self._socket.settimeout(left)
             replies += self._receive()
-        self._socket.settimeout(self._timeout)
+        self._socket.settimeout(self._own_timeout)
 
 
 class Permit:

@@ -42,6 +42,9 @@ def pack_tail(payload: bytes, tags: Sequence[str] = (), load_ms: int = 0) -> byt
 
 def pack_names(names: Sequence[str]) -> bytes:
     """Some keys or tags, each behind its length."""
+    if len(names) == 1:
+        name = names[0].encode()
+        return _LENGTH.pack(len(name)) + name
     encoded = [name.encode() for name in names]
     return b"".join(part for name in encoded for part in (_LENGTH.pack(len(name)), name))
 
@@ -72,6 +75,8 @@ def unpack(record: bytes) -> Record:
         raise ValueError(f"a record begins with {MAGIC:#x}, not {magic:#x}")
     load_ms, count = _TAIL.unpack_from(record, HEAD_BYTES)
     at = HEAD_BYTES + _TAIL.size
+    if not count:
+        return Record(version_of(number, created), fresh_until, (), record[at:], load_ms)
     tags: list[str] = []
     try:
         for _ in range(count):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -191,6 +192,8 @@ async def test_large_replies_and_commands_go_through(make: Make, proxy: FaultPro
     blob = os.urandom(8 * 1024 * 1024)
     assert await wire.execute(resp.pack((b"ECHO", blob)) + echo("x"), 2) == [blob, b"x"]
     assert await wire.execute(echo("y")) == [b"y"]
+    if isinstance(wire, ThreadWire):  # what was left of the large one's time is not the next one's limit
+        assert wire._idle[-1]._socket.gettimeout() is None
 
 
 async def test_the_timeout_is_for_the_whole_reply(make: Make, proxy: FaultProxy) -> None:
@@ -366,6 +369,28 @@ def test_a_connection_in_use_while_closing_is_closed_when_it_comes_back(proxy: F
     thread.join()
     assert replies == [b"x"]
     assert not wire._idle
+
+
+def test_a_server_that_does_not_read_is_a_timeout() -> None:
+    """Sending has its limit as receiving has."""
+    ours, theirs = socket.socketpair()
+
+    class Connection:
+        _sock = ours
+        protocol = 3
+
+        def connect(self) -> None:
+            """It is."""
+
+        def disconnect(self) -> None:
+            ours.close()
+
+    class Place:
+        connection = Connection
+
+    endpoint: Any = Place
+    with theirs, pytest.raises(RemoteTimeout):
+        SocketConnection(endpoint, TIMEOUT).execute(bytes(64 * 1024 * 1024), 1)
 
 
 # --------------------------------------------------------------------------------------------------------- tasks alone

@@ -1,0 +1,352 @@
+"""Reads of threads that go as one: who leads, who is led, and that nobody waits for a leader that is gone."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from nearcache import NearCache
+from nearcache.flows.run import run_sync
+from nearcache.ports import BATCH, NotSent, Reading, RemoteFailed, RemoteTimeout
+from nearcache.remote.batch import CROWD, LEADERS, ThreadReads, _Reader
+
+PATIENCE = 10.0
+
+
+class Call:
+    """One request under way; its records are those of the moment at which it was sent."""
+
+    def __init__(self, keys: Sequence[str], with_floor: bool, version: int) -> None:
+        self.keys = list(keys)
+        self.with_floor = with_floor
+        self.records = [f"{key}={version}".encode() for key in keys]
+        self._gate = threading.Event()
+        self._error: BaseException | None = None
+
+    def answer(self, error: BaseException | None = None) -> None:
+        """Let it end."""
+        self._error = error
+        self._gate.set()
+
+    def wait(self) -> Reading:
+        """Until it may end."""
+        assert self._gate.wait(PATIENCE)
+        if self._error is not None:
+            raise self._error
+        return Reading(self.records, 7 if self.with_floor else None)
+
+
+class Stage:
+    """Reads over a server that answers when the test says so, and threads that ask."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.calls: list[Call] = []
+        self.threads: list[threading.Thread] = []
+        self.reads = ThreadReads(self._read, patience=PATIENCE)
+
+    async def _read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
+        self.calls.append(Call(keys, with_floor, self.version))
+        return self.calls[-1].wait()
+
+    def ask(self, *keys: str, with_floor: bool = False) -> dict[str, Reading | BaseException]:
+        """A thread per key, each of which asks before the next one starts; what becomes of them."""
+        outcomes: dict[str, Reading | BaseException] = {}
+
+        def work(key: str) -> None:
+            try:
+                outcomes[key] = run_sync(self.reads.read([key], with_floor=with_floor))
+            except BaseException as error:
+                outcomes[key] = error
+
+        for key in keys:
+            before = self.under_way
+            self.threads.append(threading.Thread(target=work, args=(key,), daemon=True))
+            self.threads[-1].start()
+            self.until(lambda before=before: self.under_way > before)  # type: ignore[misc]
+        return outcomes
+
+    @property
+    def under_way(self) -> int:
+        """How many have been sent or wait."""
+        return sum(len(call.keys) for call in self.calls) + len(self.reads._waiting)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait until it is true."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    def end(self) -> None:
+        """Let every call end, and every thread."""
+        while any(thread.is_alive() for thread in self.threads):
+            for call in list(self.calls):
+                call.answer(call._error)
+            for thread in self.threads:
+                thread.join(0.01)
+        assert not self.reads._waiting
+        assert not self.reads._leaders
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    """Nobody waits when it is over, and nobody leads."""
+    own = Stage()
+    yield own
+    own.end()
+
+
+def leaders(stage: Stage) -> dict[str, Reading | BaseException]:
+    """As many as may fetch at the same time."""
+    return stage.ask(*[f"leader{number}" for number in range(LEADERS)])
+
+
+def records(outcomes: dict[str, Reading | BaseException]) -> dict[str, bytes | None]:
+    """What was read, by key."""
+    found = {}
+    for key, outcome in outcomes.items():
+        assert isinstance(outcome, Reading)
+        (found[key],) = outcome.records
+    return found
+
+
+def test_few_threads_fetch_each_for_itself(stage: Stage) -> None:
+    """At once, over connections of their own."""
+    outcomes = leaders(stage)
+    assert [call.keys for call in stage.calls] == [[f"leader{number}"] for number in range(LEADERS)]
+    stage.end()
+    assert records(outcomes) == {f"leader{number}": f"leader{number}=0".encode() for number in range(LEADERS)}
+
+
+def test_those_who_wait_are_read_for_by_one_of_them(stage: Stage) -> None:
+    """In the order in which they came; each gets its own record, and the floor if one of them needs it."""
+    leaders(stage)
+    first, second = stage.ask("a"), stage.ask("b", with_floor=True)
+    assert len(stage.calls) == LEADERS
+    stage.calls[0].answer()
+    stage.until(lambda: len(stage.calls) == LEADERS + 1)
+    assert stage.calls[-1].keys == ["a", "b"]
+    assert stage.calls[-1].with_floor
+    stage.end()
+    assert records(first | second) == {"a": b"a=0", "b": b"b=0"}
+
+
+def test_a_crowd_has_one_leader(stage: Stage) -> None:
+    """It begins when the last of the leaders has ended; who comes meanwhile is read for as well."""
+    leaders(stage)
+    keys = [f"k{number}" for number in range(CROWD)]
+    outcomes = stage.ask(*keys)
+    for call in stage.calls[:-1]:
+        call.answer()
+        stage.until(lambda: len(stage.reads._leaders) < LEADERS)
+    stage.until(lambda: len(stage.reads._leaders) == 1)
+    stage.ask("late")
+    assert len(stage.calls) == LEADERS
+    stage.calls[-1].answer()
+    stage.until(lambda: len(stage.calls) == LEADERS + 1)
+    assert stage.calls[-1].keys == [*keys, "late"]
+    stage.end()
+    assert records(outcomes) == {key: f"{key}=0".encode() for key in keys}
+
+
+def test_h_a_read_never_joins_what_was_sent(stage: Stage) -> None:
+    """(H): who waits while a batch is under way is in the next one, though it asks for the same key."""
+    leaders(stage)
+    stage.ask("a", "b")
+    stage.calls[0].answer()
+    stage.until(lambda: len(stage.calls) == LEADERS + 1)  # a leads, for b too
+    stage.version = 1  # a write is acknowledged
+    late = stage.ask("c")
+    assert len(stage.calls) == LEADERS + 1
+    stage.end()
+    assert records(late) == {"c": b"c=1"}
+
+
+def test_a_failure_reaches_all_and_is_told_once(stage: Stage) -> None:
+    """Those who still waited are told at once: to wait once more for the same server would be one timeout too many."""
+    leaders(stage)
+    led = stage.ask("a", "b")
+    stage.calls[0].answer()
+    stage.until(lambda: len(stage.calls) == LEADERS + 1)
+    waiting = stage.ask("c")
+    stage.calls[-1].answer(RemoteTimeout("no answer in time"))
+    stage.until(lambda: len(led) == 2 and len(waiting) == 1)
+    assert isinstance(led["a"], RemoteTimeout)
+    assert isinstance(led["b"], RemoteTimeout)
+    assert led["a"] is not led["b"]
+    assert [led["a"].counted, led["b"].counted] == [False, True]
+    assert isinstance(waiting["c"], NotSent)
+    assert len(stage.calls) == LEADERS + 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
+def test_a_leader_that_is_interrupted_hands_over(stage: Stage, error: BaseException) -> None:
+    """The next of those whom it led reads for the others."""
+    leaders(stage)
+    outcomes = stage.ask("a", "b")
+    stage.calls[0].answer()
+    stage.until(lambda: len(stage.calls) == LEADERS + 1)
+    late = stage.ask("c")
+    stage.calls[-1].answer(error)
+    stage.until(lambda: len(stage.calls) == LEADERS + 2)
+    assert stage.calls[-1].keys == ["b", "c"]
+    stage.end()
+    assert outcomes["a"] is error
+    assert isinstance(outcomes["b"], Reading)
+    assert isinstance(late["c"], Reading)
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_one_that_is_interrupted_while_it_waits_harms_nobody(
+    stage: Stage, promoted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves the queue; if it was just made a leader, the next one is."""
+    real = stage.reads._wait
+    interrupted = threading.Event()
+
+    def wait(me: object) -> bool:
+        if getattr(me, "key", "") == "a":
+            if promoted:
+                assert me.wake.acquire(timeout=PATIENCE)  # type: ignore[attr-defined]
+            interrupted.wait(PATIENCE)
+            raise KeyboardInterrupt
+        return real(me)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stage.reads, "_wait", wait)
+    leaders(stage)
+    outcomes = stage.ask("a", "b")
+    if promoted:
+        stage.calls[0].answer()
+        stage.until(lambda: any(reader.key == "a" for reader in stage.reads._leaders))
+    interrupted.set()
+    stage.until(lambda: "a" in outcomes)
+    if not promoted:
+        stage.calls[0].answer()
+    stage.until(lambda: len(stage.calls) == LEADERS + 1)
+    assert stage.calls[-1].keys == ["b"]
+    stage.end()
+    assert isinstance(outcomes["a"], KeyboardInterrupt)
+    assert isinstance(outcomes["b"], Reading)
+
+
+def test_who_was_interrupted_is_not_handed_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is led and one that leads it are interrupted: the lead goes to somebody who is there."""
+    real = stage.reads._wait
+    interrupted = threading.Event()
+
+    def wait(me: _Reader) -> bool:
+        if me.key == "b":
+            interrupted.wait(PATIENCE)
+            raise KeyboardInterrupt
+        return real(me)
+
+    monkeypatch.setattr(stage.reads, "_wait", wait)
+    leaders(stage)
+    outcomes = stage.ask("a", "b")
+    stage.calls[0].answer()
+    stage.until(lambda: len(stage.calls) == LEADERS + 1)  # a leads, for b too
+    late = stage.ask("c")
+    interrupted.set()
+    stage.until(lambda: "b" in outcomes)
+    stage.calls[-1].answer(KeyboardInterrupt())
+    stage.until(lambda: len(stage.calls) == LEADERS + 2)
+    assert stage.calls[-1].keys == ["c"]
+    stage.end()
+    assert records(late) == {"c": b"c=0"}
+
+
+def test_nobody_waits_for_ever_for_a_leader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt may come in the very line that would have handed over; afterwards everything goes on."""
+    stage = Stage()
+    stage.reads = ThreadReads(stage._read, leaders=1, patience=0.05)
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.reads, "_leave", lambda _: None)
+        gone = stage.ask("gone")
+        stage.calls[0].answer()
+        stage.until(lambda: gone)
+    waiting = stage.ask("a")
+    stage.until(lambda: waiting)
+    assert isinstance(waiting["a"], NotSent)
+    stage.ask("b")
+    assert stage.calls[-1].keys == ["b"]
+    stage.end()
+
+
+def test_a_cache_sets_it_up() -> None:
+    """No more lead than have connections, and nobody waits for longer than for Redis."""
+    cache = NearCache.from_url(
+        "redis://127.0.0.1:1", max_connections=2, redis_timeout=0.5, redis_connect_timeout=2, namespace="t-batch"
+    )
+    reads: Any = cache._core.remote.read.__self__  # type: ignore[attr-defined]  # a bound method
+    assert isinstance(reads, ThreadReads)
+    assert (reads._seats, reads._patience) == (2, 2.5)
+    cache.close()
+
+
+def test_a_batch_is_bounded(stage: Stage) -> None:
+    """Redis answers nobody else meanwhile; the others are the next one's."""
+    lead = stage.reads
+    lead._waiting.extend(_Reader(f"k{number}", False) for number in range(BATCH + 5))
+    me = _Reader("me", False)
+    lead._take_along(me)
+    assert [reader.key for reader in me.led] == [f"k{number}" for number in range(BATCH - 1)]
+    assert [reader.key for reader in lead._waiting] == [f"k{number}" for number in range(BATCH - 1, BATCH + 5)]
+    lead._waiting.clear()
+
+
+def right(reading: Reading, name: str, asked_at: int, with_floor: bool) -> bool:
+    """Whether it is the record of this key, sent after it was asked for."""
+    key, found = bytes(reading.records[0] or b"").split(b"=")
+    return key == name.encode() and int(found) >= asked_at and (not with_floor or reading.floor == 7)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed: int) -> None:
+    """Some fail, some are interrupted; versions rise all the time, and nobody is left waiting."""
+    version = itertools.count(1)
+    now = 0
+    chance = random.Random(seed)
+
+    async def read(keys: Sequence[str], *, with_floor: bool) -> Reading:
+        nonlocal now
+        records = [f"{key}={now}".encode() for key in keys]
+        now = next(version)
+        time.sleep(chance.random() / 2000)  # noqa: ASYNC251  # as the threads' wire does
+        fate = chance.random()
+        if fate < 0.02:
+            raise RemoteFailed("at random")
+        if fate < 0.04:
+            raise KeyboardInterrupt
+        return Reading(records, 7 if with_floor else None)
+
+    reads = ThreadReads(read, patience=PATIENCE)
+    found: list[bool] = []
+    told: set[str] = set()
+
+    def work(name: str) -> None:
+        for turn in range(60):
+            asked_at, flag = now, turn % 3 == 0
+            try:
+                reading = run_sync(reads.read([name], with_floor=flag))
+            except (RemoteFailed, KeyboardInterrupt) as error:
+                told.add(str(error))
+            else:
+                found.append(right(reading, name, asked_at, flag))
+
+    threads = [threading.Thread(target=work, args=(f"k{number}",), daemon=True) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE * 3)
+    assert not any(thread.is_alive() for thread in threads)
+    assert all(found)
+    assert not any("did not come back" in one for one in told)
+    assert not reads._waiting
+    assert not reads._leaders
