@@ -69,20 +69,23 @@ class Case:
 
 @dataclass(frozen=True)
 class Spread:
-    """A median, and the least and the greatest that it was taken from."""
+    """A median, the least and the greatest that it was taken from, and the quartiles between which half of them are."""
 
     median: float
     least: float
     greatest: float
+    lower: float
+    upper: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
         """The spread of some values.
 
         >>> Spread.of([3.0, 1.0, 2.0])
-        Spread(median=2.0, least=1.0, greatest=3.0)
+        Spread(median=2.0, least=1.0, greatest=3.0, lower=1.5, upper=2.5)
         """
-        return cls(statistics.median(values), min(values), max(values))
+        lower, median, upper = statistics.quantiles(values, method="inclusive") if len(values) > 1 else 3 * [*values]
+        return cls(median, min(values), max(values), lower, upper)
 
 
 class Times:
