@@ -110,6 +110,47 @@ def figure(number: float) -> str:
     return f"{number:,.{max(0, 2 - math.floor(math.log10(abs(number))))}f}"
 
 
+def duration(ns: float) -> str:
+    """A time in the unit that suits it.
+
+    >>> [duration(ns) for ns in (49.4, 4_830.0, 1_250_000.0, 3.2e9)]
+    ['49.4 ns', '4.83 µs', '1.25 ms', '3.20 s']
+    """
+    for unit, size in (("ns", 1), ("µs", 1e3), ("ms", 1e6)):
+        if abs(ns) < 999.5 * size:
+            return f"{figure(ns / size)} {unit}"
+    return f"{figure(ns / 1e9)} s"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a picture shows; it is drawn, from the JSON alone, when somebody asks for HTML or PNG.
+
+    Args:
+        name: of its file, such as "peers-hit".
+        title: the finding, in one sentence.
+        kind: "bars", one below the other, or "lines".
+        series: per line, its points as [x, y] or [x, y, lower, upper]; of bars, each has one, and x is its label.
+        unit: of y; "ns" is written as µs and ms where it suits.
+        axis: what x is.
+        ours: the series that are this library's: they are highlighted, and the rest is not.
+        log: whether y is logarithmic.
+        log_x: whether x is: by powers of ten.
+        subtitle: how it was measured.
+    """
+
+    name: str
+    title: str
+    kind: str
+    series: Mapping[str, Sequence[Sequence[Any]]]
+    unit: str = ""
+    axis: str = ""
+    ours: Sequence[str] = ()
+    log: bool = False
+    log_x: bool = False
+    subtitle: str = ""
+
+
 @dataclass
 class Report:
     """Prints what it is told at once, and keeps the figures for the JSON file."""
@@ -118,6 +159,9 @@ class Report:
     quick: bool = False
     sections: dict[str, Any] = field(default_factory=dict)
     budgets: list[Budget] = field(default_factory=list)
+    section: str = ""
+    """The one that runs now: tables and charts are its."""
+    shown: dict[str, dict[str, list[Table | Chart]]] = field(default_factory=dict)
 
     def begin(self) -> None:
         """Print where and what is measured."""
@@ -125,8 +169,16 @@ class Report:
             print(f"{name + ':':<12}{value}")
 
     def show(self, table: Table) -> None:
-        """Print a table."""
+        """Print a table, and keep it for the page."""
         print(f"\n{table}", flush=True)
+        self._kept("tables").append(table)
+
+    def chart(self, chart: Chart) -> None:
+        """Keep a chart for the page and the pictures."""
+        self._kept("charts").append(chart)
+
+    def _kept(self, what: str) -> list[Table | Chart]:
+        return self.shown.setdefault(self.section, {"tables": [], "charts": []})[what]
 
     def keep(self, section: str, figures: Mapping[str, Any]) -> None:
         """Keep the figures of a section, made of what JSON can carry."""
@@ -166,7 +218,7 @@ class Report:
         if self.budgets:
             notes = [f"{one.line}: {one.note}" for one in self.budgets if one.note]
             head = ["what : beside what", "budget", "measured", "least–greatest", "verdict"]
-            self.show(Table("Budget", head, [one.row() for one in self.budgets], notes))
+            print(f"\n{Table('Budget', head, [one.row() for one in self.budgets], notes)}", flush=True)
 
     def whole(self) -> dict[str, Any]:
         """Everything kept, as JSON has it; charts and HTML are made of nothing else."""
@@ -175,6 +227,10 @@ class Report:
             "quick": self.quick,
             "budget": [{**vars(one), "verdict": one.verdict} for one in self.budgets],
             "sections": self.sections,
+            "shown": {
+                section: {what: [vars(one) for one in kept] for what, kept in shown.items()}
+                for section, shown in self.shown.items()
+            },
         }
 
     def write(self, path: Path) -> None:
