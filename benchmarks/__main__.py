@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import blip, bus, coherence, fleet, hits, pauses, peers, races
+from benchmarks import blip, bus, coherence, concurrency, fleet, hits, memory, pauses, peers, races, scale, tiers
 from benchmarks.report import Report, surroundings
 
 
@@ -23,7 +24,11 @@ def _races(report: Report) -> bool:
 
 SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "hits": hits.show,
+    "tiers": tiers.show,
     "peers": peers.show,
+    "concurrency": concurrency.show,
+    "memory": memory.show,
+    "scale": scale.show,
     "coherence": coherence.show,
     "races": _races,
     "bus": bus.show,
@@ -50,8 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     failed = []
     for name in asked.sections or SECTIONS:
         report.section = name
+        began = time.monotonic()
         if not SECTIONS[name](report):
             failed.append(name)
+        print(f"  {name}: {time.monotonic() - began:.0f} s", flush=True)
     report.verdicts()
     if asked.json is not None:
         report.write(asked.json)
