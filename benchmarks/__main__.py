@@ -1,4 +1,4 @@
-"""Run sections of the benchmarks: ``python -m benchmarks [section ...] [--quick] [--json FILE]``.
+"""Run sections of the benchmarks: ``python -m benchmarks [section ...] [--quick] [--html FILE]``.
 
 The exit code is 0 only if every section found what must hold (a fast cache that serves old values is none), and every
 line of the budget that was measured is kept.
@@ -7,12 +7,30 @@ line of the budget that was measured is kept.
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from benchmarks import blip, bus, coherence, concurrency, fleet, hits, memory, pauses, peers, races, scale, tiers
+from benchmarks import (
+    blip,
+    bus,
+    charts,
+    coherence,
+    concurrency,
+    fleet,
+    hits,
+    memory,
+    page,
+    pauses,
+    peers,
+    races,
+    scale,
+    tiers,
+)
 from benchmarks.report import Report, surroundings
 
 
@@ -45,11 +63,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(SECTIONS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and updates; for a look, not for a record")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts there")
+    parser.add_argument("--png", type=Path, metavar="DIR", help="write each chart there")
+    parser.add_argument("--from", type=Path, dest="earlier", metavar="FILE", help="run nothing: draw this JSON")
     asked = parser.parse_args(arguments)
     unknown = [name for name in asked.sections if name not in SECTIONS]
     if unknown:
         parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
 
+    if asked.earlier is not None:
+        _draw(json.loads(asked.earlier.read_text()), asked.html, asked.png)
+        return 0
     report = Report(surroundings(), quick=asked.quick)
     report.begin()
     failed = []
@@ -62,11 +86,25 @@ def main(arguments: list[str] | None = None) -> int:
     report.verdicts()
     if asked.json is not None:
         report.write(asked.json)
+    # By way of JSON, so that what is drawn now is what an earlier run would be drawn from.
+    _draw(json.loads(json.dumps(report.whole())), asked.html, asked.png)
     if failed:
         print(f"\nFAILED: {', '.join(failed)}", file=sys.stderr)
     for line in report.missed:
         print(f"\n{line.verdict}: {'  '.join(line.row()[:3])}", file=sys.stderr)
     return 1 if failed or report.missed else 0
+
+
+def _draw(whole: Mapping[str, Any], html: Path | None, png: Path | None) -> None:
+    """Write the page and the pictures that were asked for."""
+    drawing = importlib.util.find_spec("matplotlib") is not None
+    if html is not None:
+        html.write_text(page.render(whole, charts.svg if drawing else None))
+        print(f"\n{html}" + ("" if drawing else ": without charts, as matplotlib is not installed"))
+    if png is not None:
+        for shown in whole["shown"].values():
+            for chart in shown["charts"]:
+                print(charts.png(chart, png))
 
 
 if __name__ == "__main__":

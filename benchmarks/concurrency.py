@@ -197,12 +197,12 @@ def show(report: Report) -> bool:
             rows.append([f"{load}, {level} {how}", *cells])
         notes = [f"medians of {rounds} rounds of {seconds} s; × redis-py: to as many {how} with GET and unpack"]
         report.show(Table(f"Concurrency, {how}", ["", "per second", "× redis-py", "p50", "p99"], rows, notes))
-        report.chart(_chart(how, told[how], rounds))
+        report.chart(_chart(how, told[how]))
     report.keep("concurrency", {"rounds": rounds, "seconds": seconds, **told})
     return True
 
 
-def _chart(how: str, told: dict[str, dict[int, Any]], rounds: int) -> Chart:
+def _chart(how: str, told: dict[str, dict[int, Any]]) -> Chart:
     rate = {load: levels[16]["per second"] for load, levels in told.items()}
     return Chart(
         f"concurrency-{how}",
@@ -214,5 +214,5 @@ def _chart(how: str, told: dict[str, dict[int, Any]], rounds: int) -> Chart:
         ours=[L1, L2, MIXED],
         log=True,
         log_x=True,
-        subtitle=f"Closed loop in one process; median of {rounds} rounds; both scales logarithmic",
+        subtitle="Closed loop in one process; median of the rounds; both scales logarithmic",
     )

@@ -31,9 +31,9 @@ TAGGED = (1, 10, 100)
 OPERATIONS = 200
 FLAT, LINEAR = 0.25, 0.75
 """Exponents up to which a cost is called flat, and from which linear."""
-CONTROL = "dict.get, for comparison"
+CONTROL = "dict.get, a control"
 """What grows with it is the processor's: the more entries, the fewer of them in its cache."""
-GET, PUT, DELETE, TAG, CLEAR = "get, L1 hit", "set, L1 full", "delete", "invalidate_tags, of 10 entries", "clear"
+GET, PUT, DELETE, TAG, CLEAR = "get, L1 hit", "set, L1 full", "delete", "invalidate a tag of 10", "clear"
 Costs = dict[int, list[float]]
 
 
@@ -102,7 +102,7 @@ def by_tagged(tagged: int) -> dict[str, float]:
     """Ns to invalidate a tag of so many entries, in an L1 of 10,000."""
     with filled(10_000, tagged) as cache:
         tags = [f"tag:{number}" for number in random.sample(range(10_000 // tagged), min(20, 10_000 // tagged))]
-        return {"invalidate_tags, of so many entries": took(cache.invalidate_tags, tags, time.thread_time_ns)}
+        return {"invalidate a tag": took(cache.invalidate_tags, tags, time.thread_time_ns)}
 
 
 def listeners(url: str, namespace: str, pipe: Connection) -> None:
@@ -187,12 +187,12 @@ def _show(report: Report, what: str, kinds: dict[str, Costs], rounds: int) -> No
     head = ["", *(f"{number:,}" for number in numbers), "exponent", "growth"]
     notes = [f"medians of {rounds} rounds"]
     report.show(Table(f"Growth with {what}", head, rows, notes))
-    flat = [name for name, costs in medians.items() if name != CONTROL and growth(exponent(costs)) == "flat"]
-    told = f"flat are {', '.join(flat)}" if flat else "none is flat"
+    first, last = min(numbers), max(numbers)
+    told = ", ".join(f"{name} × {costs[last] / costs[first]:.1f}" for name, costs in [*medians.items()][:3])
     report.chart(
         Chart(
             f"scale-{what.replace(' ', '-')}",
-            f"Costs against {what}: {told}",
+            f"{last / first:,.0f} times the {what}: {told}",
             "lines",
             {name: [[number, ns] for number, ns in costs.items()] for name, costs in medians.items()},
             unit="ns",
