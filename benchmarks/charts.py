@@ -153,6 +153,7 @@ def _lines(axes: Any, chart: Mapping[str, Any]) -> None:
     if chart["log_x"]:
         axes.set_xscale("log")
     ticks = sorted({float(point[0]) for points in chart["series"].values() for point in points})
+    ticks = ticks[:: max(1, len(ticks) // 8)]
     axes.set_xticks(ticks, [_count(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, chart["unit"])))
@@ -163,7 +164,7 @@ def _lines(axes: Any, chart: Mapping[str, Any]) -> None:
     axes.set_xlabel(chart["axis"])
     if chart["unit"] != "ns":
         axes.set_ylabel(chart["unit"])
-    _name_ends(axes, ends, max(ticks))
+    _name_ends(axes, ends, ticks[-1])
 
 
 def _colours(chart: Mapping[str, Any]) -> dict[str, str]:

@@ -25,7 +25,7 @@ import redis
 
 from benchmarks.instance import Crew
 from benchmarks.receiver import Heard, Post, receive
-from benchmarks.report import Report, Table
+from benchmarks.report import Chart, Report, Table
 from nearcache import NearCache
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.remote.names import Names
@@ -228,6 +228,24 @@ def _delays(report: Report, found: dict[str, dict[bool, Delays]], control: Seque
         *(f"NOT KEPT: {one}" for one in wrong),
     ]
     report.show(Table("Write → dropped in a fleet", [*head, "× p50", "× p99", "missed"], rows, notes))
+    p99s = {
+        f"{name}: the {'busy' if busy else 'idle'}": percentile(delays.dropped, 0.99) * 1e6
+        for name, both in found.items()
+        for busy, delays in both.items()
+        if delays.dropped
+    }
+    report.chart(
+        Chart(
+            "fleet-propagation",
+            f"{FIRST} idle instances have dropped an old value after {p99:.1f} ms (p99)",
+            "bars",
+            {name: [[name, ns]] for name, ns in sorted(p99s.items(), key=lambda one: one[1])},
+            unit="ns",
+            ours=[f"{ALONE}: the idle"],
+            log=True,
+            subtitle=f"p99 from the call of set until L1 has dropped it; {os.cpu_count()} cores, logarithmic",
+        )
+    )
     return wrong
 
 
@@ -240,3 +258,15 @@ def _costs(report: Report, spent: dict[str, list[float]]) -> None:
     head = ["write of 200 bytes", "µs", "× SET", "least", "greatest"]
     notes = [f"{ALL} subscribers and the writer's own bus; medians of {len(spent['SET'])} rounds, heartbeats taken off"]
     report.show(Table("Server CPU per write", head, rows, notes))
+    own = statistics.median(spent["NearCache.set"])
+    report.chart(
+        Chart(
+            "fleet-server-cpu",
+            f"A set with {ALL} instances costs the server {own:.0f} µs, {own / plain:.0f} times a SET nobody hears of",
+            "bars",
+            {name: [[name, *(1e3 * of(line) for of in (statistics.median, min, max))]] for name, line in spent.items()},
+            unit="ns",
+            ours=[name for name in spent if name.startswith("NearCache")],
+            subtitle=f"The server's processor time per write, median of {len(spent['SET'])} rounds, least and greatest",
+        )
+    )

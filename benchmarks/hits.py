@@ -15,11 +15,12 @@ from typing import Any
 
 import cachetools
 
-from benchmarks.report import Report, Table
+from benchmarks.report import Chart, Report, Table, duration
 from benchmarks.timing import Case, Spread, Times, compare
 from nearcache import AsyncNearCache, NearCache
 from nearcache.remote.embedded import EmbeddedServer
 
+GET = "cache.get(key)"
 PEER = "functools.lru_cache hit"
 PEER_BY_INT = "functools.lru_cache hit, int"
 FLOOR = "await of an empty coroutine"
@@ -40,6 +41,7 @@ def show(report: Report) -> bool:
         for name, size in SIZES.items():
             times, problems = asyncio.run(_measure(server.url, size, rounds))
             report.show(_table(f"L1 hits, {size} {name} keys, {rounds} rounds", times, problems))
+            report.chart(_chart(f"hits-{name}", f"{size:,} {name} keys", times))
             figures[name] = {"keys": size, "problems": problems, "cases": _figures(times)}
             held &= not problems
     report.keep("hits", figures)
@@ -103,7 +105,7 @@ def _decorated_async(cache: AsyncNearCache) -> dict[str, Any]:
 def _near(cache: NearCache, decorated: Mapping[str, Any]) -> list[Case]:
     names = {"get": cache.get, "peek": cache.peek, "get_or_set": cache.get_or_set, "load": _never, **decorated}
     return [
-        Case("cache.get(key)", "get(key)", names),
+        Case(GET, "get(key)", names),
         Case("cache.get_or_set(key, load)", "get_or_set(key, load)", names),
         Case("cache.peek(key)", "peek(key)", names),
         Case("@cache.cached, str argument", "by_str(key)", names),
@@ -168,6 +170,21 @@ def _table(title: str, times: Times, problems: Sequence[str]) -> Table:
         *(f"WORTHLESS: {one}" for one in problems),
     ]
     return Table(title, ["", "ns", "least–greatest", "× lru_cache", "least–greatest"], rows, notes)
+
+
+def _chart(name: str, keys: str, times: Times) -> Chart:
+    spreads = {label: times.ns(label) for label in times.rounds[0]}
+    labels = sorted(spreads, key=lambda label: spreads[label].median)
+    ratio = times.ratio(GET, to=PEER)
+    return Chart(
+        name,
+        f"{keys}: a hit takes {duration(spreads[GET].median)}, {ratio.median:.1f} times functools.lru_cache's",
+        "bars",
+        {label: [[label, spreads[label].median, spreads[label].lower, spreads[label].upper]] for label in labels},
+        unit="ns",
+        ours=[label for label in labels if "cache." in label and "functools" not in label],
+        subtitle=f"Median of {len(times.rounds)} interleaved rounds, and its quartiles; processor time: less is better",
+    )
 
 
 def _range(spread: Spread, form: str) -> str:
