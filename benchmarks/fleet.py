@@ -195,6 +195,7 @@ def show(report: Report) -> bool:
             "wrong": wrong,
         },
     )
+    _charts(report, found, spent)
     return not wrong
 
 
@@ -228,24 +229,6 @@ def _delays(report: Report, found: dict[str, dict[bool, Delays]], control: Seque
         *(f"NOT KEPT: {one}" for one in wrong),
     ]
     report.show(Table("Write → dropped in a fleet", [*head, "× p50", "× p99", "missed"], rows, notes))
-    p99s = {
-        f"{name}: the {'busy' if busy else 'idle'}": percentile(delays.dropped, 0.99) * 1e6
-        for name, both in found.items()
-        for busy, delays in both.items()
-        if delays.dropped
-    }
-    report.chart(
-        Chart(
-            "fleet-propagation",
-            f"{FIRST} idle instances have dropped an old value after {p99:.1f} ms (p99)",
-            "bars",
-            {name: [[name, ns]] for name, ns in sorted(p99s.items(), key=lambda one: one[1])},
-            unit="ns",
-            ours=[f"{ALONE}: the idle"],
-            log=True,
-            subtitle=f"p99 from the call of set until L1 has dropped it; {os.cpu_count()} cores, logarithmic",
-        )
-    )
     return wrong
 
 
@@ -258,7 +241,29 @@ def _costs(report: Report, spent: dict[str, list[float]]) -> None:
     head = ["write of 200 bytes", "µs", "× SET", "least", "greatest"]
     notes = [f"{ALL} subscribers and the writer's own bus; medians of {len(spent['SET'])} rounds, heartbeats taken off"]
     report.show(Table("Server CPU per write", head, rows, notes))
-    own = statistics.median(spent["NearCache.set"])
+
+
+def _charts(report: Report, found: dict[str, dict[bool, Delays]], spent: dict[str, list[float]]) -> None:
+    p99s = {
+        f"{name}: the {'busy' if busy else 'idle'}": percentile(delays.dropped, 0.99) * 1e6
+        for name, both in found.items()
+        for busy, delays in both.items()
+        if delays.dropped
+    }
+    alone = f"{ALONE}: the idle"
+    report.chart(
+        Chart(
+            "fleet-propagation",
+            f"{FIRST} idle instances have dropped an old value after {p99s[alone] / 1e6:.1f} ms (p99)",
+            "bars",
+            {name: [[name, ns]] for name, ns in sorted(p99s.items(), key=lambda one: one[1])},
+            unit="ns",
+            ours=[alone],
+            log=True,
+            subtitle=f"p99 from the call of set until L1 has dropped it; {os.cpu_count()} cores, logarithmic",
+        )
+    )
+    own, plain = (statistics.median(spent[name]) for name in ("NearCache.set", "SET"))
     report.chart(
         Chart(
             "fleet-server-cpu",

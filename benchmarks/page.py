@@ -20,6 +20,8 @@ HEADINGS = {
     "l2": "Reads and writes over the server",
     "bus": "The bus",
     "hitratio": "Hit ratios",
+    "local": "L1 alone",
+    "imports": "What the import costs",
     "memory": "Memory",
     "scale": "Growth",
     "coherence": "Coherence",
