@@ -11,6 +11,7 @@ import importlib.util
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,12 @@ def main(arguments: list[str] | None = None) -> int:
     for name in asked.sections or SECTIONS:
         report.section = name
         began = time.monotonic()
-        if not SECTIONS[name](report):
+        try:
+            held = SECTIONS[name](report)
+        except Exception:  # noqa: BLE001  # it fails its section, and the others run
+            traceback.print_exc()
+            held = False
+        if not held:
             failed.append(name)
         print(f"  {name}: {time.monotonic() - began:.0f} s", flush=True)
     report.verdicts()

@@ -161,7 +161,7 @@ def _collect(measure: Callable[[int], dict[str, float]], numbers: Sequence[int],
 
 def show(report: Report) -> bool:
     """Measure, print and keep."""
-    rounds = 3 if report.quick else 7
+    rounds = 1 if report.quick else 7
     found = {
         "entries": _collect(by_entries, SIZES, rounds),
         "entries of a tag": _collect(by_tagged, TAGGED, rounds),

@@ -157,7 +157,7 @@ def _check(samples: Samples, l1_hits: int, l2_hits: int) -> None:
 
 def show(report: Report) -> bool:
     """Measure, print and keep."""
-    turns = 60 if report.quick else 1_000
+    turns = 30 if report.quick else 1_000
     found: dict[str, dict[str, dict[str, dict[str, float | None]]]] = {"NearCache": {}, "AsyncNearCache": {}}
     with EmbeddedServer() as server:
         for name, size in SIZES.items():

@@ -94,6 +94,19 @@ def test_the_exit_code_tells_of_each_line_that_is_not_kept(
     assert said in "".join(capsys.readouterr())
 
 
+def test_a_section_that_raises_fails_alone(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """The others run all the same, and their figures are kept."""
+
+    def raising(_report: Report) -> bool:
+        raise RuntimeError("the server is gone")
+
+    assert run(first=raising, second=section) == 1
+    told = capsys.readouterr()
+    assert "the server is gone" in told.err
+    assert "FAILED: first\n" in told.err
+    assert "Speed & size" in told.out
+
+
 def test_a_floor_is_missed_from_below() -> None:
     """What is to be at least so much is judged the other way round."""
     report = Report({})
