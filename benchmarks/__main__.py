@@ -77,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     report = Report(surroundings(), quick=asked.quick)
     report.begin()
+    started = time.monotonic()
     failed = []
     for name in asked.sections or SECTIONS:
         report.section = name
@@ -89,6 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not held:
             failed.append(name)
         print(f"  {name}: {time.monotonic() - began:.0f} s", flush=True)
+    print(f"\nin all {time.monotonic() - started:.0f} s")
     report.verdicts()
     if asked.json is not None:
         report.write(asked.json)

@@ -197,7 +197,7 @@ def show(report: Report) -> bool:
             rate = figures["per second"]
             cells = f"{rate:,.0f}", f"{rate / peer:.2f}", duration(figures["p50 ns"]), duration(figures["p99 ns"])
             rows.append([f"{load}, {level} {how}", *cells])
-        notes = [f"medians of {rounds} rounds of {seconds} s; × redis-py: to as many {how} with GET and unpack"]
+        notes = [f"medians, rounds: {rounds} of {seconds} s; × redis-py: to as many {how} with GET and unpack"]
         report.show(Table(f"Concurrency, {how}", ["", "per second", "× redis-py", "p50", "p99"], rows, notes))
         report.chart(_chart(how, told[how]))
     report.keep("concurrency", {"rounds": rounds, "seconds": seconds, **told})

@@ -30,6 +30,15 @@ from benchmarks.stage import (
 from benchmarks.timing import Case
 from nearcache import AsyncNearCache, NearCache
 from nearcache.remote.embedded import EmbeddedServer
+from nearcache.stats import Stats
+
+
+def _all_hits(cache: NearCache | AsyncNearCache, before: Stats) -> None:
+    """A loop that was not all hits measured something else."""
+    after = cache.stats()
+    for name in ("l2_hits", "misses", "loads", "evictions", "flushes"):
+        if (more := getattr(after, name) - getattr(before, name)) > 0:
+            raise RuntimeError(f"{cache!r} went past L1: {name} rose by {more}")
 
 
 @asynccontextmanager
@@ -47,7 +56,7 @@ async def near(stage: Stage) -> AsyncIterator[Cases]:
             raise RuntimeError(f"{cache!r} did not store the values")
         for key in stage.values:
             user(key)
-        fresh = new_keys()
+        fresh, before = new_keys(), cache.stats()
         yield {
             HIT: case("NearCache.get", "get(key)", get=cache.get),
             DECORATED: case("@NearCache.cached", "user(key)", user=user),
@@ -59,6 +68,7 @@ async def near(stage: Stage) -> AsyncIterator[Cases]:
             WIRE_LOAD: case("NearCache.get_or_set", "do(fresh(), load)", do=narrow.get_or_set, fresh=fresh, load=load),
             WIRE_SET: case("NearCache.set", "do(key, VALUE)", do=narrow.set, VALUE=VALUE),
         }
+        _all_hits(cache, before)
 
 
 @asynccontextmanager
@@ -82,7 +92,7 @@ async def near_async(stage: Stage) -> AsyncIterator[Cases]:
             raise RuntimeError(f"{cache!r} did not store the values")
         for key in stage.values:
             await user(key)
-        names = {"fresh": new_keys(), "load": load_async, "VALUE": VALUE}
+        names, before = {"fresh": new_keys(), "load": load_async, "VALUE": VALUE}, cache.stats()
         yield {
             HIT: case("AsyncNearCache.get", "await get(key)", get=cache.get),
             DECORATED: case("@AsyncNearCache.cached", "await user(key)", user=user),
@@ -92,6 +102,7 @@ async def near_async(stage: Stage) -> AsyncIterator[Cases]:
             WIRE_LOAD: case("AsyncNearCache.get_or_set", "await do(fresh(), load)", do=narrow.get_or_set, **names),
             WIRE_SET: case("AsyncNearCache.set", "await do(key, VALUE)", do=narrow.set, **names),
         }
+        _all_hits(cache, before)
 
 
 def _cashews(name: str, url: Callable[[Stage], str], **options: Any) -> Callable[[Stage], Any]:

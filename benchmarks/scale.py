@@ -137,6 +137,8 @@ def by_instances(server: EmbeddedServer, rounds: int) -> dict[str, Costs]:
                     "invalidate_tags": (writer.invalidate_tags, keys[:50]),
                     "clear": (lambda _: writer.clear(), keys[:20]),
                 }
+                for call, arguments in calls.values():  # first calls connect, and send scripts
+                    took(call, arguments[:5], time.perf_counter_ns)
                 for _ in range(rounds):
                     writer.set_many(dict.fromkeys(keys, 0))
                     for name, (call, arguments) in calls.items():
@@ -167,14 +169,14 @@ def show(report: Report) -> bool:
         "entries of a tag": _collect(by_tagged, TAGGED, rounds),
     }
     with EmbeddedServer() as server:
-        found["instances"] = by_instances(server, rounds)
+        found["instances"] = by_instances(server, max(3, rounds))
     for what, kinds in found.items():
-        _show(report, what, kinds, rounds)
+        _show(report, what, kinds)
     report.keep("scale", {"rounds": rounds, "ns": found})
     return True
 
 
-def _show(report: Report, what: str, kinds: dict[str, Costs], rounds: int) -> None:
+def _show(report: Report, what: str, kinds: dict[str, Costs]) -> None:
     medians = {
         name: {number: statistics.median(line) for number, line in sorted(costs.items())}
         for name, costs in kinds.items()
@@ -185,7 +187,8 @@ def _show(report: Report, what: str, kinds: dict[str, Costs], rounds: int) -> No
         for name, costs in medians.items()
     ]
     head = ["", *(f"{number:,}" for number in numbers), "exponent", "growth"]
-    notes = [f"medians of {rounds} rounds"]
+    rounds = min(len(line) for costs in kinds.values() for line in costs.values())
+    notes = [f"medians of {rounds} rounds" if rounds > 1 else "a single round: for a look, not for a record"]
     report.show(Table(f"Growth with {what}", head, rows, notes))
     first, last = min(numbers), max(numbers)
     told = ", ".join(f"{name} × {costs[last] / costs[first]:.1f}" for name, costs in [*medians.items()][:3])
@@ -200,6 +203,6 @@ def _show(report: Report, what: str, kinds: dict[str, Costs], rounds: int) -> No
             ours=[name for name in medians if name != CONTROL],
             log=True,
             log_x=True,
-            subtitle=f"Median of {rounds} rounds; both scales logarithmic, so that a level line is no growth",
+            subtitle="Median of the rounds; both scales logarithmic, so that a level line is no growth",
         )
     )

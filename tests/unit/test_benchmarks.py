@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import charts, page, peers
+from benchmarks import charts, memory, page, peers
 from benchmarks.report import Chart, Report, Table
 from benchmarks.stage import HIT, Cases, NotRun, Rival, Stage, case
 from benchmarks.timing import Case, Spread, compare
@@ -222,3 +222,10 @@ def test_slow_statements_run_as_often_as_fits_and_fast_ones_more() -> None:
     cases = [Case("fast", "call(key)", {"call": fast}), Case("slow", "call(key)", {"call": slow})]
     asyncio.run(compare(cases, ["a", "b"], rounds=2, seconds=0.002))
     assert calls["fast"] > 5 * calls["slow"]
+
+
+def test_memory_is_measured_in_a_process_of_its_own_and_its_errors_come_back() -> None:
+    """A dict's entry costs tens of bytes; a peer that can't be imported there is an error with its last line."""
+    assert 15 < memory.ask("dict", 2_000, memory.TRACED) < 150
+    with pytest.raises(RuntimeError, match="KeyError: 'nobody'"):
+        memory.ask("nobody", 10, memory.TRACED)
