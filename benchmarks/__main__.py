@@ -72,6 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
 
+    if asked.png is not None and not _can_draw():  # it is said before hours of measuring, not after
+        parser.error("--png needs matplotlib, which `make bench` installs with the extra `bench`")
     if asked.earlier is not None:
         _draw(json.loads(asked.earlier.read_text()), asked.html, asked.png)
         return 0
@@ -103,12 +105,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if failed or report.missed else 0
 
 
+def _can_draw() -> bool:
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def _draw(whole: Mapping[str, Any], html: Path | None, png: Path | None) -> None:
     """Write the page and the pictures that were asked for."""
-    drawing = importlib.util.find_spec("matplotlib") is not None
     if html is not None:
-        html.write_text(page.render(whole, charts.svg if drawing else None))
-        print(f"\n{html}" + ("" if drawing else ": without charts, as matplotlib is not installed"))
+        html.write_text(page.render(whole, charts.svg if _can_draw() else None))
+        print(f"\n{html}" + ("" if _can_draw() else ": without charts, as matplotlib is not installed"))
     if png is not None:
         for shown in whole["shown"].values():
             for chart in shown["charts"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import re
 from collections.abc import AsyncIterator, Callable
@@ -140,6 +141,20 @@ def test_without_matplotlib_the_page_says_that_charts_are_missing() -> None:
     made = page.render(whole(), None)
     assert "matplotlib is not installed: A hit costs 120 ns &lt;at most&gt;; It is flat" in made
     assert "<details>" not in made
+
+
+def test_pictures_without_matplotlib_are_refused_before_anything_is_measured(
+    run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody measures for an hour to be told at the end; the page is made without charts."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(SystemExit):
+        run("--png", str(tmp_path), fast=section)
+    told = capsys.readouterr()
+    assert "--png needs matplotlib" in told.err
+    assert "Speed" not in told.out
+    assert run("--html", str(tmp_path / "page.html"), fast=section) == 0
+    assert "without charts" in capsys.readouterr().out
 
 
 def test_the_page_fetches_nothing() -> None:
