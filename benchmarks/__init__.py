@@ -14,6 +14,7 @@ the budget, line by line, and the exit code is 0 only if all of it is kept.
     fleet        24 instances: propagation, server CPU a write        instance, receiver
     blip         a lost bus and what is kept of L1
     pauses       how long readers stop while L1 is emptied
+    capacity     how many instances a server carries, worked out from the section bus
     soak         hours of everything at once; a command of its own    soaked
 
 Below the sections: ``timing`` measures statements side by side, ``report`` prints and keeps, ``charts`` and ``page``

@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks import (
     blip,
     bus,
+    capacity,
     charts,
     coherence,
     concurrency,
@@ -54,6 +55,7 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "fleet": fleet.show,
     "blip": blip.show,
     "pauses": pauses.show,
+    "capacity": capacity.show,
 }
 """Each prints its tables, keeps its figures in the report, and says whether what must hold did."""
 

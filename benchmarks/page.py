@@ -27,6 +27,7 @@ HEADINGS = {
     "coherence": "Coherence",
     "races": "Races",
     "fleet": "A fleet of instances",
+    "capacity": "How many instances a server carries",
     "blip": "A lost bus",
     "pauses": "Pauses",
 }

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import charts, memory, page, peers
+from benchmarks import capacity, charts, memory, page, peers
 from benchmarks.report import Chart, Report, Table
 from benchmarks.stage import HIT, Cases, NotRun, Rival, Stage, case
 from benchmarks.timing import Case, Spread, compare
@@ -244,3 +244,17 @@ def test_memory_is_measured_in_a_process_of_its_own_and_its_errors_come_back() -
     assert 15 < memory.ask("dict", 2_000, memory.TRACED) < 150
     with pytest.raises(RuntimeError, match="KeyError: 'nobody'"):
         memory.ask("nobody", 10, memory.TRACED)
+
+
+def test_capacity_is_worked_out_from_what_the_bus_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten times the instances at the same rate are almost a hundred times the work; without figures it says so."""
+    report = Report({})
+    assert capacity.show(report)
+    assert "NOT RUN" in capsys.readouterr().out
+    spent = {"1": {"NearCache.set": [20.0, 19.0, 21.0]}, "11": {"NearCache.set": [70.0]}}
+    report.keep("bus", {"server µs per write": spent, "intake, ns per key": {"held, one key": [900.0]}})
+    assert capacity.show(report)
+    model = capacity.Model(10.0, 5.0, 0.9)
+    assert report.sections["capacity"]["µs"] == pytest.approx(vars(model))
+    assert model.load(1_000, 1.0) / model.load(100, 1.0) == pytest.approx(98.2, abs=0.1)
+    assert model.load(100, model.rate(100)) == pytest.approx(capacity.BUSY)
