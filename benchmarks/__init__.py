@@ -11,6 +11,7 @@ the budget, line by line, and the exit code is 0 only if all of it is kept.
     scale        growth of each cost with entries, tags, instances
     coherence    every write reaches every other L1, and how soon     instance
     races        loads against writes, with the guards off and on
+    bus          taking in invalidations; delay and the server's work as instances grow in number
     fleet        24 instances: propagation, server CPU a write        instance, receiver
     blip         a lost bus and what is kept of L1
     pauses       how long readers stop while L1 is emptied
