@@ -49,7 +49,8 @@ async def near(keys: Sequence[str], values: Sequence[Any]) -> object:
     clock = iter(range(len(keys)))
     for key, value in zip(keys, values, strict=True):
         at = next(clock)  # a deadline and a version of its own, as when entries come one after the other
-        entry = Entry(value, 1e6 + at / 7, version_of(at + 1, 1_700_000_000_000 + at), (), 20)
+        expires = 1e6 + at / 7
+        entry = Entry(value, expires, version_of(at + 1, 1_700_000_000_000 + at), (), 20, expires)
         if not tier.put(key, entry, tier.token(key)):
             raise RuntimeError(f"{key} was not put into L1")
     return cache

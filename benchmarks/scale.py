@@ -61,7 +61,7 @@ def filled(entries: int, tagged: int) -> NearCache:
     deadline = time.monotonic() + 3600
     for number in range(entries):
         key = f"key:{number}"
-        entry = Entry(number, deadline, version_of(1, 1), (f"tag:{number // tagged}",), 20)
+        entry = Entry(number, deadline, version_of(1, 1), (f"tag:{number // tagged}",), 20, deadline)
         if not tier.put(key, entry, tier.token(key)):
             raise RuntimeError(f"{key} was not put into L1")
     while tier.tidy():
