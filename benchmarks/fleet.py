@@ -150,7 +150,7 @@ def costs(fleet: Fleet, client: Any, *, rounds: int, writes: int) -> dict[str, l
 
 def show(report: Report) -> bool:
     """Run, print and keep; whether the budgets are kept and nothing was missed."""
-    rounds, writes = (2, 100) if report.quick else (5, 200)
+    rounds, writes = (1, 100) if report.quick else (5, 200)
     some, everyone = (0, 1), tuple(range(ALL))
     phases: dict[str, tuple[str, Sequence[int]]] = {
         f"{ALL}, all idle": ("compute", ()),
