@@ -24,7 +24,10 @@ from benchmarks import (
     coherence,
     concurrency,
     fleet,
+    hitratio,
     hits,
+    imports,
+    local,
     memory,
     page,
     pauses,
@@ -49,6 +52,9 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "concurrency": concurrency.show,
     "memory": memory.show,
     "scale": scale.show,
+    "hitratio": hitratio.show,
+    "local": local.show,
+    "imports": imports.show,
     "coherence": coherence.show,
     "races": _races,
     "bus": bus.show,
@@ -69,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts there")
     parser.add_argument("--png", type=Path, metavar="DIR", help="write each chart there")
     parser.add_argument("--from", type=Path, dest="earlier", metavar="FILE", help="run nothing: draw this JSON")
+    parser.add_argument("--traces", type=Path, metavar="DIR", help="access traces for hitratio: *.trace.xz, *.trace.gz")
     asked = parser.parse_args(arguments)
     unknown = [name for name in asked.sections if name not in SECTIONS]
     if unknown:
@@ -79,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.earlier is not None:
         _draw(json.loads(asked.earlier.read_text()), asked.html, asked.png)
         return 0
-    report = Report(surroundings(), quick=asked.quick)
+    report = Report(surroundings(), quick=asked.quick, traces=asked.traces)
     report.begin()
     started = time.monotonic()
     failed = []

@@ -27,7 +27,8 @@ import redis
 from benchmarks.report import Table
 from nearcache import NearCache, face
 from nearcache.local.eviction import Entry
-from nearcache.local.tier import Tier, Token
+from nearcache.local.tier import Tier
+from nearcache.local.token import Token
 from nearcache.remote import scripts
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.remote.scripts import Script

@@ -157,6 +157,8 @@ class Report:
 
     facts: Mapping[str, str]
     quick: bool = False
+    traces: Path | None = None
+    """A folder of access traces, for the section that reads them."""
     sections: dict[str, Any] = field(default_factory=dict)
     budgets: list[Budget] = field(default_factory=list)
     section: str = ""

@@ -13,6 +13,7 @@ from nearcache.errors import (
     ValueTooLarge,
 )
 from nearcache.events import (
+    Accepted,
     BreakerClosed,
     BreakerOpened,
     CoherenceFailed,
@@ -24,13 +25,16 @@ from nearcache.events import (
     Flushed,
     Journalled,
     LoadFailed,
+    Refused,
 )
+from nearcache.health import Health
 from nearcache.settings import Settings
 from nearcache.stats import Stats
 from nearcache.sync import NearCache
 from nearcache.wire.codec import Codec, MsgpackCodec
 
 __all__ = [
+    "Accepted",
     "AsyncNearCache",
     "BreakerClosed",
     "BreakerOpened",
@@ -45,6 +49,7 @@ __all__ = [
     "Drained",
     "Event",
     "Flushed",
+    "Health",
     "InvalidKey",
     "Journalled",
     "LoadFailed",
@@ -52,6 +57,7 @@ __all__ = [
     "MsgpackCodec",
     "NearCache",
     "NearCacheError",
+    "Refused",
     "RemoteUnavailable",
     "Settings",
     "Stats",

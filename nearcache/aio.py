@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from nearcache import environment
 from nearcache.decorator import AsyncCachedFunction, cached_async
 from nearcache.errors import ConfigError
 from nearcache.face import Face
@@ -16,10 +16,12 @@ from nearcache.flows import load, read, write
 from nearcache.flows.drain import drain
 from nearcache.flows.listen import Listener
 from nearcache.hosts import TaskHost
+from nearcache.life import end_of_tasks, live
+from nearcache.local.s3fifo import USES_MAX
 from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
 from nearcache.ports import MISSING
 from nearcache.remote import source
-from nearcache.settings import Duration, Settings, SettingsOptions, seconds
+from nearcache.settings import Duration, Settings, seconds
 
 D = TypeVar("D")
 P = ParamSpec("P")
@@ -46,33 +48,12 @@ class AsyncNearCache(Face):
     {'name': 'Ada'}
     """
 
+    _asynchronous = True
     _host: TaskHost
 
     def __init__(self, client: source.AsyncClient, settings: Settings | None = None) -> None:
         settings = settings or Settings()
         self._set_up(source.from_client(client, settings, asynchronous=True), settings)
-
-    @classmethod
-    def from_url(cls, url: str, **settings: Unpack[SettingsOptions]) -> Self:
-        """As :meth:`NearCache.from_url`."""
-        return cls._make(url, Settings(**settings))
-
-    @classmethod
-    def from_env(cls) -> Self:
-        """As :meth:`NearCache.from_env`."""
-        return cls._make(*environment.from_env(os.environ))
-
-    @classmethod
-    def _make(cls, url: str, settings: Settings) -> Self:
-        self = cls.__new__(cls)
-        self._set_up(source.from_url(url, settings, asynchronous=True), settings)
-        return self
-
-    def _begin_anew(self) -> None:
-        if not self._closed:
-            listeners = self._core.listeners
-            self._set_up(self._source.again(), self.settings)
-            self._core.listeners = listeners
 
     def _set_up(self, where: source.Source, settings: Settings) -> None:
         self._host = TaskHost()
@@ -80,6 +61,7 @@ class AsyncNearCache(Face):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: Listener | None = None
         self._bus: asyncio.Task[object] | None = None
+        self._finalizer = None
 
     # ------------------------------------------------------------------------------------------------- life
 
@@ -103,6 +85,8 @@ class AsyncNearCache(Face):
         """As :meth:`NearCache.close`."""
         if self._listener is not None:
             self._listener.end()
+        if self._finalizer is not None:
+            self._finalizer.detach()
         self._shut()
         if self._listener is not None:
             if self._bus is not None:
@@ -126,7 +110,9 @@ class AsyncNearCache(Face):
             self._loop = loop
             self._listener = Listener(self._core, stop=self._host.wake(), tried=self._host.wake())
             if self._core.new_bus is not None:
-                self._bus = self._host.spawn(self._listener.run(), "nearcache-bus")
+                self._bus = self._host.spawn(live(self._listener), "nearcache-bus")
+                self._finalizer = weakref.finalize(self, end_of_tasks, self._bus, loop)
+                self._finalizer.atexit = False
                 await self._listener.first_use()
         elif loop is not self._loop:
             raise ConfigError(f"{self!r} belongs to another event loop; make one cache per loop, and close each there")
@@ -140,10 +126,23 @@ class AsyncNearCache(Face):
     async def get(self, key: str, default: D) -> Any | D: ...
     async def get(self, key: str, default: Any = None) -> Any:
         """As :meth:`NearCache.get`."""
-        value = self._look(key)
-        if value is MISSING:
-            await self._ready()
-            value = await read.get(self._core, self._checked(key))
+        # The look of Face._look written out, as there.
+        tier = self._tier
+        try:
+            entry = tier.entries[key]
+            now = monotonic()
+            if now < entry.deadline and now < tier.fresh_until:
+                touch = tier.touch
+                if touch is not None:
+                    touch(key)
+                elif entry.uses < USES_MAX:
+                    entry.uses += 1
+                tier.hits += 1
+                return entry.value if tier.thaw is None else tier.thaw(entry.value)
+        except (KeyError, TypeError):
+            pass
+        await self._ready()
+        value = await read.get(self._core, self._checked(key))
         return default if value is MISSING else value
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:

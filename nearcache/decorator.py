@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from time import monotonic
 from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
     Generic,
     ParamSpec,
-    Protocol,
     Self,
     TypeAlias,
     TypeVar,
@@ -25,14 +24,14 @@ from typing import (
 )
 
 from nearcache.keys import (
-    KeyFunction,
     check_coroutine,
     check_plain,
     label_of,
     make_key_function,
     make_tags_function,
 )
-from nearcache.ports import MISSING
+from nearcache.local.s3fifo import USES_MAX
+from nearcache.plan import Cache, Plan
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -43,61 +42,10 @@ S = TypeVar("S")
 Awaited: TypeAlias = Coroutine[Any, Any, T]
 
 
-class Cache(Protocol):
-    """What a wrapper asks of a cache. The methods are read-only attributes here, so that typed options fit too."""
-
-    def _look(self, key: str, /) -> Any:
-        """The value in L1, counted as a hit, or MISSING; plain in both classes, and taken once, at decoration."""
-        ...
-
-    def peek(self, key: str, /) -> Any:
-        """The value in L1 or None."""
-        ...
-
-    @property
-    def get_or_set(self) -> Callable[..., Any]:
-        """``(key, loader, **options)``: the value, loaded when it is missing."""
-        ...
-
-    @property
-    def refresh(self) -> Callable[..., Any]:
-        """``(key, loader, **options)``: the value, loaded whether it is missing or not."""
-        ...
-
-    @property
-    def delete(self) -> Callable[..., Any]:
-        """``(*keys)``: whether Redis acknowledged."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a wrapper and its bound copies share."""
-
-    cache: Cache
-    fn: Callable[..., Any]
-    key: KeyFunction
-    tags: Callable[..., tuple[str, ...]] | None
-    options: Mapping[str, Any]
-    binds: bool
-    of_class: bool  # a classmethod: it binds the class, from an instance too
-    bound_names: dict[str, Any] = field(default_factory=dict)  # every attribute of a bound copy but __wrapped__
-
-    def steps(self) -> tuple[Callable[..., str], Callable[..., str], Callable[[str], Any], Callable[..., Any]]:
-        """What a call does: the key from the memo, or else built; the look in L1; the load."""
-        look = self.cache._look  # noqa: SLF001  # made for this one caller
-        return self.key.memo, self.key.build, look, functools.partial(self.load, self.cache.get_or_set)
-
-    def load(self, ask: Callable[..., Any], key: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Ask the cache for the value of a call, with a loader that makes the call."""
-        options = self.options if self.tags is None else {**self.options, "tags": self.tags(*args, **kwargs)}
-        return ask(key, functools.partial(self.fn, *args, **kwargs), **options)
-
-
 class _Wrapper(functools.partial[R], Generic[P, T, R]):
     """What both wrappers have. ``args`` is empty, or holds the object that a method is bound to."""
 
-    _plan: _Plan
+    _plan: Plan
     __wrapped__: Callable[P, R]
     __name__: str
     __qualname__: str
@@ -205,38 +153,81 @@ class AsyncCachedFunction(_Wrapper[P, T, Awaited[T]]):
 
 # ------------------------------------------------------------------------------------------------- the way of a call
 
-# The two closures are the hot path, and alike but for async and await. The key is built after the try, and not in its
-# except: what build raises shall not carry the memo's refusal as its context.
+# The two closures are the hot path, and alike but for async and await; the look is Face._look's written out. The key
+# is built after the try, and not in its except: what build raises shall not carry the memo's refusal as its context.
 
 
-def _plain_call(plan: _Plan) -> Callable[..., Any]:
-    memo, build, look, load = plan.steps()
+NONE: Any = object()
+"""In the place of a first argument that was not given."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+
+def given(first: object, others: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The positional arguments of a call. Parted in two, since Python makes a tuple only of those after the first."""
+    return () if first is NONE else (first, *others)
+
+
+def _plain_call(plan: Plan) -> Callable[..., Any]:
+    cache, keys, load = plan.cache, plan.key, plan.loader()
+    short, memo = keys.short.kept, keys.memo
+
+    def call(first: Any = NONE, /, *others: Any, **named: Any) -> Any:
         try:
-            key = memo(*args, **kwargs) if kwargs else memo(*args)
-        except Exception:  # noqa: BLE001  # build decides
+            if not others and not named and ((kind := type(first)) is str or kind is int):
+                key = short[first]
+            else:
+                key = memo(**named) if first is NONE else memo(first, *others, **named)
+        except Exception:  # noqa: BLE001  # learn decides
             key = None
         if key is None:
-            key = build(*args, **kwargs)
-        value = look(key)
-        return load(key, args, kwargs) if value is MISSING else value
+            key = keys.learn(*given(first, others), **named)
+        tier = cache._tier  # noqa: SLF001  # made for this one caller
+        try:
+            entry = tier.entries[key]
+            now = monotonic()
+            if now < entry.deadline and now < tier.fresh_until:
+                touch = tier.touch
+                if touch is not None:
+                    touch(key)
+                elif entry.uses < USES_MAX:
+                    entry.uses += 1
+                tier.hits += 1
+                return entry.value if tier.thaw is None else tier.thaw(entry.value)
+        except (KeyError, TypeError):
+            pass
+        return load(key, given(first, others), named)
 
     return call
 
 
-def _coroutine_call(plan: _Plan) -> Callable[..., Awaited[Any]]:
-    memo, build, look, load = plan.steps()
+def _coroutine_call(plan: Plan) -> Callable[..., Awaited[Any]]:
+    cache, keys, load = plan.cache, plan.key, plan.loader()
+    short, memo = keys.short.kept, keys.memo
 
-    async def call(*args: Any, **kwargs: Any) -> Any:
+    async def call(first: Any = NONE, /, *others: Any, **named: Any) -> Any:
         try:
-            key = memo(*args, **kwargs) if kwargs else memo(*args)
-        except Exception:  # noqa: BLE001  # build decides
+            if not others and not named and ((kind := type(first)) is str or kind is int):
+                key = short[first]
+            else:
+                key = memo(**named) if first is NONE else memo(first, *others, **named)
+        except Exception:  # noqa: BLE001  # learn decides
             key = None
         if key is None:
-            key = build(*args, **kwargs)
-        value = look(key)
-        return await load(key, args, kwargs) if value is MISSING else value
+            key = keys.learn(*given(first, others), **named)
+        tier = cache._tier  # noqa: SLF001  # made for this one caller
+        try:
+            entry = tier.entries[key]
+            now = monotonic()
+            if now < entry.deadline and now < tier.fresh_until:
+                touch = tier.touch
+                if touch is not None:
+                    touch(key)
+                elif entry.uses < USES_MAX:
+                    entry.uses += 1
+                tier.hits += 1
+                return entry.value if tier.thaw is None else tier.thaw(entry.value)
+        except (KeyError, TypeError):
+            pass
+        return await load(key, given(first, others), named)
 
     return call
 
@@ -259,7 +250,7 @@ W = TypeVar("W", bound=_Wrapper[..., Any, Any])
 def _cached(
     kind: type[W],
     check: Callable[[Callable[..., Any]], None],
-    make_call: Callable[[_Plan], Callable[..., Any]],
+    make_call: Callable[[Plan], Callable[..., Any]],
     cache: Cache,
     target: Callable[..., Any] | str | None,
     *,
@@ -275,7 +266,7 @@ def _cached(
             fn = fn.__func__
         check(fn)
         key = make_key_function(fn, template, ignore, max_key_bytes)
-        plan = _Plan(cache, fn, key, make_tags_function(fn, tags) if tags else None, options, binds, of_class)
+        plan = Plan(cache, fn, key, make_tags_function(fn, tags) if tags else None, options, binds, of_class)
         # The closure has the function's signature too: some frameworks look at what a partial is made of.
         wrapper = kind(functools.update_wrapper(make_call(plan), fn))
         functools.update_wrapper(wrapper, fn)

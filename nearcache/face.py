@@ -7,18 +7,22 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, Self, TypeVar, Unpack, overload
 
+from nearcache import environment
 from nearcache.errors import CacheClosed, InvalidKey
 from nearcache.events import Listener as EventListener
 from nearcache.flows.core import Core
+from nearcache.health import Health, health_of
+from nearcache.hosting import Host
 from nearcache.link import Link
 from nearcache.local.feed import AlwaysFresh, Feed
+from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.tier import NEVER, Tier
 from nearcache.options import Policy, check_key
-from nearcache.ports import MISSING, Host, Missing
-from nearcache.remote.source import Source
-from nearcache.settings import Duration, Settings, seconds
+from nearcache.ports import MISSING, Missing
+from nearcache.remote import source
+from nearcache.settings import Duration, Settings, SettingsOptions, seconds
 from nearcache.stats import Stats
 
 D = TypeVar("D")
@@ -39,22 +43,64 @@ os.register_at_fork(after_in_child=_after_fork)
 class Face:
     """A cache without the methods that wait."""
 
+    _finalizer: weakref.finalize[..., Any] | None = None
+    """Ends what runs for a cache that is forgotten without ``close``."""
+    _asynchronous: ClassVar[bool]
+
+    @classmethod
+    def from_url(cls, url: str, **settings: Unpack[SettingsOptions]) -> Self:
+        """A cache on the server that a URL names. Nothing is connected yet.
+
+        Args:
+            url: ``redis://``, ``rediss://``, ``unix://``, ``memory://`` or ``embedded://``.
+            **settings: see :class:`Settings`.
+
+        Raises:
+            ConfigError: the URL or a setting can never work.
+        """
+        return cls._make(url, Settings(**settings))
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """A cache set up by ``NEARCACHE_URL``, ``NEARCACHE_TTL`` and so on: the name of a setting in capitals.
+
+        Raises:
+            ConfigError: ``NEARCACHE_URL`` is missing, or a variable is unknown or can't be read.
+        """
+        return cls._make(*environment.from_env(os.environ))
+
+    @classmethod
+    def _make(cls, url: str, settings: Settings) -> Self:
+        self = cls.__new__(cls)
+        self._set_up(source.from_url(url, settings, asynchronous=cls._asynchronous), settings)
+        return self
+
     def _begin_anew(self) -> None:
-        """Be as if just made, with the listeners kept; each class says how."""
+        if self._finalizer is not None:
+            self._finalizer.detach()  # the sockets that it would shut are the parent's
+        self._core.bypassed = True  # a flow that forked in its loader asks nobody: it would read the parent's replies
+        if not self._closed:
+            listeners = self._core.listeners
+            self._set_up(self._source.again(), self.settings)
+            self._core.listeners = listeners
+
+    def _set_up(self, where: source.Source, settings: Settings) -> None:
+        """Make what the class needs beside; it calls ``__init__`` of this one."""
         raise NotImplementedError
 
-    def __init__(self, source: Source, settings: Settings, host: Host) -> None:
+    def __init__(self, where: source.Source, settings: Settings, host: Host) -> None:
         from nearcache.log import log  # noqa: PLC0415  # structlog takes longer to import than all else together
 
-        journal_max = 0 if source.new_bus is None else settings.journal_max
-        tier = Tier(settings.l1_max_entries, settings.l1_max_bytes, journal_max)
-        feed = AlwaysFresh(tier) if source.new_bus is None else Feed(tier, settings.max_staleness)
-        self._source = source
+        journal_max = 0 if where.new_bus is None else settings.journal_max
+        tier = Tier(settings.l1_max_entries, settings.l1_max_bytes, journal_max, settings.eviction)
+        tier.thaw = settings.codec.decode if settings.copy == "serialized" else None
+        feed = AlwaysFresh(tier) if where.new_bus is None else Feed(tier, settings.max_staleness)
+        self._source = where
         self._core = Core(
             settings=settings,
             host=host,
-            remote=source.remote,
-            new_bus=source.new_bus,
+            remote=where.remote,
+            new_bus=where.new_bus,
             tier=tier,
             feed=feed,
             link=Link(settings.breaker_failures, settings.breaker_reset),
@@ -62,8 +108,6 @@ class Face:
         )
         self._core.listeners.append(partial(log, settings.namespace))
         self._tier = tier
-        self._counters = self._core.counters
-        self._thaw: Callable[[Any], Any] | None = settings.codec.decode if settings.copy == "serialized" else None
         self._closed = False
         _faces.add(self)
 
@@ -89,6 +133,15 @@ class Face:
     def stats(self) -> Stats:
         """The counters since the cache was made, as a frozen snapshot."""
         return self._core.stats()
+
+    def health(self) -> Health:
+        """How the cache is doing now, as a frozen snapshot; nobody is asked, so it is cheap and never waits.
+
+        >>> from nearcache import NearCache
+        >>> NearCache.from_url("memory://").health().status
+        'ok'
+        """
+        return health_of(self._core, closed=self._closed)
 
     def on_event(self, callback: EventListener) -> Callable[[], None]:
         """Call ``callback`` with every event, on the thread or loop where it happens.
@@ -143,7 +196,8 @@ class Face:
         with self._tier.lock:
             self._tier.drop_all()
 
-    # The hot path. Without a lock: see the head of local/tier.py for why.
+    # The hot path; `get` of both classes and the wrappers of functions have it written out, a call less. Without a
+    # lock: see the head of local/tier.py for why. The clock is looked up each time, so that a test may replace it.
     def _look(self, key: str) -> Any | Missing:
         """The value in L1, counted as a hit, or MISSING."""
         tier = self._tier
@@ -151,19 +205,24 @@ class Face:
             entry = tier.entries[key]
             now = monotonic()
             if now < entry.deadline and now < tier.fresh_until:
-                tier.touch(key)
-                self._counters.l1_hits += 1
-                return entry.value if self._thaw is None else self._thaw(entry.value)
+                touch = tier.touch
+                if touch is not None:
+                    touch(key)
+                elif entry.uses < USES_MAX:
+                    entry.uses += 1
+                tier.hits += 1
+                return entry.value if tier.thaw is None else tier.thaw(entry.value)
         except (KeyError, TypeError):  # absent, just gone, or no key at all, which is told on the long way
             pass
         return MISSING
 
     def _find(self, key: str) -> Any | Missing:
-        entry = self._tier.entries.get(key)
+        tier = self._tier
+        entry = tier.entries.get(key)
         now = monotonic()
-        if entry is None or now >= entry.expires or now >= self._tier.fresh_until:
+        if entry is None or now >= entry.expires or now >= tier.fresh_until:
             return MISSING
-        return entry.value if self._thaw is None else self._thaw(entry.value)
+        return entry.value if tier.thaw is None else tier.thaw(entry.value)
 
     def _look_many(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
         """What L1 has of some keys, and which others there are, each once."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -17,24 +19,46 @@ from time import monotonic
 from typing import Any
 
 from nearcache.flows.run import run_sync
-from nearcache.ports import Outcome
+from nearcache.hosting import Outcome
+
+LOOK_AGAIN = 1.0
+"""Seconds after which a waiting thread looks for itself whether it was woken."""
 
 
 class ThreadWake:
-    """A Wake for threads."""
+    """A Wake for threads.
 
-    __slots__ = ("_event",)
+    Made of a flag and a lock in C, since threading.Event has code in Python under its lock: a signal handler or a
+    finaliser that sets one on the thread that is in there waits for itself, and a KeyboardInterrupt leaves it locked.
+    """
+
+    __slots__ = ("_gate", "_is_set")
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._is_set = False
+        self._gate = threading.Lock()
+        self._gate.acquire()
 
     def set(self) -> None:
         """Wake whoever waits, now or later."""
-        self._event.set()
+        self._is_set = True
+        self._open()
 
     async def wait(self, timeout: float) -> bool:
         """Block up to ``timeout`` seconds."""
-        return self._event.wait(timeout)
+        until = time.monotonic() + timeout
+        while not self._is_set:
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            # Looking again now and then: whoever was to open the gate for the next one may have been interrupted.
+            if self._gate.acquire(timeout=min(left, LOOK_AGAIN)):
+                self._open()
+        return True
+
+    def _open(self) -> None:
+        with suppress(RuntimeError):  # it is open
+            self._gate.release()
 
 
 _LOADING: ContextVar[tuple[object, ...]] = ContextVar("nearcache-loading", default=())

@@ -1,10 +1,18 @@
 """The link to Redis: its states and breaker as one transition table. Everything that affects them is here.
 
-state     what happens to an operation
-UP        it is sent
-DOWN      nothing is sent; while the bus reaches the server, one operation in ``breaker_reset`` seconds may try, and
-          that is TRYING; else nobody tries: the bus's own reconnecting is the probe, so that readers never connect
-TRYING    one operation is out; the others are not sent
+state     what happens to an operation                              does the bus reach the server
+UP        it is sent                                                yes
+DEAF      it is sent: commands are answered, or not yet tried       no
+DOWN      not sent, but one in ``breaker_reset`` seconds may try    yes
+TRYING    not sent: that one is out                                 yes
+AWAY      not sent, and nobody tries: the bus's own reconnecting    no
+          is the probe, so that readers neither connect nor
+          resolve names
+
+What counts as a failure: a timeout opens the breaker at once; a connection that failed or could not be made, and an
+answer that says that the server serves nobody now (``SERVES_NOBODY``), when ``breaker_failures`` of them come in a row.
+Any other error is an answer: Redis is there, and refuses this one thing. It leaves the breaker alone, or a server that
+refuses writes would be asked for no reads. That is kept beside, as what is refused now, so that it is told once.
 """
 
 from __future__ import annotations
@@ -13,41 +21,65 @@ import threading
 from collections.abc import Mapping
 from enum import Enum
 
+SERVES_NOBODY = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOAUTH", "TRYAGAIN", "WRONGPASS"})
+"""Error codes of a server that answers no operation for now: a script that does not end, a data set being loaded."""
+
+REFUSES_WRITES = frozenset({"MISCONF", "NOREPLICAS", "OOM", "READONLY"})
+"""Error codes of a server that takes no write for now, whoever asks; reads are answered."""
+
 
 class State(Enum):
     """Where the link stands."""
 
     UP = "up"
+    DEAF = "deaf"
     DOWN = "down"
     TRYING = "trying"
+    AWAY = "away"
 
 
 class Signal(Enum):
     """What can happen to a link."""
 
     OK = "an operation was answered"
-    FAILED = "operations failed, breaker_failures of them in a row"
-    TIMED_OUT = "an operation timed out"
-    TRY = "breaker_reset has passed and the bus reaches the server"
-    BUS_UP = "the bus has been proven"
+    FAILED = "an operation timed out, or breaker_failures of them failed in a row"
+    TRY = "an operation is wanted, and breaker_reset has passed"
+    BUS_REACHED = "the bus reached the server, be it that it was refused"
+    BUS_PROVEN = "the bus has proven L1"
+    BUS_LOST = "the bus is lost, or could not connect"
 
 
 TRANSITIONS: Mapping[tuple[State, Signal], State] = {
     (State.UP, Signal.OK): State.UP,
     (State.UP, Signal.FAILED): State.DOWN,
-    (State.UP, Signal.TIMED_OUT): State.DOWN,
     (State.UP, Signal.TRY): State.UP,
-    (State.UP, Signal.BUS_UP): State.UP,
+    (State.UP, Signal.BUS_REACHED): State.UP,
+    (State.UP, Signal.BUS_PROVEN): State.UP,
+    (State.UP, Signal.BUS_LOST): State.DEAF,
+    (State.DEAF, Signal.OK): State.DEAF,
+    (State.DEAF, Signal.FAILED): State.AWAY,
+    (State.DEAF, Signal.TRY): State.DEAF,
+    (State.DEAF, Signal.BUS_REACHED): State.UP,
+    (State.DEAF, Signal.BUS_PROVEN): State.UP,
+    (State.DEAF, Signal.BUS_LOST): State.DEAF,
     (State.DOWN, Signal.OK): State.DOWN,  # a late answer to what was sent before: not a probe's
     (State.DOWN, Signal.FAILED): State.DOWN,
-    (State.DOWN, Signal.TIMED_OUT): State.DOWN,
     (State.DOWN, Signal.TRY): State.TRYING,
-    (State.DOWN, Signal.BUS_UP): State.UP,
+    (State.DOWN, Signal.BUS_REACHED): State.DOWN,
+    (State.DOWN, Signal.BUS_PROVEN): State.UP,
+    (State.DOWN, Signal.BUS_LOST): State.AWAY,
     (State.TRYING, Signal.OK): State.UP,
     (State.TRYING, Signal.FAILED): State.DOWN,
-    (State.TRYING, Signal.TIMED_OUT): State.DOWN,
-    (State.TRYING, Signal.TRY): State.TRYING,
-    (State.TRYING, Signal.BUS_UP): State.UP,
+    (State.TRYING, Signal.TRY): State.TRYING,  # the one before never reported: its thread died
+    (State.TRYING, Signal.BUS_REACHED): State.TRYING,
+    (State.TRYING, Signal.BUS_PROVEN): State.UP,
+    (State.TRYING, Signal.BUS_LOST): State.AWAY,
+    (State.AWAY, Signal.OK): State.AWAY,  # late, as above
+    (State.AWAY, Signal.FAILED): State.AWAY,
+    (State.AWAY, Signal.TRY): State.AWAY,
+    (State.AWAY, Signal.BUS_REACHED): State.DOWN,
+    (State.AWAY, Signal.BUS_PROVEN): State.UP,
+    (State.AWAY, Signal.BUS_LOST): State.AWAY,
 }
 
 
@@ -68,24 +100,35 @@ class Link:
         self._lock = threading.RLock()
         self._failures = 0
         self._since = 0.0
-        self.state = State.UP
-        self.bus = False
+        self.state = State.DEAF
+        self.refused: dict[str, str] = {}
+        """What Redis refuses while it answers: the operation, and the error's code."""
+
+    @property
+    def sends(self) -> bool:
+        """Whether the breaker is closed: everything is sent."""
+        return self.state is State.UP or self.state is State.DEAF
+
+    @property
+    def bus(self) -> bool:
+        """Whether the bus reaches the server."""
+        return self.state is not State.DEAF and self.state is not State.AWAY
 
     def permit(self, now: float) -> bool:
         """Whether an operation may be sent now."""
-        if self.state is State.UP:
+        if self.sends:
             return True
         with self._lock:
-            # A probe that never reports (its thread died) does not keep the link shut for ever.
-            if not self.bus or now - self._since < self._reset:
-                return False
-            self._since = now
-            self._move(Signal.TRY)
-            return True
+            if now - self._since >= self._reset:
+                self._move(Signal.TRY)
+                if self.state is State.TRYING:
+                    self._since = now
+                    return True
+            return self.sends
 
     def ok(self) -> bool:
         """An operation was answered; whether that closed the breaker."""
-        if self.state is State.UP and not self._failures:
+        if self.sends and not self._failures:
             return False
         with self._lock:
             return self._move(Signal.OK)
@@ -93,35 +136,52 @@ class Link:
     def failed(self, *, timeout: bool, now: float) -> bool:
         """An operation was not answered as it should; whether that opened the breaker."""
         with self._lock:
-            was_up = self.state is State.UP
+            before = self.sends
             self._failures += 1
-            if timeout:
-                self._move(Signal.TIMED_OUT)
-            elif self._failures >= self._max_failures or self.state is State.TRYING:
+            if timeout or self._failures >= self._max_failures or self.state is State.TRYING:
                 self._move(Signal.FAILED)
-            if self.state is State.DOWN:
+            if not self.sends:
                 self._since = now
-            return was_up and self.state is State.DOWN
+            return before and not self.sends
 
     def bus_up(self) -> bool:
         """The bus has been proven; whether that closed the breaker."""
         with self._lock:
-            self.bus = True
-            return self._move(Signal.BUS_UP)
+            return self._move(Signal.BUS_PROVEN)
 
     def bus_reached(self) -> None:
-        """The bus reached the server and was refused: operations may find out whether it serves them."""
+        """The bus reached the server, or was refused by it: operations may find out whether it serves them."""
         with self._lock:
-            self.bus = True
+            self._move(Signal.BUS_REACHED)
 
     def bus_down(self) -> None:
         """The bus is lost; operations go on while they are answered."""
         with self._lock:
-            self.bus = False
+            self._move(Signal.BUS_LOST)
+
+    def refuse(self, operation: str, code: str) -> bool:
+        """Redis answered that it will not do this; whether it refused nothing before."""
+        with self._lock:
+            first = not self.refused
+            self.refused[operation] = code
+            return first
+
+    def accept(self, operation: str, *, wrote: bool, stored: bool) -> bool:
+        """Redis did this; whether it refuses nothing any more.
+
+        What it refused comes off the list when it is done again. A server that took no write takes them all when it
+        took one; but if its memory was full, only when it stored something, since deletes always pass.
+        """
+        with self._lock:
+            for other, code in tuple(self.refused.items()):
+                healed = code in REFUSES_WRITES and (stored or (wrote and code != "OOM"))
+                if healed or other == operation:
+                    del self.refused[other]
+            return not self.refused
 
     def _move(self, signal: Signal) -> bool:
-        """Take a transition; whether it led up from below."""
-        before, self.state = self.state, TRANSITIONS[self.state, signal]
-        if self.state is State.UP:
+        """Take a transition; whether it closed the breaker."""
+        before, self.state = self.sends, TRANSITIONS[self.state, signal]
+        if self.sends and signal in (Signal.OK, Signal.BUS_PROVEN):
             self._failures = 0
-        return before is not State.UP and self.state is State.UP
+        return self.sends and not before

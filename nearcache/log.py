@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from nearcache.events import (
+    Accepted,
     BreakerClosed,
     BreakerOpened,
     CoherenceFailed,
@@ -24,6 +25,7 @@ from nearcache.events import (
     Event,
     Flushed,
     LoadFailed,
+    Refused,
 )
 
 _stdlib = logging.getLogger("nearcache")
@@ -44,6 +46,8 @@ _LEVELS: dict[type[Event], str] = {
     Flushed: "info",
     BreakerOpened: "warning",
     BreakerClosed: "info",
+    Refused: "warning",
+    Accepted: "info",
     Drained: "info",
     CorruptValue: "warning",
     LoadFailed: "warning",

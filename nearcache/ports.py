@@ -6,10 +6,9 @@ in ``nearcache.remote`` and ``nearcache.hosts`` answer. The threaded ones never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 
 class Missing(Enum):
@@ -56,6 +55,10 @@ class RemoteFailed(Exception):
 
     sent = True
     """Whether anything of what was asked may still be on its way."""
+    answered = False
+    """Whether Redis is there all the same: it answered that it refuses this one thing."""
+    code = ""
+    """The code of the error that Redis answered, such as OOM."""
 
 
 class RemoteTimeout(RemoteFailed):
@@ -86,8 +89,7 @@ class NotSent(RemoteFailed):
     sent = False
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What a script answers to a write: its number, and the server's time in µs."""
 
     number: int
@@ -101,8 +103,7 @@ class Written:
         return version_of(self.number, self.created)
 
 
-@dataclass(frozen=True, slots=True)
-class Met:
+class Met(NamedTuple):
     """Who answered on a new connection: its identity (None: it would not say), and its clock."""
 
     identity: str | None
@@ -110,8 +111,7 @@ class Met:
     """The server's clock minus ours (monotonic), in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One value to be stored: the encoded tail of its record, its freshness in ms, and how long it is kept beyond."""
 
     key: str
@@ -120,16 +120,14 @@ class Item:
     stale_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """Raw records as they stand in Redis, and floors as far as they were asked for (None: not asked, or absent)."""
 
     records: Sequence[bytes | None]
     floor: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(NamedTuple):
     """The lease is ours: fill under these floors."""
 
     number: int
@@ -137,20 +135,32 @@ class Granted:
     tag_floors: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(NamedTuple):
     """Another instance loads; its lease ends in ``remaining`` seconds."""
 
     remaining: float
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class _Sign:
+    """An answer that says nothing more: one is as good as another."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Held(_Sign):
     """Nobody may fill for now: a delete asked for a hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
+class Present(_Sign):
     """Somebody filled it meanwhile: read again."""
 
 
@@ -166,6 +176,8 @@ class Remote(Protocol):
 
     on_meeting: Callable[[Met], None]
     """Called with who answers on each new connection; a RemoteFailed that it raises closes that connection."""
+    may_repeat: Callable[[], bool]
+    """Asked before a failed connection, or a failed read, is tried once more."""
 
     async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
         """The records of some keys; with the floor, read after them, when asked."""
@@ -230,7 +242,7 @@ class Remote(Protocol):
         ...
 
     def discard_idle(self) -> None:
-        """Drop connections that nobody uses: the server behind them may have gone."""
+        """Use no present connection any more: the server behind it may have gone. What is in flight may end."""
         ...
 
     async def close(self) -> None:
@@ -241,8 +253,7 @@ class Remote(Protocol):
 # ------------------------------------------------------------------------------------------------------------- the bus
 
 
-@dataclass(frozen=True, slots=True)
-class Greeting:
+class Greeting(NamedTuple):
     """A server's answer to a new bus: who it is (None: it would not say), where its counter stands, its time in µs."""
 
     identity: str | None
@@ -252,8 +263,7 @@ class Greeting:
     master: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(NamedTuple):
     """A server's answer to a heartbeat, ordered after every message that it sent before."""
 
     number: int | None
@@ -291,96 +301,4 @@ class Bus(Protocol):
 
     async def close(self) -> None:
         """Close the connection."""
-        ...
-
-
-# ------------------------------------------------------------------------------------------------------------ the host
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a loader did, as data, so that it may raise anything, StopIteration too."""
-
-    value: Any = None
-    error: Exception | None = None
-    stale: bool = False
-    """Whether it is a value past its end: only for readers that take such."""
-
-    def get(self) -> Any:
-        """The value, or the loader's own exception raised."""
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-
-class Wake(Protocol):
-    """Something that waits once and is woken from anywhere."""
-
-    def set(self) -> None:
-        """Wake whoever waits, now or later."""
-        ...
-
-    async def wait(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds; whether it was woken."""
-        ...
-
-
-class Permits(Protocol):
-    """A bounded number of permits."""
-
-    async def acquire(self, timeout: float) -> bool:
-        """Take one, waiting up to ``timeout`` seconds for it; whether there was one."""
-        ...
-
-    def release(self) -> None:
-        """Give one back."""
-        ...
-
-
-class Behind(Protocol):
-    """Work that goes on behind its caller's back."""
-
-    def cancel(self) -> None:
-        """Nobody waits for it any more: tasks are cancelled, threads can't be."""
-        ...
-
-
-class Host(Protocol):
-    """Threads or tasks: the one thing that differs between the two classes."""
-
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
-        ...
-
-    def me(self) -> tuple[object, ...]:
-        """The thread or task that runs this; inside a loader, those in whose name it was called, outermost first."""
-        ...
-
-    def wake(self) -> Wake:
-        """A new Wake."""
-        ...
-
-    def permits(self, count: int) -> Permits:
-        """So many permits."""
-        ...
-
-    async def behind(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> Behind | None:
-        """Run something in a thread or task of its own.
-
-        Args:
-            work: runs in the caller's context.
-            owner: a name for it, so that its asking for its own key is known; None: it is nobody's loader.
-            timeout: how long to wait for a thread, in seconds, where their number is bounded.
-
-        Returns:
-            None if there was no thread for it; then nothing of it was run.
-        """
-        ...
-
-    async def load(self, loader: Callable[[], Any]) -> Outcome:
-        """Call a loader; what is no Exception (a cancellation, KeyboardInterrupt) goes through."""
-        ...
-
-    async def settle(self, work: Coroutine[Any, Any, object]) -> None:
-        """Do a short piece of work to its end, even though the caller is being cancelled, and may be again."""
         ...

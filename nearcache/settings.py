@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, cast
 
 from nearcache.errors import ConfigError
 from nearcache.wire.codec import Codec, MsgpackCodec
@@ -34,7 +33,7 @@ class SettingsOptions(TypedDict, total=False):
     l1_ttl: Duration | None
     l1_max_entries: int
     l1_max_bytes: int | None
-    eviction: Literal["lru"]
+    eviction: Literal["lru", "s3fifo"]
     jitter: float
     negative_ttl: Duration | None
     stale_while_revalidate: Duration
@@ -87,7 +86,7 @@ class Settings:
     l1_ttl: float | None = None
     l1_max_entries: int = 10_000
     l1_max_bytes: int | None = None
-    eviction: Literal["lru"] = "lru"
+    eviction: Literal["lru", "s3fifo"] = "lru"
     jitter: float = 0.05
     negative_ttl: float | None = None
     stale_while_revalidate: float = 0.0
@@ -137,6 +136,8 @@ def reject_unknown(given: Mapping[str, object], known: Mapping[str, object], wha
     """Raise ConfigError for a name that does not exist, and say which one may have been meant."""
     for name in given:
         if name not in known:
+            import difflib  # noqa: PLC0415  # for a mistake only
+
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
             raise ConfigError(f"unknown {what} {name!r}; {hint}")
@@ -237,8 +238,7 @@ def _codec(name: str, value: object) -> Codec:
     return cast("Codec", value)
 
 
-@dataclass(frozen=True)
-class Clash:
+class Clash(NamedTuple):
     """Two settings that, both given, contradict each other."""
 
     names: tuple[str, ...]
@@ -256,7 +256,7 @@ CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "l1_ttl": optional_seconds,
     "l1_max_entries": _whole(1),
     "l1_max_bytes": _optional_whole(1),
-    "eviction": _one_of("lru"),
+    "eviction": _one_of("lru", "s3fifo"),
     "jitter": _fraction,
     "negative_ttl": check_negative_ttl,
     "stale_while_revalidate": check_window,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from nearcache import environment
 from nearcache.decorator import CachedFunction, cached_sync
 from nearcache.errors import ConfigError
 from nearcache.face import Face
@@ -18,10 +16,12 @@ from nearcache.flows.drain import drain
 from nearcache.flows.listen import Listener
 from nearcache.flows.run import run_sync
 from nearcache.hosts import ThreadHost
+from nearcache.life import BusThread, end_of_threads
+from nearcache.local.s3fifo import USES_MAX
 from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
 from nearcache.ports import MISSING
 from nearcache.remote import source
-from nearcache.settings import Duration, Settings, SettingsOptions, seconds
+from nearcache.settings import Duration, Settings, seconds
 
 D = TypeVar("D")
 P = ParamSpec("P")
@@ -45,50 +45,18 @@ class NearCache(Face):
     {'name': 'Ada'}
     """
 
+    _asynchronous = False
+
     def __init__(self, client: source.Client, settings: Settings | None = None) -> None:
         settings = settings or Settings()
         self._set_up(source.from_client(client, settings, asynchronous=False), settings)
 
-    @classmethod
-    def from_url(cls, url: str, **settings: Unpack[SettingsOptions]) -> Self:
-        """A cache on the server that a URL names. Nothing is connected yet.
-
-        Args:
-            url: ``redis://``, ``rediss://``, ``unix://``, ``memory://`` or ``embedded://``.
-            **settings: see :class:`Settings`.
-
-        Raises:
-            ConfigError: the URL or a setting can never work.
-        """
-        return cls._make(url, Settings(**settings))
-
-    @classmethod
-    def from_env(cls) -> Self:
-        """A cache set up by ``NEARCACHE_URL``, ``NEARCACHE_TTL`` and so on: the name of a setting in capitals.
-
-        Raises:
-            ConfigError: ``NEARCACHE_URL`` is missing, or a variable is unknown or can't be read.
-        """
-        return cls._make(*environment.from_env(os.environ))
-
-    @classmethod
-    def _make(cls, url: str, settings: Settings) -> Self:
-        self = cls.__new__(cls)
-        self._set_up(source.from_url(url, settings, asynchronous=False), settings)
-        return self
-
-    def _begin_anew(self) -> None:
-        if not self._closed:
-            listeners = self._core.listeners
-            self._set_up(self._source.again(), self.settings)
-            self._core.listeners = listeners
-
     def _set_up(self, where: source.Source, settings: Settings) -> None:
         self._host = ThreadHost(settings.max_concurrent_loads)
         super().__init__(where, settings, self._host)
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
         self._listener = Listener(self._core, stop=self._core.host.wake(), tried=self._core.host.wake())
+        self._bus = BusThread(self._listener)
+        self._finalizer = weakref.finalize(self, end_of_threads, self._listener, self._source)
 
     # ------------------------------------------------------------------------------------------------- life
 
@@ -118,13 +86,14 @@ class NearCache(Face):
         """Stop the bus and close every connection; L1 is dropped. Closing twice is allowed."""
         listener = self._listener
         listener.end()
+        if self._finalizer is not None:
+            self._finalizer.detach()
         self._shut()
         if self._core.bus is not None:
             self._core.bus.interrupt()
         settings = self._core.settings
         patience = settings.redis_connect_timeout + 2 * settings.redis_timeout
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(patience)
+        self._bus.join(patience)
         self._host.drain(patience)
         run_sync(drain(self._core))
         run_sync(self._core.remote.close())
@@ -139,21 +108,9 @@ class NearCache(Face):
     def _ready(self) -> None:
         """Before anything that may ask Redis: the bus starts at the first use."""
         self._alive()
-        if self._thread is None and self._core.new_bus is not None:
-            self._start()
+        if self._bus.thread is None and self._core.new_bus is not None:
+            self._bus.start()
             run_sync(self._listener.first_use())
-
-    def _start(self) -> None:
-        listener = self._listener
-        with self._starting:
-            if self._thread is None:
-                thread = threading.Thread(target=lambda: run_sync(listener.run()), name="nearcache-bus", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:  # no thread to be had now: this read does without L1, the next one tries again
-                    listener.tried.set()
-                else:
-                    self._thread = thread
 
     # ---------------------------------------------------------------------------------------------- reading
 
@@ -181,9 +138,13 @@ class NearCache(Face):
             entry = tier.entries[key]
             now = monotonic()
             if now < entry.deadline and now < tier.fresh_until:
-                tier.touch(key)
-                self._counters.l1_hits += 1
-                return entry.value if self._thaw is None else self._thaw(entry.value)
+                touch = tier.touch
+                if touch is not None:
+                    touch(key)
+                elif entry.uses < USES_MAX:
+                    entry.uses += 1
+                tier.hits += 1
+                return entry.value if tier.thaw is None else tier.thaw(entry.value)
         except (KeyError, TypeError):
             pass
         self._ready()

@@ -1,8 +1,11 @@
-"""A web server where Redis should be. Outages that users may stage, too, are in ``nearcache.testing``."""
+"""What stands where Redis should be: a web server, a port that trickles. More is in ``nearcache.testing``."""
 
 from __future__ import annotations
 
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
@@ -36,3 +39,31 @@ class _Page(BaseHTTPRequestHandler):
 
     def log_message(self, *_args: object) -> None:
         """Say nothing."""
+
+
+@contextmanager
+def trickle(pause: float = 0.02) -> Iterator[int]:
+    """A port that answers with a greeting that does not end, a byte at a time."""
+    stop = threading.Event()
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        listener.listen(128)
+        listener.settimeout(0.05)
+
+        def drip(client: socket.socket) -> None:
+            with client, suppress(OSError):
+                while not stop.wait(pause):
+                    client.sendall(b"+")
+
+        def accept() -> None:
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    threading.Thread(target=drip, args=[listener.accept()[0]], name="tests-drip").start()
+
+        thread = threading.Thread(target=accept, name="tests-trickle")
+        thread.start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            stop.set()
+            thread.join()

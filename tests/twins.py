@@ -21,7 +21,7 @@ from nearcache.testing import FakeServer
 
 MODES = ("sync", "aio")
 
-PLAIN = {"peek", "key", "clear_local", "stats", "healthy", "on_event", "settings", "url"}
+PLAIN = {"peek", "key", "clear_local", "stats", "health", "healthy", "on_event", "settings", "url"}
 """What is no coroutine on AsyncNearCache either."""
 
 PLAIN_ON_FUNCTION = {"peek", "key", "__wrapped__"}

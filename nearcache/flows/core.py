@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 from nearcache.errors import CodecError, ValueTooLarge
-from nearcache.events import BreakerClosed, BreakerOpened, CorruptValue, Event, Flushed, Listener, LoadFailed
-from nearcache.link import Link, State
+from nearcache.events import (
+    Accepted,
+    BreakerClosed,
+    BreakerOpened,
+    CorruptValue,
+    Event,
+    Flushed,
+    Listener,
+    LoadFailed,
+    Refused,
+)
+from nearcache.hosting import Host
+from nearcache.link import Link
 from nearcache.local.eviction import Entry
 from nearcache.local.feed import Feed, Heard
 from nearcache.local.loads import Loads
@@ -18,7 +30,7 @@ from nearcache.local.waiters import Flights, Waiters
 from nearcache.options import Policy
 from nearcache.ports import (
     Bus,
-    Host,
+    Granted,
     Item,
     Met,
     NotSent,
@@ -43,8 +55,7 @@ ORPHANS_MAX = 1000
 TOLD_MAX = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A value that may be stored: as given, and as bytes."""
 
     key: str
@@ -80,6 +91,9 @@ class Core:
     """The connection that is listened to now, or was last."""
     loads: Loads = field(init=False)
     """What limits loads, and remembers those that failed."""
+    bus_state: Literal["idle", "connecting", "proven", "lost", "refused"] = "idle"
+    round_trip: float | None = None
+    """Seconds that the last answer on the bus took."""
     bypassed: bool = False
     """Whether the namespace is kept by another protocol: then Redis is not asked, and L1 not filled."""
 
@@ -87,13 +101,16 @@ class Core:
         self.remote.on_meeting = self.met
         self.loads = Loads(self.host.permits(self.settings.max_concurrent_loads))
         self.tier.outage.keeps_flushed = self.settings.stale_if_error > 0
+        self.remote.may_repeat = lambda: self.link.sends
 
     def emit(self, event: Event) -> None:
         """Tell the listeners; one that raises harms nobody."""
         for listener in tuple(self.listeners):
             try:
                 listener(event)
-            except (Exception, SystemExit):  # noqa: BLE001, S112  # a user's callback must break neither read nor bus
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001, S112  # a user's callback must break neither read nor bus
                 continue
 
     def emit_once(self, event: CorruptValue | LoadFailed) -> None:
@@ -124,13 +141,13 @@ class Core:
 
     def stats(self) -> Stats:
         """The counters now."""
-        self.counters.evictions = self.tier.evictions
+        self.counters.l1_hits, self.counters.evictions = self.tier.hits, self.tier.evictions
         return self.counters.snapshot(l1_entries=len(self.tier.entries), l1_bytes=self.tier.size)
 
     @property
     def away(self) -> bool:
         """Whether Redis is away, as far as is known without asking it."""
-        return not self.bypassed and (not self.healthy or self.link.state is not State.UP)
+        return not self.bypassed and (not self.healthy or not self.link.sends)
 
     @property
     def floors_proven(self) -> bool:
@@ -174,8 +191,8 @@ class Core:
         deadline = policy.refresh_at(self.feed.deadline(created_of(version)), expires, load_ms / 1000)
         if policy.l1_ttl is not None:
             expires = min(expires, self.host.monotonic() + policy.l1_ttl)
-        size = len(key) + len(payload)
-        return Entry(self.kept(value, payload), min(deadline, expires), version, policy.tags, size, expires)
+        size, kept = len(key) + len(payload), self.kept(value, payload)
+        return self.tier.make_entry(kept, min(deadline, expires), version, policy.tags, size, expires)
 
     def entry_of(self, encoded: Encoded, written: Written, policy: Policy) -> Entry:
         """A value that Redis has just taken, as L1 holds it."""
@@ -189,15 +206,15 @@ class Core:
         until = began + min(self.settings.outage_life, encoded.item.ttl_ms / 1000)
         size = len(encoded.key) + len(encoded.payload)
         kept = self.kept(encoded.value, encoded.payload)
-        return Entry(kept, until, 0, policy.tags, size, until)
+        return self.tier.make_entry(kept, until, 0, policy.tags, size, until)
 
     def kept(self, value: object, payload: bytes) -> object:
         """What L1 keeps of a value."""
-        return payload if self.settings.copy == "serialized" else value
+        return value if self.tier.thaw is None else payload
 
     def value_of(self, entry: Entry) -> Any:
         """The value of an entry, as a hit gives it."""
-        return self.settings.codec.decode(entry.value) if self.settings.copy == "serialized" else entry.value
+        return entry.value if self.tier.thaw is None else self.tier.thaw(entry.value)
 
     # ------------------------------------------------------------------------------------------------------- asking
 
@@ -216,10 +233,12 @@ class Core:
         except NotSent:
             raise
         except RemoteFailed as failure:
-            self.failed(failure)
+            self.failed(failure, _name(method))
             raise
         if self.link.ok():
             self.emit(BreakerClosed())
+        if self.link.refused:
+            self._accepted(_name(method), answer)
         return answer
 
     def server_now(self) -> int:
@@ -250,11 +269,43 @@ class Core:
             if self.bus is not None:
                 self.bus.interrupt()
 
-    def failed(self, failure: RemoteFailed) -> None:
-        """Count a failure, and open the breaker when it is one too many."""
+    def failed(self, failure: RemoteFailed, operation: str) -> None:
+        """Count a failure, and open the breaker when it is one too many; what is an answer is a refusal."""
         self.counters.l2_errors += 1
-        if self.link.failed(timeout=isinstance(failure, RemoteTimeout), now=self.host.monotonic()):
+        if failure.answered:
+            if self.link.ok():
+                self.emit(BreakerClosed())
+            self.refused(operation, failure)
+        elif self.link.failed(timeout=isinstance(failure, RemoteTimeout), now=self.host.monotonic()):
             self.emit(BreakerOpened(str(failure)))
+
+    def refused(self, operation: str, failure: RemoteFailed) -> None:
+        """Redis is there, but will not do this: told once, until it does everything again."""
+        if self.link.refuse(operation, failure.code):
+            self.emit(Refused(operation, str(failure)))
+        if failure.code == "READONLY":  # no primary any more: where the new one is, connecting anew finds out
+            self.remote.discard_idle()
+            if self.bus is not None:
+                self.bus.interrupt()
+
+    def _accepted(self, operation: str, answer: object) -> None:
+        wrote = isinstance(answer, Written)
+        stored = isinstance(answer, Granted) or (wrote and operation in _STORING)
+        if isinstance(answer, Written) and not answer.stored:
+            operation, stored = "", False
+        elif operation == "lease" and not stored:  # a lease that is not given writes nothing
+            return
+        if self.link.accept(operation, wrote=wrote, stored=stored):
+            self.emit(Accepted())
+
+
+_STORING = frozenset({"fill", "store"})
+"""Operations whose acknowledgement says that a value was stored."""
+
+
+def _name(method: Callable[..., object]) -> str:
+    """What was asked for, as it is called."""
+    return getattr(method.func if isinstance(method, partial) else method, "__name__", "")
 
 
 def chunks(keys: Sequence[T], size: int) -> list[Sequence[T]]:

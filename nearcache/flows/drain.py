@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 from nearcache.events import Drained
 from nearcache.flows.core import Core
 from nearcache.local.journal import ALL, KEYS, Batch
@@ -26,7 +29,8 @@ async def drain(core: Core, *, probing: bool = False) -> bool:
         if batch is None:
             break
         try:
-            written = await (_replay(core, batch) if probing else core.ask(_replay, core, batch))
+            replay = _replay(core, batch)
+            written = await (replay() if probing else core.ask(replay))
         except RemoteFailed:
             break
         if written is None:  # by the server's own clock it is too early
@@ -38,9 +42,9 @@ async def drain(core: Core, *, probing: bool = False) -> bool:
     return names > 0
 
 
-async def _replay(core: Core, batch: Batch) -> Written | None:
+def _replay(core: Core, batch: Batch) -> Callable[[], Awaitable[Written | None]]:
     if batch.kind == KEYS:
-        return await core.remote.delete(batch.names, hold_ms=batch.hold_ms, not_before=batch.not_before)
+        return partial(core.remote.delete, batch.names, hold_ms=batch.hold_ms, not_before=batch.not_before)
     if batch.kind == ALL:
-        return await core.remote.clear(not_before=batch.not_before)
-    return await core.remote.invalidate_tags(batch.names)
+        return partial(core.remote.clear, not_before=batch.not_before)
+    return partial(core.remote.invalidate_tags, batch.names)

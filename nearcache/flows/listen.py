@@ -17,19 +17,10 @@ from nearcache.events import BreakerClosed, CoherenceFailed, Connected, Disconne
 from nearcache.flows.core import Core
 from nearcache.flows.drain import drain
 from nearcache.flows.trip import give_back
+from nearcache.hosting import Wake
 from nearcache.local.leftovers import PAUSE
 from nearcache.local.waiters import Waiters
-from nearcache.ports import (
-    Beat,
-    Bus,
-    BusItem,
-    BusRefused,
-    Greeting,
-    Incompatible,
-    RemoteFailed,
-    RemoteMisconfigured,
-    Wake,
-)
+from nearcache.ports import Beat, Bus, BusItem, BusRefused, Greeting, Incompatible, RemoteFailed, RemoteMisconfigured
 
 BACKOFF = 0.02
 """Seconds of the first pause; it doubles up to ``reconnect_max``, with full jitter."""
@@ -57,8 +48,11 @@ class Listener:
     stopping: bool = False
 
     async def run(self) -> None:
-        """Until ``stop``."""
+        """Until ``stop``; once only."""
+        if self.core.bus_state != "idle":
+            return
         failures = 0
+        self.core.bus_state = "connecting"
         while not self.stopping:
             began = self.core.host.monotonic()
             failure, proven = await self._attempt()
@@ -142,12 +136,14 @@ class Listener:
         elif proven or first:
             self.core.emit(Disconnected(str(failure)))
         self.refused = refused
+        self.core.bus_state = "refused" if refused else "lost"
         self.refusal = failure if isinstance(failure, RemoteMisconfigured) else None
 
     def proved(self, kept: int) -> None:
         """The bus is back."""
         self.absent, self.refused, self.refusal = False, False, None
         self.core.bypassed = False
+        self.core.bus_state = "proven"
         if self.core.link.bus_up():
             self.core.emit(BreakerClosed())
         self.core.emit(Connected(kept))
@@ -205,6 +201,13 @@ class Connection:
         self.asked.append(self.listener.core.host.monotonic())
         await (self.bus.ask_greeting() if greeting else self.bus.ask_beat())
 
+    def _answered(self) -> float:
+        """When the question was asked that is answered now."""
+        core = self.listener.core
+        asked_at = self.asked.popleft()
+        core.round_trip = core.host.monotonic() - asked_at
+        return asked_at
+
     async def _take(self, items: Sequence[BusItem]) -> None:
         """Apply what came, in order; a run of messages under one hold of the lock."""
         core = self.listener.core
@@ -224,7 +227,7 @@ class Connection:
 
     async def _greeted(self, greeting: Greeting) -> None:
         core = self.listener.core
-        asked_at = self.asked.popleft()
+        asked_at = self._answered()
         if not greeting.master:
             raise RemoteFailed("the server is no master")
         if not self.prepared:
@@ -260,7 +263,7 @@ class Connection:
         core = self.listener.core
         if not beat.master:
             raise RemoteFailed("the server is no master any more")
-        core.tell(core.feed.beat(beat, self.asked.popleft(), core.host.monotonic()))
+        core.tell(core.feed.beat(beat, self._answered(), core.host.monotonic()))
         self.listener.news.wake_all()
         if beat.number is None:  # the counter is lost: have it made anew, and begin from there
             await self._ask(greeting=True)

@@ -11,9 +11,10 @@ from nearcache.events import LoadFailed
 from nearcache.flows import stale
 from nearcache.flows.core import Core
 from nearcache.flows.trip import ANY, NEWEST, Loader, Trip
+from nearcache.hosting import Behind, Outcome
 from nearcache.local.waiters import Aim, Flight
 from nearcache.options import Policy
-from nearcache.ports import Behind, Outcome, Version
+from nearcache.ports import Version
 
 NEVER = float("inf")
 LONGEST_WAIT = 3600.0

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from nearcache.events import CorruptValue
 from nearcache.flows.core import Core, chunks
 from nearcache.flows.stale import Stale, at_hand
 from nearcache.local.eviction import Entry
-from nearcache.local.tier import Token
+from nearcache.local.token import Token
 from nearcache.options import Policy
 from nearcache.ports import BATCH, MISSING, Missing, RemoteFailed, number_of
 from nearcache.wire import records
 from nearcache.wire.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What L2 had: a fresh value or MISSING; how its record begins (empty: there was none); else what may be stale."""
 
     value: Any = MISSING

@@ -13,10 +13,11 @@ from nearcache.flows import stale
 from nearcache.flows.core import Core, Encoded
 from nearcache.flows.read import Found, fetch
 from nearcache.flows.stale import Stale
-from nearcache.local.tier import Token
+from nearcache.hosting import Outcome
+from nearcache.local.token import Token
 from nearcache.local.waiters import Aim
 from nearcache.options import Policy
-from nearcache.ports import Busy, Granted, Held, NotSent, Outcome, Present, RemoteFailed, Version
+from nearcache.ports import Busy, Granted, Held, NotSent, Present, RemoteFailed, Version
 
 Loader = Callable[[], Any]
 POLL = 0.05

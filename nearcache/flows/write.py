@@ -9,7 +9,7 @@ from typing import TypeAlias
 from nearcache.errors import RemoteUnavailable
 from nearcache.events import Journalled
 from nearcache.flows.core import Core, Encoded, chunks
-from nearcache.local.tier import Token
+from nearcache.local.token import Token
 from nearcache.options import Policy
 from nearcache.ports import BATCH, RemoteFailed, Written, version_of
 
@@ -39,7 +39,7 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
     items = [one.item for one in part]
     deadline = 0
 
-    async def send() -> Written:
+    async def store() -> Written:
         nonlocal deadline
         if not core.remote.now():
             await core.remote.meet()
@@ -50,12 +50,18 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
             deadline = deadline if failure.sent else 0
             raise
 
-    written = await _write(core, send, lambda: core.tier.doubt(keys, not_before=deadline), len(keys))
+    written = await _write(core, store, lambda: core.tier.doubt(keys, not_before=deadline), len(keys))
     if isinstance(written, RemoteFailed):
         return written
     for one, token in zip(part, tokens, strict=True):
         _put_own(core, one, token, written, policy)
-    return None if written.stored else RemoteFailed("its memory is full; the keys were deleted instead")
+    if written.stored:
+        return None
+    full = RemoteFailed("its memory is full; the keys were deleted instead")
+    full.code = "OOM"
+    core.counters.l2_errors += 1
+    core.refused("store", full)
+    return full
 
 
 def _put_own(core: Core, one: Encoded, token: Token, written: Written, policy: Policy) -> None:

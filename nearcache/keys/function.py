@@ -6,11 +6,10 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nearcache.errors import ConfigError
-from nearcache.keys.memo import memoised
+from nearcache.keys.memo import ShortKeys, memoised
 from nearcache.keys.naming import refuse_nameless, warn_of_main
 from nearcache.keys.parameters import Function, binder, label_of, names_of, signature_of
 from nearcache.keys.template import Template, parse_template
@@ -22,13 +21,14 @@ _LEAST_KEY_BYTES = 1 + 2 * _DIGEST_BYTES
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFunction:
+class KeyFunction(NamedTuple):
     """A function from a call to its key; see :func:`make_key_function`.
 
-    ``memo`` is the quick way for who counts nanoseconds: the key, or any Exception, whereupon ``build`` decides.
+    ``short.kept`` and ``memo`` are quick ways for who counts nanoseconds: the key, or any Exception, whereupon
+    ``learn`` decides.
     """
 
+    short: ShortKeys
     memo: Callable[..., str]
     build: Callable[..., str]
 
@@ -44,6 +44,12 @@ class KeyFunction:
         except Exception:  # noqa: BLE001, S110  # an argument's __hash__ may raise anything; build raises what is true
             pass
         return self.build(*args, **kwargs)
+
+    def learn(self, /, *args: object, **kwargs: object) -> str:
+        """The key of the call, built anew, and kept where the next such call looks first."""
+        key = self.build(*args, **kwargs)
+        self.short.keep(args, kwargs, key)
+        return key
 
 
 def make_key_function(
@@ -135,7 +141,7 @@ def _key_function(
     def build(*args: object, **kwargs: object) -> str:
         return compose(bind(*args, **kwargs))
 
-    return KeyFunction(memoised(label, signature, frozenset(used), compose), build)
+    return KeyFunction(*memoised(label, signature, frozenset(used), compose), build)
 
 
 def make_tags_function(fn: Function, tags: Sequence[str]) -> Callable[..., tuple[str, ...]]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from string import Formatter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from nearcache.errors import UncacheableArgument
@@ -41,8 +40,7 @@ def _has_set(value: object) -> bool:
     return isinstance(value, set | frozenset) or (isinstance(value, list | tuple) and any(map(_has_set, value)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
     """One ``{...}`` of a template."""
 
     path: str
@@ -70,8 +68,7 @@ class _Field:
         return text.replace("%", "%25").replace(self.end, escaped)
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(NamedTuple):
     """A key or a tag with places for arguments, in the language of ``str.format``; see :func:`parse_template`."""
 
     text: str

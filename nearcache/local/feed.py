@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
-from nearcache.local.tier import NEVER, STRIPES, Tier
+from nearcache.local.tier import NEVER, Tier
+from nearcache.local.token import STRIPES
 from nearcache.ports import CREATED_BITS, Beat, Greeting, version_of
 from nearcache.wire import messages
 from nearcache.wire.messages import CHANGE, ONE_CHANGED, BadMessage, Message

@@ -8,15 +8,13 @@ write of the key may have been executed before the one that is journalled (F).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import NamedTuple
 
 from nearcache.ports import BATCH
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
+class Doubt(NamedTuple):
     """One entry."""
 
     number: int
@@ -118,9 +116,9 @@ class Journal:
 
     def forget_clock(self) -> None:
         """The server is another one: what was sent to the old one, under its clock, does not reach it."""
-        self.keys = {key: replace(doubt, not_before=0) for key, doubt in self.keys.items()}
+        self.keys = {key: doubt._replace(not_before=0) for key, doubt in self.keys.items()}
         if self.clear is not None:
-            self.clear = replace(self.clear, not_before=0)
+            self.clear = self.clear._replace(not_before=0)
 
     def _bound(self) -> None:
         """Too many become one clear, once the last of them can't be executed any more. Their holds are lost."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from nearcache.local.eviction import Entry, Lru
+from nearcache.local.eviction import Entry, Store
 from nearcache.ports import number_of
 
 STEP = 100
@@ -23,8 +24,8 @@ class Leftovers:
     """
 
     def __init__(self) -> None:
-        self._dead: deque[Lru] = deque()
-        self._aside: Lru | None = None
+        self._dead: deque[Store[Any]] = deque()
+        self._aside: Store[Any] | None = None
         self._floors: dict[str, int] = {}
         """The tags that were invalidated since the store was set aside."""
         self._tags: deque[str] = deque()
@@ -33,7 +34,7 @@ class Leftovers:
     def __bool__(self) -> bool:
         return self._aside is not None or bool(self._dead)
 
-    def drop(self, store: Lru) -> int:
+    def drop(self, store: Store[Any]) -> int:
         """This store is dead, and what is set aside too; how many entries that are."""
         dropped = len(store.entries)
         self.release(store)
@@ -43,12 +44,12 @@ class Leftovers:
         self._hold(None)
         return dropped
 
-    def release(self, store: Lru) -> None:
+    def release(self, store: Store[Any]) -> None:
         """Nobody will ask for this store again."""
         if len(store.entries) > STEP:  # a small one is freed by nobody's holding it
             self._dead.append(store)
 
-    def set_aside(self, store: Lru) -> None:
+    def set_aside(self, store: Store[Any]) -> None:
         """Entries of this store may come back. What was set aside before may not: one at a time is enough."""
         if self._aside is not None:
             self._dead.append(self._aside)
@@ -65,11 +66,11 @@ class Leftovers:
         """The entry of a key if it was set aside and still holds; it is here no more."""
         if self._aside is None or key not in self._aside.entries:
             return None
-        entry = self._aside.entries[key]
+        entry: Entry = self._aside.entries[key]
         del self._aside[key]
         return entry if self._holds(entry) else None
 
-    def exchange(self, present: Lru) -> Lru | None:
+    def exchange(self, present: Store[Any]) -> Store[Any] | None:
         """The store that was set aside, if it is clean and the larger one: then it is the present one's turn."""
         aside = self._aside
         if aside is None or self._tags or len(aside.entries) <= len(present.entries):
@@ -96,13 +97,13 @@ class Leftovers:
         self._dead.clear()
         self._hold(None)
 
-    def _hold(self, aside: Lru | None) -> None:
+    def _hold(self, aside: Store[Any] | None) -> None:
         self._aside = aside
         self._floors = {}
         self._tags.clear()
 
     def _next(self) -> str | None:
-        """A key that is set aside: of an invalidated tag as long as there is one, then the least recently used."""
+        """A key that is set aside: of an invalidated tag as long as there is one, then of what would leave first."""
         if self._aside is None:
             return None
         while self._tags:
@@ -113,7 +114,7 @@ class Leftovers:
         if not self._aside.entries:
             self._hold(None)
             return None
-        return next(iter(self._aside.entries))
+        return self._aside.oldest()
 
     def _holds(self, entry: Entry) -> bool:
         return all(number_of(entry.version) >= self._floors.get(tag, 0) for tag in entry.tags)

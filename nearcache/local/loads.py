@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nearcache.local.tier import Token
-from nearcache.ports import Permits
+from nearcache.hosting import Permits
+from nearcache.local.token import Token
 
 FAILED_MAX = 1000
 

@@ -8,8 +8,9 @@ All under the tier's lock.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from nearcache.local.eviction import Entry, Lru
+from nearcache.local.eviction import Entry, Store
 from nearcache.local.leftovers import STEP
 
 
@@ -23,7 +24,7 @@ class Outage:
     def __init__(self, max_entries: int) -> None:
         self._max = max_entries
         self._loaded: dict[str, Entry] = {}
-        self._flushed: Lru | None = None
+        self._flushed: Store[Any] | None = None
         self.keeps_flushed = False
         """Whether somebody may ask for flushed entries: who serves stale values after an error."""
         self.used = False
@@ -44,7 +45,7 @@ class Outage:
         """An entry that was flushed, which proves nothing about it."""
         return self._flushed.entries.get(key) if self._flushed is not None else None
 
-    def take_over(self, store: Lru) -> Lru | None:
+    def take_over(self, store: Store[Any]) -> Store[Any] | None:
         """These entries have been flushed; the store that is to be released instead, if there is one.
 
         A few of them join those that were flushed before, many take their place: both is one short step.
@@ -63,7 +64,7 @@ class Outage:
         if self._flushed is not None and key in self._flushed.entries:
             del self._flushed[key]
 
-    def drop_tagged(self, tags: Sequence[str]) -> Lru | None:
+    def drop_tagged(self, tags: Sequence[str]) -> Store[Any] | None:
         """Some tags were invalidated; the store that is to be released: many of its entries take the others along."""
         self.back()
         store = self._flushed
@@ -79,7 +80,7 @@ class Outage:
         self._loaded.clear()
         self.used = self._flushed is not None
 
-    def clear(self) -> Lru | None:
+    def clear(self) -> Store[Any] | None:
         """Everything was cleared; the store that is to be released."""
         store, self._flushed = self._flushed, None
         self.back()

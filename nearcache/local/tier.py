@@ -2,7 +2,8 @@
 
 Everything that changes state is called under ``lock``; readers take none. A reader's hit is
 
-    entry = tier.entries[key]; now < entry.deadline and now < tier.fresh_until; tier.touch(key)
+    entry = tier.entries[key]; now < entry.deadline and now < tier.fresh_until
+    tier.touch(key), or where that is None: entry.uses += 1, up to USES_MAX of local/s3fifo.py
 
 Before a reader sends anything it takes a token; what comes back is put by the one rule in ``put``. Pub/sub comes over
 another connection than the reply, and nothing orders the two. But if a write ran after the read did, its message
@@ -13,48 +14,42 @@ message drops the entry.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
-from zlib import crc32
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from nearcache.local.eviction import Entry, Lru
+from nearcache.local.eviction import Entry, Lru, Store
 from nearcache.local.floors import Floors
 from nearcache.local.journal import KEYS, TAGS, Batch, Journal
 from nearcache.local.leftovers import STEP, Leftovers
 from nearcache.local.outage import Outage
+from nearcache.local.s3fifo import S3Fifo
+from nearcache.local.token import STRIPES, Token, stripe_of
 from nearcache.ports import Version, number_of, version_of
 
-STRIPES = 1024
 NEVER = float("-inf")
-
-
-class Token(NamedTuple):
-    """What a reader remembers from before it asked: has anything been written since?"""
-
-    epoch: int
-    stripe: int
-    stamp: Version
-    turn: int = 0
-    trusted: bool = True
-    """False: the key is journalled. What L2 has may be older, and a fill may undo the write: load only."""
-
-
-def stripe_of(key: str) -> int:
-    """The stripe of a key: keys share stamps to bound their number; sharing costs a refused put at most."""
-    return crc32(key.encode()) % STRIPES
+STORES: Mapping[str, Callable[[int, int | None], Store[Any]]] = {"lru": Lru, "s3fifo": S3Fifo}
+"""By the name that the setting has."""
 
 
 class Tier:
     """The entries of one process and what is known of the writes of all others."""
 
-    def __init__(self, max_entries: int, max_bytes: int | None = None, journal_max: int = 10_000) -> None:
+    def __init__(
+        self, max_entries: int, max_bytes: int | None = None, journal_max: int = 10_000, eviction: str = "lru"
+    ) -> None:
         # Re-entrant, here and elsewhere: a signal handler or a finaliser may call the cache while its thread holds it.
         self.lock = threading.RLock()
-        self._max = (max_entries, max_bytes)
-        self._store = Lru(max_entries, max_bytes)
-        self.entries = self._store.entries
+        self._new_store = partial(STORES[eviction], max_entries, max_bytes)
+        self._store = self._new_store()
+        self.make_entry = self._store.make_entry
+        self.entries: dict[str, Entry] = self._store.entries
         self.touch = self._store.touch
         self.fresh_until = NEVER
+        self.hits = 0
+        """Raised by readers, as `Counters` says."""
+        self.thaw: Callable[[Any], Any] | None = None
+        """Makes a value of what an entry has; None: it has the value."""
         self.synced = False
         self.epoch = 0
         self.stamps: list[Version] = [0] * STRIPES
@@ -269,7 +264,7 @@ class Tier:
         self._release(self.outage.drop_tagged(tags))
         tagged = self._store.tagged
         if sum(len(tagged.get(tag, ())) for tag in tags) > STEP:  # to drop so many one by one would take too long
-            self._leftovers.set_aside(self._show(Lru(*self._max)))
+            self._leftovers.set_aside(self._show(self._new_store()))
         self._leftovers.raise_tags(tags, number)
         for tag in tags:
             for key in tuple(self._store.tagged.get(tag, ())):
@@ -282,7 +277,7 @@ class Tier:
         """Drop every entry, and refuse every put that is under way; how many were dropped."""
         self.epoch += 1
         self._release(self.outage.clear())
-        return self._leftovers.drop(self._show(Lru(*self._max)))
+        return self._leftovers.drop(self._show(self._new_store()))
 
     def flush(self) -> int:
         """Messages may have been missed: nothing that is known of other writers holds any more.
@@ -292,8 +287,8 @@ class Tier:
         dropped = len(self.entries)
         if self.outage.keeps_flushed:
             self.epoch += 1
-            self._release(self.outage.take_over(self._show(Lru(*self._max))))
-            dropped += self._leftovers.drop(Lru(*self._max))
+            self._release(self.outage.take_over(self._show(self._new_store())))
+            dropped += self._leftovers.drop(self._new_store())
         else:
             dropped = self.drop_all()
         self.stamps = [0] * STRIPES
@@ -315,7 +310,7 @@ class Tier:
             self.outage.clear()
             self._leftovers.clear()
 
-    def _release(self, store: Lru | None) -> None:
+    def _release(self, store: Store[Any] | None) -> None:
         if store is not None:
             self._leftovers.release(store)
 
@@ -326,7 +321,7 @@ class Tier:
         for key, entry in self._leftovers.step(count):
             self._store[key] = entry
 
-    def _show(self, store: Lru) -> Lru:
+    def _show(self, store: Store[Any]) -> Store[Any]:
         """Let readers see this store; the one that they saw before."""
         before, self._store = self._store, store
         self._evicted_before += before.evicted

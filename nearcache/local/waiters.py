@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 
-from nearcache.local.tier import Token
-from nearcache.ports import Outcome, Wake
+from nearcache.hosting import Outcome, Wake
+from nearcache.local.token import Token
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Flight:
     """One load under way, and how it ended; no outcome when woken: its leader gave up, somebody else has to lead."""
 
@@ -45,11 +46,14 @@ FlightKey: TypeAlias = tuple[str, Aim]
 
 
 class Flights:
-    """The loads under way in this process, one per key and token."""
+    """The loads under way in this process, one per key and token.
+
+    Referred to weakly: a leader that was interrupted before it could end its flight takes it along.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._flights: dict[FlightKey, Flight] = {}
+        self._flights: dict[FlightKey, weakref.ref[Flight]] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -63,23 +67,27 @@ class Flights:
         """
         with self._lock:
             for aim in Aim:
-                own = self._flights.get((key[0], aim))
+                own = self._flying((key[0], aim))
                 if own is not None and own.owner in mine.me:
                     return own
             for place in (key, (key[0], Aim.REFRESH)) if key[1] is Aim.VALUE else (key,):
-                flight = self._flights.get(place)
+                flight = self._flying(place)
                 if flight is not None and flight.token == mine.token and now < flight.ends:
                     return flight
-            self._flights[key] = mine
+            self._flights[key] = weakref.ref(mine)
             return mine
 
     def end(self, key: FlightKey, flight: Flight, outcome: Outcome | None) -> None:
         """The flight has landed, or its leader gave up: wake who joined it."""
         with self._lock:
-            if self._flights.get(key) is flight:
+            if self._flying(key) is flight:
                 del self._flights[key]
         flight.outcome = outcome
         flight.wake.set()
+
+    def _flying(self, key: FlightKey) -> Flight | None:
+        flight = self._flights.get(key)
+        return None if flight is None else flight()
 
 
 class Waiters:

@@ -39,7 +39,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count as count_up
 from typing import Any
 
@@ -89,9 +89,9 @@ class Answer:
                 continue
             if message.number > told.number + 1:
                 raise RemoteFailed("a message is missing between a number and its PONG")
-            told = replace(told, number=message.number)
+            told = told._replace(number=message.number)
             if message.kind == messages.CLEARED:
-                told = replace(told, floor=message.number)
+                told = told._replace(floor=message.number)
         return told
 
 

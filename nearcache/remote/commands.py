@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from time import monotonic
 from typing import Any, Protocol, cast
 
@@ -12,9 +11,11 @@ from redis.backoff import ExponentialWithJitterBackoff
 
 from nearcache.ports import (
     NO_FLOOR,
+    BusRefused,
     Busy,
     Granted,
     Held,
+    Incompatible,
     Item,
     Lease,
     Met,
@@ -83,8 +84,10 @@ class RedisRemote:
         self.discard_idle = wire.discard_idle
         self.close = wire.close
         self.meet = wire.connect
+        self._patience = redis_timeout
         self._offset: float | None = None
         self.on_meeting: Callable[[Met], None] = lambda _: None
+        self.may_repeat: Callable[[], bool] = lambda: True
         wire.introduce = Introduction(names, self._met)
 
     def _met(self, met: Met) -> None:
@@ -124,7 +127,7 @@ class RedisRemote:
                 raise
             deleted = await self.delete(keys)
             assert deleted is not None  # noqa: S101  # without not_before it is never too early
-            return replace(deleted, stored=False)
+            return deleted._replace(stored=False)
         if len(reply) > _PAIR.size:
             self._offset = _PAIR.unpack_from(reply)[1] / 1e6 - monotonic()  # its clock may have been set
             raise TooLate("the set came to the server after its deadline")
@@ -184,30 +187,38 @@ class RedisRemote:
             raise reply
 
     async def _read(self, packed: bytes, count: int) -> list[Any]:
-        """Reads alone are repeated, over a new connection, and never after a timeout."""
+        replies = await self._send(packed, count, repeatable=True)
+        for reply in replies:
+            if isinstance(reply, RemoteFailed):
+                raise reply
+        return replies
+
+    async def _send(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
+        """Send, again if it is a read or nothing has left: within redis_timeout in all, and never after a timeout."""
         failures = 0
+        until = monotonic() + self._patience
         while True:
             try:
-                replies = await self._wire.execute(packed, count, repeatable=True)
-            except (RemoteTimeout, RemoteMisconfigured, NotSent):
+                return await self._wire.execute(packed, count, repeatable=repeatable)
+            except (RemoteTimeout, RemoteMisconfigured, NotSent, BusRefused, Incompatible):
                 raise
-            except RemoteFailed:
+            except RemoteFailed as failure:
                 failures += 1
-                if failures > self._retries:
+                pause = self._backoff.compute(failures)
+                if failures > self._retries or monotonic() + pause > until or (failure.sent and not repeatable):
                     raise
-                await self._wire.pause(self._backoff.compute(failures))
-            else:
-                for reply in replies:
-                    if isinstance(reply, RemoteFailed):
-                        raise reply
-                return replies
+                await self._wire.pause(pause)
+                if not self.may_repeat():  # others have found out meanwhile: readers connect no more
+                    raise
 
     async def _call(self, script: Script, names: Sequence[bytes], fields: Sequence[object]) -> Any:
         """EVALSHA, and EVAL when the server does not know the script, in which case nothing was done."""
-        rest = (len(names), *names, *fields)
-        (reply,) = await self._wire.execute(resp.pack((b"EVALSHA", script.sha, *rest)))
+        # No int goes to pack: see there.
+        texts = [b"%d" % field if isinstance(field, int) else field for field in fields]
+        rest = (b"%d" % len(names), *names, *texts)
+        (reply,) = await self._send(resp.pack((b"EVALSHA", script.sha, *rest)))
         if isinstance(reply, resp.ServerError) and reply.code == "NOSCRIPT":
-            (reply,) = await self._wire.execute(resp.pack((b"EVAL", script.text, *rest)))
+            (reply,) = await self._send(resp.pack((b"EVAL", script.text, *rest)))
         if isinstance(reply, RemoteFailed):
             raise reply
         return reply

@@ -13,9 +13,10 @@ class MemoryRemote:
     """An L2 that keeps nothing: every read is a miss, every write is acknowledged."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._number = 1
         self.on_meeting: Callable[[Met], None] = lambda _: None
+        self.may_repeat: Callable[[], bool] = lambda: True
 
     def now(self) -> int:
         """The monotonic clock."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 import hiredis
 import redis.exceptions
 
+from nearcache.link import SERVES_NOBODY
 from nearcache.ports import RemoteFailed, RemoteMisconfigured, RemoteTimeout
 
 NOTHING: Final = object()
@@ -20,7 +21,11 @@ BUS_CHUNK = 16 * 1024
 """Bytes of the bus that are taken in at a time, some hundreds of keys: then it is everybody else's turn."""
 
 pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
-"""A command of bytes, str and int, as sent."""
+"""A command of bytes and str, as sent.
+
+Never an int: of those hiredis asks for the repr, which looks for signals; and when a signal's handler raises there, as
+Ctrl-C does, hiredis 3.5 takes the missing answer for one, and the process dies (SIGSEGV).
+"""
 Push: Any = hiredis.PushNotification
 """The type of replies that were not asked for."""
 
@@ -28,8 +33,11 @@ Push: Any = hiredis.PushNotification
 class ServerError(RemoteFailed):
     """An error reply. Only its code is kept: the text behind it may quote keys and values."""
 
+    sent = False
+
     def __init__(self, text: str) -> None:
         self.code = text.split(" ", 1)[0]
+        self.answered = self.code not in SERVES_NOBODY
         super().__init__(f"the server answered {self.code}")
 
 

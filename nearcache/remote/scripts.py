@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from importlib.resources import files
+from typing import NamedTuple
 
 _FOLDER = files("nearcache.remote") / "lua"
 _PRELUDE = (_FOLDER / "_prelude.lua").read_text()
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(NamedTuple):
     """A script's text and its digest, by which the server knows it."""
 
     text: bytes

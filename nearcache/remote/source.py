@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import redis
 import redis.asyncio
@@ -13,7 +12,6 @@ import redis.asyncio
 from nearcache.errors import ConfigError
 from nearcache.ports import Bus, Remote
 from nearcache.remote.commands import RedisRemote, Wire
-from nearcache.remote.embedded import EmbeddedServer
 from nearcache.remote.endpoint import Endpoint, redact, scheme_of
 from nearcache.remote.memory import MemoryRemote
 from nearcache.remote.names import Names
@@ -21,12 +19,14 @@ from nearcache.remote.tasks import TaskBus, TaskWire
 from nearcache.remote.threads import ThreadBus, ThreadWire
 from nearcache.settings import Settings
 
+if TYPE_CHECKING:
+    from nearcache.remote.embedded import EmbeddedServer
+
 Client: TypeAlias = redis.Redis
 AsyncClient: TypeAlias = redis.asyncio.Redis
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """What a cache stands on."""
 
     remote: Remote
@@ -52,6 +52,8 @@ def from_url(url: str, settings: Settings, *, asynchronous: bool) -> Source:
     if scheme == "memory":
         return Source(MemoryRemote(), None, url, partial(from_url, url, settings, asynchronous=asynchronous))
     if scheme == "embedded":
+        from nearcache.remote.embedded import EmbeddedServer  # noqa: PLC0415  # few need it
+
         server = EmbeddedServer().start()
         endpoint = Endpoint.from_url(server.url, settings, asynchronous=asynchronous)
         return _redis(endpoint, settings, asynchronous, server)

@@ -13,16 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from nearcache.ports import (
-    Beat,
-    BusItem,
-    BusRefused,
-    Greeting,
-    Incompatible,
-    Met,
-    RemoteFailed,
-    RemoteMisconfigured,
-)
+from nearcache.ports import Beat, BusItem, BusRefused, Greeting, Incompatible, Met, RemoteFailed, RemoteMisconfigured
 from nearcache.remote import resp, scripts
 from nearcache.remote.names import PROTOCOL, Names
 
@@ -120,7 +111,7 @@ class Talk:
         return items
 
 
-_HELLO = (b"HELLO", 3)
+_HELLO = (b"HELLO", b"3")
 
 
 def count(names: Names) -> tuple[tuple[Any, ...], ...]:
@@ -130,11 +121,13 @@ def count(names: Names) -> tuple[tuple[Any, ...], ...]:
 
 def greet(names: Names) -> tuple[Any, ...]:
     """The command that makes a namespace if need be, and tells the same."""
-    return b"EVAL", scripts.GREET.text, 2, names.counters, names.meta, PROTOCOL
+    return b"EVAL", scripts.GREET.text, b"2", names.counters, names.meta, PROTOCOL
 
 
 def refusal(reply: object) -> RemoteFailed:
-    """Why there is no subscription."""
+    """Why there is no subscription; what goes away by itself is no word about rights."""
+    if isinstance(reply, resp.ServerError) and reply.code in _PASSING:
+        return reply
     code = f": {reply.code}" if isinstance(reply, resp.ServerError) else ""
     if code == ": NOAUTH":
         return RemoteMisconfigured("the server wants a password: NOAUTH; name it in the URL")

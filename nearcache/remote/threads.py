@@ -11,12 +11,13 @@ import select
 import socket
 import ssl
 import time
+import weakref
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from nearcache.ports import BusItem, NotSent, RemoteFailed, RemoteTimeout
-from nearcache.remote import resp
+from nearcache.remote import connecting, resp
 from nearcache.remote.aside import new_talk
 from nearcache.remote.endpoint import Endpoint
 from nearcache.remote.names import Names
@@ -26,9 +27,19 @@ from nearcache.remote.talk import Introduction, Question, Talk
 class SocketConnection:
     """One connected socket. Whatever fails closes it."""
 
-    __slots__ = ("_connection", "_decoder", "_socket", "_timeout", "protocol")
+    __slots__ = ("_connection", "_decoder", "_socket", "_timeout", "generation", "protocol")
 
-    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
+    def __init__(self, endpoint: Endpoint, timeout: float, introduction: Introduction | None = None) -> None:
+        self._connection: Any = None
+        self._decoder = resp.Decoder()
+        self._timeout = timeout
+        self.generation = 0
+        self.protocol = 0
+        deadline = endpoint.arguments.get("socket_connect_timeout") or timeout
+        connecting.within(deadline, endpoint.shown, lambda: self._connect(endpoint, introduction), self._shut)
+
+    def _connect(self, endpoint: Endpoint, introduction: Introduction | None) -> None:
+        """Connect, and ask who answers; a server that will not do closes the connection."""
         while True:
             self._connection = endpoint.connection()
             try:
@@ -40,11 +51,8 @@ class SocketConnection:
                 if not endpoint.refused(self._connection, error):
                     raise resp.translate(error) from None
         self.protocol = int(self._connection.protocol)
-        self._decoder = resp.Decoder()
-        self._timeout = timeout
-
-    def introduce(self, introduction: Introduction) -> None:
-        """Ask who answers; a server that will not do closes the connection."""
+        if introduction is None:
+            return
         asked_at = time.monotonic()
         answers = self.execute(introduction.packed, introduction.count)
         try:
@@ -97,11 +105,15 @@ class SocketConnection:
 
     def close(self) -> None:
         """Close; a receive that waits in another thread ends."""
+        self._shut()
+        self._connection.disconnect()
+
+    def _shut(self) -> None:
+        """End whatever waits for the socket, in whichever thread."""
         sock = getattr(self._connection, "_sock", None)
         if sock is not None:
             with contextlib.suppress(OSError):  # it was not connected any more
                 sock.shutdown(socket.SHUT_RDWR)
-        self._connection.disconnect()
 
     def _receive(self, most: int = resp.CHUNK) -> list[Any]:
         data = self._socket.recv(most)
@@ -121,6 +133,20 @@ class SocketConnection:
         self._socket.settimeout(self._timeout)
 
 
+class Permit:
+    """The right to use one connection; it comes back by itself from who was interrupted before returning it."""
+
+    __slots__ = ("_wire",)
+
+    def __init__(self, wire: weakref.ref[ThreadWire]) -> None:
+        self._wire = wire
+
+    def __del__(self) -> None:
+        wire = self._wire()
+        if wire is not None:
+            wire.allow()
+
+
 class ThreadWire:
     """A bounded pool of connections, the last used first."""
 
@@ -131,15 +157,17 @@ class ThreadWire:
         self._timeout = timeout
         self._idle: list[SocketConnection] = []
         # In C, unlike threading.Semaphore, whose locks a KeyboardInterrupt can leave locked.
-        self._permits: SimpleQueue[None] = SimpleQueue()
+        self._permits: SimpleQueue[Permit] = SimpleQueue()
         for _ in range(max_connections):
-            self._permits.put(None)
+            self.allow()
         self._timed_out_at = 0.0
+        self._generation = 0
+        """Connections of an earlier one are not used again."""
         self._closed = False
 
     async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
         """See Wire; never suspends."""
-        self._wait_for_a_permit()
+        permit = self._wait_for_a_permit()
         try:
             connection = self._take(checked=not repeatable)
             try:
@@ -154,9 +182,13 @@ class ThreadWire:
                 self.discard_idle()
             return replies
         finally:
-            self._permits.put(None)
+            self._permits.put(permit)
 
-    def _wait_for_a_permit(self) -> None:
+    def allow(self) -> None:
+        """Let one connection more be used at a time."""
+        self._permits.put(Permit(weakref.ref(self)))
+
+    def _wait_for_a_permit(self) -> Permit:
         """Wait for a connection's turn.
 
         Raises:
@@ -165,18 +197,17 @@ class ThreadWire:
         if self._closed:
             raise NotSent("closed")
         try:
-            self._permits.get_nowait()
+            return self._permits.get_nowait()
         except Empty:
             began = time.monotonic()
-        else:
-            return
         try:
-            self._permits.get(timeout=self._timeout)
+            permit = self._permits.get(timeout=self._timeout)
         except Empty:
             raise NotSent("every connection is in use; raise max_connections") from None
         if self._timed_out_at > began:  # what made others time out would make this one, too
-            self._permits.put(None)
+            self._permits.put(permit)
             raise NotSent("the server hung while this waited for a connection")
+        return permit
 
     async def connect(self) -> None:
         """Make a connection and keep it, unless there is an idle one."""
@@ -188,7 +219,8 @@ class ThreadWire:
         time.sleep(seconds)
 
     def discard_idle(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that nobody uses; the others, when they come back."""
+        self._generation += 1
         while True:
             try:
                 self._idle.pop().close()
@@ -207,16 +239,16 @@ class ThreadWire:
                 connection = self._idle.pop()
             except IndexError:  # another thread was quicker
                 break
-            if not checked or connection.alive():
+            if connection.generation == self._generation and (not checked or connection.alive()):
                 return connection
             connection.close()
+        generation = self._generation
         try:
-            connection = SocketConnection(self._endpoint, self._timeout)
-            if self.introduce is not None:
-                connection.introduce(self.introduce)
+            connection = SocketConnection(self._endpoint, self._timeout, self.introduce)
         except RemoteFailed as failure:
-            failure.sent = False
+            failure.sent = failure.answered = False
             raise
+        connection.generation = generation
         return connection
 
 

@@ -13,6 +13,8 @@ from typing import Protocol, Self
 
 PLACES = (
     "nearcache.sync",
+    "nearcache.aio",
+    "nearcache.decorator",
     "nearcache.face",
     "nearcache.hosts",
     "nearcache.remote.memory",

@@ -9,7 +9,8 @@ from enum import Enum
 from time import monotonic
 from typing import Protocol, Self
 
-from nearcache.ports import RemoteFailed, Wake
+from nearcache.hosting import Wake
+from nearcache.ports import RemoteFailed
 from nearcache.testing.model import Line, Server
 
 

@@ -11,7 +11,6 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeAlias, Unpack, overload
@@ -214,5 +213,5 @@ class FakeServer:
 def _begin_anew(cache: AnyCache, source: Source) -> None:
     """As after a fork: the same object, its functions and listeners, with everything behind it made anew."""
     cache._closed = False  # noqa: SLF001
-    cache._source = replace(cache._source, again=lambda: source)  # noqa: SLF001
+    cache._source = cache._source._replace(again=lambda: source)  # noqa: SLF001
     cache._begin_anew()  # noqa: SLF001

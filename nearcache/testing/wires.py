@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
-from nearcache.ports import (
-    BusItem,
-    Granted,
-    Item,
-    Lease,
-    Met,
-    Reading,
-    RemoteFailed,
-    RemoteTimeout,
-    Wake,
-    Written,
-)
+from nearcache.hosting import Wake
+from nearcache.ports import BusItem, Granted, Item, Lease, Met, Reading, RemoteFailed, RemoteTimeout, Written
 from nearcache.testing.clock import watch
 from nearcache.testing.model import Line, Question, Server
 from nearcache.testing.network import Kind, Late, Network
@@ -45,6 +35,7 @@ class FakeRemote:
         self._life: int | None = None
         self._closed = False
         self.on_meeting: Callable[[Met], None] = lambda _: None
+        self.may_repeat: Callable[[], bool] = lambda: True
 
     def now(self) -> int:
         """The server's clock; 0 before it was ever met."""

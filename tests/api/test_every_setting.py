@@ -107,8 +107,22 @@ async def test_eviction_lru_keeps_what_was_read_lately(make_cache: MakeCache) ->
         await cache.get("a")
         await cache.set("c", 3)
         assert (cache.peek("a"), cache.peek("b")) == (1, None)
-    with pytest.raises(ValueError, match="eviction='fifo': must be one of 'lru'"):
+    with pytest.raises(ValueError, match="eviction='fifo': must be one of 'lru', 's3fifo'"):
         make_cache("memory://", eviction="fifo")
+
+
+async def test_eviction_s3fifo_keeps_what_was_hit_before_a_scan(make_cache: MakeCache) -> None:
+    """Keys that nobody asks for again push out each other; with lru they push out everything."""
+    kept = {}
+    for eviction in ("lru", "s3fifo"):
+        async with make_cache("memory://", eviction=eviction, l1_max_entries=20) as cache:
+            hot = {f"hot:{number}": number for number in range(10)}
+            await cache.set_many(hot)
+            assert await cache.get_many(hot) == hot
+            await cache.set_many({f"scan:{number}": number for number in range(200)})
+            kept[eviction] = [key for key in hot if cache.peek(key) is not None]
+            assert cache.stats().l1_entries == 20
+    assert kept == {"lru": [], "s3fifo": list(hot)}
 
 
 async def test_jitter_is_the_fraction_taken_off(make_cache: MakeCache) -> None:

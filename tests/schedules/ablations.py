@@ -18,7 +18,8 @@ from nearcache.local.feed import Feed, Heard
 from nearcache.local.floors import Floors
 from nearcache.local.journal import Batch, Journal
 from nearcache.local.outage import Outage
-from nearcache.local.tier import Tier, Token
+from nearcache.local.tier import Tier
+from nearcache.local.token import Token
 from nearcache.local.waiters import Aim, Flight, FlightKey, Flights
 from nearcache.ports import Granted, Greeting, Item, RemoteFailed, TooLate, Version, Written, number_of, version_of
 from nearcache.testing.model import Server
@@ -418,8 +419,9 @@ class RepeatsLeases(ModelRemote):
         return again
 
 
-def _join_any(self: Flights, key: FlightKey, mine: Flight, _now: float) -> Flight:
-    return self._flights.setdefault(key, mine)
+def _join_any(self: Flights, key: FlightKey, mine: Flight, now: float) -> Flight:
+    flight = self._flying(key)
+    return _ENTER(self, key, mine, now) if flight is None else flight
 
 
 def _impatient_alone(self: Flights, key: FlightKey, mine: Flight, now: float) -> Flight:

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 from nearcache.flows import load, read, write
 from nearcache.flows.core import Core
 from nearcache.flows.listen import Listener
+from nearcache.hosting import Outcome
 from nearcache.link import Link
 from nearcache.local.feed import Feed
 from nearcache.local.tier import Tier
 from nearcache.options import LoadOptions, Policy
-from nearcache.ports import MISSING, BusItem, Outcome, RemoteFailed, RemoteTimeout
+from nearcache.ports import MISSING, BusItem, RemoteFailed, RemoteTimeout
 from nearcache.settings import Settings
 from nearcache.testing.model import Line, Server
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,7 +39,7 @@ def _as_it_was(answer: Answer) -> Greeting | Beat:
 def _floor_as_it_was(answer: Answer) -> Greeting | Beat:
     """The number is followed, the floor is not."""
     assert answer.told is not None
-    return replace(AT_PONG(answer), floor=answer.told.floor)  # type: ignore[arg-type]
+    return AT_PONG(answer)._replace(floor=answer.told.floor)  # type: ignore[arg-type]
 
 
 def _whatever_is_missing(answer: Answer) -> Greeting | Beat:
@@ -49,7 +48,7 @@ def _whatever_is_missing(answer: Answer) -> Greeting | Beat:
     heard = [messages.unpack(data) for data in answer.heard]
     number = max([answer.told.number or 0, *[message.number for message in heard]])
     floor = max([answer.told.floor or 0, *[one.number for one in heard if one.kind == messages.CLEARED]])
-    return replace(answer.told, number=number, floor=floor)
+    return answer.told._replace(number=number, floor=floor)
 
 
 AT_PONG = Answer.at_pong

@@ -23,6 +23,7 @@ from nearcache.remote import resp
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.remote.endpoint import Endpoint
 from nearcache.remote.names import Names
+from nearcache.remote.talk import Introduction
 from nearcache.remote.tasks import TaskBus, TaskWire
 from nearcache.remote.threads import SocketConnection, ThreadBus, ThreadWire
 from nearcache.settings import Settings
@@ -260,12 +261,58 @@ def test_threads_share_a_bounded_pool_and_never_a_reply(proxy: FaultProxy, names
 def test_a_full_pool_is_a_failure_after_the_timeout(proxy: FaultProxy, namespace: str) -> None:
     """It says which setting to raise, and the next one gets through."""
     wire = Make("sync", namespace).wire(proxy.url, timeout=TIMEOUT, max_connections=1)
-    wire._permits.get_nowait()
+    permit = wire._permits.get_nowait()
     with pytest.raises(RemoteFailed, match="max_connections"):
         run_sync(wire.execute(PING))
-    wire._permits.put(None)
+    wire._permits.put(permit)
     assert run_sync(wire.execute(echo("x"))) == [b"x"]
     run_sync(wire.close())
+
+
+async def test_a_connection_in_use_is_used_no_more_once_discarded(make: Make, proxy: FaultProxy) -> None:
+    """What is in flight ends well, and the next command goes over a new connection: another server may be there."""
+    wire = make.wire(proxy.url, timeout=5)
+    assert await wire.execute(echo("a")) == [b"a"]
+    proxy.hold("replies")
+    if make.mode == "aio":
+        flying: Any = asyncio.ensure_future(wire.execute(echo("b")))
+    else:
+        flying = asyncio.ensure_future(asyncio.to_thread(run_sync, wire.execute(echo("b"))))
+    await until(lambda: any(b"b\r\n" in link.head[-5:] for link in proxy._links))
+    wire.discard_idle()
+    proxy.release()
+    assert await flying == [b"b"]
+    assert proxy.accepted == 1
+    assert await wire.execute(echo("c")) == [b"c"]
+    assert proxy.accepted == 2
+    await until(lambda: proxy.connections == 1)
+
+
+async def test_connecting_is_bounded_as_a_whole(make: Make, proxy: FaultProxy) -> None:
+    """Each answer of the greeting comes in time, all together do not; nothing was sent."""
+    proxy.delay_replies(TIMEOUT * 0.7)
+    wire = make.wire(proxy.url)
+    wire.introduce = Introduction(Names(make.namespace), lambda _: None)
+    with pytest.raises(RemoteTimeout) as caught:
+        await wire.execute(PING)
+    assert caught.value.sent is False
+    bus = make.bus(proxy.url)
+    proxy.delay_replies(0)
+    await bus.open()
+
+
+def test_a_permit_that_is_lost_comes_back(proxy: FaultProxy, namespace: str) -> None:
+    """Whoever had it was interrupted before he could return it; and with the wire all of them go."""
+    wire = Make("sync", namespace).wire(proxy.url, timeout=TIMEOUT, max_connections=1)
+    permit = wire._permits.get_nowait()
+    del permit
+    assert run_sync(wire.execute(echo("x"))) == [b"x"]
+    run_sync(wire.close())
+    permits = wire._permits
+    del wire
+    assert permits.qsize() == 1
+    permits.get_nowait()
+    assert permits.qsize() == 0
 
 
 def test_threads_that_queue_behind_a_hung_server_do_not_wait_twice(proxy: FaultProxy, namespace: str) -> None:

@@ -6,17 +6,30 @@ import asyncio
 import copy
 import functools
 import inspect
+import math
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nearcache.decorator import AsyncCachedFunction, CachedFunction, cached_async, cached_sync
 from nearcache.errors import UncacheableArgument
+from nearcache.local.eviction import Entry
 from nearcache.ports import MISSING
 
 HERE = __name__
+
+
+class Entries:
+    """A dict's values, each as an entry of L1."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def __getitem__(self, key: str) -> Entry:
+        return Entry(self.values[key], math.inf, 0, (), 0, math.inf)
 
 
 class Fake:
@@ -24,10 +37,9 @@ class Fake:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        looked_at = {"entries": Entries(self.values), "touch": str, "fresh_until": math.inf, "hits": 0, "thaw": None}
+        self._tier: Any = SimpleNamespace(**looked_at)
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
-
-    def _look(self, key: str) -> Any:
-        return self.values.get(key, MISSING)
 
     def peek(self, key: str, default: Any = None) -> Any:
         """As the real ones."""

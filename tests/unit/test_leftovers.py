@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from nearcache.local.eviction import Entry
 from nearcache.local.leftovers import STEP
-from nearcache.local.tier import Tier
+from nearcache.local.tier import STORES, Tier
 from nearcache.ports import Version, version_of
 
 MANY = 3 * STEP
@@ -26,7 +27,7 @@ def at(number: int) -> Version:
 
 def put(tier: Tier, key: str, number: int = 5, *tags: str, value: object = None) -> bool:
     """Put with a token taken now."""
-    return tier.put(key, Entry(value, float("inf"), at(number), tags, 10, float("inf")), tier.token(key))
+    return tier.put(key, tier.make_entry(value, float("inf"), at(number), tags, 10, float("inf")), tier.token(key))
 
 
 def invalidate(tier: Tier, number: int, *tags: str) -> None:
@@ -43,10 +44,16 @@ def tidy(tier: Tier) -> int:
     return steps
 
 
+@pytest.fixture(params=STORES)
+def new_tier(request: pytest.FixtureRequest) -> Callable[[int], Tier]:
+    """Makes tiers of one of the policies."""
+    return partial(Tier, eviction=request.param)
+
+
 @pytest.fixture
-def tier() -> Tier:
+def tier(new_tier: Callable[[int], Tier]) -> Tier:
     """A proven tier: half of many entries carry the tag "half", all the tag "all", each one of its own."""
-    made = Tier(10 * MANY)
+    made = new_tier(10 * MANY)
     made.synced = True
     made.floors.known = True
     for number in range(MANY):
@@ -55,9 +62,9 @@ def tier() -> Tier:
     return made
 
 
-def test_a_large_store_is_released_in_steps() -> None:
+def test_a_large_store_is_released_in_steps(new_tier: Callable[[int], Tier]) -> None:
     """Nobody finds it any more, and its values go little by little."""
-    tier = Tier(10 * MANY)
+    tier = new_tier(10 * MANY)
     tier.synced = True
     values = [Value() for _ in range(MANY)]
     watched = [weakref.ref(value) for value in values]
@@ -76,9 +83,9 @@ def test_a_large_store_is_released_in_steps() -> None:
     assert not any(watch() for watch in watched)
 
 
-def test_a_small_store_is_released_at_once() -> None:
+def test_a_small_store_is_released_at_once(new_tier: Callable[[int], Tier]) -> None:
     """Nothing is put off that takes no time."""
-    tier = Tier(100)
+    tier = new_tier(100)
     tier.synced = True
     value = Value()
     watched = weakref.ref(value)
@@ -159,7 +166,7 @@ def test_a_put_sees_what_was_set_aside(tier: Tier) -> None:
     """Else an older value would take its place, or it would come back over a newer one."""
     invalidate(tier, 6, "half")
     old = tier.token("k0")
-    assert not tier.put("k0", Entry("old", float("inf"), at(4), (), 10, float("inf")), old)
+    assert not tier.put("k0", tier.make_entry("old", float("inf"), at(4), (), 10, float("inf")), old)
     assert tier.entries["k0"].version == at(5)
     assert put(tier, "k2", 7)
     tidy(tier)

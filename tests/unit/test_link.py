@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from nearcache.link import TRANSITIONS, Link, Signal, State
+from nearcache.link import REFUSES_WRITES, TRANSITIONS, Link, Signal, State
 
 
 def link(failures: int = 3, reset: float = 1.0) -> Link:
@@ -21,9 +22,96 @@ def test_the_table_is_complete() -> None:
     assert set(TRANSITIONS) == set(itertools.product(State, Signal))
 
 
-def test_a_proven_bus_opens_the_link_from_everywhere() -> None:
-    """The bus's own reconnecting is a probe."""
-    assert {TRANSITIONS[state, Signal.BUS_UP] for state in State} == {State.UP}
+TO: dict[State, list[Callable[[Link], object]]] = {
+    State.UP: [Link.bus_up],
+    State.DEAF: [],
+    State.DOWN: [Link.bus_up, lambda one: one.failed(timeout=True, now=0.0)],
+    State.TRYING: [Link.bus_up, lambda one: one.failed(timeout=True, now=0.0), lambda one: one.permit(now=1.0)],
+    State.AWAY: [lambda one: one.failed(timeout=True, now=0.0)],
+}
+"""What leads from a new link to each state."""
+
+ACTS: dict[Signal, Callable[[Link], object]] = {
+    Signal.OK: Link.ok,
+    Signal.FAILED: lambda one: one.failed(timeout=True, now=1.0),
+    Signal.TRY: lambda one: one.permit(now=9.0),
+    Signal.BUS_REACHED: Link.bus_reached,
+    Signal.BUS_PROVEN: Link.bus_up,
+    Signal.BUS_LOST: Link.bus_down,
+}
+
+ROWS = """
+            OK      FAILED  TRY     BUS_REACHED  BUS_PROVEN  BUS_LOST
+    UP      UP      DOWN    UP      UP           UP          DEAF
+    DEAF    DEAF    AWAY    DEAF    UP           UP          DEAF
+    DOWN    DOWN    DOWN    TRYING  DOWN         UP          AWAY
+    TRYING  UP      DOWN    TRYING  TRYING       UP          AWAY
+    AWAY    AWAY    AWAY    AWAY    DOWN         UP          AWAY
+"""
+
+
+def rows() -> Iterator[tuple[str, str, str]]:
+    """State, signal, and where it leads."""
+    head, *lines = (line.split() for line in ROWS.split("\n") if line.strip())
+    for state, *ends in lines:
+        for signal, end in zip(head, ends, strict=True):
+            yield state, signal, end
+
+
+@pytest.mark.parametrize(("state", "signal", "end"), list(rows()))
+def test_a_row_of_the_table(state: str, signal: str, end: str) -> None:
+    """What happens leads from each state where the protocol says, by the link's own methods."""
+    one = Link(3, 1.0)
+    for act in TO[State[state]]:
+        act(one)
+    assert one.state is State[state]
+    told = ACTS[Signal[signal]](one)
+    assert one.state is State[end]
+    assert one.sends == (end in {"UP", "DEAF"})
+    assert one.bus == (end not in {"DEAF", "AWAY"})
+    if Signal[signal] is Signal.TRY:
+        assert told == (end in {"UP", "DEAF", "TRYING"})
+    elif signal in {"OK", "BUS_PROVEN"}:
+        assert told == (state not in {"UP", "DEAF"} and end == "UP")
+    elif signal == "FAILED":
+        assert told == (state in {"UP", "DEAF"})
+
+
+def test_a_success_in_each_state_that_sends_begins_the_count_anew() -> None:
+    """A lost bus does not: what failed before it still counts."""
+    one = Link(2, 1.0)
+    one.bus_up()
+    one.failed(timeout=False, now=0.0)
+    one.bus_down()
+    assert one.failed(timeout=False, now=0.0)
+
+
+def test_what_is_refused_is_told_once_and_leaves_the_breaker_alone() -> None:
+    """The first refusal is told, and the end of the last one."""
+    one = link()
+    assert [one.refuse("set", "OOM"), one.refuse("lease", "OOM"), one.refuse("set", "OOM")] == [True, False, False]
+    assert one.permit(now=0.0)
+    assert not one.accept("delete", wrote=True, stored=False)
+    assert not one.accept("read", wrote=False, stored=False)
+    assert one.accept("fill", wrote=True, stored=True)
+    assert one.refuse("set", "OOM")
+
+
+@pytest.mark.parametrize("code", sorted(REFUSES_WRITES - {"OOM"}))
+def test_a_server_that_took_a_write_takes_all(code: str) -> None:
+    """Whichever it was; a full memory lets deletes pass, so there a value must have been stored."""
+    one = link()
+    one.refuse("store", code)
+    one.refuse("clear", code)
+    assert one.accept("delete", wrote=True, stored=False)
+
+
+def test_a_missing_right_is_mended_by_that_operation_alone() -> None:
+    """Who may not delete, but set, is not told about at each call."""
+    one = link()
+    one.refuse("delete", "NOPERM")
+    assert not one.accept("store", wrote=True, stored=True)
+    assert one.accept("delete", wrote=True, stored=False)
 
 
 def test_a_timeout_opens_the_breaker_at_once() -> None:

@@ -22,6 +22,12 @@ LINES: list[tuple[events.Event, int, str]] = [
         "event='corrupt value' namespace='shop' key='user:7' reason='short'",
     ),
     (events.LoadFailed("k", "why"), logging.WARNING, "event='load failed' namespace='shop' key='k' reason='why'"),
+    (
+        events.Refused("set", "OOM"),
+        logging.WARNING,
+        "event='refused' namespace='shop' operation='set' reason='OOM'",
+    ),
+    (events.Accepted(), logging.INFO, "event='accepted' namespace='shop'"),
     (events.CoherenceFailed("no"), logging.ERROR, "event='coherence failed' namespace='shop' reason='no'"),
 ]
 

@@ -56,7 +56,7 @@ WHOLE = [
     "max_value_bytes",
 ]
 WORDS = {
-    "eviction": ["lru"],
+    "eviction": ["lru", "s3fifo"],
     "on_unavailable": ["degrade", "raise"],
     "copy": ["none", "serialized"],
     "on_reconnect": ["prove", "flush"],
@@ -370,7 +370,7 @@ def test_every_setting_is_a_variable() -> None:
         "l1_ttl": ("1.5", 1.5),
         "l1_max_entries": ("5", 5),
         "l1_max_bytes": ("5000", 5000),
-        "eviction": ("lru", "lru"),
+        "eviction": ("s3fifo", "s3fifo"),
         "jitter": ("0.1", 0.1),
         "negative_ttl": ("0", 0.0),
         "lease": ("3", 3.0),

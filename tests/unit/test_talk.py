@@ -10,7 +10,7 @@ from nearcache.ports import Beat, BusRefused, Incompatible, Met, RemoteFailed
 from nearcache.remote.aside import AsideTalk
 from nearcache.remote.names import PROTOCOL, Names
 from nearcache.remote.resp import ServerError
-from nearcache.remote.talk import Introduction
+from nearcache.remote.talk import Introduction, Talk
 
 SERVER = b"# Server\r\nrun_id:abc\r\n"
 REPLICATION = b"# Replication\r\nrole:master\r\nmaster_replid:def\r\n"
@@ -73,6 +73,15 @@ def test_an_error_is_a_failure(text: str, kind: type[Exception]) -> None:
     if kind is ServerError:
         with pytest.raises(kind):
             hear(hello=ServerError(text))
+
+
+@pytest.mark.parametrize(("text", "kind"), [("BUSY it", ServerError), ("NOPERM it", BusRefused)])
+def test_a_subscription_that_is_refused(text: str, kind: type[RemoteFailed]) -> None:
+    """What goes away by itself is no word about rights: a script that runs does not make coherence fail."""
+    talk = Talk(Names("shop"))
+    with pytest.raises(RemoteFailed) as caught:
+        talk.understand([ServerError(text)])
+    assert type(caught.value) is kind
 
 
 # -------------------------------------------------------------------------------------------------------- RESP2

@@ -7,7 +7,8 @@ import zlib
 import pytest
 
 from nearcache.local.eviction import Entry
-from nearcache.local.tier import STRIPES, Tier, stripe_of
+from nearcache.local.tier import Tier
+from nearcache.local.token import STRIPES, stripe_of
 from nearcache.ports import Version, version_of
 
 

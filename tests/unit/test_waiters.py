@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from nearcache.hosting import Outcome
 from nearcache.hosts import ThreadWake
-from nearcache.local.tier import Token
+from nearcache.local.token import Token
 from nearcache.local.waiters import Aim, Flight, Flights, Waiters
-from nearcache.ports import Outcome
 
 KEY = ("k", Aim.VALUE)
 OLD = Token(epoch=1, stripe=7, stamp=0)
@@ -19,7 +19,7 @@ class Bell(ThreadWake):
     @property
     def rung(self) -> bool:
         """Whether it was set."""
-        return self._event.is_set()
+        return self._is_set
 
 
 def flight(token: Token = OLD, owner: object = "me") -> Flight:
@@ -111,3 +111,13 @@ def test_nothing_is_left_when_all_have_stopped_waiting() -> None:
     assert not len(waiters)
     waiters.wake(["a"])
     assert not first.rung
+
+
+def test_a_leader_that_vanished_is_followed_by_nobody() -> None:
+    """Interrupted before it could end its flight, it takes it along."""
+    flights = Flights()
+    lost = flight()
+    assert flights.enter(("a", Aim.VALUE), lost) is lost
+    del lost
+    mine = flight(owner="you")
+    assert flights.enter(("a", Aim.VALUE), mine) is mine

@@ -1,0 +1,46 @@
+"""What ``import nearcache`` costs beside ``import redis``: fresh processes in turn, ratios of neighbours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+
+from benchmarks.report import Report, Table
+from benchmarks.timing import Spread
+
+BUDGET = 1.3
+PEER = "redis"
+MODULES = (PEER, "nearcache")
+_CODE = "import time; before = time.process_time(); import {}; print(time.process_time() - before)"
+
+
+def show(report: Report) -> bool:
+    """Measure, print and keep; whether the budget holds."""
+    rounds = 7 if report.quick else 31
+    with tempfile.TemporaryDirectory() as compiled:
+        for module in MODULES:
+            _seconds(module, compiled)
+        took = [{module: _seconds(module, compiled) for module in MODULES} for _ in range(rounds)]
+    ratio = Spread.of([one["nearcache"] / one[PEER] for one in took])
+    rows = []
+    for module in MODULES:
+        ms = Spread.of([one[module] * 1e3 for one in took])
+        rows.append([f"import {module}", f"{ms.median:.0f}", f"{ms.least:.0f}–{ms.greatest:.0f}"])
+    verdict = "within" if ratio.median <= BUDGET else "OVER"
+    note = (
+        f"Ratio, median of {rounds} pairs: {ratio.median:.2f} ({ratio.least:.2f}–{ratio.greatest:.2f}), "
+        f"{verdict} the budget of {BUDGET}. Processor time."
+    )
+    report.show(Table("Imports in fresh processes", ["", "ms", "least–greatest"], rows, [note]))
+    report.keep("imports", {"rounds": took, "ratio": vars(ratio)})
+    return ratio.median <= BUDGET
+
+
+def _seconds(module: str, compiled: str) -> float:
+    """Of a process that finds, or leaves, compiled code in this folder."""
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = compiled
+    command = [sys.executable, "-c", _CODE.format(module)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)

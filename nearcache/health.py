@@ -1,0 +1,56 @@
+"""How a cache is doing now, as a frozen object: what a health check or a dashboard asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from nearcache.flows.core import Core
+from nearcache.link import State
+
+Status: TypeAlias = Literal["ok", "degraded", "down"]
+Breaker: TypeAlias = Literal["closed", "half-open", "open"]
+BusState: TypeAlias = Literal["none", "idle", "connecting", "proven", "lost", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What a cache knows of itself and of Redis, without asking anybody. It holds no secret."""
+
+    status: Status
+    """``ok``: both tiers work. ``degraded``: something does not, and ``get`` goes past it: L1 is not proven, writes are
+    journalled, Redis refuses something. ``down``: Redis is not asked; L1 serves until its proof ends, then loaders."""
+    round_trip: float | None
+    """Seconds that Redis took for the last heartbeat; None: there was none yet."""
+    bus: BusState
+    """``none``: ``memory://`` needs none. ``idle``: not used yet. ``refused``: the server answers, but will not do."""
+    proof_age: float | None
+    """Seconds since the moment up to which L1 was last proven coherent; above ``max_staleness`` it serves nothing."""
+    breaker: Breaker
+    """``closed``: Redis is asked. ``half-open``: one operation tries. ``open``: it is left alone."""
+    journal: int
+    """Writes that wait for their replay."""
+    refused: tuple[str, ...] = ()
+    """Operations that Redis refuses while it answers, each with the code of its error."""
+
+
+def health_of(core: Core, *, closed: bool = False) -> Health:
+    """How a cache is doing now."""
+    link, tier = core.link, core.tier
+    proven_at = tier.fresh_until - core.settings.max_staleness
+    age = max(0.0, core.host.monotonic() - proven_at) if abs(proven_at) != float("inf") else None
+    journal, refused = len(tier.journal), tuple(sorted(f"{what}: {code}" for what, code in link.refused.items()))
+    status: Status = "ok"
+    if closed or core.bypassed or not link.sends:
+        status = "down"
+    elif not core.healthy or journal or refused:
+        status = "degraded"
+    return Health(
+        status=status,
+        round_trip=core.round_trip,
+        bus="none" if core.new_bus is None else core.bus_state,
+        proof_age=age,
+        breaker="closed" if link.sends else "half-open" if link.state is State.TRYING else "open",
+        journal=journal,
+        refused=refused,
+    )

@@ -1,0 +1,92 @@
+"""health(): what a cache knows of itself, in good times and bad; plain on both classes, and without a secret."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from nearcache import Health
+from nearcache.remote.embedded import EmbeddedServer, free_port
+from nearcache.testing import FaultProxy
+from tests.twins import MakeCache
+from tests.waiting import redis_of, shut, until
+
+FAST: dict[str, Any] = {"max_staleness": 0.4, "redis_timeout": 0.1, "reconnect_max": 0.05, "breaker_reset": 0.1}
+
+
+async def test_all_is_well(make_cache: MakeCache) -> None:
+    """Before the first use nothing is proven; then both tiers work, and heartbeats say how far Redis is."""
+    cache = make_cache(**FAST)
+    before = cache.health()
+    assert before == Health(status="degraded", round_trip=None, bus="idle", proof_age=None, breaker="closed", journal=0)
+    async with cache:
+        now = cache.health()
+        assert (now.status, now.bus, now.breaker, now.journal, now.refused) == ("ok", "proven", "closed", 0, ())
+        assert 0 < now.round_trip < 5
+        assert 0 <= now.proof_age < 5
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            now.status = "down"
+        await until(lambda: cache.health().round_trip != now.round_trip)
+    await shut(cache)
+    assert cache.health().status == "down"
+
+
+async def test_memory_needs_no_redis(make_cache: MakeCache) -> None:
+    """`memory://` is always well."""
+    async with make_cache("memory://") as cache:
+        assert cache.health() == Health(
+            status="ok", round_trip=None, bus="none", proof_age=None, breaker="closed", journal=0
+        )
+
+
+async def test_redis_is_away(make_cache: MakeCache, proxy: FaultProxy) -> None:
+    """Lost, then down; writes wait in the journal; all well again afterwards."""
+    async with make_cache(proxy.url, **FAST) as cache:
+        proxy.cut()
+        await until(lambda: cache.health().bus == "lost")
+        for number in range(5):
+            await cache.set(f"a:{number}", number)
+        away = cache.health()
+        assert (away.status, away.breaker, away.journal) == ("down", "open", 5)
+        await until(lambda: cache.health().proof_age > FAST["max_staleness"])
+        proxy.heal()
+        await until(lambda: cache.health().status == "ok")
+        assert cache.health().journal == 0
+
+
+async def test_a_server_that_never_was(make_cache: MakeCache) -> None:
+    """Down, with nothing ever proven."""
+    cache = make_cache(f"redis://127.0.0.1:{free_port()}/0", **FAST)
+    for _ in range(3):
+        await cache.get("a")
+    await until(lambda: cache.health().bus == "lost")
+    assert cache.health() == Health(
+        status="down", round_trip=None, bus="lost", proof_age=None, breaker="open", journal=0
+    )
+
+
+async def test_writes_that_are_refused(make_cache: MakeCache, fresh_server: EmbeddedServer) -> None:
+    """A full server is degraded, and health says what it refuses; it is well when something was stored."""
+    async with make_cache(fresh_server.url, **FAST) as cache:
+        with redis_of(fresh_server.url) as client:
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", 1)
+            assert await cache.set("a", 1) is False
+            assert (cache.health().status, cache.health().refused) == ("degraded", ("store: OOM",))
+            client.config_set("maxmemory", 0)
+        assert await cache.set("a", 1) is True
+        assert cache.health().status == "ok"
+
+
+async def test_a_bus_that_is_refused(make_cache: MakeCache, fresh_server: EmbeddedServer) -> None:
+    """Who may not subscribe has L2: degraded. Nothing shows the password."""
+    password = "pa55-w0rd"
+    with redis_of(fresh_server.url) as client:
+        client.execute_command("ACL", "SETUSER", "app", "reset", "on", f">{password}", "~*", "+@all")
+    cache = make_cache(f"redis://app:{password}@127.0.0.1:{fresh_server.port}/0", **FAST)
+    await cache.get("a")
+    await until(lambda: cache.health().bus == "refused")
+    assert cache.health().status == "degraded"
+    assert password not in repr(cache.health())
