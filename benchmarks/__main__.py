@@ -1,16 +1,42 @@
-"""Run sections of the benchmarks: ``python -m benchmarks [section ...] [--quick] [--json FILE] [--traces DIR]``.
+"""Run sections of the benchmarks: ``python -m benchmarks [section ...] [--quick] [--html FILE]``.
 
-The exit code is 0 only if every section found what must hold: a fast cache that serves old values is none.
+The exit code is 0 only if every section found what must hold (a fast cache that serves old values is none), and every
+line of the budget that was measured is kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import json
 import sys
+import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from benchmarks import blip, bus, coherence, fleet, hitratio, hits, imports, l2, local, pauses, races
+from benchmarks import (
+    blip,
+    bus,
+    capacity,
+    charts,
+    coherence,
+    concurrency,
+    fleet,
+    hitratio,
+    hits,
+    imports,
+    l2,
+    local,
+    memory,
+    page,
+    pauses,
+    peers,
+    races,
+    scale,
+    tiers,
+)
 from benchmarks.report import Report, surroundings
 
 
@@ -22,6 +48,11 @@ def _races(report: Report) -> bool:
 
 SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "hits": hits.show,
+    "tiers": tiers.show,
+    "peers": peers.show,
+    "concurrency": concurrency.show,
+    "memory": memory.show,
+    "scale": scale.show,
     "hitratio": hitratio.show,
     "local": local.show,
     "imports": imports.show,
@@ -32,6 +63,7 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "fleet": fleet.show,
     "blip": blip.show,
     "pauses": pauses.show,
+    "capacity": capacity.show,
 }
 """Each prints its tables, keeps its figures in the report, and says whether what must hold did."""
 
@@ -42,20 +74,61 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(SECTIONS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and updates; for a look, not for a record")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts there")
+    parser.add_argument("--png", type=Path, metavar="DIR", help="write each chart there")
+    parser.add_argument("--from", type=Path, dest="earlier", metavar="FILE", help="run nothing: draw this JSON")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="access traces for hitratio: *.trace.xz, *.trace.gz")
     asked = parser.parse_args(arguments)
     unknown = [name for name in asked.sections if name not in SECTIONS]
     if unknown:
         parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
 
+    if asked.png is not None and not _can_draw():  # it is said before hours of measuring, not after
+        parser.error("--png needs matplotlib, which `make bench` installs with the extra `bench`")
+    if asked.earlier is not None:
+        _draw(json.loads(asked.earlier.read_text()), asked.html, asked.png)
+        return 0
     report = Report(surroundings(), quick=asked.quick, traces=asked.traces)
     report.begin()
-    failed = [name for name in asked.sections or SECTIONS if not SECTIONS[name](report)]
+    started = time.monotonic()
+    failed = []
+    for name in asked.sections or SECTIONS:
+        report.section = name
+        began = time.monotonic()
+        try:
+            held = SECTIONS[name](report)
+        except Exception:  # noqa: BLE001  # it fails its section, and the others run
+            traceback.print_exc()
+            held = False
+        if not held:
+            failed.append(name)
+        print(f"  {name}: {time.monotonic() - began:.0f} s", flush=True)
+    print(f"\nin all {time.monotonic() - started:.0f} s")
+    report.verdicts()
     if asked.json is not None:
         report.write(asked.json)
+    # By way of JSON, so that what is drawn now is what an earlier run would be drawn from.
+    _draw(json.loads(json.dumps(report.whole())), asked.html, asked.png)
     if failed:
         print(f"\nFAILED: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
+    for line in report.missed:
+        print(f"\n{line.verdict}: {'  '.join(line.row()[:3])}", file=sys.stderr)
+    return 1 if failed or report.missed else 0
+
+
+def _can_draw() -> bool:
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def _draw(whole: Mapping[str, Any], html: Path | None, png: Path | None) -> None:
+    """Write the page and the pictures that were asked for."""
+    if html is not None:
+        html.write_text(page.render(whole, charts.svg if _can_draw() else None))
+        print(f"\n{html}" + ("" if _can_draw() else ": without charts, as matplotlib is not installed"))
+    if png is not None:
+        for shown in whole["shown"].values():
+            for chart in shown["charts"]:
+                print(charts.png(chart, png))
 
 
 if __name__ == "__main__":

@@ -206,6 +206,9 @@ def _intake(report: Report, taken: dict[str, list[float]]) -> bool:
         }
         range_ = f"{ns.least / 1000:.2f}–{ns.greatest / 1000:.2f}"
         rows.append([name, f"{ns.median / 1000:.2f}", range_, f"{to[READER]:.2f}", f"{to[PUBSUB]:.2f}"])
+    for name in JUDGED:
+        microseconds = Spread.of([ns / 1000 for ns in taken[name]])
+        report.budget(f"taking in invalidations, {name}", microseconds, LIMIT_NS / 1000, "µs", note="of CPU per key")
     over = [name for name in JUDGED if statistics.median(taken[name]) > LIMIT_NS]
     notes = [
         f"µs of CPU; {len(taken[READER])} rounds of {len(KEYS):,} keys, interleaved; ratios are medians of the rounds'",

@@ -25,7 +25,7 @@ import redis
 
 from benchmarks.instance import Crew
 from benchmarks.receiver import Heard, Post, receive
-from benchmarks.report import Report, Table
+from benchmarks.report import Chart, Report, Table
 from nearcache import NearCache
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.remote.names import Names
@@ -150,7 +150,7 @@ def costs(fleet: Fleet, client: Any, *, rounds: int, writes: int) -> dict[str, l
 
 def show(report: Report) -> bool:
     """Run, print and keep; whether the budgets are kept and nothing was missed."""
-    rounds, writes = (2, 100) if report.quick else (5, 200)
+    rounds, writes = (1, 100) if report.quick else (5, 200)
     some, everyone = (0, 1), tuple(range(ALL))
     phases: dict[str, tuple[str, Sequence[int]]] = {
         f"{ALL}, all idle": ("compute", ()),
@@ -195,6 +195,7 @@ def show(report: Report) -> bool:
             "wrong": wrong,
         },
     )
+    _charts(report, found, spent)
     return not wrong
 
 
@@ -240,3 +241,37 @@ def _costs(report: Report, spent: dict[str, list[float]]) -> None:
     head = ["write of 200 bytes", "µs", "× SET", "least", "greatest"]
     notes = [f"{ALL} subscribers and the writer's own bus; medians of {len(spent['SET'])} rounds, heartbeats taken off"]
     report.show(Table("Server CPU per write", head, rows, notes))
+
+
+def _charts(report: Report, found: dict[str, dict[bool, Delays]], spent: dict[str, list[float]]) -> None:
+    p99s = {
+        f"{name}: the {'busy' if busy else 'idle'}": percentile(delays.dropped, 0.99) * 1e6
+        for name, both in found.items()
+        for busy, delays in both.items()
+        if delays.dropped
+    }
+    alone = f"{ALONE}: the idle"
+    report.chart(
+        Chart(
+            "fleet-propagation",
+            f"{FIRST} idle instances have dropped an old value after {p99s[alone] / 1e6:.1f} ms (p99)",
+            "bars",
+            {name: [[name, ns]] for name, ns in sorted(p99s.items(), key=lambda one: one[1])},
+            unit="ns",
+            ours=[alone],
+            log=True,
+            subtitle=f"p99 from the call of set until L1 has dropped it; {os.cpu_count()} cores, logarithmic",
+        )
+    )
+    own, plain = (statistics.median(spent[name]) for name in ("NearCache.set", "SET"))
+    report.chart(
+        Chart(
+            "fleet-server-cpu",
+            f"A set with {ALL} instances costs the server {own:.0f} µs, {own / plain:.0f} times a SET nobody hears of",
+            "bars",
+            {name: [[name, *(1e3 * of(line) for of in (statistics.median, min, max))]] for name, line in spent.items()},
+            unit="ns",
+            ours=[name for name in spent if name.startswith("NearCache")],
+            subtitle=f"The server's processor time per write, median of {len(spent['SET'])} rounds, least and greatest",
+        )
+    )

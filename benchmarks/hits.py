@@ -16,12 +16,13 @@ from typing import Any
 
 import cachetools
 
-from benchmarks.report import Report, Table
+from benchmarks.report import Chart, Report, Table, duration
 from benchmarks.timing import Case, Spread, Times, compare
 from nearcache import AsyncNearCache, NearCache
 from nearcache.local.tier import STORES
 from nearcache.remote.embedded import EmbeddedServer
 
+GET = "lru: cache.get(key)"
 PEER = "functools.lru_cache hit"
 PEER_BY_INT = "functools.lru_cache hit, int"
 BOX, BOX_TTL = "@cachebox.cached(LRUCache)", "@cachebox.cached(TTLCache)"
@@ -53,8 +54,9 @@ def show(report: Report) -> bool:
         for name, size in SIZES.items():
             times, problems = asyncio.run(_measure(server.url, size, rounds))
             report.show(_table(f"L1 hits, {size} {name} keys, {rounds} rounds", times, problems))
+            report.chart(_chart(f"hits-{name}", f"{size:,} {name} keys", times))
             if name == "hot":
-                report.show(_verdicts(times))
+                report.show(_verdicts(report, times))
             figures[name] = {"keys": size, "problems": problems, "cases": _figures(times)}
             held &= not problems
     report.keep("hits", figures)
@@ -166,7 +168,7 @@ def _peers(values: Mapping[str, object]) -> list[Case]:
 def _boxes(values: Mapping[str, object]) -> list[Case]:
     """Those of cachebox, if it is there."""
     try:
-        import cachebox  # noqa: PLC0415  # an extra
+        import cachebox  # an extra
     except ImportError:
         print("cachebox is not installed: pip install .[bench] brings it")
         return []
@@ -208,13 +210,30 @@ def _table(title: str, times: Times, problems: Sequence[str]) -> Table:
     return Table(title, ["", "ns", "least–greatest", "× lru_cache", "least–greatest"], rows, notes)
 
 
-def _verdicts(times: Times) -> Table:
+def _chart(name: str, keys: str, times: Times) -> Chart:
+    spreads = {label: times.ns(label) for label in times.rounds[0]}
+    labels = sorted(spreads, key=lambda label: spreads[label].median)
+    ratio = times.ratio(GET, to=PEER)
+    return Chart(
+        name,
+        f"{keys}: a hit takes {duration(spreads[GET].median)}, {ratio.median:.1f} times functools.lru_cache's",
+        "bars",
+        {label: [[label, spreads[label].median, spreads[label].lower, spreads[label].upper]] for label in labels},
+        unit="ns",
+        ours=[label for label in labels if label.startswith(("lru:", "s3fifo:", "await "))],
+        subtitle=f"Median of {len(times.rounds)} interleaved rounds, and its quartiles; processor time: less is better",
+    )
+
+
+def _verdicts(report: Report, times: Times) -> Table:
     rows = []
     for label, peer, budget in BUDGET:
         if peer not in times.rounds[0]:
+            report.budget(label, None, budget, "×", peer, note="not installed")
             rows.append([label, peer, "not installed", "", f"{budget:g}", ""])
             continue
         ratio = times.ratio(label, to=peer)
+        report.budget(label, ratio, budget, "×", peer)
         verdict = "yes" if ratio.median <= budget else "NO"
         rows.append([label, peer, f"{ratio.median:.2f}", _range(ratio, ".2f"), f"{budget:g}", verdict])
     head = ["", "peer", "ratio", "least–greatest", "budget", "held"]

@@ -238,7 +238,7 @@ def on_a_loop(server: EmbeddedServer, client: Any, name: str) -> Pauses:
 
 def show(report: Report) -> bool:
     """Run, print and keep; whether every pause is within the budget."""
-    rounds = 3 if report.quick else 5
+    rounds = 1 if report.quick else 5
     kinds = {"NearCache": in_threads, "AsyncNearCache": on_a_loop}
     found: dict[str, list[Pauses]] = {f"{kind}, {name}": [] for kind in kinds for name in EVENTS}
     with EmbeddedServer() as server, redis.Redis(port=server.port) as client:

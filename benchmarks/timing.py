@@ -6,8 +6,8 @@ time is taken off. A ratio is made within a round, so that a machine that slows 
 the rounds is taken. The garbage collector is off while a loop runs. Everything runs on one event loop, which gets a
 turn before each statement: a cache of asyncio is measured where it lives, with its bus at work.
 
-The clock is the thread's processor time: none of the statements waits for anything, and what other processes take from
-the machine meanwhile is not theirs.
+The clock is the thread's processor time where no statement waits for anything: what other processes take from the
+machine meanwhile is not theirs. Statements that wait for a server are timed by the clock on the wall (``waits``).
 """
 
 from __future__ import annotations
@@ -69,20 +69,23 @@ class Case:
 
 @dataclass(frozen=True)
 class Spread:
-    """A median, and the least and the greatest that it was taken from."""
+    """A median, the least and the greatest that it was taken from, and the quartiles between which half of them are."""
 
     median: float
     least: float
     greatest: float
+    lower: float
+    upper: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
         """The spread of some values.
 
         >>> Spread.of([3.0, 1.0, 2.0])
-        Spread(median=2.0, least=1.0, greatest=3.0)
+        Spread(median=2.0, least=1.0, greatest=3.0, lower=1.5, upper=2.5)
         """
-        return cls(statistics.median(values), min(values), max(values))
+        lower, median, upper = statistics.quantiles(values, method="inclusive") if len(values) > 1 else 3 * [*values]
+        return cls(median, min(values), max(values), lower, upper)
 
 
 class Times:
@@ -104,39 +107,62 @@ class Times:
         return Spread.of([one[label] / one[to] for one in self.rounds])
 
 
-async def compare(cases: Sequence[Case], keys: Sequence[str], rounds: int) -> Times:
+async def compare(
+    cases: Sequence[Case], keys: Sequence[str], rounds: int, *, seconds: float | None = None, waits: bool = False
+) -> Times:
     """Measure some cases side by side.
 
     Args:
         cases: what is compared; they differ in label.
         keys: each statement runs over them, again and again.
         rounds: how many values the medians are taken from.
+        seconds: about how long a statement is to take in a round, where some take a thousand times as long as others;
+            without it each runs at least LEAST_OPERATIONS times.
+        waits: whether statements wait for a server, so that processor time would not be all of it.
     """
     if len({case.label for case in cases}) < len(cases):
         raise ValueError(f"two cases have one label: {[case.label for case in cases]}")
-    repeats = math.ceil(LEAST_OPERATIONS / len(keys))
-    operations = repeats * len(keys)
+    clock = time.perf_counter_ns if waits else time.thread_time_ns
+    most = math.ceil(LEAST_OPERATIONS / len(keys))
     cases = (*cases, Case(EMPTY, "pass"))
-    compiled = [(case, case.compile(), [case.keys(key) for key in keys]) for case in cases]
-    for case, loop, own_keys in compiled:  # the first calls fill caches and let the interpreter specialise the code
-        await _run(case, loop, own_keys, max(1, repeats // 10))
+    compiled = []
+    for case in cases:  # the first calls fill caches and let the interpreter specialise the code
+        loop, own_keys = case.compile(), [case.keys(key) for key in keys]
+        if seconds is None:
+            repeats = most
+            await _run(case, loop, own_keys, max(1, repeats // 10), clock)
+        else:
+            await _run(case, loop, own_keys, 1, clock)
+            once = await _run(case, loop, own_keys, 1, clock)
+            repeats = min(most, max(1, round(seconds * 1e9 / max(once, 1))))
+        compiled.append((case, loop, own_keys, repeats))
     measured = []
-    for _ in range(rounds):
-        random.shuffle(compiled)
-        took = {case.label: await _run(case, loop, own_keys, repeats) / operations for case, loop, own_keys in compiled}
-        empty = took[EMPTY]
-        net = {case.label: took[case.label] - empty for case in cases}
-        measured.append({**net, EMPTY: empty})
+    gc.collect()
+    gc.freeze()  # what is there already need not be looked at before each loop
+    try:
+        for _ in range(rounds):
+            random.shuffle(compiled)
+            took = {
+                case.label: await _run(case, loop, own_keys, repeats, clock) / (repeats * len(keys))
+                for case, loop, own_keys, repeats in compiled
+            }
+            empty = took[EMPTY]
+            net = {case.label: took[case.label] - empty for case in cases}
+            measured.append({**net, EMPTY: empty})
+    finally:
+        gc.unfreeze()
     return Times(measured)
 
 
-async def _run(case: Case, loop: Callable[..., Any], keys: Sequence[Any], repeats: int) -> int:
-    """Nanoseconds of processor time that a loop takes."""
+async def _run(
+    case: Case, loop: Callable[..., Any], keys: Sequence[Any], repeats: int, clock: Callable[[], int]
+) -> int:
+    """Nanoseconds that a loop takes by this clock."""
     await asyncio.sleep(TURN)
     gc.collect()
     gc.disable()
     try:
-        ran = loop(keys, range(repeats), time.thread_time_ns)
+        ran = loop(keys, range(repeats), clock)
         took: int = await ran if case.awaits else ran
     finally:
         gc.enable()

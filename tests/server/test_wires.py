@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis
@@ -387,6 +387,8 @@ def test_a_server_that_does_not_read_is_a_timeout() -> None:
 
     class Place:
         connection = Connection
+        arguments: ClassVar[dict[str, float]] = {}
+        shown = "a pair"
 
     endpoint: Any = Place
     with theirs, pytest.raises(RemoteTimeout):

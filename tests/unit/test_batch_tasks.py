@@ -13,7 +13,7 @@ from nearcache.ports import BATCH, NotSent, Reading, RemoteFailed, RemoteTimeout
 from nearcache.remote.batch import TaskReads
 
 
-class Server:
+class Redis:
     """A Remote whose reads are answered when the test says so; a record is its key and the version at the sending."""
 
     def __init__(self, *, held: bool = False) -> None:
@@ -45,7 +45,7 @@ def ask(reads: TaskReads, *keys: str, with_floor: bool = False) -> list[asyncio.
 
 async def test_reads_of_one_turn_go_as_one() -> None:
     """Each gets the record of its own key."""
-    server = Server()
+    server = Redis()
     done = await asyncio.gather(*ask(TaskReads(server.read), "a", "b", "a"))
     assert [reading.records for reading in done] == [(b"a=0",), (b"b=0",), (b"a=0",)]
     assert [sorted(keys) for keys, _ in server.calls] == [["a", "a", "b"]]
@@ -53,7 +53,7 @@ async def test_reads_of_one_turn_go_as_one() -> None:
 
 async def test_a_lone_read_is_sent_at_the_end_of_the_turn_as_it_is() -> None:
     """No timer, and no task but its own."""
-    server = Server(held=True)
+    server = Redis(held=True)
     (task,) = ask(TaskReads(server.read), "a")
     await turns(2)
     assert server.calls == [(("a",), False)]
@@ -64,7 +64,7 @@ async def test_a_lone_read_is_sent_at_the_end_of_the_turn_as_it_is() -> None:
 
 async def test_who_needs_the_floor_gets_it() -> None:
     """It is read with the values of all."""
-    server = Server()
+    server = Redis()
     reads = TaskReads(server.read)
     done = await asyncio.gather(*ask(reads, "a"), *ask(reads, "b", with_floor=True), *ask(reads, "c"))
     assert [flag for _, flag in server.calls] == [True]
@@ -75,7 +75,7 @@ async def test_who_needs_the_floor_gets_it() -> None:
 
 async def test_reads_of_many_keys_go_as_they_are() -> None:
     """They are one request anyway."""
-    server = Server()
+    server = Redis()
     reads = TaskReads(server.read)
     many = asyncio.ensure_future(reads.read(["x", "y"], with_floor=False))
     await asyncio.gather(many, *ask(reads, "a", "b"))
@@ -85,7 +85,7 @@ async def test_reads_of_many_keys_go_as_they_are() -> None:
 
 async def test_a_batch_is_bounded() -> None:
     """Redis answers nobody else meanwhile."""
-    server = Server()
+    server = Redis()
     keys = [f"k{number}" for number in range(2 * BATCH + 7)]
     done = await asyncio.gather(*ask(TaskReads(server.read), *keys))
     assert [reading.records[0] for reading in done] == [f"{key}=0".encode() for key in keys]
@@ -95,7 +95,7 @@ async def test_a_batch_is_bounded() -> None:
 @pytest.mark.parametrize("size", [1, 2])
 async def test_h_a_read_never_joins_what_was_sent(size: int) -> None:
     """(H): what was sent earlier may have run before a write that the caller knows of."""
-    server = Server(held=True)
+    server = Redis(held=True)
     reads = TaskReads(server.read)
     first = ask(reads, *["a"] * size)
     await turns()
@@ -114,7 +114,7 @@ async def test_h_a_read_never_joins_what_was_sent(size: int) -> None:
 @pytest.mark.parametrize("when", ["before it is sent", "under way"])
 async def test_a_cancelled_read_harms_nobody(victim: int, when: str) -> None:
     """Whoever it is, also the one that the others joined; what nobody waits for any more is not asked."""
-    server = Server(held=True)
+    server = Redis(held=True)
     reads = TaskReads(server.read)
     tasks = ask(reads, "a", "b", "c")
     await turns(1 if when == "before it is sent" else 5)
@@ -135,7 +135,7 @@ async def test_a_cancelled_read_harms_nobody(victim: int, when: str) -> None:
 
 async def test_when_all_have_given_up_nothing_is_sent() -> None:
     """And the next read is a batch of its own."""
-    server = Server()
+    server = Redis()
     reads = TaskReads(server.read)
     tasks = ask(reads, "a", "b", "c")
     await turns(1)
@@ -150,7 +150,7 @@ async def test_when_all_have_given_up_nothing_is_sent() -> None:
 @pytest.mark.parametrize("cancelled", [(), (0,), (2,)])
 async def test_a_failure_reaches_all_and_is_told_once(cancelled: Sequence[int]) -> None:
     """Each gets an error of the right class of its own, one of which the breaker counts."""
-    server = Server(held=True)
+    server = Redis(held=True)
     reads = TaskReads(server.read)
     tasks = ask(reads, "a", "b", "c", "d")
     await turns()
@@ -166,7 +166,7 @@ async def test_a_failure_reaches_all_and_is_told_once(cancelled: Sequence[int]) 
 
 async def test_the_end_of_the_loop_is_told_as_a_failure() -> None:
     """Those who wait for a batch that is cancelled were not cancelled themselves."""
-    server = Server(held=True)
+    server = Redis(held=True)
     reads = TaskReads(server.read)
     tasks = ask(reads, "a", "b")
     await turns()
