@@ -1,6 +1,7 @@
 """Rare facts about a cache, as frozen objects; what a callback given to ``on_event`` hears.
 
-Without slots: a dataclass is made twice for them, which all these would add to the time of the import.
+Without slots, and with the base's comparing and showing: what a dataclass generates for each class adds up to much of
+the time that the import takes.
 """
 
 from __future__ import annotations
@@ -10,26 +11,34 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 
-@dataclass(frozen=True)
 class Event:
-    """Base of all events."""
+    """Base of all events: equal if they are of one kind and say the same."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Connected(Event):
     """The bus is up and L1 is proven; ``kept``: the entries that survived the proof."""
 
     kept: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Disconnected(Event):
     """The bus is lost; L1 serves until its proof runs out."""
 
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Flushed(Event):
     """L1 dropped ``entries`` entries because messages may have been missed."""
 
@@ -37,19 +46,19 @@ class Flushed(Event):
     entries: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class BreakerOpened(Event):
     """Redis is left alone for a while."""
 
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class BreakerClosed(Event):
     """Redis is asked again."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Refused(Event):
     """Redis is there, but refuses some operations: its memory is full, it takes no writes, a right is missing.
 
@@ -60,12 +69,12 @@ class Refused(Event):
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Accepted(Event):
     """Redis does again what it refused."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Journalled(Event):
     """A write was not acknowledged: its keys are misses here until it has been replayed as a delete.
 
@@ -76,7 +85,7 @@ class Journalled(Event):
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Drained(Event):
     """Journalled writes were replayed as deletes; ``left``: what has to wait still."""
 
@@ -84,7 +93,7 @@ class Drained(Event):
     left: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class LoadFailed(Event):
     """A loaded value could not be cached, or a loader asked for its own key; told once per key."""
 
@@ -92,7 +101,7 @@ class LoadFailed(Event):
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class CorruptValue(Event):
     """A record in Redis could not be read: a miss, overwritten by the next load; told once per key."""
 
@@ -100,7 +109,7 @@ class CorruptValue(Event):
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class CoherenceFailed(Event):
     """L1 can't be kept coherent with this server; ``reason`` says what to mend."""
 

@@ -13,7 +13,7 @@ Breaker: TypeAlias = Literal["closed", "half-open", "open"]
 BusState: TypeAlias = Literal["none", "idle", "connecting", "proven", "lost", "refused"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Health:
     """What a cache knows of itself and of Redis, without asking anybody. It holds no secret."""
 

@@ -6,7 +6,6 @@ print to stdout.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import re
 from typing import Any
@@ -61,5 +60,4 @@ def log(namespace: str, event: Event) -> None:
     level = _LEVELS.get(type(event))
     if level is not None:
         words = re.sub(r"(?<=.)([A-Z])", r" \1", type(event).__name__).lower()
-        facts = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-        getattr(_logger, level)(words, namespace=namespace, **facts)
+        getattr(_logger, level)(words, namespace=namespace, **vars(event))

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nearcache.flows.core import Core
 from nearcache.local.eviction import Entry
@@ -23,8 +22,7 @@ from nearcache.options import XFETCH_WINDOW, Policy
 from nearcache.ports import Version
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(NamedTuple):
     """A value past its end, which no write is known to have come after."""
 
     value: Any
@@ -43,8 +41,7 @@ class Stale:
         return policy.stale_if_error > 0 and (self.marked or self.age < policy.stale_if_error)
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """What a read is answered with at once."""
 
     value: Any
