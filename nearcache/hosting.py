@@ -64,7 +64,10 @@ class Host(Protocol):
         ...
 
     def me(self) -> tuple[object, ...]:
-        """The thread or task that runs this; inside a loader, those in whose name it was called, outermost first."""
+        """The thread or task that runs this, last; inside a loader, before it those in whose names it was called.
+
+        Two tasks of one loader have its names in common, but not the last one: they are two readers.
+        """
         ...
 
     def wake(self) -> Wake:

@@ -65,8 +65,8 @@ class ThreadHost:
         self._working: set[ThreadBehind] = set()
 
     def me(self) -> tuple[object, ...]:
-        """The thread, or those in whose names the loader was called that this runs in."""
-        return _LOADING.get() or (threading.get_ident(),)
+        """The thread; before it, those in whose names the loaders were called that this runs in."""
+        return (*_LOADING.get(), threading.get_ident())
 
     def wake(self) -> ThreadWake:
         """A new Wake."""
@@ -191,8 +191,8 @@ class TaskHost:
         self._tasks: set[asyncio.Task[object]] = set()
 
     def me(self) -> tuple[object, ...]:
-        """The task, or those in whose names the loader was called: a loader may ask from tasks of its own."""
-        return _LOADING.get() or (asyncio.current_task(),)
+        """The task; before it, those in whose names loaders were called: a loader may ask from tasks of its own."""
+        return (*_LOADING.get(), asyncio.current_task())
 
     def wake(self) -> TaskWake:
         """A new Wake."""

@@ -20,7 +20,7 @@ class Flight:
     token: Token
     wake: Wake
     me: tuple[object, ...]
-    """Who leads, and in whose loaders it is called, outermost first."""
+    """Who leads, last; before it, in whose loaders it is called, outermost first."""
     ends: float = float("inf")
     """Until when others join it (monotonic): a load that takes longer has lost its lease."""
     outcome: Outcome | None = None

@@ -1,0 +1,55 @@
+"""Loaders that ask the cache themselves, from tasks of their own too: one load a key, and no waiting in a circle."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from nearcache import LoadFailed
+from nearcache.testing import FaultProxy
+from tests.api.test_every_setting_of_loads import AWAY, away
+from tests.api.test_loading import Source
+from tests.twins import MakeCache
+from tests.waiting import Heard, until
+
+
+async def test_two_branches_of_a_loader_share_a_load(make_cache: MakeCache) -> None:
+    """They are two readers, though both are asked for in the name of one loader: one leads, the other follows."""
+    async with make_cache() as cache:
+        heard = Heard(cache)
+        source = Source("inner")
+        inner = cache.loader(source.load)
+
+        async def outer() -> list[object]:
+            branches = [asyncio.create_task(cache.get_or_set("inner", inner)) for _ in range(3)]
+            await until(lambda: source.calls)
+            source.go.set()
+            return list(await asyncio.gather(*branches))
+
+        assert await cache.get_or_set("outer", cache.loader(outer)) == ["inner"] * 3
+        assert source.calls == 1
+        assert not heard.of(LoadFailed)
+        assert cache.peek("inner") == "inner"
+
+
+async def test_two_branches_of_a_loader_have_a_permit_each(make_cache: MakeCache, proxy: FaultProxy) -> None:
+    """A loader that began before Redis went away has no permit that its branches could share."""
+    async with make_cache(proxy.url, max_concurrent_loads=1, **AWAY) as cache:
+        now = most = 0
+
+        async def branch() -> int:
+            nonlocal now, most
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0.01)
+            now -= 1
+            return 1
+
+        inner = cache.loader(branch)
+
+        async def outer() -> Any:
+            await away(cache, proxy)
+            return await asyncio.gather(*[cache.get_or_set(f"inner:{number}", inner) for number in range(4)])
+
+        assert await cache.get_or_set("outer", cache.loader(outer)) == [1] * 4
+        assert most == 1
