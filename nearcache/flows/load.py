@@ -10,7 +10,7 @@ from nearcache.errors import LoaderTimeout
 from nearcache.events import LoadFailed
 from nearcache.flows import stale
 from nearcache.flows.core import Core
-from nearcache.flows.trip import ANY, NEWEST, Loader, Trip
+from nearcache.flows.trip import ANY, NEWEST, POLL, Loader, Trip
 from nearcache.hosting import Behind, Outcome
 from nearcache.local.waiters import Aim, Flight
 from nearcache.options import Policy
@@ -72,7 +72,7 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, 
     while True:
         now = core.host.monotonic()
         mine = Flight(core.tier.token(key), core.host.wake(), core.host.me(), ends=now + policy.lease)
-        trip = Trip(core, key, loader, policy, mine.token, until, aim, older_than)
+        trip = Trip(core, key, loader, policy, mine, until, aim, older_than)
         outcome: Outcome | None = None
         behind: Behind | None = None
         try:
@@ -104,6 +104,7 @@ async def _load(trip: Trip, flight: Flight) -> tuple[Behind | None, Outcome | No
         return None, await trip.load()
     flight.reserve, flight.owner = trip.stale, object()  # its leader may be back before it has ended
     behind = None
+    flight.queues = True
     try:
         behind = await trip.core.host.behind(_end(trip, flight), flight.owner, min(limits))
     finally:
@@ -142,12 +143,18 @@ async def _follow(trip: Trip, flight: Flight, behind: Behind | None) -> Outcome 
     soft = began + (policy.loader_soft_timeout or NEVER)
     hard = began + (policy.loader_hard_timeout or NEVER)
     patience = trip.until if behind is None else NEVER
+    # Whoever is inside a load that has a permit, or a thread, must not wait for somebody who waits for one.
+    me = core.host.me()
+    has_turn = behind is None and len(me) > 1 and (policy.timed or not core.loads.permitted.isdisjoint(me))
+    look_again = POLL if has_turn else LONGEST_WAIT
     while True:
         end = min(soft, hard, patience)
-        if await flight.wake.wait(max(0.0, min(end - core.host.monotonic(), LONGEST_WAIT))):
+        if await flight.wake.wait(max(0.0, min(end - core.host.monotonic(), look_again))):
             if behind is not None and trip.fatal is not None:
                 raise trip.fatal
             return trip.landed(flight.outcome, follows=behind is None)
+        if has_turn and flight.queues:
+            return await trip.load()
         now = core.host.monotonic()
         if now >= hard:
             if behind is not None:

@@ -15,7 +15,7 @@ from nearcache.flows.read import Found, fetch_one
 from nearcache.flows.stale import Stale
 from nearcache.hosting import Outcome
 from nearcache.local.token import Token
-from nearcache.local.waiters import Aim
+from nearcache.local.waiters import Aim, Flight
 from nearcache.options import Policy
 from nearcache.ports import Busy, Granted, Held, NotSent, Present, RemoteFailed, Version
 
@@ -36,8 +36,8 @@ class Trip:
     key: str
     loader: Loader
     policy: Policy
-    token: Token
-    """Taken before anything is sent."""
+    flight: Flight
+    """Its own, which others follow if it leads."""
     until: float
     """How long to wait for another's load (monotonic)."""
     aim: Aim
@@ -58,6 +58,11 @@ class Trip:
     _grant: Granted | None = None
     _away: bool = False
     """Whether Redis did not answer."""
+
+    @property
+    def token(self) -> Token:
+        """Taken before anything is sent."""
+        return self.flight.token
 
     # ------------------------------------------------------------------------------------------------------ searching
 
@@ -188,11 +193,13 @@ class Trip:
         began = core.host.monotonic()
         core.counters.misses += self.aim is not Aim.REFRESH
         limited = loads.limited(began, away=self._away) and loads.permitted.isdisjoint(me)  # it would wait for itself
+        self.flight.queues = limited
         if limited and not await loads.permits.acquire(max(0.0, self.until - began)):
             limit = core.settings.max_concurrent_loads
             late = LoaderTimeout(f"{self.key!r} was not loaded: max_concurrent_loads={limit} others were for too long")
             return Outcome(error=late), 0
         try:
+            self.flight.queues = False
             if limited:
                 loads.permitted.add(me[-1])
                 began = core.host.monotonic()

@@ -26,6 +26,8 @@ class Flight:
     outcome: Outcome | None = None
     reserve: Any = None
     """A stale value that its leader has found, for those who can't wait."""
+    queues: bool = False
+    """Whether its leader waits for its turn to load, which somebody who follows may have."""
     owner: object = field(init=False)
     """Who calls the loader: what the loader asks for is asked in this name too."""
 

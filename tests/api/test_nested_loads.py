@@ -53,3 +53,44 @@ async def test_two_branches_of_a_loader_have_a_permit_each(make_cache: MakeCache
 
         assert await cache.get_or_set("outer", cache.loader(outer)) == [1] * 4
         assert most == 1
+
+
+async def test_a_load_with_a_permit_waits_for_nobody_who_waits_for_one(
+    make_cache: MakeCache, proxy: FaultProxy
+) -> None:
+    """All permits are out; their loaders ask for a key that a reader without one leads: each would wait for the other."""
+    async with make_cache(proxy.url, max_concurrent_loads=1, **AWAY) as cache:
+        await away(cache, proxy)
+        begun, go = asyncio.Event(), asyncio.Event()
+        user = cache.loader("Ada")
+
+        async def page() -> object:
+            begun.set()
+            await go.wait()
+            return await cache.get_or_set("user", user)
+
+        reading = asyncio.create_task(cache.get_or_set("page", cache.loader(page)))
+        await begun.wait()
+        waiting = asyncio.create_task(cache.get_or_set("user", user))
+        await until(lambda: cache.stats().misses == 2)
+        go.set()
+        assert await asyncio.wait_for(asyncio.gather(reading, waiting), 10) == ["Ada", "Ada"]
+
+
+async def test_a_load_in_a_thread_waits_for_nobody_who_waits_for_one(make_cache: MakeCache) -> None:
+    """The same with threads for loads with a time limit: all are out, and one of them asks for what waits for one."""
+    async with make_cache(max_concurrent_loads=1, loader_hard_timeout=5) as cache:
+        begun, go = asyncio.Event(), asyncio.Event()
+        user = cache.loader("Ada")
+
+        async def page() -> object:
+            begun.set()
+            await go.wait()
+            return await cache.get_or_set("user", user)
+
+        reading = asyncio.create_task(cache.get_or_set("page", cache.loader(page)))
+        await begun.wait()
+        waiting = asyncio.create_task(cache.get_or_set("user", user))
+        await until(lambda: len(cache._core.flights) == 2 or cache.peek("user"))
+        go.set()
+        assert await asyncio.wait_for(asyncio.gather(reading, waiting), 10) == ["Ada", "Ada"]
