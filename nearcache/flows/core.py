@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -139,8 +139,9 @@ class Core:
 
     def stats(self) -> Stats:
         """The counters now."""
-        self.counters.l1_hits, self.counters.evictions = self.tier.hits, self.tier.evictions
-        return self.counters.snapshot(l1_entries=len(self.tier.entries), l1_bytes=self.tier.size)
+        self.counters.evictions = self.tier.evictions
+        now = self.counters.snapshot(l1_entries=len(self.tier.entries), l1_bytes=self.tier.size)
+        return replace(now, l1_hits=now.l1_hits + self.tier.hits)  # the flows' hits, and the plain ones
 
     @property
     def away(self) -> bool:
