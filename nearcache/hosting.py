@@ -51,8 +51,8 @@ class Permits(Protocol):
 class Behind(Protocol):
     """Work that goes on behind its caller's back."""
 
-    def cancel(self) -> None:
-        """Nobody waits for it any more: tasks are cancelled, threads can't be."""
+    def cancel(self, after: float) -> None:
+        """Nobody waits for it any more: tasks are cancelled ``after`` so many seconds, threads can't be."""
         ...
 
 

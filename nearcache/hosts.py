@@ -45,7 +45,7 @@ class ThreadBehind:
         finally:
             self._done(self)
 
-    def cancel(self) -> None:
+    def cancel(self, after: float) -> None:
         """A thread can't be cancelled: it goes on, and what it loads is kept if it still may be."""
 
 
@@ -175,9 +175,10 @@ class TaskBehind:
     def __init__(self, task: asyncio.Task[object]) -> None:
         self._task = task
 
-    def cancel(self) -> None:
-        """Nobody waits for it any more."""
-        self._task.cancel()
+    def cancel(self, after: float) -> None:
+        """Cancel it, unless it ends before."""
+        timer = self._task.get_loop().call_later(after, self._task.cancel)
+        self._task.add_done_callback(lambda _: timer.cancel())
 
 
 class TaskHost:
