@@ -89,6 +89,8 @@ class Core:
     """The connection that is listened to now, or was last."""
     loads: Loads = field(init=False)
     """What limits loads, and remembers those that failed."""
+    pack: Callable[[object], bytes | None] | None = field(init=False)
+    """Makes bytes of a value that several readers share; None: they share the value itself."""
     bus_state: Literal["idle", "connecting", "proven", "lost", "refused"] = "idle"
     round_trip: float | None = None
     """Seconds that the last answer on the bus took."""
@@ -97,6 +99,7 @@ class Core:
 
     def __post_init__(self) -> None:
         self.remote.on_meeting = self.met
+        self.pack = None if self.tier.thaw is None else self._packed
         self.loads = Loads(self.host.permits(self.settings.max_concurrent_loads))
         self.tier.outage.keeps_flushed = self.settings.stale_if_error > 0
         self.remote.may_repeat = lambda: self.link.sends
@@ -215,6 +218,12 @@ class Core:
     def value_of(self, entry: Entry) -> Any:
         """The value of an entry, as a hit gives it."""
         return entry.value if self.tier.thaw is None else self.tier.thaw(entry.value)
+
+    def _packed(self, value: object) -> bytes | None:
+        try:
+            return self.settings.codec.encode(value)
+        except Exception:  # noqa: BLE001  # what can't be stored is shared as it is; its leader has told of it
+            return None
 
     # ------------------------------------------------------------------------------------------------------- asking
 

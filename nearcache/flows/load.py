@@ -86,7 +86,7 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, 
                 outcome = await trip.load()
         finally:  # whatever happens: interrupted, the outcome is None, and a follower leads
             if behind is None:
-                core.flights.end((key, aim), mine, None if trip.gave_up else outcome)
+                core.flights.end((key, aim), mine, None if trip.gave_up else outcome, core.pack)
         if outcome is None and (flight is not mine or behind is not None):
             outcome = await _follow(trip, flight, behind)
         if outcome is not None:
@@ -131,7 +131,7 @@ async def _end(trip: Trip, flight: Flight) -> None:
     except BaseException as error:  # noqa: BLE001  # it is for who waits, and raised there
         trip.fatal = error
     finally:
-        trip.core.flights.end((trip.key, trip.aim), flight, outcome)
+        trip.core.flights.end((trip.key, trip.aim), flight, outcome, trip.core.pack)
 
 
 async def _follow(trip: Trip, flight: Flight, behind: Behind | None) -> Outcome | None:
@@ -164,7 +164,7 @@ async def _follow(trip: Trip, flight: Flight, behind: Behind | None) -> Outcome 
             if landed:
                 if behind is not None and trip.fatal is not None:
                     raise trip.fatal
-                return trip.landed(flight.outcome, follows=behind is None)
+                return trip.landed(flight, follows=behind is None)
             if has_turn and flight.queues:
                 return await trip.load()
             now = core.host.monotonic()

@@ -264,8 +264,9 @@ class Trip:
             return self.settled(Outcome(error=error))
         return self.in_need() if soft is not None and now >= self.began + soft else None
 
-    def landed(self, outcome: Outcome | None, *, follows: bool) -> Outcome | None:
-        """What another's flight has brought."""
+    def landed(self, flight: Flight, *, follows: bool) -> Outcome | None:
+        """What a flight has brought, another's or the own one."""
+        outcome = flight.outcome
         if not follows or outcome is None:
             return outcome
         if outcome.stale:
@@ -273,6 +274,8 @@ class Trip:
                 return None
             self.core.counters.stale_served += 1
         self.core.counters.misses += 1
+        if flight.packed is not None:
+            outcome = outcome._replace(value=self.core.settings.codec.decode(flight.packed))
         return self.settled(outcome)
 
     async def lose_patience(self) -> Outcome | None:

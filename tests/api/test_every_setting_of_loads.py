@@ -533,3 +533,16 @@ async def test_time_limits_hold_while_another_instance_loads(make_cache: MakeCac
             await other.get_or_set("k", other.loader(3), loader_hard_timeout=0.05, stale_if_error=0)
         source.go.set()
         assert await first == 2
+
+
+async def test_copy_serialized_gives_each_follower_a_value_of_its_own(make_cache: MakeCache) -> None:
+    """What one reader of a shared load does to its value, the others do not see."""
+    async with make_cache(copy="serialized") as cache:
+        source = Source([1])
+        readers = [asyncio.create_task(cache.get_or_set("k", cache.loader(source.load))) for _ in range(3)]
+        await until(lambda: source.calls)
+        await asyncio.sleep(0.05)  # let them follow; those that come later have a hit
+        source.go.set()
+        values = await asyncio.gather(*readers)
+        assert values == [[1]] * 3
+        assert len({id(value) for value in values}) == 3

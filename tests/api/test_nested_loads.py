@@ -74,7 +74,7 @@ async def test_a_load_with_a_permit_waits_for_nobody_who_waits_for_one(
         waiting = asyncio.create_task(cache.get_or_set("user", user))
         await until(lambda: cache.stats().misses == 2)
         go.set()
-        assert await asyncio.wait_for(asyncio.gather(reading, waiting), 10) == ["Ada", "Ada"]
+        assert list(await asyncio.wait_for(asyncio.gather(reading, waiting), 10)) == ["Ada", "Ada"]
 
 
 async def test_a_load_in_a_thread_waits_for_nobody_who_waits_for_one(make_cache: MakeCache) -> None:
@@ -93,4 +93,4 @@ async def test_a_load_in_a_thread_waits_for_nobody_who_waits_for_one(make_cache:
         waiting = asyncio.create_task(cache.get_or_set("user", user))
         await until(lambda: len(cache._core.flights) == 2 or cache.peek("user"))
         go.set()
-        assert await asyncio.wait_for(asyncio.gather(reading, waiting), 10) == ["Ada", "Ada"]
+        assert list(await asyncio.wait_for(asyncio.gather(reading, waiting), 10)) == ["Ada", "Ada"]
