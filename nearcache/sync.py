@@ -172,16 +172,16 @@ class NearCache(Face):
         Args:
             key: the key.
             loader: called without arguments, in this thread, with no lock held.
-                It runs in a thread of its own, with a copy of the context, when it has a time limit, or when the value
-                is there and is only made anew.
-            **options: over the settings of the same names, for this call; durations are seconds or a timedelta, and None
+                It runs in a thread of its own, with a copy of the context, when it has a time limit, or when the
+                value is there and is only made anew.
+            **options: over the settings of the same names, for this call; durations are seconds or a timedelta, None
                 means the setting's. How the value is kept: ``ttl`` (or a function of the value that gives it),
-                ``l1_ttl``, ``negative_ttl`` for None (0: not at all), ``tags``, ``condition`` (a function of the value:
-                whether to store it). What is served past its end: ``stale_while_revalidate`` and ``stale_if_error``, for
-                how long beyond it. When it is made anew before: ``early_refresh``, a fraction of the ttl from 0 to 1, or
-                ``xfetch_beta``, a factor up to 100. How long a reader waits: ``loader_soft_timeout`` until a stale value
-                serves, ``loader_hard_timeout`` until it gives up, ``wait_timeout`` for somebody else's load. ``lease``:
-                for how long nobody else in the fleet loads the key.
+                ``l1_ttl``, ``negative_ttl`` for None (0: not at all), ``tags``, ``condition`` (a function of the
+                value: whether to store it). What is served past its end: ``stale_while_revalidate`` and
+                ``stale_if_error``, for how long beyond it. When it is made anew before: ``early_refresh``, a fraction
+                of the ttl from 0 to 1, or ``xfetch_beta``, a factor up to 100. How long a reader waits:
+                ``loader_soft_timeout`` until a stale value serves, ``loader_hard_timeout`` until it gives up,
+                ``wait_timeout`` for somebody else's load. ``lease``: for how long nobody else in the fleet loads it.
 
         Returns:
             The value; a stale one where the options allow it. One that can't be stored is returned all the same,

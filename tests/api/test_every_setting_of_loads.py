@@ -529,7 +529,7 @@ async def test_time_limits_hold_while_another_instance_loads(make_cache: MakeCac
         first = asyncio.create_task(one.refresh("k", one.loader(source.load), lease=LONG))
         await until(lambda: source.calls)
         assert await other.get_or_set("k", other.loader(3), loader_soft_timeout=0.05) == 1
-        with pytest.raises(LoaderTimeout, match="loader_hard_timeout=0.05"):
+        with pytest.raises(LoaderTimeout, match=r"loader_hard_timeout=0\.05"):
             await other.get_or_set("k", other.loader(3), loader_hard_timeout=0.05, stale_if_error=0)
         source.go.set()
         assert await first == 2

@@ -58,7 +58,7 @@ async def test_two_branches_of_a_loader_have_a_permit_each(make_cache: MakeCache
 async def test_a_load_with_a_permit_waits_for_nobody_who_waits_for_one(
     make_cache: MakeCache, proxy: FaultProxy
 ) -> None:
-    """All permits are out; their loaders ask for a key that a reader without one leads: each would wait for the other."""
+    """All permits are out; their loaders ask for a key whose leader has none: each would wait for the other."""
     async with make_cache(proxy.url, max_concurrent_loads=1, **AWAY) as cache:
         await away(cache, proxy)
         begun, go = asyncio.Event(), asyncio.Event()
