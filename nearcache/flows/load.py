@@ -71,7 +71,8 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, 
     until = began + policy.patience
     while True:
         now = core.host.monotonic()
-        mine = Flight(core.tier.token(key), core.host.wake(), core.host.me(), ends=now + policy.lease)
+        windows = policy.stale_while_revalidate, policy.stale_if_error
+        mine = Flight(core.tier.token(key), core.host.wake(), core.host.me(), now + policy.lease, windows)
         trip = Trip(core, key, loader, policy, mine, began, until, aim, older_than)
         outcome: Outcome | None = None
         behind: Behind | None = None

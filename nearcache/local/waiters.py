@@ -23,6 +23,8 @@ class Flight:
     """Who leads, last; before it, in whose loaders it is called, outermost first."""
     ends: float = float("inf")
     """Until when others join it (monotonic): a load that takes longer has lost its lease."""
+    windows: tuple[float, float] = (0.0, 0.0)
+    """For how long its leader takes a value past its end: while it is loaded anew, and after an error (seconds)."""
     outcome: Outcome | None = None
     reserve: Any = None
     """A stale value that its leader has found, for those who can't wait."""

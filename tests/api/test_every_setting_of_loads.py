@@ -546,3 +546,36 @@ async def test_copy_serialized_gives_each_follower_a_value_of_its_own(make_cache
         values = await asyncio.gather(*readers)
         assert values == [[1]] * 3
         assert len({id(value) for value in values}) == 3
+
+
+async def test_followers_take_a_stale_value_by_their_own_windows(make_cache: MakeCache) -> None:
+    """A leader serves what is stale after its load failed; who gave no stale_if_error is told of the failure."""
+    async with make_cache() as cache:
+        await cache.get_or_set("k", cache.loader(1), ttl=TTL, stale_if_error=LONG)
+        await expired(cache)
+        source = Source(LookupError("the database is away"))
+        leader = asyncio.create_task(cache.get_or_set("k", cache.loader(source.load), stale_if_error=LONG))
+        await until(lambda: source.calls)
+        follower = asyncio.create_task(
+            cache.get_or_set("k", cache.loader(source.load), stale_while_revalidate=0.002)
+        )
+        await asyncio.sleep(0.05)
+        source.go.set()
+        assert await leader == 1
+        with pytest.raises(LookupError):
+            await follower
+
+
+async def test_a_reader_who_joins_a_refresh_that_gives_up_sees_for_himself(
+    make_cache: MakeCache, proxy: FaultProxy
+) -> None:
+    """Redis does not answer, so a refresh behind is not worth it; who wants a value and has joined it loads."""
+    options: dict[str, Any] = {**AWAY, "redis_timeout": 1, "max_staleness": 60.0, "stale_while_revalidate": LONG}
+    async with make_cache(proxy.url, **options) as cache:
+        await cache.set("k", 1, ttl=TTL)
+        await expired(cache)
+        proxy.hold("replies", commands)
+        assert await cache.get_or_set("k", cache.loader(2)) == 1
+        await until(lambda: len(cache._core.flights))
+        assert await cache.get_or_set("k", cache.loader(3), stale_while_revalidate=0) == 3
+        proxy.release()
