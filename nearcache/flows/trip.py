@@ -101,7 +101,7 @@ class Trip:
                 return None
             if isinstance(lease, Granted):
                 self._grant = lease
-            return self._set_out(worth_it=isinstance(lease, Granted | Held))
+            return self._set_out(worth_it=isinstance(lease, Granted))
         except RemoteFailed:
             self._away = not core.bypassed
             return self._set_out(worth_it=False)

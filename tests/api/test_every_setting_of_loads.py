@@ -579,3 +579,14 @@ async def test_a_reader_who_joins_a_refresh_that_gives_up_sees_for_himself(
         await until(lambda: len(cache._core.flights))
         assert await cache.get_or_set("k", cache.loader(3), stale_while_revalidate=0) == 3
         proxy.release()
+
+
+async def test_a_refresh_of_a_held_key_is_not_worth_it(make_cache: MakeCache) -> None:
+    """While `hold` refuses fills, a load would be kept by nobody, and cost the value that is there."""
+    async with make_cache(ttl=LONG, early_refresh=1e-9) as cache:
+        await cache.delete("k", hold=LONG)
+        await cache.set("k", 1)
+        assert await cache.get_or_set("k", cache.loader(2)) == 1
+        await until(lambda: not cache._core.loads.refreshing)
+        assert cache.stats().loads == 0
+        assert cache.peek("k") == 1

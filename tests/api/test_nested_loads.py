@@ -94,3 +94,14 @@ async def test_a_load_in_a_thread_waits_for_nobody_who_waits_for_one(make_cache:
         await until(lambda: len(cache._core.flights) == 2 or cache.peek("user"))
         go.set()
         assert list(await asyncio.wait_for(asyncio.gather(reading, waiting), 10)) == ["Ada", "Ada"]
+
+
+async def test_a_load_inside_a_thread_needs_no_other_permit(make_cache: MakeCache) -> None:
+    """One thread for loads with a time limit, and a loader in it that loads another key: it would wait for itself."""
+    async with make_cache(max_concurrent_loads=1, loader_hard_timeout=2) as cache:
+        inner = cache.loader("inner")
+
+        async def outer() -> object:
+            return await cache.get_or_set("inner", inner)
+
+        assert await cache.get_or_set("outer", cache.loader(outer)) == "inner"
