@@ -590,3 +590,24 @@ async def test_a_refresh_of_a_held_key_is_not_worth_it(make_cache: MakeCache) ->
         await until(lambda: not cache._core.loads.refreshing)
         assert cache.stats().loads == 0
         assert cache.peek("k") == 1
+
+
+async def test_stale_while_revalidate_knows_l1_ttl(make_cache: MakeCache) -> None:
+    """What has ended under the cap of L1 alone is fresh in Redis, and read there."""
+    async with make_cache(ttl=LONG, l1_ttl=TTL, stale_while_revalidate=LONG) as cache:
+        await cache.set("k", 1)
+        await expired(cache)
+        assert await cache.get_or_set("k", cache.loader(2)) == 1
+        assert cache.stats().stale_served == 0
+        assert cache.stats().l2_hits == 1
+
+
+async def test_stale_while_revalidate_needs_a_proof(make_cache: MakeCache, proxy: FaultProxy) -> None:
+    """Redis is away, and L1 is trusted no more: the loader comes before the stale value."""
+    async with make_cache(proxy.url, stale_while_revalidate=LONG, **AWAY) as cache:
+        await cache.set("k", 1, ttl=TTL)
+        await expired(cache)
+        proxy.cut()
+        await until(lambda: time.monotonic() > cache._core.tier.fresh_until)
+        assert await cache.get_or_set("k", cache.loader(2)) == 2
+        assert cache.stats().stale_served == 0

@@ -105,3 +105,19 @@ async def test_a_load_inside_a_thread_needs_no_other_permit(make_cache: MakeCach
             return await cache.get_or_set("inner", inner)
 
         assert await cache.get_or_set("outer", cache.loader(outer)) == "inner"
+
+
+async def test_a_load_that_found_no_thread_may_ask_for_its_own_key(make_cache: MakeCache) -> None:
+    """It is made in its reader's thread, whose asking for the same key is known as one's own."""
+    async with make_cache(max_concurrent_loads=1, loader_soft_timeout=0.01, stale_if_error=60) as cache:
+        source = Source()
+        busy = asyncio.create_task(cache.get_or_set("busy", cache.loader(source.load)))
+        await until(lambda: source.calls)
+        inner = cache.loader("inner")
+
+        async def outer() -> object:
+            return await cache.get_or_set("k", inner)
+
+        assert await asyncio.wait_for(cache.get_or_set("k", cache.loader(outer)), 5) == "inner"
+        source.go.set()
+        await busy
