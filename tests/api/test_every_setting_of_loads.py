@@ -611,3 +611,14 @@ async def test_stale_while_revalidate_needs_a_proof(make_cache: MakeCache, proxy
         await until(lambda: time.monotonic() > cache._core.tier.fresh_until)
         assert await cache.get_or_set("k", cache.loader(2)) == 2
         assert cache.stats().stale_served == 0
+
+
+async def test_refresh_gives_nothing_stale(make_cache: MakeCache) -> None:
+    """The new value was asked for: when it can't be had, its reader is told, whatever else might serve."""
+    async with make_cache(stale_if_error=LONG) as cache:
+        await cache.set("k", 1)
+        load = Counting()
+        load.broken = True
+        with pytest.raises(LookupError):
+            await cache.refresh("k", cache.loader(load))
+        assert cache.peek("k") == 1
