@@ -556,9 +556,7 @@ async def test_followers_take_a_stale_value_by_their_own_windows(make_cache: Mak
         source = Source(LookupError("the database is away"))
         leader = asyncio.create_task(cache.get_or_set("k", cache.loader(source.load), stale_if_error=LONG))
         await until(lambda: source.calls)
-        follower = asyncio.create_task(
-            cache.get_or_set("k", cache.loader(source.load), stale_while_revalidate=0.002)
-        )
+        follower = asyncio.create_task(cache.get_or_set("k", cache.loader(source.load), stale_while_revalidate=0.002))
         await asyncio.sleep(0.05)
         source.go.set()
         assert await leader == 1
