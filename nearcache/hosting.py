@@ -51,8 +51,8 @@ class Permits(Protocol):
 class Behind(Protocol):
     """Work that goes on behind its caller's back."""
 
-    def cancel(self) -> None:
-        """Nobody waits for it any more: tasks are cancelled, threads can't be."""
+    def cancel(self, after: float) -> None:
+        """Nobody waits for it any more: tasks are cancelled ``after`` so many seconds, threads can't be."""
         ...
 
 
@@ -64,7 +64,10 @@ class Host(Protocol):
         ...
 
     def me(self) -> tuple[object, ...]:
-        """The thread or task that runs this; inside a loader, those in whose name it was called, outermost first."""
+        """The thread or task that runs this, last; inside a loader, before it those in whose names it was called.
+
+        Two tasks of one loader have its names in common, but not the last one: they are two readers.
+        """
         ...
 
     def wake(self) -> Wake:

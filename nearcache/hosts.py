@@ -45,7 +45,7 @@ class ThreadBehind:
         finally:
             self._done(self)
 
-    def cancel(self) -> None:
+    def cancel(self, after: float) -> None:
         """A thread can't be cancelled: it goes on, and what it loads is kept if it still may be."""
 
 
@@ -65,8 +65,8 @@ class ThreadHost:
         self._working: set[ThreadBehind] = set()
 
     def me(self) -> tuple[object, ...]:
-        """The thread, or those in whose names the loader was called that this runs in."""
-        return _LOADING.get() or (threading.get_ident(),)
+        """The thread; before it, those in whose names the loaders were called that this runs in."""
+        return (*_LOADING.get(), threading.get_ident())
 
     def wake(self) -> ThreadWake:
         """A new Wake."""
@@ -175,9 +175,10 @@ class TaskBehind:
     def __init__(self, task: asyncio.Task[object]) -> None:
         self._task = task
 
-    def cancel(self) -> None:
-        """Nobody waits for it any more."""
-        self._task.cancel()
+    def cancel(self, after: float) -> None:
+        """Cancel it, unless it ends before."""
+        timer = self._task.get_loop().call_later(after, self._task.cancel)
+        self._task.add_done_callback(lambda _: timer.cancel())
 
 
 class TaskHost:
@@ -191,8 +192,8 @@ class TaskHost:
         self._tasks: set[asyncio.Task[object]] = set()
 
     def me(self) -> tuple[object, ...]:
-        """The task, or those in whose names the loader was called: a loader may ask from tasks of its own."""
-        return _LOADING.get() or (asyncio.current_task(),)
+        """The task; before it, those in whose names loaders were called: a loader may ask from tasks of its own."""
+        return (*_LOADING.get(), asyncio.current_task())
 
     def wake(self) -> TaskWake:
         """A new Wake."""

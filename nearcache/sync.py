@@ -172,14 +172,25 @@ class NearCache(Face):
         Args:
             key: the key.
             loader: called without arguments, in this thread, with no lock held.
-            **options: ``ttl``, ``l1_ttl``, ``negative_ttl`` and ``tags`` of the value; ``condition``, a function of the
-                value that says whether to store it; ``lease`` and ``wait_timeout``, all durations in seconds.
+                It runs in a thread of its own, with a copy of the context, when it has a time limit, or when the
+                value is there and is only made anew.
+            **options: over the settings of the same names, for this call; durations are seconds or a timedelta, None
+                means the setting's. How the value is kept: ``ttl`` (or a function of the value that gives it),
+                ``l1_ttl``, ``negative_ttl`` for None (0: not at all), ``tags``, ``condition`` (a function of the
+                value: whether to store it). What is served past its end: ``stale_while_revalidate`` and
+                ``stale_if_error``, for how long beyond it. When it is made anew before: ``early_refresh``, a fraction
+                of the ttl from 0 to 1, or ``xfetch_beta``, a factor up to 100. How long a reader waits:
+                ``loader_soft_timeout`` until a stale value serves, ``loader_hard_timeout`` until it gives up,
+                ``wait_timeout`` for somebody else's load. ``lease``: for how long nobody else in the fleet loads it.
 
         Returns:
-            The value. One that can't be stored is returned all the same, uncached, with an event.
+            The value; a stale one where the options allow it. One that can't be stored is returned all the same,
+            uncached, with an event.
 
         Raises:
             InvalidKey, ConfigError: the key or an option is none.
+            LoaderTimeout: not loaded within ``loader_hard_timeout``, or no turn came while ``max_concurrent_loads``
+                bounds loads, and there is no stale value that may serve.
             CacheClosed: after ``close``.
             Exception: what the loader raises, as it is.
 
@@ -193,9 +204,26 @@ class NearCache(Face):
         return self._load(key, loader, options, replace=False)
 
     def refresh(self, key: str, loader: Callable[[], T], **options: Unpack[LoadOptions]) -> T:
-        """Load now, whether there is a value or not; as ``get_or_set`` otherwise.
+        """Load now, whether there is a value or not.
 
         Other processes keep what their L1 holds until it expires: to drop it everywhere, ``delete`` it.
+
+        Args:
+            key: the key.
+            loader: as for ``get_or_set``.
+            **options: those of ``get_or_set``, in the same units. Nothing stale is returned in place of the new value,
+                so ``loader_soft_timeout`` and the stale windows say only how the value is kept for later readers.
+
+        Returns:
+            The value that was loaded: by this call, or by another ``refresh`` of the key that was under way here.
+
+        Raises:
+            InvalidKey, ConfigError, LoaderTimeout, CacheClosed: as ``get_or_set``.
+            Exception: what the loader raises, as it is; the value that was there stays.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.set("answer", 41), cache.refresh("answer", lambda: 42), cache.get("answer")
+        (True, 42, 42)
         """
         return self._load(key, loader, options, replace=True)
 
@@ -290,14 +318,18 @@ class NearCache(Face):
         Args:
             target: a key template such as ``"user:{id}"``; without one the key is made from module, qualified name and
                 bound arguments. Or the function itself: ``@cache.cached`` may stand bare.
-            **options: those of ``get_or_set``; tags may be templates as well. ``ignore``: names of parameters that do
-                not count for the key.
+            **options: those of ``get_or_set``, in the same units, for each call of the function: ``ttl``, ``l1_ttl``,
+                ``negative_ttl``, ``tags`` (which may be templates as well), ``condition``, ``stale_while_revalidate``,
+                ``stale_if_error``, ``early_refresh``, ``xfetch_beta``, ``loader_soft_timeout``,
+                ``loader_hard_timeout``, ``wait_timeout``, ``lease``. And ``ignore``: names of parameters that do not
+                count for the key.
 
         Returns:
             The function, with ``invalidate``, ``refresh``, ``peek``, ``key`` (each with the function's arguments) and
             ``__wrapped__``.
 
         Raises:
+            ConfigError: an option is unknown or out of its range.
             TypeError: the function can't be cached as it stands: it is a coroutine or generator function, a method
                 or closure without a template, or the template does not fit its parameters.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -89,6 +89,8 @@ class Core:
     """The connection that is listened to now, or was last."""
     loads: Loads = field(init=False)
     """What limits loads, and remembers those that failed."""
+    pack: Callable[[object], bytes | None] | None = field(init=False)
+    """Makes bytes of a value that several readers share; None: they share the value itself."""
     bus_state: Literal["idle", "connecting", "proven", "lost", "refused"] = "idle"
     round_trip: float | None = None
     """Seconds that the last answer on the bus took."""
@@ -97,6 +99,7 @@ class Core:
 
     def __post_init__(self) -> None:
         self.remote.on_meeting = self.met
+        self.pack = None if self.tier.thaw is None else self._packed
         self.loads = Loads(self.host.permits(self.settings.max_concurrent_loads))
         self.tier.outage.keeps_flushed = self.settings.stale_if_error > 0
         self.remote.may_repeat = lambda: self.link.sends
@@ -139,8 +142,9 @@ class Core:
 
     def stats(self) -> Stats:
         """The counters now."""
-        self.counters.l1_hits, self.counters.evictions = self.tier.hits, self.tier.evictions
-        return self.counters.snapshot(l1_entries=len(self.tier.entries), l1_bytes=self.tier.size)
+        self.counters.evictions = self.tier.evictions
+        now = self.counters.snapshot(l1_entries=len(self.tier.entries), l1_bytes=self.tier.size)
+        return replace(now, l1_hits=now.l1_hits + self.tier.hits)  # the flows' hits, and the plain ones
 
     @property
     def away(self) -> bool:
@@ -214,6 +218,12 @@ class Core:
     def value_of(self, entry: Entry) -> Any:
         """The value of an entry, as a hit gives it."""
         return entry.value if self.tier.thaw is None else self.tier.thaw(entry.value)
+
+    def _packed(self, value: object) -> bytes | None:
+        try:
+            return self.settings.codec.encode(value)
+        except Exception:  # noqa: BLE001  # what can't be stored is shared as it is; its leader has told of it
+            return None
 
     # ------------------------------------------------------------------------------------------------------- asking
 

@@ -10,13 +10,12 @@ from nearcache.errors import LoaderTimeout
 from nearcache.events import LoadFailed
 from nearcache.flows import stale
 from nearcache.flows.core import Core
-from nearcache.flows.trip import ANY, NEWEST, Loader, Trip
+from nearcache.flows.trip import ANY, NEVER, NEWEST, POLL, Loader, Trip
 from nearcache.hosting import Behind, Outcome
 from nearcache.local.waiters import Aim, Flight
 from nearcache.options import Policy
 from nearcache.ports import Version
 
-NEVER = float("inf")
 LONGEST_WAIT = 3600.0
 
 
@@ -68,11 +67,13 @@ async def _refresh(core: Core, key: str, loader: Loader, policy: Policy, older_t
 
 async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, older_than: Version) -> Outcome:
     """Lead a flight, or follow another's, until there is an outcome."""
-    until = core.host.monotonic() + policy.patience
+    began = core.host.monotonic()
+    until = began + policy.patience
     while True:
         now = core.host.monotonic()
-        mine = Flight(core.tier.token(key), core.host.wake(), core.host.me(), ends=now + policy.lease)
-        trip = Trip(core, key, loader, policy, mine.token, until, aim, older_than)
+        windows = policy.stale_while_revalidate, policy.stale_if_error
+        mine = Flight(core.tier.token(key), core.host.wake(), core.host.me(), now + policy.lease, windows)
+        trip = Trip(core, key, loader, policy, mine, began, until, aim, older_than)
         outcome: Outcome | None = None
         behind: Behind | None = None
         try:
@@ -86,7 +87,7 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, 
                 outcome = await trip.load()
         finally:  # whatever happens: interrupted, the outcome is None, and a follower leads
             if behind is None:
-                core.flights.end((key, aim), mine, None if trip.gave_up else outcome)
+                core.flights.end((key, aim), mine, None if trip.gave_up else outcome, core.pack)
         if outcome is None and (flight is not mine or behind is not None):
             outcome = await _follow(trip, flight, behind)
         if outcome is not None:
@@ -98,21 +99,30 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, 
 
 async def _load(trip: Trip, flight: Flight) -> tuple[Behind | None, Outcome | None]:
     """Make the load that the trip is ready for: here, or behind when it has a time limit."""
-    policy = trip.policy
+    host, policy = trip.core.host, trip.policy
     limits = [limit for limit in (policy.loader_soft_timeout, policy.loader_hard_timeout) if limit is not None]
     if not limits:
         return None, await trip.load()
-    flight.reserve, flight.owner = trip.stale, object()  # its leader may be back before it has ended
-    behind = None
+    trip.began = host.monotonic()
+    flight.reserve, flight.owner, flight.queues = trip.stale, object(), True  # its leader may be back before it ends
+    begun = False
     try:
-        behind = await trip.core.host.behind(_end(trip, flight), flight.owner, min(limits))
+        for limit in sorted(limits):
+            work, patience = _end(trip, flight), max(0.0, trip.began + limit - host.monotonic())
+            behind = await host.behind(work, flight.owner, patience)
+            begun = behind is not None
+            outcome = None if begun else trip.in_need()
+            if begun or outcome is not None:
+                return behind, outcome
+        if policy.loader_hard_timeout is not None:
+            full = LoaderTimeout(f"{trip.key!r} was not loaded: every thread for loads with a time limit is busy")
+            return None, trip.settled(Outcome(error=full))
+        begun = True
     finally:
-        if behind is None:
-            await trip.core.host.settle(trip.give_lease_back())
-    if behind is not None:
-        return behind, None
-    full = LoaderTimeout(f"{trip.key!r} was not loaded: every thread for loads with a time limit is busy")
-    return None, trip.in_need() or Outcome(error=full)
+        if not begun:
+            await host.settle(trip.give_lease_back())
+    flight.owner = flight.me[-1]
+    return None, await trip.load()  # nothing would serve meanwhile, so it may as well be made here
 
 
 async def _end(trip: Trip, flight: Flight) -> None:
@@ -122,7 +132,7 @@ async def _end(trip: Trip, flight: Flight) -> None:
     except BaseException as error:  # noqa: BLE001  # it is for who waits, and raised there
         trip.fatal = error
     finally:
-        trip.core.flights.end((trip.key, trip.aim), flight, outcome)
+        trip.core.flights.end((trip.key, trip.aim), flight, outcome, trip.core.pack)
 
 
 async def _follow(trip: Trip, flight: Flight, behind: Behind | None) -> Outcome | None:
@@ -138,26 +148,32 @@ async def _follow(trip: Trip, flight: Flight, behind: Behind | None) -> Outcome 
     """
     core, policy = trip.core, trip.policy
     trip.stale = trip.stale or flight.reserve
-    began = core.host.monotonic()
-    soft = began + (policy.loader_soft_timeout or NEVER)
-    hard = began + (policy.loader_hard_timeout or NEVER)
     patience = trip.until if behind is None else NEVER
-    while True:
-        end = min(soft, hard, patience)
-        if await flight.wake.wait(max(0.0, min(end - core.host.monotonic(), LONGEST_WAIT))):
-            if behind is not None and trip.fatal is not None:
-                raise trip.fatal
-            return trip.landed(flight.outcome, follows=behind is None)
-        now = core.host.monotonic()
-        if now >= hard:
-            if behind is not None:
-                behind.cancel()
-            late = LoaderTimeout(f"{trip.key!r} was not loaded within loader_hard_timeout={policy.loader_hard_timeout}")
-            return trip.in_need() or Outcome(error=late)
-        if now >= soft:
-            soft = NEVER
-            outcome = trip.in_need()
+    # Whoever is inside a load that has a permit, or a thread, must not wait for somebody who waits for one.
+    me = core.host.me()
+    has_turn = behind is None and len(me) > 1 and (policy.timed or not core.loads.permitted.isdisjoint(me))
+    look_again = POLL if has_turn else LONGEST_WAIT
+    landed = False
+    # A load that has just hung is still in its thread: who has something to serve waits for it no more.
+    served = trip.in_need() if behind is None and stale.rests(core, trip.key) else None
+    if served is not None:
+        return served
+    try:
+        while True:
+            now = core.host.monotonic()
+            landed = await flight.wake.wait(max(0.0, min(trip.left(now), patience - now, look_again)))
+            if landed:
+                if behind is not None and trip.fatal is not None:
+                    raise trip.fatal
+                return trip.landed(flight, follows=behind is None)
+            if has_turn and flight.queues:
+                return await trip.load()
+            now = core.host.monotonic()
+            outcome = trip.late(now)
             if outcome is not None:
                 return outcome
-        if now >= patience:
-            return await trip.lose_patience()
+            if now >= patience:
+                return await trip.lose_patience()
+    finally:
+        if behind is not None and not landed and policy.loader_hard_timeout is not None:  # nobody else would end it
+            behind.cancel(trip.began + policy.loader_hard_timeout - core.host.monotonic())

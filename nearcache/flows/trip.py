@@ -13,15 +13,16 @@ from nearcache.flows import stale
 from nearcache.flows.core import Core, Encoded
 from nearcache.flows.read import Found, fetch_one
 from nearcache.flows.stale import Stale
-from nearcache.hosting import Outcome
+from nearcache.hosting import Outcome, Wake
 from nearcache.local.token import Token
-from nearcache.local.waiters import Aim
+from nearcache.local.waiters import Aim, Flight
 from nearcache.options import Policy
 from nearcache.ports import Busy, Granted, Held, NotSent, Present, RemoteFailed, Version
 
 Loader = Callable[[], Any]
 POLL = 0.05
 """Seconds between looks while another instance loads and the bus can't wake us."""
+NEVER = float("inf")
 ANY: Version = -1
 """Below every version."""
 NEWEST: Version = 1 << 255
@@ -36,8 +37,10 @@ class Trip:
     key: str
     loader: Loader
     policy: Policy
-    token: Token
-    """Taken before anything is sent."""
+    flight: Flight
+    """Its own, which others follow if it leads."""
+    began: float
+    """When the wait began (monotonic) that the loader's time limits are for."""
     until: float
     """How long to wait for another's load (monotonic)."""
     aim: Aim
@@ -46,7 +49,7 @@ class Trip:
     ready: bool = False
     """Whether the search has ended in a load that is to be made here."""
     gave_up: bool = False
-    """Whether a refresh was not worth it: who joined it has to see for himself."""
+    """Whether it ended for a reason of its own, as a refresh that was not worth it: who joined it sees for himself."""
     impatient: bool = False
     fatal: BaseException | None = None
     """What ended the load behind its leader that is no Exception: a cancellation, KeyboardInterrupt."""
@@ -58,6 +61,11 @@ class Trip:
     _grant: Granted | None = None
     _away: bool = False
     """Whether Redis did not answer."""
+
+    @property
+    def token(self) -> Token:
+        """Taken before anything is sent."""
+        return self.flight.token
 
     # ------------------------------------------------------------------------------------------------------ searching
 
@@ -88,19 +96,27 @@ class Trip:
             lease = await self._lease(found.head)
             left = self.until - core.host.monotonic()
             if isinstance(lease, Busy) and left > 0:
-                patience = min(lease.remaining, left)
-                await news.wait(patience if core.tier.synced else min(patience, POLL))
-                return None
+                return await self._await_news(news, min(lease.remaining, left))
             if isinstance(lease, Present) and left > 0:
                 return None
             if isinstance(lease, Granted):
                 self._grant = lease
-            return self._set_out(worth_it=isinstance(lease, Granted | Held))
+            return self._set_out(worth_it=isinstance(lease, Granted))
         except RemoteFailed:
             self._away = not core.bypassed
             return self._set_out(worth_it=False)
         finally:
             core.waiters.remove(key, news)
+
+    async def _await_news(self, news: Wake, patience: float) -> Outcome | None:
+        """Wait for another instance's load; None: L2 is to be looked into again."""
+        core = self.core
+        patience = min(patience, self.left(core.host.monotonic()))
+        if await news.wait(patience if core.tier.synced else min(patience, POLL)) or self.aim is Aim.REFRESH:
+            return None
+        outcome = self.late(core.host.monotonic())
+        self.gave_up = outcome is not None
+        return outcome
 
     def _set_out(self, *, worth_it: bool = True) -> Outcome | None:
         """Load now; but a refresh does so only under a lease: its readers have a value."""
@@ -152,7 +168,7 @@ class Trip:
     async def load(self) -> Outcome:
         """Call the loader; fill both tiers if there is a lease and no write came between."""
         outcome = await (self._load_only() if self._grant is None else self._load_and_fill(self._grant))
-        return self._settled(outcome)
+        return self.settled(outcome)
 
     async def _load_and_fill(self, grant: Granted) -> Outcome:
         core = self.core
@@ -188,11 +204,13 @@ class Trip:
         began = core.host.monotonic()
         core.counters.misses += self.aim is not Aim.REFRESH
         limited = loads.limited(began, away=self._away) and loads.permitted.isdisjoint(me)  # it would wait for itself
+        self.flight.queues = limited
         if limited and not await loads.permits.acquire(max(0.0, self.until - began)):
             limit = core.settings.max_concurrent_loads
             late = LoaderTimeout(f"{self.key!r} was not loaded: max_concurrent_loads={limit} others were for too long")
             return Outcome(error=late), 0
         try:
+            self.flight.queues = False
             if limited:
                 loads.permitted.add(me[-1])
                 began = core.host.monotonic()
@@ -232,16 +250,33 @@ class Trip:
 
     # ------------------------------------------------------------------------------------------- when there is trouble
 
-    def landed(self, outcome: Outcome | None, *, follows: bool) -> Outcome | None:
-        """What another's flight has brought."""
+    def left(self, now: float) -> float:
+        """Seconds until the next of the loader's time limits."""
+        limits = (self.policy.loader_soft_timeout, self.policy.loader_hard_timeout)
+        ends = (self.began + limit for limit in limits if limit is not None)
+        return min((end - now for end in ends if end > now), default=NEVER)
+
+    def late(self, now: float) -> Outcome | None:
+        """What the reader gets because a time limit is over; None: nothing, it waits on."""
+        soft, hard = self.policy.loader_soft_timeout, self.policy.loader_hard_timeout
+        if hard is not None and now >= self.began + hard:
+            error = LoaderTimeout(f"{self.key!r} was not loaded within loader_hard_timeout={hard}")
+            return self.settled(Outcome(error=error))
+        return self.in_need() if soft is not None and now >= self.began + soft else None
+
+    def landed(self, flight: Flight, *, follows: bool) -> Outcome | None:
+        """What a flight has brought, another's or the own one."""
+        outcome = flight.outcome
         if not follows or outcome is None:
             return outcome
         if outcome.stale:
-            if not self.policy.stale_ms:  # it is not for this reader, who looks himself
+            if flight.windows != self.flight.windows:  # it may not be for this reader, who looks himself
                 return None
             self.core.counters.stale_served += 1
         self.core.counters.misses += 1
-        return self._settled(outcome)
+        if flight.packed is not None:
+            outcome = outcome._replace(value=self.core.settings.codec.decode(flight.packed))
+        return self.settled(outcome)
 
     async def lose_patience(self) -> Outcome | None:
         """Another's load takes too long."""
@@ -251,7 +286,7 @@ class Trip:
         if not self.policy.timed:  # the second load hangs as well
             return await self.load()
         late = LoaderTimeout(f"{self.key!r} was not loaded: two loads of it hang, and wait_timeout is over")
-        return self.in_need() or Outcome(error=late)
+        return self.settled(Outcome(error=late))
 
     def in_need(self) -> Outcome | None:
         """A stale value after an error or a time limit, if there is one and it may serve."""
@@ -266,7 +301,7 @@ class Trip:
         self.core.counters.stale_served += 1
         return Outcome(serves.value, stale=True)
 
-    def _settled(self, outcome: Outcome) -> Outcome:
+    def settled(self, outcome: Outcome) -> Outcome:
         """A stale value in place of an error."""
         if outcome.error is None:
             return outcome

@@ -8,9 +8,10 @@ All under the tier's lock.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from nearcache.local.eviction import Entry, Store
+from nearcache.local.eviction import Entry, Lru, Store
 from nearcache.local.leftovers import STEP
 
 
@@ -19,11 +20,11 @@ class Outage:
 
     Args:
         max_entries: of values that were loaded while Redis is away; the oldest leaves first.
+        max_bytes: the same in bytes, as L1 counts them; None: no bound.
     """
 
-    def __init__(self, max_entries: int) -> None:
-        self._max = max_entries
-        self._loaded: dict[str, Entry] = {}
+    def __init__(self, max_entries: int, max_bytes: int | None = None) -> None:
+        self._loaded = Lru(max_entries, max_bytes)
         self._flushed: Store[Any] | None = None
         self.keeps_flushed = False
         """Whether somebody may ask for flushed entries: who serves stale values after an error."""
@@ -31,15 +32,14 @@ class Outage:
         """Whether anything is here, so that the bus need not ask for each key while Redis is well."""
 
     def get(self, key: str) -> Entry | None:
-        """The value that was loaded, or set, while Redis is away; who asks looks at its deadline."""
-        return self._loaded.get(key)
+        """The value that was loaded while Redis is away; who asks looks at its deadline."""
+        return self._loaded.entries.get(key)
 
     def keep(self, key: str, entry: Entry) -> None:
-        """Keep a value that was loaded or set while Redis is away."""
-        if len(self._loaded) >= self._max:
-            del self._loaded[next(iter(self._loaded))]
-        self._loaded[key] = entry
-        self.used = True
+        """Keep a value that was loaded while Redis is away."""
+        with suppress(ValueError):  # alone it is larger than all of them may be
+            self._loaded[key] = entry
+            self.used = True
 
     def flushed(self, key: str) -> Entry | None:
         """An entry that was flushed, which proves nothing about it."""
@@ -60,7 +60,8 @@ class Outage:
 
     def drop(self, key: str) -> None:
         """Something newer is known of a key."""
-        self._loaded.pop(key, None)
+        if key in self._loaded:
+            del self._loaded[key]
         if self._flushed is not None and key in self._flushed.entries:
             del self._flushed[key]
 

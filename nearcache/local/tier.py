@@ -59,7 +59,7 @@ class Tier:
         self.journal = Journal(journal_max)
         self._evicted_before = 0
         self._leftovers = Leftovers()
-        self.outage = Outage(max_entries)
+        self.outage = Outage(max_entries, max_bytes)
 
     @property
     def evictions(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
@@ -20,12 +20,20 @@ class Flight:
     token: Token
     wake: Wake
     me: tuple[object, ...]
-    """Who leads, and in whose loaders it is called, outermost first."""
+    """Who leads, last; before it, in whose loaders it is called, outermost first."""
     ends: float = float("inf")
     """Until when others join it (monotonic): a load that takes longer has lost its lease."""
+    windows: tuple[float, float] = (0.0, 0.0)
+    """For how long its leader takes a value past its end: while it is loaded anew, and after an error (seconds)."""
     outcome: Outcome | None = None
     reserve: Any = None
     """A stale value that its leader has found, for those who can't wait."""
+    followed: bool = False
+    """Whether somebody has joined it."""
+    packed: bytes | None = None
+    """The value as bytes, where each reader is given one of his own."""
+    queues: bool = False
+    """Whether its leader waits for its turn to load, which somebody who follows may have."""
     owner: object = field(init=False)
     """Who calls the loader: what the loader asks for is asked in this name too."""
 
@@ -73,17 +81,35 @@ class Flights:
             for place in (key, (key[0], Aim.REFRESH)) if key[1] is Aim.VALUE else (key,):
                 flight = self._flying(place)
                 if flight is not None and flight.token == mine.token and now < flight.ends:
+                    flight.followed = True
                     return flight
             self._flights[key] = weakref.ref(mine)
             return mine
 
-    def end(self, key: FlightKey, flight: Flight, outcome: Outcome | None) -> None:
-        """The flight has landed, or its leader gave up: wake who joined it."""
+    def end(
+        self,
+        key: FlightKey,
+        flight: Flight,
+        outcome: Outcome | None,
+        pack: Callable[[object], bytes | None] | None = None,
+    ) -> None:
+        """The flight has landed, or its leader gave up: wake who joined it.
+
+        Args:
+            key: where it was entered.
+            flight: the flight.
+            outcome: what it has brought; None: nothing.
+            pack: makes bytes of a value, before its leader can change it, where each reader is given one of his own.
+        """
         with self._lock:
             if self._flying(key) is flight:
                 del self._flights[key]
-        flight.outcome = outcome
-        flight.wake.set()
+        try:
+            if pack is not None and flight.followed and outcome is not None and outcome.error is None:
+                flight.packed = pack(outcome.value)
+        finally:
+            flight.outcome = outcome
+            flight.wake.set()
 
     def _flying(self, key: FlightKey) -> Flight | None:
         flight = self._flights.get(key)

@@ -133,3 +133,12 @@ async def test_a_corrupt_value_is_counted_each_time(make_cache: MakeCache, names
         await cache.get("a")
         stats = cache.stats()
         assert (stats.corrupt_values, stats.misses, stats.l2_hits) == (2, 2, 0)
+
+
+async def test_hits_that_are_no_plain_ones_are_counted(make_cache: MakeCache) -> None:
+    """A fresh value whose refresh is due is a hit in L1 too."""
+    async with make_cache(ttl=600, early_refresh=1e-9) as cache:
+        await cache.set("k", 1)
+        before = cache.stats().l1_hits
+        assert await cache.get("k") == 1
+        assert cache.stats().l1_hits == before + 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nearcache import LoaderTimeout, LoadFailed
+from nearcache import AsyncNearCache, LoaderTimeout, LoadFailed
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy, commands
 from tests.api.test_loading import Source
@@ -460,3 +460,163 @@ async def test_outage_ttl_is_for_loads_that_redis_did_not_answer(make_cache: Mak
         await until(lambda: cache._core.tier.last_resort("k") is None)
         assert await cache.get_or_set("k", cache.loader(3)) == 3
         proxy.release()
+
+
+# ----------------------------------------------------------------------------------------------- limits under pressure
+
+
+async def test_stale_backoff_holds_after_a_hard_timeout(make_cache: MakeCache) -> None:
+    """A loader that hung is left alone as one that raised: the next readers do not wait for it again."""
+    async with make_cache(loader_hard_timeout=0.05, stale_if_error=LONG, stale_backoff=LONG) as cache:
+        assert await cache.get_or_set("k", cache.loader(1), ttl=TTL) == 1
+        await expired(cache)
+        source = Source(2)
+        assert await cache.get_or_set("k", cache.loader(source.load)) == 1
+        for _ in range(3):
+            assert await cache.get_or_set("k", cache.loader(source.load), loader_hard_timeout=LONG) == 1
+        assert source.calls == 1
+        source.go.set()
+        await until(lambda: not len(cache._core.flights))
+
+
+async def test_loader_soft_timeout_alone_raises_nothing(make_cache: MakeCache) -> None:
+    """More readers than threads, and nothing stale to serve: each gets its value, however long it takes."""
+    async with make_cache(max_concurrent_loads=1, loader_soft_timeout=0.01, stale_if_error=LONG) as cache:
+        source = Source(1)
+        readers = [asyncio.create_task(cache.get_or_set(f"k{n}", cache.loader(source.load))) for n in range(3)]
+        await until(lambda: source.calls == 3)
+        source.go.set()
+        assert await asyncio.gather(*readers) == [1, 1, 1]
+
+
+async def test_loader_hard_timeout_counts_from_one_beginning(make_cache: MakeCache) -> None:
+    """What a reader waited for a thread is part of it; after the soft timeout the thread is waited for all the same."""
+    options: dict[str, Any] = {"max_concurrent_loads": 1, "stale_if_error": LONG}
+    async with make_cache(**options, loader_hard_timeout=LONG) as cache:
+        source = Source(1)
+        first = asyncio.create_task(cache.get_or_set("first", cache.loader(source.load)))
+        await until(lambda: source.calls)
+        limits: dict[str, Any] = {"loader_soft_timeout": 0.01, "loader_hard_timeout": 5}
+        second = asyncio.create_task(cache.get_or_set("second", cache.loader(2), **limits))
+        done, _ = await asyncio.wait([second], timeout=0.1)
+        source.go.set()
+        assert await first == 1
+        assert await second == 2
+        assert bool(done) is (cache.mode == "aio")
+
+
+async def test_a_load_that_was_left_behind_ends_at_the_hard_timeout(server: EmbeddedServer, namespace: str) -> None:
+    """Its reader has gone with the stale value, or was cancelled: a task that hangs is not kept for ever."""
+    options: dict[str, Any] = {"loader_soft_timeout": 0.02, "loader_hard_timeout": 0.1, "stale_if_error": LONG}
+    async with AsyncNearCache.from_url(server.url, namespace=namespace, **options) as cache:
+        await cache.set("k", 1, ttl=TTL)
+        await until(lambda: cache.peek("k") is None)
+        source = Source(2)
+        assert await cache.get_or_set("k", source.load) == 1
+        await until(lambda: not len(cache._core.flights))
+        reading = asyncio.create_task(cache.get_or_set("other", source.load))
+        await until(lambda: source.calls == 2)
+        reading.cancel()
+        await until(lambda: not len(cache._core.flights))
+
+
+async def test_time_limits_hold_while_another_instance_loads(make_cache: MakeCache) -> None:
+    """Its load hangs: who waits for it has the same patience as for one of its own."""
+    async with make_cache() as one, make_cache(stale_if_error=LONG, wait_timeout=LONG) as other:
+        await other.set("k", 1, ttl=TTL)
+        await expired(other)
+        source = Source(2)
+        first = asyncio.create_task(one.refresh("k", one.loader(source.load), lease=LONG))
+        await until(lambda: source.calls)
+        assert await other.get_or_set("k", other.loader(3), loader_soft_timeout=0.05) == 1
+        with pytest.raises(LoaderTimeout, match=r"loader_hard_timeout=0\.05"):
+            await other.get_or_set("k", other.loader(3), loader_hard_timeout=0.05, stale_if_error=0)
+        source.go.set()
+        assert await first == 2
+
+
+async def test_copy_serialized_gives_each_follower_a_value_of_its_own(make_cache: MakeCache) -> None:
+    """What one reader of a shared load does to its value, the others do not see."""
+    async with make_cache(copy="serialized") as cache:
+        source = Source([1])
+        readers = [asyncio.create_task(cache.get_or_set("k", cache.loader(source.load))) for _ in range(3)]
+        await until(lambda: source.calls)
+        await asyncio.sleep(0.05)  # let them follow; those that come later have a hit
+        source.go.set()
+        values = await asyncio.gather(*readers)
+        assert values == [[1]] * 3
+        assert len({id(value) for value in values}) == 3
+
+
+async def test_followers_take_a_stale_value_by_their_own_windows(make_cache: MakeCache) -> None:
+    """A leader serves what is stale after its load failed; who gave no stale_if_error is told of the failure."""
+    async with make_cache() as cache:
+        await cache.get_or_set("k", cache.loader(1), ttl=TTL, stale_if_error=LONG)
+        await expired(cache)
+        source = Source(LookupError("the database is away"))
+        leader = asyncio.create_task(cache.get_or_set("k", cache.loader(source.load), stale_if_error=LONG))
+        await until(lambda: source.calls)
+        follower = asyncio.create_task(cache.get_or_set("k", cache.loader(source.load), stale_while_revalidate=0.002))
+        await asyncio.sleep(0.05)
+        source.go.set()
+        assert await leader == 1
+        with pytest.raises(LookupError):
+            await follower
+
+
+async def test_a_reader_who_joins_a_refresh_that_gives_up_sees_for_himself(
+    make_cache: MakeCache, proxy: FaultProxy
+) -> None:
+    """Redis does not answer, so a refresh behind is not worth it; who wants a value and has joined it loads."""
+    options: dict[str, Any] = {**AWAY, "redis_timeout": 1, "max_staleness": 60.0, "stale_while_revalidate": LONG}
+    async with make_cache(proxy.url, **options) as cache:
+        await cache.set("k", 1, ttl=TTL)
+        await expired(cache)
+        proxy.hold("replies", commands)
+        assert await cache.get_or_set("k", cache.loader(2)) == 1
+        await until(lambda: len(cache._core.flights))
+        assert await cache.get_or_set("k", cache.loader(3), stale_while_revalidate=0) == 3
+        proxy.release()
+
+
+async def test_a_refresh_of_a_held_key_is_not_worth_it(make_cache: MakeCache) -> None:
+    """While `hold` refuses fills, a load would be kept by nobody, and cost the value that is there."""
+    async with make_cache(ttl=LONG, early_refresh=1e-9) as cache:
+        await cache.delete("k", hold=LONG)
+        await cache.set("k", 1)
+        assert await cache.get_or_set("k", cache.loader(2)) == 1
+        await until(lambda: not cache._core.loads.refreshing)
+        assert cache.stats().loads == 0
+        assert cache.peek("k") == 1
+
+
+async def test_stale_while_revalidate_knows_l1_ttl(make_cache: MakeCache) -> None:
+    """What has ended under the cap of L1 alone is fresh in Redis, and read there."""
+    async with make_cache(ttl=LONG, l1_ttl=TTL, stale_while_revalidate=LONG) as cache:
+        await cache.set("k", 1)
+        await expired(cache)
+        assert await cache.get_or_set("k", cache.loader(2)) == 1
+        assert cache.stats().stale_served == 0
+        assert cache.stats().l2_hits == 1
+
+
+async def test_stale_while_revalidate_needs_a_proof(make_cache: MakeCache, proxy: FaultProxy) -> None:
+    """Redis is away, and L1 is trusted no more: the loader comes before the stale value."""
+    async with make_cache(proxy.url, stale_while_revalidate=LONG, **AWAY) as cache:
+        await cache.set("k", 1, ttl=TTL)
+        await expired(cache)
+        proxy.cut()
+        await until(lambda: time.monotonic() > cache._core.tier.fresh_until)
+        assert await cache.get_or_set("k", cache.loader(2)) == 2
+        assert cache.stats().stale_served == 0
+
+
+async def test_refresh_gives_nothing_stale(make_cache: MakeCache) -> None:
+    """The new value was asked for: when it can't be had, its reader is told, whatever else might serve."""
+    async with make_cache(stale_if_error=LONG) as cache:
+        await cache.set("k", 1)
+        load = Counting()
+        load.broken = True
+        with pytest.raises(LookupError):
+            await cache.refresh("k", cache.loader(load))
+        assert cache.peek("k") == 1

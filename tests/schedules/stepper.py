@@ -169,8 +169,9 @@ class Flow:
         finally:
             self.world.running = before
 
-    def cancel(self) -> None:
+    def cancel(self, after: float = 0.0) -> None:
         """Cancel it where it is suspended; a request that was sent stays sent."""
+        del after
         point = self.point
         assert point is not None
         if isinstance(point, Request) and point.executed:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearcache import ConfigError, InvalidKey, Settings
+from nearcache import ConfigError, InvalidKey, NearCache, Settings
 from nearcache.options import (
     TAGS_MAX,
     CachedOptions,
@@ -237,3 +237,10 @@ def test_there_is_a_most_of_tags() -> None:
     assert len(check_tags([f"t{number}" for number in range(TAGS_MAX)], 10)) == 255
     with pytest.raises(ConfigError, match="256 tags at once: at most 255 are allowed"):
         check_tags([f"t{number}" for number in range(TAGS_MAX + 1)], 10)
+
+
+@pytest.mark.parametrize("name", sorted(LoadOptions.__annotations__))
+@pytest.mark.parametrize("method", ["get_or_set", "cached"])
+def test_docstrings_name_every_option(method: str, name: str) -> None:
+    """Whoever reads the help of a call learns of all that it takes."""
+    assert f"``{name}``" in (getattr(NearCache, method).__doc__ or "")

@@ -278,3 +278,14 @@ def test_stripes_are_the_same_in_every_process() -> None:
     """They do not depend on the hash seed, and stay within their number."""
     assert stripe_of("user:7") == zlib.crc32(b"user:7") % STRIPES
     assert all(0 <= stripe_of(str(number)) < STRIPES for number in range(2000))
+
+
+def test_what_is_loaded_without_redis_is_bounded() -> None:
+    """In entries and in bytes, as L1 is; the oldest leaves first, and what is too large alone is not kept."""
+    few, small = Tier(2), Tier(100, 2000)
+    for tier, size in ((few, 10), (small, 700)):
+        for key in ("a", "b", "c"):
+            tier.passed_by(key, 0.0, tier.token(key), entry(0, size=size))
+        assert [key for key in "abc" if tier.last_resort(key)] == ["b", "c"]
+    small.passed_by("d", 0.0, small.token("d"), entry(0, size=5000))
+    assert [key for key in "abcd" if small.last_resort(key)] == ["b", "c"]
