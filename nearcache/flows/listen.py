@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from nearcache.events import BreakerClosed, CoherenceFailed, Connected, Disconnected
 from nearcache.flows.core import Core
 from nearcache.flows.drain import drain
-from nearcache.flows.trip import give_back
+from nearcache.flows.leases import give_back
 from nearcache.hosting import Wake
 from nearcache.local.leftovers import PAUSE
 from nearcache.local.waiters import Waiters

@@ -11,6 +11,7 @@ from nearcache.errors import LoaderTimeout
 from nearcache.events import LoadFailed
 from nearcache.flows import stale
 from nearcache.flows.core import Core, Encoded
+from nearcache.flows.leases import abort
 from nearcache.flows.read import Found, fetch_one
 from nearcache.flows.stale import Stale
 from nearcache.hosting import Outcome, Wake
@@ -122,6 +123,7 @@ class Trip:
         """Load now; but a refresh does so only under a lease: its readers have a value."""
         if self.aim is Aim.REFRESH and not worth_it:
             self.gave_up = True
+            self._rest()  # else each reader would begin one that gives up
             return Outcome()
         self.ready = True
         return None
@@ -155,13 +157,13 @@ class Trip:
             core.orphans.append((self.key, self._ticket))
             raise
         except BaseException:
-            await core.host.settle(_abort(core, self.key, self._ticket))
+            await core.host.settle(abort(core, self.key, self._ticket))
             raise
 
     async def give_lease_back(self) -> None:
         """The load is not made after all."""
         if self._grant is not None:
-            await _abort(self.core, self.key, self._ticket)
+            await abort(self.core, self.key, self._ticket)
 
     # -------------------------------------------------------------------------------------------------------- loading
 
@@ -181,7 +183,7 @@ class Trip:
                 settled = True
         finally:
             if not settled:
-                await core.host.settle(_abort(core, self.key, self._ticket))
+                await core.host.settle(abort(core, self.key, self._ticket))
         if outcome.error is None and not kept:
             core.tier.passed_by(self.key, core.host.monotonic())
         return outcome
@@ -305,30 +307,15 @@ class Trip:
         """A stale value in place of an error."""
         if outcome.error is None:
             return outcome
-        core, policy = self.core, self.policy
-        core.loads.note_failure(self.key, core.host.monotonic() + policy.stale_backoff, core.tier.token(self.key))
+        self._rest()
         return self.in_need() or outcome
+
+    def _rest(self) -> None:
+        """Leave the loader alone for a while, as long as there is a value to be served."""
+        core = self.core
+        until = core.host.monotonic() + self.policy.stale_backoff
+        core.loads.note_failure(self.key, until, core.tier.token(self.key))
 
     def _pass(self, served: Stale) -> None:
         """What is returned goes by L1's rule, though it is not kept: nobody goes back before it (S)."""
         self.core.tier.passed_stale(self.key, served.entry.version, self.token)
-
-
-async def _abort(core: Core, key: str, ticket: bytes) -> None:
-    """Give a lease back, so that others need not wait for its end."""
-    core.orphans.append((key, ticket))
-    await give_back(core)
-
-
-async def give_back(core: Core) -> None:
-    """Give back the leases that nobody uses; what Redis does not answer now is tried again after the next proof."""
-    for _ in range(len(core.orphans)):
-        try:
-            key, ticket = core.orphans.popleft()
-        except IndexError:  # another thread was quicker
-            return
-        try:
-            await core.ask(core.remote.abort, key, ticket)
-        except RemoteFailed:
-            core.orphans.append((key, ticket))
-            return

@@ -78,7 +78,11 @@ async def test_stale_while_revalidate_of_what_another_instance_stored(make_cache
     """Redis keeps a value for ttl and window: who has nothing in L1 serves it from there."""
     async with make_cache(ttl=TTL, jitter=0, stale_while_revalidate=LONG) as one, make_cache() as other:
         await one.set("k", 1)
-        await expired(one)
+
+        async def aged() -> bool:
+            return await other.get("k") is None
+
+        await until(aged)
         source = Source(2)
         window: dict[str, Any] = {"stale_while_revalidate": LONG}
         assert await other.get_or_set("k", other.loader(source.load), **window) == 1
@@ -218,6 +222,30 @@ async def test_stale_backoff_holds_for_refreshes_behind(make_cache: MakeCache) -
             assert await cache.get_or_set("k", cache.loader(load)) == 1
         assert load.calls == 2
         assert [event.reason for event in heard.of(LoadFailed)] == ["a refresh raised LookupError"]
+
+
+async def test_stale_backoff_holds_for_refreshes_that_give_up(make_cache: MakeCache, proxy: FaultProxy) -> None:
+    """Commands fail and the bus is whole: no reader begins a refresh that could load for nobody."""
+    options: dict[str, Any] = {"stale_while_revalidate": LONG, "stale_backoff": LONG, "redis_timeout": 0.1}
+    async with make_cache(proxy.url, **options) as cache:
+        await cache.set("k", 1, ttl=TTL)
+        await expired(cache)
+        proxy.hold("replies", commands)
+        load = cache.loader(2)
+        assert await cache.get_or_set("k", load) == 1
+        await until(lambda: cache.stats().l2_errors and not cache._core.loads.refreshing)
+        begun: list[object] = []
+        behind = cache._core.host.behind
+
+        async def counted(*args: Any) -> Any:
+            begun.append(args)
+            return await behind(*args)
+
+        cache._core.host.behind = counted
+        for _ in range(5):
+            assert await cache.get_or_set("k", load) == 1
+        assert not begun
+        proxy.release()
 
 
 # -------------------------------------------------------------------------------------------------------- early refresh
