@@ -101,13 +101,10 @@ class Link:
         self._failures = 0
         self._since = 0.0
         self.state = State.DEAF
+        self.sends = True
+        """Whether the breaker is closed: everything is sent."""
         self.refused: dict[str, str] = {}
         """What Redis refuses while it answers: the operation, and the error's code."""
-
-    @property
-    def sends(self) -> bool:
-        """Whether the breaker is closed: everything is sent."""
-        return self.state is State.UP or self.state is State.DEAF
 
     @property
     def bus(self) -> bool:
@@ -182,6 +179,7 @@ class Link:
     def _move(self, signal: Signal) -> bool:
         """Take a transition; whether it closed the breaker."""
         before, self.state = self.sends, TRANSITIONS[self.state, signal]
+        self.sends = self.state in (State.UP, State.DEAF)
         if self.sends and signal in (Signal.OK, Signal.BUS_PROVEN):
             self._failures = 0
         return self.sends and not before

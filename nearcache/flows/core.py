@@ -191,11 +191,15 @@ class Core:
     ) -> Entry:
         """A value as L1 holds it, with the deadlines that L2's freshness, l1_ttl and early refreshes give."""
         expires = self.feed.deadline(fresh_until)
-        deadline = policy.refresh_at(self.feed.deadline(created_of(version)), expires, load_ms / 1000)
+        deadline = expires
+        if policy.early_refresh is not None or policy.xfetch_beta is not None:
+            created = self.feed.deadline(created_of(version))
+            deadline = min(expires, policy.refresh_at(created, expires, load_ms / 1000))
         if policy.l1_ttl is not None:
             expires = min(expires, self.host.monotonic() + policy.l1_ttl)
+            deadline = min(deadline, expires)
         size, kept = len(key) + len(payload), self.kept(value, payload)
-        return self.tier.make_entry(kept, min(deadline, expires), version, policy.tags, size, expires)
+        return self.tier.make_entry(kept, deadline, version, policy.tags, size, expires)
 
     def entry_of(self, encoded: Encoded, written: Written, policy: Policy) -> Entry:
         """A value that Redis has just taken, as L1 holds it."""
@@ -246,6 +250,8 @@ class Core:
 
     def permit(self) -> None:
         """Raise NotSent if Redis is not to be asked now."""
+        if self.link.sends and not self.bypassed:  # as nearly always
+            return
         if self.bypassed:
             raise NotSent("the namespace is kept by another protocol")
         if not self.link.permit(self.host.monotonic()):

@@ -113,8 +113,9 @@ async def fetch_one(core: Core, key: str, token: Token, policy: Policy) -> Found
         if raw is None:
             return NOTHING
         record = _unpack(core, key, raw)
-        tags = record.tags if record is not None else ()
-        tag_floors = await _tag_floors(core, tags, proven, epoch) if tags else NO_FLOORS
+        tag_floors = NO_FLOORS
+        if record is not None and record.tags:
+            tag_floors = await _tag_floors(core, record.tags, proven, epoch)
         if not proven or core.floors_proven:
             return _found(core, key, raw, record, floor, tag_floors, token, policy)
 

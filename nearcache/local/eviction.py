@@ -84,7 +84,7 @@ class Store(Cache[str, E], Generic[E]):
         return self.entries[key]
 
     def __setitem__(self, key: str, entry: E) -> None:
-        if not self._fits(entry.size, 1):
+        if self.max_bytes is not None and not self._fits(entry.size, 1):
             raise ValueError("value too large")
         held = self.entries.get(key)
         if held is not None:

@@ -96,8 +96,10 @@ class Tier:
             Whether the entry is in L1 now.
         """
         with self.lock:
-            self.outage.drop(key)
-            self._recall(key)
+            scattered = self.scattered
+            if scattered:
+                self.outage.drop(key)
+                self._recall(key)
             held = self.entries.get(key)
             stamp = self.stamps[token.stripe]
             allowed = (
@@ -115,8 +117,9 @@ class Tier:
                     allowed = False
             elif held is not None and (own or held.version < entry.version):
                 self._drop(key)
-            self.stamps[token.stripe] = max(stamp, entry.version)
-            if self._leftovers:  # more than one comes: so they end, and are bounded, also where no bus tidies up
+            if stamp < entry.version:
+                self.stamps[token.stripe] = entry.version
+            if scattered and self._leftovers:  # more than one comes: so they end, and are bounded, also where no bus tidies up
                 self._tidy(2)
             return allowed
 

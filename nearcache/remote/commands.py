@@ -38,6 +38,8 @@ from nearcache.wire.records import pack_names
 
 TAG_LIFE_MARGIN_MS = 3_600_000
 """A tag's floor outlives its values by this much; when it has gone, they count as cleared."""
+_FINAL = (RemoteTimeout, RemoteMisconfigured, NotSent, BusRefused, Incompatible)
+"""Failures after which nothing is sent again."""
 _PAIR = struct.Struct(">QQ")
 
 
@@ -115,7 +117,8 @@ class RedisRemote:
         """MGET; the floor by HMGET behind it, so that a clear between the two makes the values look old, not new."""
         packed = resp.pack((b"MGET", *[self._names.value(key) for key in keys]))
         if not with_floor:
-            return Reading((await self._read(packed, 1))[0])
+            (records,) = await self._read(packed, 1)
+            return Reading(records)
         records, floor = await self._read(packed + resp.pack((b"HGET", self._names.counters, b"f")), 2)
         # An absent m was lost, and with it every floor: nothing read here may be trusted.
         return Reading(records, _floor(floor) or NO_FLOOR)
@@ -128,10 +131,10 @@ class RedisRemote:
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
         """Store some values, at most BATCH. Refused for want of memory, they are deleted: nobody keeps an old one."""
         keys = [item.key for item in items]
-        rest: list[bytes | int] = [field for item in items for field in (item.ttl_ms, item.tail)]
+        rest = [field for item in items for field in (item.ttl_ms, item.tail)]
         names = [self._names.counters, self._names.channel, *self._names.pairs(keys), *self._names.tags(tags)]
-        stale_ms = max(item.stale_ms for item in items)
-        life = max(item.ttl_ms for item in items) + stale_ms + TAG_LIFE_MARGIN_MS
+        stale_ms = max([item.stale_ms for item in items])
+        life = max([item.ttl_ms for item in items]) + stale_ms + TAG_LIFE_MARGIN_MS
         head = [len(items), pack_names(keys), life, deadline, stale_ms]
         try:
             reply = await self._call(scripts.SET, names, [*head, *rest])
@@ -200,38 +203,50 @@ class RedisRemote:
             raise reply
 
     async def _read(self, packed: bytes, count: int) -> list[Any]:
-        replies = await self._send(packed, count, repeatable=True)
+        began = monotonic()
+        try:
+            replies = await self._wire.execute(packed, count, repeatable=True)
+        except RemoteFailed as failure:
+            replies = await self._again(failure, began, packed, count, repeatable=True)
         for reply in replies:
             if isinstance(reply, RemoteFailed):
                 raise reply
         return replies
 
-    async def _send(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
-        """Send, again if it is a read or nothing has left: within redis_timeout in all, and never after a timeout."""
-        failures = 0
-        until = monotonic() + self._patience
-        while True:
+    async def _send(self, packed: bytes) -> Any:
+        began = monotonic()
+        try:
+            (reply,) = await self._wire.execute(packed)
+        except RemoteFailed as failure:
+            (reply,) = await self._again(failure, began, packed)
+        return reply
+
+    async def _again(
+        self, failure: RemoteFailed, began: float, packed: bytes, count: int = 1, *, repeatable: bool = False
+    ) -> list[Any]:
+        """Send what failed again if it is a read or has not left: within redis_timeout in all, not after a timeout."""
+        for failures in range(1, self._retries + 1):
+            pause = self._backoff.compute(failures)
+            late = monotonic() + pause > began + self._patience
+            if late or isinstance(failure, _FINAL) or (failure.sent and not repeatable):
+                break
+            await self._wire.pause(pause)
+            if not self.may_repeat():  # others have found out meanwhile: readers connect no more
+                break
             try:
                 return await self._wire.execute(packed, count, repeatable=repeatable)
-            except (RemoteTimeout, RemoteMisconfigured, NotSent, BusRefused, Incompatible):
-                raise
-            except RemoteFailed as failure:
-                failures += 1
-                pause = self._backoff.compute(failures)
-                if failures > self._retries or monotonic() + pause > until or (failure.sent and not repeatable):
-                    raise
-                await self._wire.pause(pause)
-                if not self.may_repeat():  # others have found out meanwhile: readers connect no more
-                    raise
+            except RemoteFailed as another:
+                failure = another
+        raise failure
 
     async def _call(self, script: Script, names: Sequence[bytes], fields: Sequence[object]) -> Any:
         """EVALSHA, and EVAL when the server does not know the script, in which case nothing was done."""
         # No int goes to pack: see there.
-        texts = [b"%d" % field if isinstance(field, int) else field for field in fields]
+        texts = [field if type(field) is bytes else b"%d" % field for field in fields]
         rest = (b"%d" % len(names), *names, *texts)
-        (reply,) = await self._send(resp.pack((b"EVALSHA", script.sha, *rest)))
+        reply = await self._send(resp.pack((b"EVALSHA", script.sha, *rest)))
         if isinstance(reply, resp.ServerError) and reply.code == "NOSCRIPT":
-            (reply,) = await self._send(resp.pack((b"EVAL", script.text, *rest)))
+            reply = await self._send(resp.pack((b"EVAL", script.text, *rest)))
         if isinstance(reply, RemoteFailed):
             raise reply
         return reply

@@ -21,6 +21,8 @@ _HEAD = struct.Struct(">BQQQ")
 HEAD_BYTES = _HEAD.size
 _LENGTH = struct.Struct(">H")
 _TAIL = struct.Struct(">IB")
+_WHOLE = struct.Struct(">BQQQIB")
+"""Head and tail, as far as they have a fixed size."""
 _LOAD_MS_MAX = (1 << 32) - 1
 
 
@@ -68,13 +70,12 @@ def unpack(record: bytes) -> Record:
     Raises:
         ValueError: it is not a record of this library, or it is damaged. The codec judges the payload.
     """
-    if len(record) < HEAD_BYTES + _TAIL.size:
+    if len(record) < _WHOLE.size:
         raise ValueError(f"{len(record)} bytes are no record")
-    magic, number, created, fresh_until = _HEAD.unpack_from(record)
+    magic, number, created, fresh_until, load_ms, count = _WHOLE.unpack_from(record)
     if magic != MAGIC:
         raise ValueError(f"a record begins with {MAGIC:#x}, not {magic:#x}")
-    load_ms, count = _TAIL.unpack_from(record, HEAD_BYTES)
-    at = HEAD_BYTES + _TAIL.size
+    at = _WHOLE.size
     if not count:
         return Record(version_of(number, created), fresh_until, (), record[at:], load_ms)
     tags: list[str] = []
