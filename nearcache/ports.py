@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple, Protocol, Self, TypeAlias
+from typing import Final, NamedTuple, Protocol, Self, TypeAlias, TypeVar
+
+T = TypeVar("T")
 
 
 class Missing(Enum):
@@ -139,6 +141,10 @@ class Reading(NamedTuple):
     floor: int | None = None
 
 
+Take: TypeAlias = Callable[[bytes | None, int | None], T]
+"""What is made of a raw record, and of the floor if it was asked for."""
+
+
 class Granted(NamedTuple):
     """The lease is ours: fill under these floors."""
 
@@ -193,6 +199,13 @@ class Remote(Protocol):
 
     async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
         """The records of some keys; with the floor, read after them, when asked."""
+        ...
+
+    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
+        """What ``take`` makes of one record and the floor, asked for along with others', on any of their threads.
+
+        Each ``take`` is called as soon as the reply is there. It may be called again if its call was interrupted.
+        """
         ...
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:

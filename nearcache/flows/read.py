@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from nearcache.events import CorruptValue
@@ -31,6 +32,14 @@ class Found(NamedTuple):
     def alive(self) -> bool:
         """Whether there is a fresh value."""
         return self.value is not MISSING
+
+
+class Unjudged(NamedTuple):
+    """A record whose tags' floors are not known yet, or during whose read the proof of the floors was lost."""
+
+    raw: bytes
+    record: Record
+    floor: int | None
 
 
 NOTHING = Found()
@@ -104,20 +113,34 @@ async def fetch_one(core: Core, key: str, token: Token, policy: Policy) -> Found
     while True:
         proven = core.floors_proven
         core.permit()
+        take = partial(_take, core, key, token, policy, proven)
         try:
-            (raw,), floor = await core.remote.read((key,), with_floor=not proven)
+            taken = await core.remote.read_one(key, with_floor=not proven, take=take)
         except RemoteFailed as failure:
             core.failed(failure, "read")
             raise
-        core.answered("read", raw)
-        if raw is None:
-            return NOTHING
-        record = _unpack(core, key, raw)
-        tag_floors = NO_FLOORS
-        if record is not None and record.tags:
-            tag_floors = await _tag_floors(core, record.tags, proven, epoch)
+        core.answered("read", None)
+        if isinstance(taken, Found):
+            return taken
+        raw, record, floor = taken
+        tag_floors = await _tag_floors(core, record.tags, proven, epoch)
         if not proven or core.floors_proven:
             return _found(core, key, raw, record, floor, tag_floors, token, policy)
+
+
+def _take(
+    core: Core, key: str, token: Token, policy: Policy, proven: bool, raw: bytes | None, floor: int | None
+) -> Found | Unjudged:
+    """Judge a record, unless more has to be asked for it."""
+    if raw is None:
+        return NOTHING
+    record = _unpack(core, key, raw)
+    if record is None:
+        return Found(head=raw[: records.HEAD_BYTES])
+    unknown = record.tags and (not proven or core.tier.floors.unknown(record.tags))
+    if unknown or (proven and not core.floors_proven):
+        return Unjudged(raw, record, floor)
+    return _judge(core, key, raw[: records.HEAD_BYTES], record, floor, NO_FLOORS, token, policy)
 
 
 async def _tag_floors(core: Core, tags: Collection[str], proven: bool, epoch: int) -> Mapping[str, int | None]:

@@ -119,7 +119,9 @@ class Tier:
                 self._drop(key)
             if stamp < entry.version:
                 self.stamps[token.stripe] = entry.version
-            if scattered and self._leftovers:  # more than one comes: so they end, and are bounded, also where no bus tidies up
+            if (
+                scattered and self._leftovers
+            ):  # more than one comes: so they end, and are bounded, also where no bus tidies up
                 self._tidy(2)
             return allowed
 

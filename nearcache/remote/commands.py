@@ -29,7 +29,7 @@ from nearcache.ports import (
     Written,
 )
 from nearcache.remote import resp, scripts
-from nearcache.remote.batch import Read, Reads
+from nearcache.remote.batch import LoneReads, Read, Reads
 from nearcache.remote.names import Names
 from nearcache.remote.scripts import Script
 from nearcache.remote.talk import Introduction
@@ -78,9 +78,6 @@ class Wire(Protocol):
 class RedisRemote:
     """L2 on one Redis or Valkey server."""
 
-    read: Read
-    """How ``read_alone`` is called: one by one, or some at once."""
-
     def __init__(
         self,
         wire: Wire,
@@ -88,14 +85,14 @@ class RedisRemote:
         *,
         retries: int,
         redis_timeout: float,
-        reads: Callable[[Read], Reads] | None = None,
+        reads: Callable[[Read], Reads] = LoneReads,
     ) -> None:
         self._wire = wire
         self._names = names
         self._retries = retries
         # The sum of all pauses stays below redis_timeout.
         self._backoff = ExponentialWithJitterBackoff(cap=redis_timeout / max(retries, 1), base=redis_timeout / 16)
-        self.read = self.read_alone if reads is None else reads(self.read_alone).read
+        self.read_one = reads(self.read).read_one
         self.discard_idle = wire.discard_idle
         self.close = wire.close
         self.meet = wire.connect
@@ -113,7 +110,7 @@ class RedisRemote:
         """The server's clock, as the newest connection told it."""
         return 0 if self._offset is None else int((monotonic() + self._offset) * 1e6)
 
-    async def read_alone(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
+    async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
         """MGET; the floor by HMGET behind it, so that a clear between the two makes the values look old, not new."""
         packed = resp.pack((b"MGET", *[self._names.value(key) for key in keys]))
         if not with_floor:
@@ -242,7 +239,7 @@ class RedisRemote:
     async def _call(self, script: Script, names: Sequence[bytes], fields: Sequence[object]) -> Any:
         """EVALSHA, and EVAL when the server does not know the script, in which case nothing was done."""
         # No int goes to pack: see there.
-        texts = [field if type(field) is bytes else b"%d" % field for field in fields]
+        texts = [b"%d" % field if type(field) is int else field for field in fields]
         rest = (b"%d" % len(names), *names, *texts)
         reply = await self._send(resp.pack((b"EVALSHA", script.sha, *rest)))
         if isinstance(reply, resp.ServerError) and reply.code == "NOSCRIPT":

@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import TypeVar
 
-from nearcache.ports import Granted, Item, Lease, Met, Reading, Written
+from nearcache.ports import Granted, Item, Lease, Met, Reading, Take, Written
+
+T = TypeVar("T")
 
 
 class MemoryRemote:
@@ -33,6 +36,11 @@ class MemoryRemote:
     async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
         """Nothing."""
         return Reading([None] * len(keys), 0 if with_floor else None)
+
+    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
+        """By itself."""
+        (record,), floor = await self.read([key], with_floor=with_floor)
+        return take(record, floor)
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
         """Nothing."""

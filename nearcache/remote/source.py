@@ -11,7 +11,7 @@ import redis.asyncio
 
 from nearcache.errors import ConfigError
 from nearcache.ports import Bus, Remote
-from nearcache.remote.batch import LEADERS, Read, Reads, TaskReads, ThreadReads
+from nearcache.remote.batch import Read, Reads, TaskReads, ThreadReads
 from nearcache.remote.commands import RedisRemote, Wire
 from nearcache.remote.endpoint import Endpoint, redact, scheme_of
 from nearcache.remote.memory import MemoryRemote
@@ -79,8 +79,7 @@ def _redis(endpoint: Endpoint, settings: Settings, asynchronous: bool, server: E
         wire, reads = TaskWire(endpoint, timeout), TaskReads
     else:
         wire = ThreadWire(endpoint, timeout, settings.max_connections)
-        patience = timeout + settings.redis_connect_timeout
-        reads = partial(ThreadReads, leaders=min(LEADERS, settings.max_connections), patience=patience)
+        reads = partial(ThreadReads, patience=timeout + settings.redis_connect_timeout)
     bus = TaskBus if asynchronous else ThreadBus
     again = partial(_redis, endpoint, settings, asynchronous)
     remote = RedisRemote(wire, names, retries=settings.retries, redis_timeout=timeout, reads=reads)

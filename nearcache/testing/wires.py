@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from nearcache.hosting import Wake
-from nearcache.ports import BusItem, Granted, Item, Lease, Met, Reading, RemoteFailed, RemoteTimeout, Written
+from nearcache.ports import BusItem, Granted, Item, Lease, Met, Reading, RemoteFailed, RemoteTimeout, Take, Written
 from nearcache.testing.clock import watch
 from nearcache.testing.model import Line, Question, Server
 from nearcache.testing.network import Kind, Late, Network
@@ -48,6 +48,11 @@ class FakeRemote:
     async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
         """See Remote, as all of these."""
         return await self._ask("read", lambda server: server.read(keys, with_floor=with_floor))
+
+    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
+        """By itself."""
+        (record,), floor = await self.read([key], with_floor=with_floor)
+        return take(record, floor)
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
         """The floors of some tags."""

@@ -18,7 +18,7 @@ from nearcache.link import Link
 from nearcache.local.feed import Feed
 from nearcache.local.tier import Tier
 from nearcache.options import LoadOptions, Policy
-from nearcache.ports import MISSING, BusItem, RemoteFailed, RemoteTimeout
+from nearcache.ports import MISSING, BusItem, RemoteFailed, RemoteTimeout, Take
 from nearcache.settings import Settings
 from nearcache.testing.model import Line, Server
 
@@ -392,6 +392,11 @@ class ModelRemote:
             return await Request(self._world, f"{self._name}: {script}", call)
 
         return ask
+
+    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
+        """By itself."""
+        (record,), floor = await self.read([key], with_floor=with_floor)
+        return take(record, floor)
 
     def now(self) -> int:
         """The server's clock."""

@@ -32,6 +32,13 @@ class Redis:
         return Reading(records, 7 if with_floor else None)
 
 
+def as_reading(record: bytes | None, floor: int | None) -> Reading:
+    """What is made of a record here."""
+    if record == b"bad=0":
+        raise ValueError(record)
+    return Reading((record,), floor)
+
+
 async def turns(count: int = 5) -> None:
     """Let the loop go round."""
     for _ in range(count):
@@ -40,7 +47,7 @@ async def turns(count: int = 5) -> None:
 
 def ask(reads: TaskReads, *keys: str, with_floor: bool = False) -> list[asyncio.Task[Reading]]:
     """A task per key, all in one turn."""
-    return [asyncio.ensure_future(reads.read([key], with_floor=with_floor)) for key in keys]
+    return [asyncio.ensure_future(reads.read_one(key, with_floor=with_floor, take=as_reading)) for key in keys]
 
 
 async def test_reads_of_one_turn_go_as_one() -> None:
@@ -59,7 +66,7 @@ async def test_a_lone_read_is_sent_at_the_end_of_the_turn_as_it_is() -> None:
     assert server.calls == [(("a",), False)]
     assert len(asyncio.all_tasks()) == 2
     server.gates[0].set_result(None)
-    assert (await task).records == [b"a=0"]
+    assert (await task).records == (b"a=0",)
 
 
 async def test_who_needs_the_floor_gets_it() -> None:
@@ -73,14 +80,12 @@ async def test_who_needs_the_floor_gets_it() -> None:
     assert server.calls[-1][1] is False
 
 
-async def test_reads_of_many_keys_go_as_they_are() -> None:
-    """They are one request anyway."""
+async def test_what_a_caller_makes_of_its_record_may_fail() -> None:
+    """It is that caller's error alone."""
     server = Redis()
-    reads = TaskReads(server.read)
-    many = asyncio.ensure_future(reads.read(["x", "y"], with_floor=False))
-    await asyncio.gather(many, *ask(reads, "a", "b"))
-    assert (("x", "y"), False) in server.calls
-    assert len(server.calls) == 2
+    done = await asyncio.gather(*ask(TaskReads(server.read), "a", "bad", "b"), return_exceptions=True)
+    assert isinstance(done[1], ValueError)
+    assert [one.records for one in done if isinstance(one, Reading)] == [(b"a=0",), (b"b=0",)]
 
 
 async def test_a_batch_is_bounded() -> None:
@@ -144,7 +149,7 @@ async def test_when_all_have_given_up_nothing_is_sent() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     await turns()
     assert server.calls == []
-    assert [reading.records for reading in await asyncio.gather(*ask(reads, "d"))] == [[b"d=0"]]
+    assert [reading.records for reading in await asyncio.gather(*ask(reads, "d"))] == [(b"d=0",)]
 
 
 @pytest.mark.parametrize("cancelled", [(), (0,), (2,)])
@@ -208,7 +213,7 @@ async def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed:
             await turns(chance.randrange(3))
             asked_at, flag = now, chance.random() < 0.3
             try:
-                reading = await reads.read([name], with_floor=flag)
+                reading = await reads.read_one(name, with_floor=flag, take=as_reading)
             except RemoteFailed:
                 continue
             right(reading, name, asked_at, flag)

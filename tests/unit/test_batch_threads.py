@@ -14,9 +14,16 @@ import pytest
 from nearcache import NearCache
 from nearcache.flows.run import run_sync
 from nearcache.ports import BATCH, NotSent, Reading, RemoteFailed, RemoteTimeout
-from nearcache.remote.batch import CROWD, LEADERS, ThreadReads, _Reader
+from nearcache.remote.batch import FEW, ThreadReads, _Reader
 
 PATIENCE = 10.0
+
+
+def as_reading(record: bytes | None, floor: int | None) -> Reading:
+    """What is made of a record here."""
+    if record == b"bad=0":
+        raise ValueError(record)
+    return Reading((record,), floor)
 
 
 class Call:
@@ -61,7 +68,7 @@ class Stage:
 
         def work(key: str) -> None:
             try:
-                outcomes[key] = run_sync(self.reads.read([key], with_floor=with_floor))
+                outcomes[key] = run_sync(self.reads.read_one(key, with_floor=with_floor, take=as_reading))
             except BaseException as error:
                 outcomes[key] = error
 
@@ -92,7 +99,8 @@ class Stage:
             for thread in self.threads:
                 thread.join(0.01)
         assert not self.reads._waiting
-        assert not self.reads._leaders
+        assert self.reads._leader is None
+        assert not self.reads._inside
 
 
 @pytest.fixture
@@ -103,9 +111,15 @@ def stage() -> Iterator[Stage]:
     own.end()
 
 
-def leaders(stage: Stage) -> dict[str, Reading | BaseException]:
-    """As many as may fetch at the same time."""
-    return stage.ask(*[f"leader{number}" for number in range(LEADERS)])
+BUSY = FEW + 1
+"""How many requests are under way then."""
+
+
+def crowd(stage: Stage) -> dict[str, Reading | BaseException]:
+    """A few that read each for itself, and one that leads: who comes now waits for it."""
+    outcomes = stage.ask(*[f"alone{number}" for number in range(FEW)], "leader")
+    assert len(stage.calls) == BUSY
+    return outcomes
 
 
 def records(outcomes: dict[str, Reading | BaseException]) -> dict[str, bytes | None]:
@@ -117,64 +131,110 @@ def records(outcomes: dict[str, Reading | BaseException]) -> dict[str, bytes | N
     return found
 
 
-def test_few_threads_fetch_each_for_itself(stage: Stage) -> None:
+def test_few_threads_read_each_for_itself(stage: Stage) -> None:
     """At once, over connections of their own."""
-    outcomes = leaders(stage)
-    assert [call.keys for call in stage.calls] == [[f"leader{number}"] for number in range(LEADERS)]
+    outcomes = stage.ask(*[f"alone{number}" for number in range(FEW)])
+    assert [call.keys for call in stage.calls] == [[f"alone{number}"] for number in range(FEW)]
+    assert stage.reads._leader is None
     stage.end()
-    assert records(outcomes) == {f"leader{number}": f"leader{number}=0".encode() for number in range(LEADERS)}
+    assert records(outcomes) == {f"alone{number}": f"alone{number}=0".encode() for number in range(FEW)}
 
 
 def test_those_who_wait_are_read_for_by_one_of_them(stage: Stage) -> None:
     """In the order in which they came; each gets its own record, and the floor if one of them needs it."""
-    leaders(stage)
-    first, second = stage.ask("a"), stage.ask("b", with_floor=True)
-    assert len(stage.calls) == LEADERS
-    stage.calls[0].answer()
-    stage.until(lambda: len(stage.calls) == LEADERS + 1)
-    assert stage.calls[-1].keys == ["a", "b"]
+    crowd(stage)
+    first, second = stage.ask("a"), stage.ask("b", "c", with_floor=True)
+    assert len(stage.calls) == BUSY
+    stage.calls[FEW].answer()
+    stage.until(lambda: len(stage.calls) == BUSY + 1)
+    assert stage.calls[-1].keys == ["a", "b", "c"]
     assert stage.calls[-1].with_floor
     stage.end()
-    assert records(first | second) == {"a": b"a=0", "b": b"b=0"}
+    assert records(first | second) == {"a": b"a=0", "b": b"b=0", "c": b"c=0"}
 
 
-def test_a_crowd_has_one_leader(stage: Stage) -> None:
-    """It begins when the last of the leaders has ended; who comes meanwhile is read for as well."""
-    leaders(stage)
-    keys = [f"k{number}" for number in range(CROWD)]
-    outcomes = stage.ask(*keys)
-    for call in stage.calls[:-1]:
-        call.answer()
-        stage.until(lambda: len(stage.reads._leaders) < LEADERS)
-    stage.until(lambda: len(stage.reads._leaders) == 1)
-    stage.ask("late")
-    assert len(stage.calls) == LEADERS
-    stage.calls[-1].answer()
-    stage.until(lambda: len(stage.calls) == LEADERS + 1)
-    assert stage.calls[-1].keys == [*keys, "late"]
+def test_what_a_caller_makes_of_its_record_may_fail(stage: Stage) -> None:
+    """It is that caller's error alone, though another one calls it."""
+    crowd(stage)
+    outcomes = stage.ask("a", "bad", "b")
     stage.end()
-    assert records(outcomes) == {key: f"{key}=0".encode() for key in keys}
+    assert isinstance(outcomes.pop("bad"), ValueError)
+    assert records(outcomes) == {"a": b"a=0", "b": b"b=0"}
+
+
+def test_a_signal_handler_reads_on_the_thread_that_leads_or_waits(stage: Stage) -> None:
+    """It would wait for what is below it on the same stack: it goes alone, and at once."""
+    crowd(stage)
+    real = stage.reads._read
+    found: list[Reading] = []
+
+    def handle(key: str) -> None:
+        stage.reads._read = nested
+        found.append(run_sync(stage.reads.read_one(key, with_floor=False, take=as_reading)))
+        stage.reads._read = real
+
+    async def nested(keys: Sequence[str], *, with_floor: bool) -> Reading:
+        del with_floor
+        return Reading([key.encode() for key in keys])
+
+    async def read(keys: Sequence[str], *, with_floor: bool) -> Reading:
+        handle("while it leads")
+        with stage.reads._lock:
+            handle("while it holds the lock")
+        return await real(keys, with_floor=with_floor)
+
+    outcomes = stage.ask("a", "b")
+    stage.reads._read = read
+    stage.calls[FEW].answer()
+    stage.until(lambda: len(stage.calls) == BUSY + 1)
+    stage.end()
+    assert len(outcomes) == 2
+    assert [reading.records for reading in found[:2]] == [(b"while it leads",), (b"while it holds the lock",)]
+
+
+def test_each_of_those_who_were_read_for_wakes_the_next(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has given up meanwhile is passed over, and wakes the next one if it was its turn to."""
+    crowd(stage)
+    real = stage.reads._wait
+    interrupted = threading.Event()
+
+    def wait(me: _Reader) -> bool:
+        if me.key == "b":
+            interrupted.wait(PATIENCE)
+            raise KeyboardInterrupt
+        return real(me)
+
+    monkeypatch.setattr(stage.reads, "_wait", wait)
+    outcomes = stage.ask("lead", "a", "b", "c")
+    stage.calls[FEW].answer()
+    stage.until(lambda: len(stage.calls) == BUSY + 1)
+    stage.calls[-1].answer()
+    stage.until(lambda: "lead" in outcomes and "a" in outcomes)
+    assert "c" not in outcomes
+    interrupted.set()
+    stage.until(lambda: "c" in outcomes)
+    assert isinstance(outcomes["b"], KeyboardInterrupt)
 
 
 def test_h_a_read_never_joins_what_was_sent(stage: Stage) -> None:
     """(H): who waits while a batch is under way is in the next one, though it asks for the same key."""
-    leaders(stage)
+    crowd(stage)
     stage.ask("a", "b")
-    stage.calls[0].answer()
-    stage.until(lambda: len(stage.calls) == LEADERS + 1)  # a leads, for b too
+    stage.calls[FEW].answer()
+    stage.until(lambda: len(stage.calls) == BUSY + 1)  # a leads, for b too
     stage.version = 1  # a write is acknowledged
     late = stage.ask("c")
-    assert len(stage.calls) == LEADERS + 1
+    assert len(stage.calls) == BUSY + 1
     stage.end()
     assert records(late) == {"c": b"c=1"}
 
 
 def test_a_failure_reaches_all_and_is_told_once(stage: Stage) -> None:
     """Those who still waited are told at once: to wait once more for the same server would be one timeout too many."""
-    leaders(stage)
+    crowd(stage)
     led = stage.ask("a", "b")
-    stage.calls[0].answer()
-    stage.until(lambda: len(stage.calls) == LEADERS + 1)
+    stage.calls[FEW].answer()
+    stage.until(lambda: len(stage.calls) == BUSY + 1)
     waiting = stage.ask("c")
     stage.calls[-1].answer(RemoteTimeout("no answer in time"))
     stage.until(lambda: len(led) == 2 and len(waiting) == 1)
@@ -183,19 +243,19 @@ def test_a_failure_reaches_all_and_is_told_once(stage: Stage) -> None:
     assert led["a"] is not led["b"]
     assert [led["a"].counted, led["b"].counted] == [False, True]
     assert isinstance(waiting["c"], NotSent)
-    assert len(stage.calls) == LEADERS + 1
+    assert len(stage.calls) == BUSY + 1
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
 def test_a_leader_that_is_interrupted_hands_over(stage: Stage, error: BaseException) -> None:
     """The next of those whom it led reads for the others."""
-    leaders(stage)
+    crowd(stage)
     outcomes = stage.ask("a", "b")
-    stage.calls[0].answer()
-    stage.until(lambda: len(stage.calls) == LEADERS + 1)
+    stage.calls[FEW].answer()
+    stage.until(lambda: len(stage.calls) == BUSY + 1)
     late = stage.ask("c")
     stage.calls[-1].answer(error)
-    stage.until(lambda: len(stage.calls) == LEADERS + 2)
+    stage.until(lambda: len(stage.calls) == BUSY + 2)
     assert stage.calls[-1].keys == ["b", "c"]
     stage.end()
     assert outcomes["a"] is error
@@ -220,16 +280,16 @@ def test_one_that_is_interrupted_while_it_waits_harms_nobody(
         return real(me)  # type: ignore[arg-type]
 
     monkeypatch.setattr(stage.reads, "_wait", wait)
-    leaders(stage)
+    crowd(stage)
     outcomes = stage.ask("a", "b")
     if promoted:
-        stage.calls[0].answer()
-        stage.until(lambda: any(reader.key == "a" for reader in stage.reads._leaders))
+        stage.calls[FEW].answer()
+        stage.until(lambda: getattr(stage.reads._leader, "key", "") == "a")
     interrupted.set()
     stage.until(lambda: "a" in outcomes)
     if not promoted:
-        stage.calls[0].answer()
-    stage.until(lambda: len(stage.calls) == LEADERS + 1)
+        stage.calls[FEW].answer()
+    stage.until(lambda: len(stage.calls) == BUSY + 1)
     assert stage.calls[-1].keys == ["b"]
     stage.end()
     assert isinstance(outcomes["a"], KeyboardInterrupt)
@@ -248,15 +308,15 @@ def test_who_was_interrupted_is_not_handed_over(stage: Stage, monkeypatch: pytes
         return real(me)
 
     monkeypatch.setattr(stage.reads, "_wait", wait)
-    leaders(stage)
+    crowd(stage)
     outcomes = stage.ask("a", "b")
-    stage.calls[0].answer()
-    stage.until(lambda: len(stage.calls) == LEADERS + 1)  # a leads, for b too
+    stage.calls[FEW].answer()
+    stage.until(lambda: len(stage.calls) == BUSY + 1)  # a leads, for b too
     late = stage.ask("c")
     interrupted.set()
     stage.until(lambda: "b" in outcomes)
     stage.calls[-1].answer(KeyboardInterrupt())
-    stage.until(lambda: len(stage.calls) == LEADERS + 2)
+    stage.until(lambda: len(stage.calls) == BUSY + 2)
     assert stage.calls[-1].keys == ["c"]
     stage.end()
     assert records(late) == {"c": b"c=0"}
@@ -265,7 +325,7 @@ def test_who_was_interrupted_is_not_handed_over(stage: Stage, monkeypatch: pytes
 def test_nobody_waits_for_ever_for_a_leader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt may come in the very line that would have handed over; afterwards everything goes on."""
     stage = Stage()
-    stage.reads = ThreadReads(stage._read, leaders=1, patience=0.05)
+    stage.reads = ThreadReads(stage._read, few=0, patience=0.05)
     with monkeypatch.context() as patched:
         patched.setattr(stage.reads, "_leave", lambda _: None)
         gone = stage.ask("gone")
@@ -280,21 +340,19 @@ def test_nobody_waits_for_ever_for_a_leader_that_is_gone(monkeypatch: pytest.Mon
 
 
 def test_a_cache_sets_it_up() -> None:
-    """No more lead than have connections, and nobody waits for longer than for Redis."""
-    cache = NearCache.from_url(
-        "redis://127.0.0.1:1", max_connections=2, redis_timeout=0.5, redis_connect_timeout=2, namespace="t-batch"
-    )
-    reads: Any = cache._core.remote.read.__self__  # type: ignore[attr-defined]  # a bound method
+    """Nobody waits for longer than for Redis."""
+    cache = NearCache.from_url("redis://127.0.0.1:1", redis_timeout=0.5, redis_connect_timeout=2, namespace="t-batch")
+    reads: Any = cache._core.remote.read_one.__self__  # type: ignore[attr-defined]  # a bound method
     assert isinstance(reads, ThreadReads)
-    assert (reads._seats, reads._patience) == (2, 2.5)
+    assert reads._patience == 2.5
     cache.close()
 
 
 def test_a_batch_is_bounded(stage: Stage) -> None:
     """Redis answers nobody else meanwhile; the others are the next one's."""
     lead = stage.reads
-    lead._waiting.extend(_Reader(f"k{number}", False) for number in range(BATCH + 5))
-    me = _Reader("me", False)
+    lead._waiting.extend(_Reader(f"k{number}", False, as_reading) for number in range(BATCH + 5))
+    me = _Reader("me", False, as_reading)
     lead._take_along(me)
     assert [reader.key for reader in me.led] == [f"k{number}" for number in range(BATCH - 1)]
     assert [reader.key for reader in lead._waiting] == [f"k{number}" for number in range(BATCH - 1, BATCH + 5)]
@@ -334,7 +392,7 @@ def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed: int) 
         for turn in range(60):
             asked_at, flag = now, turn % 3 == 0
             try:
-                reading = run_sync(reads.read([name], with_floor=flag))
+                reading = run_sync(reads.read_one(name, with_floor=flag, take=as_reading))
             except (RemoteFailed, KeyboardInterrupt) as error:
                 told.add(str(error))
             else:
@@ -349,4 +407,4 @@ def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed: int) 
     assert all(found)
     assert not any("did not come back" in one for one in told)
     assert not reads._waiting
-    assert not reads._leaders
+    assert reads._leader is None
