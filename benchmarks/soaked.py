@@ -25,6 +25,14 @@ WORKERS = {"threads": 4, "asyncio": 16}
 """Threads or tasks that do nothing but call the cache."""
 SAMPLE_EVERY = 3.0
 SETTINGS: dict[str, Any] = {"namespace": "soak", "ttl": 10, "lease": LEASE, "l1_max_entries": L1_MAX}
+OPTIONS: tuple[dict[str, Any], ...] = (
+    *({"lease": LEASE} for _ in range(6)),
+    {"early_refresh": 0.5},
+    {"xfetch_beta": 1.0},
+    {"stale_while_revalidate": 5.0},
+    {"stale_if_error": 5.0, "loader_soft_timeout": 1.0},
+)
+"""Of loads: most have none, the others refresh and wait behind their readers' backs."""
 
 Cache = NearCache | AsyncNearCache
 
@@ -48,6 +56,9 @@ class Census:
     flights: float = 0.0
     waiters: float = 0.0
     orphans: float = 0.0
+    permits: float = 0.0
+    """Of loads while Redis is away."""
+    refreshes: float = 0.0
 
     @classmethod
     def take(cls, cache: Cache | None) -> Census:
@@ -68,6 +79,7 @@ class Census:
             census.entries = len(tier.entries)
             census.tables = len(tier.floors.tags) + len(tier.journal) + len(core.told) + len(tier._store.tagged)
             census.flights, census.waiters, census.orphans = len(core.flights), len(core.waiters), len(core.orphans)
+            census.permits, census.refreshes = len(core.loads.permitted), len(core.loads.refreshing)
         return census
 
 
@@ -116,9 +128,10 @@ class Load:
         if kind < 0.6:
             return lambda: cache.get(key)
         if kind < 0.9:
+            options = chance.choice(OPTIONS)
             if isinstance(cache, AsyncNearCache):
-                return lambda: cache.get_or_set(key, lambda: _soon(value), tags=tags)
-            return lambda: cache.get_or_set(key, lambda: value, tags=tags)
+                return lambda: cache.get_or_set(key, lambda: _soon(value), tags=tags, **options)
+            return lambda: cache.get_or_set(key, lambda: value, tags=tags, **options)
         if kind < 0.95:
             return lambda: cache.set(key, value, tags=tags)
         if kind < 0.97:
@@ -223,6 +236,8 @@ async def _serve(
                 begin()
                 next_sample = time.monotonic() + SAMPLE_EVERY
             elif order == "minute":
+                if not load.minute.samples:  # it was a short one
+                    load.minute.samples.append(Census.take(cache))
                 pipe.send(load.told())
             elif order == "end":
                 next_sample = float("inf")
