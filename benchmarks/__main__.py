@@ -23,18 +23,23 @@ from benchmarks import (
     charts,
     coherence,
     concurrency,
+    faults,
     fleet,
+    hanging,
     hitratio,
     hits,
+    hotkey,
     imports,
     l2,
     local,
     memory,
+    outages,
     page,
     pauses,
     peers,
     races,
     scale,
+    stampede,
     tiers,
 )
 from benchmarks.report import Report, surroundings
@@ -64,6 +69,11 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "blip": blip.show,
     "pauses": pauses.show,
     "capacity": capacity.show,
+    "stampede": stampede.show,
+    "hotkey": hotkey.show,
+    "outages": outages.show,
+    "hanging": hanging.show,
+    "faults": faults.show,
 }
 """Each prints its tables, keeps its figures in the report, and says whether what must hold did."""
 

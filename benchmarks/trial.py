@@ -1,0 +1,90 @@
+"""What the trials share: p50, p99 and the longest of what calls took, and a crew of which one may be killed."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.instance import ANSWER_TIMEOUT, Crew
+
+HEAD = ("calls", "p50 ms", "p99 ms", "max ms")
+"""The head over ``Took.cells``."""
+
+
+@dataclass(frozen=True)
+class Took:
+    """How many calls there were, and p50, p99 and the longest of them in ms."""
+
+    calls: int
+    p50: float
+    p99: float
+    longest: float
+
+    @classmethod
+    def of(cls, ns: Sequence[float]) -> Took:
+        """Of times in ns; the p99 is a call that was made, by the nearest rank.
+
+        >>> Took.of([2_000_000, 1_000_000, 3_000_000])
+        Took(calls=3, p50=2.0, p99=3.0, longest=3.0)
+        >>> Took.of([])
+        Took(calls=0, p50=nan, p99=nan, longest=nan)
+        """
+        if not ns:
+            return cls(0, math.nan, math.nan, math.nan)
+        ordered = sorted(ns)
+        p50, p99 = (ordered[math.ceil(len(ordered) * part) - 1] / 1e6 for part in (0.5, 0.99))
+        return cls(len(ns), p50, p99, ordered[-1] / 1e6)
+
+    def cells(self) -> list[str]:
+        """For a row of a table."""
+        return [f"{self.calls:,}", *(milliseconds(one) for one in (self.p50, self.p99, self.longest))]
+
+
+def milliseconds(number: float) -> str:
+    """As precise as the figure deserves.
+
+    >>> [milliseconds(number) for number in (0.00213, 5.14, 251.3, float("nan"))]
+    ['0.002', '5.14', '251', '']
+    """
+    if math.isnan(number):
+        return ""
+    return f"{number:.3f}" if number < 1 else f"{number:.2f}" if number < 100 else f"{number:,.0f}"
+
+
+class MortalCrew(Crew):
+    """A crew whose processes may be killed: the others answer."""
+
+    def tell(self, order: str, argument: Any) -> None:
+        """Give all of them an order; the answers are waited for by ``answers``."""
+        for _, pipe in self._members:
+            pipe.send((order, argument))
+
+    def answers(self) -> list[Any]:
+        """What each process that lives has answered.
+
+        Raises:
+            RuntimeError: one does not answer.
+        """
+        answers = []
+        for process, pipe in self._members:
+            try:
+                if not pipe.poll(ANSWER_TIMEOUT):
+                    raise RuntimeError(f"{process.name} did not answer in {ANSWER_TIMEOUT} s")
+                answers.append(pipe.recv())
+            except (EOFError, ConnectionError):
+                continue
+        return answers
+
+    def kill(self, pid: int) -> None:
+        """End one as a crash does.
+
+        Raises:
+            RuntimeError: it is none of the crew's.
+        """
+        if pid not in [process.pid for process, _ in self._members]:
+            raise RuntimeError(f"{pid} is no process of this crew")
+        os.kill(pid, signal.SIGKILL)
