@@ -268,7 +268,7 @@ def settle(
         grown, too_much = growth(worker)
         rows += grown
         wrong += (too_much if judged else []) + left(worker, rest, closed)
-    report.show(Table("First minute against last", ["", "first", "last", "growth", "allowed"], rows))
+    report.show(Table("The first part against the last", ["", "first", "last", "growth", "allowed"], rows))
     names = [one.name for one in fields(Census)]
     stages = ("before", "idle", "quiet end", "closed")
     census = [

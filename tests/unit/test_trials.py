@@ -7,7 +7,7 @@ import math
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import faults, hotkey, stampede, trial
+from benchmarks import faults, hotkey, outages, stampede, trial
 from benchmarks.soaked import Census, Minute
 from benchmarks.stampede import BARE, DEFAULT, KILLED, NAIVE, TOGETHER, Round
 from benchmarks.trial import HEAD, Took
@@ -35,6 +35,13 @@ def test_no_calls_have_no_figures() -> None:
 def test_milliseconds_are_as_precise_as_they_deserve(ms: float, text: str) -> None:
     """Microseconds of a hit and seconds of an outage stand in one column."""
     assert trial.milliseconds(ms) == text
+
+
+def test_tails_are_compared_stretch_by_stretch() -> None:
+    """One call in a hundred that was late shows in its stretch alone, and what is over is left out."""
+    steady, late = [1_000] * 100, [1_000] * 98 + [3_000] * 2
+    assert outages.ratios([*late, *steady, *steady, 9_000], [1_000] * 399) == [3.0, 1.0, 1.0]
+    assert outages.ratios([2_000], [1_000]) == [2.0]
 
 
 def test_a_late_read_is_one_over_the_limit() -> None:
