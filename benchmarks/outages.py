@@ -17,7 +17,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.instance import Cache, done
 from benchmarks.report import Report, Table
 from benchmarks.timing import Spread
-from benchmarks.trial import HEAD, Took
+from benchmarks.trial import HEAD, Took, tails
 from nearcache import AsyncNearCache, NearCache
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy
@@ -37,7 +37,9 @@ CROWD = 32
 MAX_LOADS = 8
 """max_concurrent_loads: fewer than would like to load."""
 LIMIT = 1.2
-"""How many times the bare loader's p99 a load's may be, once the breaker is open."""
+"""How many times the bare loader's p99 a load's may be, once the breaker is open: the median of some stretches."""
+STRETCH = 100
+"""Calls."""
 BACK = 2.0
 """Seconds until full service after the recovery."""
 PATIENCE = 20.0
@@ -210,19 +212,6 @@ class Trial:
         self.outcome.back = time.perf_counter() - since
 
 
-def ratios(of: Sequence[int], to: Sequence[int], size: int = 100) -> list[float]:
-    """How many times as long as another a call took at p99, in stretches of so many calls.
-
-    What else the machine does makes single calls late, of either kind: the median of some stretches is judged.
-
-    >>> ratios([2] * 200, [1] * 250)
-    [2.0, 2.0]
-    """
-    stretches = range(max(1, min(len(of), len(to)) // size))
-    parts = [slice(size * number, size * (number + 1)) for number in stretches]
-    return [Took.of(of[part]).p99 / Took.of(to[part]).p99 for part in parts]
-
-
 async def play(name: str, make: type[Cache], seconds: float) -> Outcome:
     """An outage, with a server of its own."""
     with EmbeddedServer() as server, FaultProxy(server.port) as proxy:
@@ -236,7 +225,7 @@ async def play(name: str, make: type[Cache], seconds: float) -> Outcome:
 
 def show(report: Report) -> bool:
     """Run, print and keep; whether every call was answered."""
-    seconds = 3.0 if report.quick else 10.0
+    seconds = 2.0 if report.quick else 10.0
     found = {
         (make.__name__, name): asyncio.run(play(name, make, seconds))
         for make in (NearCache, AsyncNearCache)
@@ -265,7 +254,8 @@ def show(report: Report) -> bool:
             "wrong": outcome.wrong,
         }
         title = f"{who}, Redis {name}"
-        ratio = Spread.of(ratios(outcome.took[OPEN, MISS], outcome.took[OPEN, BARE]))
+        loads, bare = (tails(outcome.took[OPEN, what], STRETCH) for what in (MISS, BARE))
+        ratio = Spread.of([one / other for one, other in zip(loads, bare, strict=False)])
         report.budget(f"{title}: a load's p99, breaker open", ratio, LIMIT, control="the bare loader's p99")
         report.budget(f"{title}: loaders at once", together, MAX_LOADS, "loads", f"{CROWD} callers")
         report.budget(f"{title}: full service after", outcome.back, BACK, "s")

@@ -28,7 +28,7 @@ from benchmarks.trial import HEAD, MortalCrew, Took, milliseconds
 from nearcache.remote.embedded import EmbeddedServer
 
 PROCESSES = 8
-AHEAD = 1.0
+AHEAD = 0.5
 """Seconds until the moment that everybody waits for: threads are started meanwhile."""
 TOGETHER, KILLED, DEFAULT, NAIVE, BARE = "together", "killed", "default", "naive", "bare"
 MORTAL = (KILLED, DEFAULT)

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import faults, hotkey, outages, stampede, trial
+from benchmarks import faults, hotkey, stampede, trial
+from benchmarks.herd import CALLERS
 from benchmarks.soaked import Census, Minute
 from benchmarks.stampede import BARE, DEFAULT, KILLED, NAIVE, TOGETHER, Round
 from benchmarks.trial import HEAD, Took
@@ -37,11 +38,11 @@ def test_milliseconds_are_as_precise_as_they_deserve(ms: float, text: str) -> No
     assert trial.milliseconds(ms) == text
 
 
-def test_tails_are_compared_stretch_by_stretch() -> None:
-    """One call in a hundred that was late shows in its stretch alone, and what is over is left out."""
-    steady, late = [1_000] * 100, [1_000] * 98 + [3_000] * 2
-    assert outages.ratios([*late, *steady, *steady, 9_000], [1_000] * 399) == [3.0, 1.0, 1.0]
-    assert outages.ratios([2_000], [1_000]) == [2.0]
+def test_tails_are_taken_stretch_by_stretch() -> None:
+    """Calls that were late show in their stretch alone, and what is over is left out, unless it is all there is."""
+    steady, late = [1e6] * 100, [1e6] * 98 + [3e6] * 2
+    assert trial.tails([*late, *steady, *steady, 9e6], 100) == [3.0, 1.0, 1.0]
+    assert trial.tails([2e6], 100) == [2.0]
 
 
 def test_a_late_read_is_one_over_the_limit() -> None:
@@ -61,7 +62,7 @@ def test_the_parts_of_a_run_have_all_that_its_seconds_told() -> None:
 
 def played(loads: int, order: str, *, missing: int = 0, raised: list[str] | None = None) -> list[Round]:
     """A round with threads."""
-    callers = (stampede.PROCESSES - (order in stampede.MORTAL)) * stampede.CALLERS["threads"]
+    callers = (stampede.PROCESSES - (order in stampede.MORTAL)) * CALLERS["threads"]
     return [Round(loads, callers, callers - missing, raised or [], [])]
 
 
