@@ -85,14 +85,10 @@ class Caller:
 
     async def together(self, moment: int) -> Answers:
         """Everybody asks by get_or_set."""
-        return await self._ask(moment, wait_timeout=PATIENCE)
+        return await self._ask(moment)
 
     async def killed(self, moment: int) -> Answers:
         """The same, with a lease that ends soon."""
-        return await self._ask(moment, PATIENCE, lease=LEASE, wait_timeout=PATIENCE)
-
-    async def default(self, moment: int) -> Answers:
-        """The same, with as much patience as the lease is long."""
         return await self._ask(moment, PATIENCE, lease=LEASE)
 
     async def _ask(self, moment: int, first: float = LOADER, **options: Any) -> Answers:

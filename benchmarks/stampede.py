@@ -2,11 +2,10 @@
 
 Eight processes wait for a moment that all of them know, with 50 threads or 200 tasks each. Time is counted from that
 moment, so that what the machine takes to wake 400 threads is in it. Every loader notes itself in Redis, by a connection
-of its own, before it sleeps; so the loads of a process that is killed are counted too. Five kinds of round:
+of its own, before it sleeps; so the loads of a process that is killed are counted too. Four kinds of round:
 
     together   get_or_set
     killed     the same, with a short lease; the process that loads first hangs, and is killed
-    default    as killed, with the default wait_timeout: the others' patience ends when the lease does; it has no budget
     naive      the control of the loads: get, and whoever finds nothing calls the loader, and sets
     bare       the control of the times: no cache; everybody sleeps as long as the loader does
 """
@@ -30,8 +29,7 @@ from nearcache.remote.embedded import EmbeddedServer
 PROCESSES = 8
 AHEAD = 0.5
 """Seconds until the moment that everybody waits for: threads are started meanwhile."""
-TOGETHER, KILLED, DEFAULT, NAIVE, BARE = "together", "killed", "default", "naive", "bare"
-MORTAL = (KILLED, DEFAULT)
+TOGETHER, KILLED, NAIVE, BARE = "together", "killed", "naive", "bare"
 LIMIT = 1.5
 """How many times as long as the loader the p99 may take."""
 
@@ -55,7 +53,7 @@ def run(crew: MortalCrew, client: Any, kind: str, order: str) -> Round:
     """One round."""
     moment = time.monotonic_ns() + int(AHEAD * 1e9)
     crew.tell(order, moment)
-    if order in MORTAL:
+    if order == KILLED:
         while not (notes := client.lrange(loads_of(moment), 0, -1)):
             if time.monotonic_ns() > moment + PATIENCE * 1e9:
                 raise RuntimeError("nobody loads")
@@ -66,7 +64,7 @@ def run(crew: MortalCrew, client: Any, kind: str, order: str) -> Round:
     loads = [tuple(map(int, note.split())) for note in client.lrange(loads_of(moment), 0, -1)]
     loaders = [pid for pid, _ in loads]
     began = loads[0][1] - moment if loads else 0
-    right = loaders[1:] if order in MORTAL else loaders
+    right = loaders[1:] if order == KILLED else loaders
     return Round(
         loads=len(loaders),
         callers=len(answers) * CALLERS[kind],
@@ -74,24 +72,23 @@ def run(crew: MortalCrew, client: Any, kind: str, order: str) -> Round:
         raised=[error for one in answers for error in one.raised],
         took=[ns for one in answers for ns in one.took],
         began=began,
-        ends=began + int(LEASE * 1e9) if order in MORTAL else 0,
+        ends=began + int(LEASE * 1e9) if order == KILLED else 0,
     )
 
 
 def play(server: EmbeddedServer, client: Any, kind: str, rounds: int) -> dict[str, list[Round]]:
     """All rounds of threads, or of tasks."""
     posts = [Post(number, server.url, kind) for number in range(PROCESSES)]
-    found: dict[str, list[Round]] = {TOGETHER: [], KILLED: [], DEFAULT: [], NAIVE: [], BARE: []}
+    found: dict[str, list[Round]] = {TOGETHER: [], KILLED: [], NAIVE: [], BARE: []}
     with MortalCrew(posts, attend) as crew:
         _warm_up(crew, client, kind)
         for _ in range(rounds):
             for order in (TOGETHER, NAIVE, BARE):
                 found[order].append(run(crew, client, kind, order))
     for _ in range(max(1, rounds // 3)):
-        for order in MORTAL if rounds > 1 else (KILLED,):
-            with MortalCrew(posts, attend) as crew:
-                _warm_up(crew, client, kind)
-                found[order].append(run(crew, client, kind, order))
+        with MortalCrew(posts, attend) as crew:
+            _warm_up(crew, client, kind)
+            found[KILLED].append(run(crew, client, kind, KILLED))
     return found
 
 
@@ -104,7 +101,7 @@ def _warm_up(crew: MortalCrew, client: Any, kind: str) -> None:
 def wrong(kind: str, order: str, rounds: Sequence[Round]) -> list[str]:
     """What must not be."""
     expected = {TOGETHER: 1, KILLED: 2}.get(order)
-    callers = (PROCESSES - (order in MORTAL)) * CALLERS[kind]
+    callers = (PROCESSES - (order == KILLED)) * CALLERS[kind]
     found = []
     for one in rounds:
         if expected is not None and one.loads != expected:
@@ -122,8 +119,6 @@ def show(report: Report) -> bool:
     rows, faults, kept = [], [], {}
     for kind, orders in found.items():
         for order, played in orders.items():
-            if not played:  # in the quick form
-                continue
             loads = sorted(one.loads for one in played)
             answered = f"{sum(one.answered for one in played):,} of {sum(one.callers for one in played):,}"
             began = milliseconds(statistics.median(one.began for one in played) / 1e6)

@@ -114,8 +114,12 @@ class Policy:
 
     @property
     def patience(self) -> float:
-        """For how long another's load is waited for, in seconds."""
-        return self.lease if self.wait_timeout is None else self.wait_timeout
+        """For how long another's load is waited for, in seconds.
+
+        By default for two leases: if who loads dies, one of those who wait takes over when the first one ends, and the
+        others wait for him. With one lease all their patience would end at that moment, and each would load.
+        """
+        return 2 * self.lease if self.wait_timeout is None else self.wait_timeout
 
     @property
     def stale_ms(self) -> int:

@@ -181,7 +181,8 @@ class NearCache(Face):
                 ``stale_if_error``, for how long beyond it. When it is made anew before: ``early_refresh``, a fraction
                 of the ttl from 0 to 1, or ``xfetch_beta``, a factor up to 100. How long a reader waits:
                 ``loader_soft_timeout`` until a stale value serves, ``loader_hard_timeout`` until it gives up,
-                ``wait_timeout`` for somebody else's load. ``lease``: for how long nobody else in the fleet loads it.
+                ``wait_timeout`` for somebody else's load, by default twice ``lease``. ``lease``: for how long nobody
+                else in the fleet loads it.
 
         Returns:
             The value; a stale one where the options allow it. One that can't be stored is returned all the same,

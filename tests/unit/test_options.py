@@ -86,6 +86,13 @@ def test_a_soft_timeout_needs_something_stale_to_serve() -> None:
     assert over(loader_soft_timeout=0.1, stale_if_error=60).loader_soft_timeout == 0.1
 
 
+def test_patience_outlives_a_lease() -> None:
+    """By default two of them, so that one of those who wait can take over from one who died; or as it is given."""
+    assert Policy.of(Settings(lease=3)).patience == 6
+    assert over(lease=5).patience == 10
+    assert over(lease=5, wait_timeout=1).patience == 1
+
+
 def test_a_call_says_how_its_value_is_refreshed_early() -> None:
     """One way, in place of the settings'."""
     assert Policy.of(Settings(xfetch_beta=1)).over({"early_refresh": 0.5}).xfetch_beta is None
