@@ -10,7 +10,7 @@ from benchmarks import __main__ as command
 from benchmarks import faults, hotkey, stampede, trial
 from benchmarks.herd import CALLERS
 from benchmarks.soaked import Census, Minute
-from benchmarks.stampede import BARE, DEFAULT, KILLED, NAIVE, TOGETHER, Round
+from benchmarks.stampede import BARE, KILLED, NAIVE, TOGETHER, Round
 from benchmarks.trial import HEAD, Took
 
 
@@ -62,11 +62,11 @@ def test_the_parts_of_a_run_have_all_that_its_seconds_told() -> None:
 
 def played(loads: int, order: str, *, missing: int = 0, raised: list[str] | None = None) -> list[Round]:
     """A round with threads."""
-    callers = (stampede.PROCESSES - (order in stampede.MORTAL)) * CALLERS["threads"]
+    callers = (stampede.PROCESSES - (order == KILLED)) * CALLERS["threads"]
     return [Round(loads, callers, callers - missing, raised or [], [])]
 
 
-@pytest.mark.parametrize(("order", "loads"), [(TOGETHER, 1), (KILLED, 2), (NAIVE, 400), (DEFAULT, 15), (BARE, 0)])
+@pytest.mark.parametrize(("order", "loads"), [(TOGETHER, 1), (KILLED, 2), (NAIVE, 400), (BARE, 0)])
 def test_as_many_loads_as_there_must_be_are_right(order: str, loads: int) -> None:
     """One; two when the first loader was killed; the controls have as many as they have."""
     assert not stampede.wrong("threads", order, played(loads, order))
