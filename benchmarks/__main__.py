@@ -12,7 +12,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +77,15 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
 }
 """Each prints its tables, keeps its figures in the report, and says whether what must hold did."""
 
+QUICK = ("hits", "tiers", "peers", "memory", "scale", "hitratio", "imports", "l2", "races", "blip")
+"""What --quick runs when no section is named: less than two minutes. The others need outages, or many processes."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(SECTIONS)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and updates; for a look, not for a record")
+    parser.add_argument("--quick", action="store_true", help="fewer sections and rounds; for a look, not for a record")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts there")
     parser.add_argument("--png", type=Path, metavar="DIR", help="write each chart there")
@@ -101,18 +104,10 @@ def main(arguments: list[str] | None = None) -> int:
     report = Report(surroundings(), quick=asked.quick, traces=asked.traces)
     report.begin()
     started = time.monotonic()
-    failed = []
-    for name in asked.sections or SECTIONS:
-        report.section = name
-        began = time.monotonic()
-        try:
-            held = SECTIONS[name](report)
-        except Exception:  # noqa: BLE001  # it fails its section, and the others run
-            traceback.print_exc()
-            held = False
-        if not held:
-            failed.append(name)
-        print(f"  {name}: {time.monotonic() - began:.0f} s", flush=True)
+    chosen = asked.sections or (QUICK if asked.quick else tuple(SECTIONS))
+    failed = _run(report, chosen)
+    if not asked.sections and len(chosen) < len(SECTIONS):
+        print(f"\nNOT RUN with --quick: {', '.join(name for name in SECTIONS if name not in chosen)}")
     print(f"\nin all {time.monotonic() - started:.0f} s")
     report.verdicts()
     if asked.json is not None:
@@ -124,6 +119,23 @@ def main(arguments: list[str] | None = None) -> int:
     for line in report.missed:
         print(f"\n{line.verdict}: {'  '.join(line.row()[:3])}", file=sys.stderr)
     return 1 if failed or report.missed else 0
+
+
+def _run(report: Report, sections: Sequence[str]) -> list[str]:
+    """Run some sections; those that failed."""
+    failed = []
+    for name in sections:
+        report.section = name
+        began = time.monotonic()
+        try:
+            held = SECTIONS[name](report)
+        except Exception:  # noqa: BLE001  # it fails its section, and the others run
+            traceback.print_exc()
+            held = False
+        if not held:
+            failed.append(name)
+        print(f"  {name}: {time.monotonic() - began:.0f} s", flush=True)
+    return failed
 
 
 def _can_draw() -> bool:

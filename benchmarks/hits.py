@@ -47,7 +47,7 @@ BUDGET = (
 
 def show(report: Report) -> bool:
     """Measure, print and keep; whether every loop was all hits."""
-    rounds = 5 if report.quick else 11
+    rounds = 3 if report.quick else 11
     held = True
     figures: dict[str, Any] = {"rounds": rounds}
     with EmbeddedServer() as server:
