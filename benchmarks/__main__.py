@@ -77,7 +77,7 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
 }
 """Each prints its tables, keeps its figures in the report, and says whether what must hold did."""
 
-QUICK = ("hits", "tiers", "peers", "memory", "scale", "hitratio", "imports", "l2", "races", "blip")
+QUICK = ("hits", "tiers", "peers", "memory", "scale", "hitratio", "imports", "races", "blip")
 """What --quick runs when no section is named: less than two minutes. The others need outages, or many processes."""
 
 
