@@ -116,9 +116,19 @@ def test_a_floor_is_missed_from_below() -> None:
     assert [one.measured for one in report.missed] == [9.0]
 
 
+def test_what_the_quick_form_leaves_out_is_named(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """It runs the short sections; a section that is named runs whatever it is."""
+    assert set(command.QUICK) < set(command.SECTIONS)
+    short = dict.fromkeys(command.QUICK, section)
+    run("--quick", **short, slow=section)
+    assert "NOT RUN with --quick: slow" in capsys.readouterr().out
+    run("--quick", "slow", **short, slow=section)
+    assert "  slow: 0 s" in capsys.readouterr().out
+
+
 def test_the_page_is_made_of_the_json_alone(run: Callable[..., int], tmp_path: Path) -> None:
     """What an earlier run has written is drawn again, without a section being run."""
-    run("--quick", "--json", str(tmp_path / "run.json"), fast=section)
+    run("--quick", "--json", str(tmp_path / "run.json"), "fast", fast=section)
     assert run("--from", str(tmp_path / "run.json"), "--html", str(tmp_path / "page.html")) == 0
     made = (tmp_path / "page.html").read_text()
     assert "1 of 1 lines of the budget are kept" in made
