@@ -12,7 +12,7 @@ VENV := .venv
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
 # The peers and what draws charts: for `make bench` alone, on top of the rest.
 RIVALS := $(subst .ready-,.bench-,$(READY))
-CODE := $(wildcard nearcache tests benchmarks torture)
+CODE := nearcache tests benchmarks
 BIN := $(VENV)/bin
 
 # The tools look for python and node on the PATH; the wrapper of pyright would ask for its newest version.
@@ -41,7 +41,7 @@ bench: $(RIVALS)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 torture: $(READY)
-	@$(BIN)/python -m torture $(ARGS)
+	@$(BIN)/python -m tests.torture $(ARGS)
 
 # What `make check` asks of the layout, done.
 format: $(READY)

@@ -25,7 +25,7 @@ from benchmarks.report import Report, Table
 from nearcache import AsyncNearCache, Connected, Disconnected, NearCache
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy, subscribers
-from tests.waiting import Heard
+from tests.support.waiting import Heard
 
 ENTRIES = 1_000
 WRITTEN = 10

@@ -19,8 +19,8 @@ import pytest
 
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FakeServer, FaultProxy
-from tests import servers
-from tests.twins import MODES, MakeCache, Twin, twin_of, twin_on
+from tests.support import servers
+from tests.support.twins import MODES, MakeCache, Twin, twin_of, twin_on
 
 PATIENCE = 2.0
 """Seconds that threads and tasks have to end after a test."""

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from nearcache import CacheClosed, CodecError, ConfigError, InvalidKey, ValueTooLarge
-from tests.twins import MakeCache, Twin
-from tests.waiting import shut
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import shut
 
 pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 """What is told here is told before a server is asked."""

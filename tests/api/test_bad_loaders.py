@@ -10,8 +10,8 @@ import pytest
 from nearcache import AsyncNearCache, CacheClosed, Connected, Disconnected, LoadFailed, NearCache
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy
-from tests.twins import MakeCache
-from tests.waiting import Heard, redis_of, shut, until, value_name
+from tests.support.twins import MakeCache
+from tests.support.waiting import Heard, redis_of, shut, until, value_name
 
 ENDS = [KeyboardInterrupt, SystemExit, GeneratorExit]
 

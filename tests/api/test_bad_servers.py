@@ -10,10 +10,10 @@ import pytest
 
 from nearcache import BreakerOpened, CoherenceFailed, ConfigError, Connected
 from nearcache.remote.embedded import EmbeddedServer
-from tests import servers
-from tests.faults import HttpServer
-from tests.twins import MakeCache, Twin
-from tests.waiting import Heard, redis_of, shut, until
+from tests.support import servers
+from tests.support.faults import HttpServer
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import Heard, redis_of, shut, until
 
 pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 """The shared server is not asked; those here are."""

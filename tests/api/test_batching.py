@@ -11,8 +11,8 @@ from nearcache import BreakerOpened
 from nearcache.remote.batch import FEW
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy
-from tests.twins import MakeCache
-from tests.waiting import Heard, until
+from tests.support.twins import MakeCache
+from tests.support.waiting import Heard, until
 
 READERS = 40
 

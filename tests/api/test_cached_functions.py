@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nearcache import UncacheableArgument
-from tests.twins import MakeCache, Twin
-from tests.waiting import redis_of, until, value_name
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import redis_of, until, value_name
 
 CALLS: list[Any] = []
 """What the functions below were called with; tests that share a process do not run at the same time."""

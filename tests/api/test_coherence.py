@@ -13,8 +13,8 @@ import pytest
 from nearcache import Connected, CorruptValue, Disconnected, Flushed
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy
-from tests.twins import MODES, Twin, twin_of
-from tests.waiting import Heard, channel_name, redis_of, until, value_name
+from tests.support.twins import MODES, Twin, twin_of
+from tests.support.waiting import Heard, channel_name, redis_of, until, value_name
 
 STALENESS = 30.0
 """max_staleness where a test shows that L1 was dropped by a message or a gap, not because time was over."""

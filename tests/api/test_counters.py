@@ -8,8 +8,8 @@ import pytest
 
 from nearcache import Stats
 from nearcache.testing import FaultProxy
-from tests.twins import MakeCache, Twin
-from tests.waiting import channel_name, redis_of, until, value_name
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import channel_name, redis_of, until, value_name
 
 
 def counted(cache: Twin) -> dict[str, int]:

@@ -20,8 +20,8 @@ from nearcache.settings import DEFAULTS
 from nearcache.testing import FaultProxy
 from tests.api import test_every_setting_of_loads as of_loads
 from tests.api import test_every_setting_of_the_link as of_the_link
-from tests.twins import MakeCache, Twin
-from tests.waiting import redis_of, until, value_name
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import redis_of, until, value_name
 
 
 def uncovered(settings: Iterable[str], tests: Iterable[str]) -> set[str]:

@@ -13,8 +13,8 @@ from nearcache import AsyncNearCache, LoaderTimeout, LoadFailed
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy, commands
 from tests.api.test_loading import Source
-from tests.twins import MakeCache, Twin
-from tests.waiting import Heard, redis_of, until, value_name
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import Heard, redis_of, until, value_name
 
 TTL = 0.15
 """Seconds; short, and waited for."""

@@ -13,8 +13,8 @@ import pytest
 from nearcache import BreakerOpened, Connected, Flushed, NearCache
 from nearcache.remote.embedded import EmbeddedServer, free_port
 from nearcache.testing import FaultProxy, black_hole, commands
-from tests.twins import MakeCache
-from tests.waiting import Heard, redis_of, until
+from tests.support.twins import MakeCache
+from tests.support.waiting import Heard, redis_of, until
 
 
 async def timed(work: Any) -> float:

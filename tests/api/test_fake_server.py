@@ -22,8 +22,8 @@ from nearcache import (
     NearCache,
 )
 from nearcache.testing import FakeServer, ManualClock
-from tests.twins import MakeCache, SyncTwin, Twin
-from tests.waiting import Heard, until
+from tests.support.twins import MakeCache, SyncTwin, Twin
+from tests.support.waiting import Heard, until
 
 SOON = 0.05
 """redis_timeout where it is waited for."""

@@ -10,8 +10,8 @@ import pytest
 from nearcache import Health
 from nearcache.remote.embedded import EmbeddedServer, free_port
 from nearcache.testing import FaultProxy
-from tests.twins import MakeCache
-from tests.waiting import redis_of, shut, until
+from tests.support.twins import MakeCache
+from tests.support.waiting import redis_of, shut, until
 
 FAST: dict[str, Any] = {"max_staleness": 0.4, "redis_timeout": 0.1, "reconnect_max": 0.05, "breaker_reset": 0.1}
 

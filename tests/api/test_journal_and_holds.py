@@ -11,8 +11,8 @@ from nearcache import CoherenceFailed, ConfigError, Connected, Drained, Flushed
 from nearcache.ports import BusRefused, Met
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy, subscribers
-from tests.twins import MakeCache, Twin
-from tests.waiting import Heard, redis_of, shut, until, value_name
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import Heard, redis_of, shut, until, value_name
 
 
 def settled(cache: Twin) -> bool:

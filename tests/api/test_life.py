@@ -13,8 +13,8 @@ import redis.asyncio
 import nearcache
 from nearcache import AsyncNearCache, CacheClosed, Connected, NearCache, Settings
 from nearcache.remote.embedded import EmbeddedServer
-from tests.twins import MakeCache
-from tests.waiting import Heard, redis_of, shut, until, value_name
+from tests.support.twins import MakeCache
+from tests.support.waiting import Heard, redis_of, shut, until, value_name
 
 SECRET = "s3cret-pa55"
 

@@ -10,8 +10,8 @@ import pytest
 
 from nearcache import AsyncNearCache, LoadFailed, NearCache
 from nearcache.remote.embedded import EmbeddedServer
-from tests.twins import MakeCache, Twin
-from tests.waiting import Heard, until
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import Heard, until
 
 READERS = 50
 

@@ -13,8 +13,8 @@ import structlog
 from nearcache import Disconnected, NearCache
 from nearcache.remote.embedded import EmbeddedServer, free_port
 from nearcache.testing import FaultProxy
-from tests.twins import MakeCache
-from tests.waiting import Heard, redis_of, until, value_name
+from tests.support.twins import MakeCache
+from tests.support.waiting import Heard, redis_of, until, value_name
 
 ROOT = Path(__file__).parents[2]
 SECRET = "s3cret-pa55"

@@ -15,8 +15,8 @@ import nearcache
 from nearcache import BreakerClosed
 from nearcache.testing import FakeServer, ManualClock
 from nearcache.testing.clock import PLACES
-from tests.twins import MODES, MakeCache, Twin, twin_of
-from tests.waiting import Heard, until
+from tests.support.twins import MODES, MakeCache, Twin, twin_of
+from tests.support.waiting import Heard, until
 
 ROOT = Path(nearcache.__file__).parent
 

@@ -9,8 +9,8 @@ from nearcache import LoadFailed
 from nearcache.testing import FaultProxy
 from tests.api.test_every_setting_of_loads import AWAY, away
 from tests.api.test_loading import Source
-from tests.twins import MakeCache
-from tests.waiting import Heard, until
+from tests.support.twins import MakeCache
+from tests.support.waiting import Heard, until
 
 
 async def test_two_branches_of_a_loader_share_a_load(make_cache: MakeCache) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from nearcache import ConfigError
 from nearcache.remote.embedded import EmbeddedServer
-from tests.twins import MakeCache, Twin
-from tests.waiting import redis_of, until, value_name
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import redis_of, until, value_name
 
 SHORT = 0.15
 """Seconds of a ttl that a test waits for."""

@@ -20,9 +20,9 @@ from nearcache import (
 )
 from nearcache.remote.embedded import EmbeddedServer, free_port
 from nearcache.testing import FaultProxy, black_hole, commands
-from tests import servers
-from tests.twins import MakeCache, Twin
-from tests.waiting import Heard, redis_of, shut, until, value_name
+from tests.support import servers
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import Heard, redis_of, shut, until, value_name
 
 SHORT: dict[str, Any] = {"max_staleness": 0.4, "redis_timeout": 0.1, "reconnect_max": 0.05, "breaker_reset": 0.1}
 

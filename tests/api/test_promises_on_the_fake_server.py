@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.api import test_counters, test_journal_and_holds, test_loading, test_reading_and_writing
-from tests.twins import MakeCache
+from tests.support.twins import MakeCache
 
 PROMISES = (
     test_counters.test_reads_are_counted_by_who_answers,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nearcache.ports import BATCH
-from tests.twins import MakeCache, Twin
-from tests.waiting import until
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import until
 
 MANY = 2 * BATCH + 7
 """More keys than one call to Redis takes."""

@@ -13,7 +13,6 @@ from nearcache import AsyncNearCache, CoherenceFailed, ConfigError, Connected, F
 from nearcache.remote.aside import AsideTalk
 from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy, subscribers
-from tests import servers
 
 # What holds on RESP3 holds here: the same tests, run on the servers of this module.
 from tests.api.test_coherence import (
@@ -42,8 +41,9 @@ from tests.api.test_outages import (
     test_a_write_whose_reply_is_lost,
     test_many_readers_while_the_server_comes_and_goes,
 )
-from tests.twins import MakeCache, Twin
-from tests.waiting import Heard, redis_of, until
+from tests.support import servers
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import Heard, redis_of, until
 
 __all__ = [
     "test_a_bus_killed_again_and_again_misses_nothing",

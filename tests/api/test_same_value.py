@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.twins import MakeCache, twin_of
+from tests.support.twins import MakeCache, twin_of
 
 VALUES: list[Any] = [
     None,

@@ -21,9 +21,9 @@ import redis
 
 from nearcache import Accepted, BreakerClosed, BreakerOpened, CoherenceFailed, Connected, Disconnected, Refused
 from nearcache.remote.embedded import EmbeddedServer, free_port
-from tests import servers
-from tests.twins import MakeCache, Twin
-from tests.waiting import Heard, redis_of, shut, until
+from tests.support import servers
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import Heard, redis_of, shut, until
 
 pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 """The shared server is not asked; those here are."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from torture.phases import PHASES
-from torture.run import Options, run_phase
-from torture.show import line
+from tests.torture.phases import PHASES
+from tests.torture.run import Options, run_phase
+from tests.torture.show import line
 
 OPTIONS = Options(seconds=3.5, seed=1, judge_speed=False)
 

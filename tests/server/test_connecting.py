@@ -13,9 +13,9 @@ from nearcache import NearCache
 from nearcache.ports import RemoteFailed, RemoteTimeout
 from nearcache.remote import connecting
 from nearcache.remote.embedded import EmbeddedServer
-from tests.faults import trickle
-from tests.twins import MakeCache
-from tests.waiting import shut, until
+from tests.support.faults import trickle
+from tests.support.twins import MakeCache
+from tests.support.waiting import shut, until
 
 FAST: dict[str, Any] = {"redis_timeout": 0.1, "redis_connect_timeout": 0.2, "reconnect_max": 0.02}
 LONG = 5.0

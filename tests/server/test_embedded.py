@@ -18,7 +18,7 @@ import redis
 from nearcache.errors import ConfigError
 from nearcache.remote import embedded
 from nearcache.remote.embedded import EmbeddedServer
-from tests import servers
+from tests.support import servers
 
 
 def ask(server: EmbeddedServer, *command: str, timeout: float = 5.0) -> object:

@@ -16,7 +16,7 @@ import pytest
 
 from nearcache import AsyncNearCache, NearCache
 from nearcache.remote.embedded import EmbeddedServer
-from tests.waiting import redis_of, until
+from tests.support.waiting import redis_of, until
 
 
 def run(script: str, *args: str) -> tuple[str, str, int]:

@@ -20,7 +20,6 @@ from nearcache.remote.tasks import TaskBus
 from nearcache.remote.threads import SocketConnection
 from nearcache.testing import FaultProxy, subscribers
 from nearcache.wire import messages
-from tests import servers
 
 # What holds on RESP3 holds here: the same tests, run on the servers of this module.
 from tests.server.test_wires import (
@@ -44,7 +43,8 @@ from tests.server.test_wires import (
     test_questions_are_answered_in_order,
     test_silence_is_an_empty_answer_after_the_timeout,
 )
-from tests.waiting import until
+from tests.support import servers
+from tests.support.waiting import until
 
 __all__ = [
     "make",

@@ -29,9 +29,9 @@ from nearcache.remote.tasks import TaskBus, TaskWire
 from nearcache.remote.threads import SocketConnection, ThreadBus, ThreadWire
 from nearcache.settings import Settings
 from nearcache.testing import FaultProxy, black_hole
-from tests import servers
-from tests.faults import HttpServer
-from tests.waiting import until
+from tests.support import servers
+from tests.support.faults import HttpServer
+from tests.support.waiting import until
 
 TIMEOUT = 0.3
 """Seconds an operation may take."""

@@ -13,7 +13,7 @@ from contextlib import closing
 import pytest
 
 from nearcache.testing import FaultProxy, black_hole, commands, subscribers
-from tests.faults import HttpServer
+from tests.support.faults import HttpServer
 
 SOON = 0.05
 """Seconds after which what has not come is taken not to come."""

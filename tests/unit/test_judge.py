@@ -6,9 +6,9 @@ import multiprocessing
 
 import pytest
 
-from torture import book as book_module
-from torture.book import DROP, KEYS, NEVER, NOTHING_LOST, SET, Book, Window
-from torture.judge import Case, Kept, Read, at_the_end, delays, judge, percentile, resurrected
+from tests.torture import book as book_module
+from tests.torture.book import DROP, KEYS, NEVER, NOTHING_LOST, SET, Book, Window
+from tests.torture.judge import Case, Kept, Read, at_the_end, delays, judge, percentile, resurrected
 
 MS = 1_000_000
 

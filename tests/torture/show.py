@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.report import Table
-from torture.run import BUDGET, INVARIANTS, RECOVERY, Result, known
+from tests.torture.run import BUDGET, INVARIANTS, RECOVERY, Result, known
 
 EXAMPLES = 3
 """Violations of a kind that are told in full."""

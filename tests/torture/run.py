@@ -11,13 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from nearcache.testing import FaultProxy
-from tests import servers
-from torture.book import Book, now
-from torture.crew import Crew
-from torture.judge import Case, at_the_end, delays, percentile, resurrected
-from torture.look import Looker
-from torture.phases import FAR_WRITER, CannotRun, Phase, Stage
-from torture.worker import MAX_STALENESS, REDIS_TIMEOUT, WRITE_PAUSE, Figures, Plan
+from tests.support import servers
+from tests.torture.book import Book, now
+from tests.torture.crew import Crew
+from tests.torture.judge import Case, at_the_end, delays, percentile, resurrected
+from tests.torture.look import Looker
+from tests.torture.phases import FAR_WRITER, CannotRun, Phase, Stage
+from tests.torture.worker import MAX_STALENESS, REDIS_TIMEOUT, WRITE_PAUSE, Figures, Plan
 
 LONG_TTL = 3600.0
 """Seconds; nothing old goes by itself."""

@@ -61,7 +61,7 @@ class Guard:
 
     def take_away(self) -> None:
         """Be without it in this process, from now on."""
-        from tests.schedules import ablations  # noqa: PLC0415  # not needed by a whole cache
+        from tests.schedules import ablations  # not needed by a whole cache
 
         if self.tier is not None:
             setattr(face, "Tier", self.tier)
@@ -88,7 +88,7 @@ def _changed(script: scripts.Script, changes: tuple[tuple[str, str], ...]) -> sc
 
 def a_get_under_an_own_delete(rules: Any) -> None:
     """A GET's reply is late, an own delete is acknowledged before it, and its message comes after it."""
-    from tests.schedules import test_named as named  # noqa: PLC0415
+    from tests.schedules import test_named as named
 
     with rules.world() as world:
         a, b = named.two(rules, world)

@@ -7,8 +7,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Self
 
-from torture.book import Book
-from torture.worker import Plan, work
+from tests.torture.book import Book
+from tests.torture.worker import Plan, work
 
 ANSWER_TIMEOUT = 60.0
 """Seconds that the crew waits for a process."""

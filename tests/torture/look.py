@@ -14,9 +14,9 @@ from nearcache import MsgpackCodec
 from nearcache.ports import number_of
 from nearcache.remote.names import Names
 from nearcache.wire import records
-from torture.book import KEYS, WRITERS, name, now
-from torture.judge import Read
-from torture.worker import NAMESPACE
+from tests.torture.book import KEYS, WRITERS, name, now
+from tests.torture.judge import Read
+from tests.torture.worker import NAMESPACE
 
 PAUSE = 0.025
 """Seconds between two looks."""

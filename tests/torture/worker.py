@@ -15,9 +15,9 @@ from typing import Any, Literal
 from benchmarks.instance import RawSubscriber
 from nearcache import AsyncNearCache, NearCache
 from nearcache.wire import messages
-from torture import guards
-from torture.book import DROP, KEYS, SET, Book, Window, name, now, owned, tags
-from torture.judge import Case, Kept, Read, Verdict, judge
+from tests.torture import guards
+from tests.torture.book import DROP, KEYS, SET, Book, Window, name, now, owned, tags
+from tests.torture.judge import Case, Kept, Read, Verdict, judge
 
 MAX_STALENESS = 1.0
 REDIS_TIMEOUT = 0.25
@@ -202,7 +202,7 @@ class Instance:
                 )
             else:
                 version = await _done(self._decorated(key))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is a violation
+        except Exception as error:  # whatever it is, it is a violation
             self._raised.append(f"a read of {name(key)} raised {error!r}")
             return
         if version is not None:
@@ -236,7 +236,7 @@ class Instance:
             ):  # another comes under the reads that the first caused
                 try:
                     await self._write(key, rng)
-                except Exception as error:  # noqa: BLE001  # whatever it is, it is a violation
+                except Exception as error:  # whatever it is, it is a violation
                     self._raised.append(f"a write raised {error!r}")
                 if rng.random() < 0.5:
                     await self._read(key, rng)

@@ -1,4 +1,4 @@
-"""The command: ``python -m torture [--server ...] [--phase ...] [--ablate NAME | --ablations]``; 0 if all is well."""
+"""The command: ``python -m tests.torture [--phase ...] [--ablate NAME | --ablations]``; 0 if all is well."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.report import Report, surroundings
-from tests import servers
-from torture import ablate, show
-from torture.guards import GUARDS
-from torture.phases import PHASES
-from torture.run import Options, Result, run_phase
+from tests.support import servers
+from tests.torture import ablate, show
+from tests.torture.guards import GUARDS
+from tests.torture.phases import PHASES
+from tests.torture.run import Options, Result, run_phase
 
 SECONDS, SHORT_SECONDS = 8.0, 3.0
 
@@ -56,7 +56,7 @@ def _phases(names: list[str], kinds: tuple[str, ...], options: Options, report: 
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m torture", description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--server", choices=("valkey", "redis", "both"), default="both", help="both by default")
     parser.add_argument("--seconds", type=float, help=f"per phase, {SECONDS:g} by default")
     parser.add_argument("--seed", type=int, help="as an earlier run printed it")

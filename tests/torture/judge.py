@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from torture.book import KEYS, NEVER, NOTHING_LOST, Book, Window, name
+from tests.torture.book import KEYS, NEVER, NOTHING_LOST, Book, Window, name
 
 
 class Read(NamedTuple):

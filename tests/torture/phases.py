@@ -15,11 +15,11 @@ import redis
 from nearcache.remote.embedded import HOST, EmbeddedServer
 from nearcache.remote.names import Names
 from nearcache.testing import FaultProxy, commands, everyone, subscribers
-from tests import servers
-from torture.book import Window, now
-from torture.crew import Crew
-from torture.look import Looker
-from torture.worker import NAMESPACE, REDIS_TIMEOUT
+from tests.support import servers
+from tests.torture.book import Window, now
+from tests.torture.crew import Crew
+from tests.torture.look import Looker
+from tests.torture.worker import NAMESPACE, REDIS_TIMEOUT
 
 PATIENCE = 10.0
 """Seconds that a phase waits for what it needs."""

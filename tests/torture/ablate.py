@@ -8,10 +8,10 @@ from typing import Any
 
 from benchmarks.report import Report, Table
 from nearcache.local.tier import Tier
-from torture import show
-from torture.guards import GUARDS, Guard
-from torture.phases import PHASES
-from torture.run import INVARIANTS, Options, run_phase
+from tests.torture import show
+from tests.torture.guards import GUARDS, Guard
+from tests.torture.phases import PHASES
+from tests.torture.run import INVARIANTS, Options, run_phase
 
 
 @dataclass
@@ -46,7 +46,7 @@ def run(names: Sequence[str], phases: Sequence[str] | None, kind: str, options: 
 
 
 def _without(name: str, phases: Sequence[str] | None, kind: str, options: Options) -> Outcome:
-    from tests.schedules import ablations, test_named  # noqa: PLC0415  # a run without ablations needs neither
+    from tests.schedules import ablations, test_named  # a run without ablations needs neither
 
     guard, outcome = GUARDS[name], Outcome(name)
     missing = [rule for rule in guard.rules if not hasattr(ablations, rule)]
@@ -84,7 +84,7 @@ def _telling(guard: Guard) -> list[str]:
 
 
 def _try(schedule: Callable[[Any], None], rules: Any, outcome: Outcome) -> None:
-    from tests.schedules.test_named import Violated  # noqa: PLC0415
+    from tests.schedules.test_named import Violated
 
     try:
         schedule(rules)

@@ -1,0 +1,1 @@
+"""The checker: real processes, real servers and real faults against the promises; ``python -m tests.torture``."""

@@ -1,1 +1,0 @@
-"""The checker: real processes, real servers and real faults against the promises; ``python -m torture``."""
