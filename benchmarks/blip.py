@@ -23,8 +23,8 @@ import redis
 
 from benchmarks.report import Report, Table
 from nearcache import AsyncNearCache, Connected, Disconnected, NearCache
-from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy, subscribers
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support.waiting import Heard
 
 ENTRIES = 1_000

@@ -27,17 +27,19 @@ from benchmarks.fleet import PERCENTILES, Delays, Fleet, costs, percentile
 from benchmarks.report import Report, Table
 from benchmarks.timing import Spread
 from nearcache import NearCache
-from nearcache.flows.listen import Connection, Listener
-from nearcache.flows.run import run_sync
-from nearcache.local.eviction import Entry
-from nearcache.local.feed import Feed
-from nearcache.ports import Bus, Greeting, version_of
-from nearcache.remote import resp
-from nearcache.remote.embedded import EmbeddedServer
-from nearcache.remote.names import Names
-from nearcache.remote.talk import Talk
-from nearcache.wire import messages
-from nearcache.wire.records import pack_names
+from nearcache.engine.ports import Bus
+from nearcache.engine.subscriber import Connection, Listener
+from nearcache.local.invalidation import Invalidation
+from nearcache.local.store import Entry
+from nearcache.protocol import messages
+from nearcache.protocol.answers import Greeting
+from nearcache.protocol.names import Names
+from nearcache.protocol.records import pack_names
+from nearcache.protocol.versions import version_of
+from nearcache.runtime.run_sync import run_sync
+from nearcache.transport import resp
+from nearcache.transport.embedded import EmbeddedServer
+from nearcache.transport.handshake import BusProtocol
 
 NAMES = Names("bus")
 KEYS = tuple(f"user:{number}:profile" for number in range(20_000))
@@ -102,12 +104,12 @@ class Ours:
         """One round."""
         with NearCache.from_url("memory://", l1_max_entries=2 * len(KEYS)) as cache:
             core = cache._core
-            feed = core.feed = Feed(core.tier, NEVER)
+            feed = core.feed = Invalidation(core.tier, NEVER)
             feed.back(Greeting("server", FIRST, 0, 0), 0.0, prove=True)
             for key in KEYS if self.held else ():
                 core.tier.put(key, Entry("value", NEVER, version_of(FIRST, 1), (), 20, NEVER), core.tier.token(key))
             before = len(core.tier.entries)
-            decoder, talk = resp.Decoder(), Talk(NAMES)
+            decoder, talk = resp.Decoder(), BusProtocol(NAMES)
             connection = Connection(Listener(core, core.host.wake(), core.host.wake()), cast("Bus", None))
 
             def take_in() -> None:

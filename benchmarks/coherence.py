@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.instance import KINDS, Crew, Plan, Settled
 from benchmarks.report import Chart, Report, Table
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 
 KEYS = 100
 PACE = 0.008

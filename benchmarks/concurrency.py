@@ -24,7 +24,7 @@ import redis.asyncio
 
 from benchmarks.report import Chart, Report, Table, duration
 from nearcache import AsyncNearCache, NearCache
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 
 LEVELS = (1, 4, 16, 64, 256)
 L1, L2, MIXED, PEER = "L1 hits", "L2 hits", "mixed", "redis-py GET"

@@ -19,8 +19,8 @@ import redis
 from benchmarks.report import Report, Table
 from benchmarks.soak import Faults, Worker, settle
 from benchmarks.soaked import WORKERS, Minute
-from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy
+from nearcache.transport.embedded import EmbeddedServer
 
 OPERATIONS = 1_000_000
 QUICK = 20_000

@@ -27,10 +27,10 @@ from benchmarks.instance import Crew
 from benchmarks.receiver import Heard, Post, receive
 from benchmarks.report import Chart, Report, Table
 from nearcache import NearCache
-from nearcache.remote.embedded import EmbeddedServer
-from nearcache.remote.names import Names
-from nearcache.wire import messages
-from nearcache.wire.records import pack_names
+from nearcache.protocol import messages
+from nearcache.protocol.names import Names
+from nearcache.protocol.records import pack_names
+from nearcache.transport.embedded import EmbeddedServer
 
 NAMESPACE = "fleet"
 FIRST, ALL = 20, 24

@@ -23,7 +23,7 @@ from benchmarks.report import Report, Table
 from benchmarks.timing import Spread
 from benchmarks.trial import HEAD, Took, tails
 from nearcache import AsyncNearCache, LoaderTimeout, NearCache
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 
 SOFT, HARD = "soft", "hard"
 LIMIT = 0.05

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Report, Table
-from nearcache.local.eviction import Store
 from nearcache.local.s3fifo import USES_MAX
+from nearcache.local.store import Store
 from nearcache.local.tier import STORES
 
 SHARES = (0.01, 0.1)

@@ -20,7 +20,7 @@ from benchmarks.report import Chart, Report, Table, duration
 from benchmarks.timing import Case, Spread, Times, compare
 from nearcache import AsyncNearCache, NearCache
 from nearcache.local.tier import STORES
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 
 GET = "lru: cache.get(key)"
 PEER = "functools.lru_cache hit"

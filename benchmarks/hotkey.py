@@ -23,7 +23,7 @@ from benchmarks.instance import Cache, Crew, done, received
 from benchmarks.report import Report, Table
 from benchmarks.trial import HEAD, Took
 from nearcache import AsyncNearCache, NearCache
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 
 PROCESSES = 4
 READERS = 5

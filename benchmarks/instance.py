@@ -19,9 +19,9 @@ import hiredis
 import redis
 
 from nearcache import AsyncNearCache, NearCache
-from nearcache.remote import resp
-from nearcache.remote.names import Names
-from nearcache.wire import messages
+from nearcache.protocol import messages
+from nearcache.protocol.names import Names
+from nearcache.transport import resp
 
 KINDS = ("threads", "asyncio", "threads", "asyncio")
 PATIENCE = 2.5

@@ -26,9 +26,9 @@ import redis.asyncio
 from benchmarks.report import Report, Table
 from benchmarks.timing import Spread
 from nearcache import AsyncNearCache, NearCache
-from nearcache.face import Face
-from nearcache.remote.batch import LoneReads
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.base import BaseCache
+from nearcache.transport.batching import LoneReads
+from nearcache.transport.embedded import EmbeddedServer
 
 KEYS = 400
 """Read in each loop, each once; divisible by every number of threads and tasks here."""
@@ -177,14 +177,14 @@ def silent(url: str) -> Iterator[NearCache]:
         yield cache
 
 
-def emptied(cache: Face) -> None:
+def emptied(cache: BaseCache) -> None:
     """Empty L1, with nothing left to be released by those that are measured."""
     cache.clear_local()
     cache._tier.release()
 
 
 @contextmanager
-def unbatched(cache: Face) -> Iterator[None]:
+def unbatched(cache: BaseCache) -> Iterator[None]:
     """Every read goes by itself."""
     remote: Any = cache._core.remote
     batched, remote.read_one = remote.read_one, LoneReads(remote.read).read_one

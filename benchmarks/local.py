@@ -21,10 +21,10 @@ from typing import Any
 import cachetools
 
 from benchmarks.report import Report, Table
-from nearcache.local.eviction import Store
 from nearcache.local.s3fifo import USES_MAX
+from nearcache.local.store import Store
 from nearcache.local.tier import STORES
-from nearcache.ports import version_of
+from nearcache.protocol.versions import version_of
 
 ENTRIES = 10_000
 INSERTS, BATCH = 5_000, 100

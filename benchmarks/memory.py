@@ -39,8 +39,8 @@ Fill = Callable[[Sequence[str], Sequence[Any]], Awaitable[object]]
 async def near(keys: Sequence[str], values: Sequence[Any]) -> object:
     """L1 alone, filled by its own put: what an instance with a server holds, without the server."""
     from nearcache import NearCache
-    from nearcache.local.eviction import Entry
-    from nearcache.ports import version_of
+    from nearcache.local.store import Entry
+    from nearcache.protocol.versions import version_of
 
     cache = NearCache.from_url("memory://", ttl=TTL, l1_max_entries=len(keys))
     cache.set("first", 0)

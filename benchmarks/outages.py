@@ -28,8 +28,8 @@ from benchmarks.report import Report, Table
 from benchmarks.timing import Spread
 from benchmarks.trial import HEAD, Took, tails
 from nearcache import AsyncNearCache, NearCache
-from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy
+from nearcache.transport.embedded import EmbeddedServer
 
 LOADER = 0.005
 """Seconds."""

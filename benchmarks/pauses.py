@@ -26,10 +26,10 @@ import redis
 from benchmarks.report import Report, Table
 from benchmarks.timing import Spread
 from nearcache import AsyncNearCache, NearCache
-from nearcache.local.eviction import Entry
-from nearcache.ports import version_of
-from nearcache.remote.embedded import EmbeddedServer
-from nearcache.remote.names import Names
+from nearcache.local.store import Entry
+from nearcache.protocol.names import Names
+from nearcache.protocol.versions import version_of
+from nearcache.transport.embedded import EmbeddedServer
 
 ENTRIES = 100_000
 WINDOW = 0.5

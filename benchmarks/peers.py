@@ -18,7 +18,7 @@ from benchmarks import rivals_local, rivals_shared
 from benchmarks.report import Chart, Report, Table, duration
 from benchmarks.stage import DECORATED, HIT, LOAD, SET, WIRE_GET, WIRE_LOAD, WIRE_SET, Cases, NotRun, Rival, Stage
 from benchmarks.timing import Times, compare
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 
 RIVALS = (*rivals_shared.OURS, *rivals_local.RIVALS, *rivals_shared.RIVALS)
 TITLES = {

@@ -25,14 +25,15 @@ from unittest import mock
 import redis
 
 from benchmarks.report import Table
-from nearcache import NearCache, face
-from nearcache.local.eviction import Entry
+from nearcache import NearCache
+from nearcache import base as face
+from nearcache.local.snapshot import Snapshot
+from nearcache.local.store import Entry
 from nearcache.local.tier import Tier
-from nearcache.local.token import Token
-from nearcache.remote import scripts
-from nearcache.remote.embedded import EmbeddedServer
-from nearcache.remote.scripts import Script
+from nearcache.protocol import scripts
+from nearcache.protocol.scripts import Script
 from nearcache.testing import FaultProxy, commands
+from nearcache.transport.embedded import EmbeddedServer
 
 NAMESPACE = "races"
 ROUNDS = 20
@@ -47,7 +48,7 @@ OLD, NEW = "old", "new"
 class TokenOff(Tier):
     """A put that does not look at what was written since its token."""
 
-    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
         """Put under a token of now."""
         now = token._replace(epoch=self.epoch, stamp=self.stamps[token.stripe])
         return super().put(key, entry, now, own=own)

@@ -29,8 +29,8 @@ from benchmarks.stage import (
 )
 from benchmarks.timing import Case
 from nearcache import AsyncNearCache, NearCache
-from nearcache.remote.embedded import EmbeddedServer
 from nearcache.stats import Stats
+from nearcache.transport.embedded import EmbeddedServer
 
 
 def _all_hits(cache: NearCache | AsyncNearCache, before: Stats) -> None:

@@ -20,9 +20,9 @@ from typing import Any
 
 from benchmarks.report import Chart, Report, Table, duration
 from nearcache import NearCache
-from nearcache.local.eviction import Entry
-from nearcache.ports import version_of
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.local.store import Entry
+from nearcache.protocol.versions import version_of
+from nearcache.transport.embedded import EmbeddedServer
 
 SIZES = (1_000, 10_000, 100_000)
 INSTANCES = (1, 2, 4, 8, 16)

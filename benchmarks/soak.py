@@ -24,8 +24,8 @@ import redis
 
 from benchmarks.report import Report, Table, surroundings
 from benchmarks.soaked import LEASE, WORKERS, Census, Minute, work
-from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy, commands, subscribers
+from nearcache.transport.embedded import EmbeddedServer
 
 WARM_UP = 20.0
 """Seconds of load before the first minute: L1 and pools fill."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.timing import Case
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 
 HIT, DECORATED, LOAD, SET = "hit", "decorated", "load", "set"
 """The value is in the process, read by get; the same by a decorated function of one str; a new key is missed, loaded

@@ -24,7 +24,7 @@ from benchmarks.herd import CALLERS, LEASE, LOADER, PATIENCE, Answers, Post, att
 from benchmarks.report import Report, Table
 from benchmarks.timing import Spread
 from benchmarks.trial import HEAD, MortalCrew, Took, milliseconds
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 
 PROCESSES = 8
 AHEAD = 0.5

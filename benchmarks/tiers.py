@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.report import Chart, Report, Table, duration
 from nearcache import AsyncNearCache, NearCache
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 
 SIZES = {"100 B": 100, "1 KB": 1_000, "10 KB": 10_000, "100 KB": 100_000, "1 MB": 1_000_000}
 QUERY = 0.005

@@ -28,10 +28,10 @@ from nearcache.events import (
     Refused,
 )
 from nearcache.health import Health
+from nearcache.protocol.codec import Codec, MsgpackCodec
 from nearcache.settings import Settings
 from nearcache.stats import Stats
 from nearcache.sync import NearCache
-from nearcache.wire.codec import Codec, MsgpackCodec
 
 __all__ = [
     "Accepted",

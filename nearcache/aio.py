@@ -9,26 +9,26 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from nearcache.decorator import AsyncCachedFunction, cached_async
+from nearcache.base import BaseCache
+from nearcache.engine import load, read, write
+from nearcache.engine.ports import MISSING
+from nearcache.engine.replay import drain
+from nearcache.engine.subscriber import Listener
 from nearcache.errors import ConfigError
-from nearcache.face import Face
-from nearcache.flows import load, read, write
-from nearcache.flows.drain import drain
-from nearcache.flows.listen import Listener
-from nearcache.hosts import TaskHost
-from nearcache.life import end_of_tasks, live
+from nearcache.functions.cached import AsyncCachedFunction, cached_async
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
-from nearcache.ports import MISSING
-from nearcache.remote import source
+from nearcache.runtime.lifetime import end_of_tasks, live
+from nearcache.runtime.tasks import TaskRuntime
 from nearcache.settings import Duration, Settings, seconds
+from nearcache.transport.open import AsyncClient, Backend, open_client
 
 D = TypeVar("D")
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncNearCache(Face):
+class AsyncNearCache(BaseCache):
     """A near cache for asyncio; it belongs to the loop on which it is first used.
 
     ``peek``, ``clear_local``, ``stats``, ``healthy`` and ``on_event`` are plain, everything else is awaited.
@@ -49,14 +49,14 @@ class AsyncNearCache(Face):
     """
 
     _asynchronous = True
-    _host: TaskHost
+    _host: TaskRuntime
 
-    def __init__(self, client: source.AsyncClient, settings: Settings | None = None) -> None:
+    def __init__(self, client: AsyncClient, settings: Settings | None = None) -> None:
         settings = settings or Settings()
-        self._set_up(source.from_client(client, settings, asynchronous=True), settings)
+        self._set_up(open_client(client, settings, asynchronous=True), settings)
 
-    def _set_up(self, where: source.Source, settings: Settings) -> None:
-        self._host = TaskHost()
+    def _set_up(self, where: Backend, settings: Settings) -> None:
+        self._host = TaskRuntime()
         super().__init__(where, settings, self._host)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: Listener | None = None
@@ -95,8 +95,8 @@ class AsyncNearCache(Face):
             await self._host.drain(settings.redis_connect_timeout + 2 * settings.redis_timeout)
             await drain(self._core)
         await self._core.remote.close()
-        if self._source.server is not None:
-            self._source.server.stop()
+        if self._backend.server is not None:
+            self._backend.server.stop()
 
     async def wait_healthy(self, timeout: Duration = 2.0) -> bool:
         """As :meth:`NearCache.wait_healthy`."""
@@ -126,7 +126,7 @@ class AsyncNearCache(Face):
     async def get(self, key: str, default: D) -> Any | D: ...
     async def get(self, key: str, default: Any = None) -> Any:
         """As :meth:`NearCache.get`."""
-        # The look of Face._look written out, as there.
+        # The look of BaseCache._look written out, as there.
         tier = self._tier
         try:
             entry = tier.entries[key]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from nearcache.flows.core import Core
-from nearcache.link import State
+from nearcache.engine.breaker import State
+from nearcache.engine.core import Core
 
 Status: TypeAlias = Literal["ok", "degraded", "down"]
 Breaker: TypeAlias = Literal["closed", "half-open", "open"]

@@ -134,7 +134,7 @@ class Policy:
     def refresh_at(self, created: float, expires: float, load: float) -> float:
         """When a value that was made and expires then, and took ``load`` seconds, may be refreshed; at its end, if not.
 
-        For XFetch it is where the odds of each read begin to matter; see ``nearcache.flows.stale``.
+        For XFetch it is where the odds of each read begin to matter; see ``nearcache.engine.stale``.
         """
         if self.early_refresh is not None:
             return created + (expires - created) * self.early_refresh

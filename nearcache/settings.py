@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, cast
 
 from nearcache.errors import ConfigError
-from nearcache.wire.codec import Codec, MsgpackCodec
+from nearcache.protocol.codec import Codec, MsgpackCodec
 
 Duration: TypeAlias = float | timedelta
 """Seconds as a number, or a timedelta."""

@@ -8,27 +8,27 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from nearcache.decorator import CachedFunction, cached_sync
+from nearcache.base import BaseCache
+from nearcache.engine import load, read, write
+from nearcache.engine.ports import MISSING
+from nearcache.engine.replay import drain
+from nearcache.engine.subscriber import Listener
 from nearcache.errors import ConfigError
-from nearcache.face import Face
-from nearcache.flows import load, read, write
-from nearcache.flows.drain import drain
-from nearcache.flows.listen import Listener
-from nearcache.flows.run import run_sync
-from nearcache.hosts import ThreadHost
-from nearcache.life import BusThread, end_of_threads
+from nearcache.functions.cached import CachedFunction, cached_sync
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
-from nearcache.ports import MISSING
-from nearcache.remote import source
+from nearcache.runtime.lifetime import BusThread, end_of_threads
+from nearcache.runtime.run_sync import run_sync
+from nearcache.runtime.threads import ThreadRuntime
 from nearcache.settings import Duration, Settings, seconds
+from nearcache.transport.open import Backend, Client, open_client
 
 D = TypeVar("D")
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class NearCache(Face):
+class NearCache(BaseCache):
     """A near cache for threads: L1 in this process, coherent with every other process over Redis or Valkey.
 
     Args:
@@ -47,16 +47,16 @@ class NearCache(Face):
 
     _asynchronous = False
 
-    def __init__(self, client: source.Client, settings: Settings | None = None) -> None:
+    def __init__(self, client: Client, settings: Settings | None = None) -> None:
         settings = settings or Settings()
-        self._set_up(source.from_client(client, settings, asynchronous=False), settings)
+        self._set_up(open_client(client, settings, asynchronous=False), settings)
 
-    def _set_up(self, where: source.Source, settings: Settings) -> None:
-        self._host = ThreadHost(settings.max_concurrent_loads)
+    def _set_up(self, where: Backend, settings: Settings) -> None:
+        self._host = ThreadRuntime(settings.max_concurrent_loads)
         super().__init__(where, settings, self._host)
         self._listener = Listener(self._core, stop=self._core.host.wake(), tried=self._core.host.wake())
         self._bus = BusThread(self._listener)
-        self._finalizer = weakref.finalize(self, end_of_threads, self._listener, self._source)
+        self._finalizer = weakref.finalize(self, end_of_threads, self._listener, self._backend)
 
     # ------------------------------------------------------------------------------------------------- life
 
@@ -97,8 +97,8 @@ class NearCache(Face):
         self._host.drain(patience)
         run_sync(drain(self._core))
         run_sync(self._core.remote.close())
-        if self._source.server is not None:
-            self._source.server.stop()
+        if self._backend.server is not None:
+            self._backend.server.stop()
 
     def wait_healthy(self, timeout: Duration = 2.0) -> bool:
         """Wait up to ``timeout`` seconds until L1 is proven coherent; whether it is."""
@@ -132,7 +132,7 @@ class NearCache(Face):
         >>> NearCache.from_url("memory://").get("user:7", default="nobody")
         'nobody'
         """
-        # The look of Face._look written out: a call less, on the path that counts.
+        # The look of BaseCache._look written out: a call less, on the path that counts.
         tier = self._tier
         try:
             entry = tier.entries[key]

@@ -17,8 +17,8 @@ from typing import cast
 import hypothesis
 import pytest
 
-from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FakeServer, FaultProxy
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support import servers
 from tests.support.twins import MODES, MakeCache, Twin, twin_of, twin_on
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from nearcache.ports import NO_FLOOR
+from nearcache.protocol.versions import NO_FLOOR
 
 TAG_FLOORS_MAX = 10_000
 """Known tag floors are forgotten above this many; they are read again when needed."""

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from itertools import count, islice
 from typing import NamedTuple
 
-from nearcache.ports import BATCH
+from nearcache.protocol.answers import BATCH
 
 
-class Doubt(NamedTuple):
+class Pending(NamedTuple):
     """One entry."""
 
     number: int
@@ -47,9 +47,9 @@ class Journal:
     def __init__(self, most: int) -> None:
         self._most = most
         self._numbers = count(1)
-        self.keys: dict[str, Doubt] = {}
-        self.tags: dict[str, Doubt] = {}
-        self.clear: Doubt | None = None
+        self.keys: dict[str, Pending] = {}
+        self.tags: dict[str, Pending] = {}
+        self.clear: Pending | None = None
 
     def __len__(self) -> int:
         return len(self.keys) + len(self.tags) + (self.clear is not None)
@@ -61,8 +61,8 @@ class Journal:
     def note(self, keys: Sequence[str], not_before: int, hold_ms: int) -> None:
         """Writes of these keys have an unknown outcome. A longer hold of an earlier one stays, so does its deadline."""
         for key in keys:
-            before = self.keys.pop(key, None) or Doubt(0)
-            self.keys[key] = Doubt(
+            before = self.keys.pop(key, None) or Pending(0)
+            self.keys[key] = Pending(
                 next(self._numbers), max(before.not_before, not_before), max(before.hold_ms, hold_ms)
             )
         self._bound()
@@ -70,14 +70,14 @@ class Journal:
     def note_tags(self, tags: Sequence[str]) -> None:
         """An invalidation of these tags has an unknown outcome."""
         for tag in tags:
-            self.tags[tag] = Doubt(next(self._numbers))
+            self.tags[tag] = Pending(next(self._numbers))
         self._bound()
 
     def note_clear(self, not_before: int = 0) -> None:
         """A clear has an unknown outcome."""
         before = self.clear.not_before if self.clear is not None else 0
         if self._most:
-            self.clear = Doubt(next(self._numbers), max(before, not_before))
+            self.clear = Pending(next(self._numbers), max(before, not_before))
 
     def next(self, server_now: int) -> Batch | None:
         """What to replay next; what has a deadline that has not passed has to wait."""

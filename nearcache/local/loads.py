@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from nearcache.hosting import Permits
-from nearcache.local.token import Token
+from nearcache.local.snapshot import Snapshot
 
 FAILED_MAX = 1000
+
+
+class Permits(Protocol):
+    """A bounded number of permits."""
+
+    async def acquire(self, timeout: float) -> bool:
+        """Take one, waiting up to ``timeout`` seconds for it; whether there was one."""
+        ...
+
+    def release(self) -> None:
+        """Give one back."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -22,19 +34,19 @@ class Loads:
     """Who has a permit."""
     refreshing: set[str] = field(default_factory=set)
     """The keys that are refreshed behind their readers' backs."""
-    failed: dict[str, tuple[float, Token]] = field(default_factory=dict)
+    failed: dict[str, tuple[float, Snapshot]] = field(default_factory=dict)
 
     def limited(self, now: float, *, away: bool) -> bool:
         """Whether a load needs a permit."""
         return away or now < self.refills_until
 
-    def note_failure(self, key: str, until: float, token: Token) -> None:
+    def note_failure(self, key: str, until: float, token: Snapshot) -> None:
         """A load failed: until then it is not tried again while a stale value serves, unless something is written."""
         if len(self.failed) >= FAILED_MAX:
             self.failed.clear()
         self.failed[key] = until, token
 
-    def rests(self, key: str, now: float, token: Token) -> bool:
+    def rests(self, key: str, now: float, token: Snapshot) -> bool:
         """Whether a load of this key has failed lately, and nothing was written since."""
         until, then = self.failed.get(key, (now, token))
         return now < until and then == token

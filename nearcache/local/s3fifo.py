@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from nearcache.local.eviction import Entry, Store
+from nearcache.local.store import Entry, Store
 
 USES_MAX = 3
 """Hits that are counted; the readers' look has this number too."""

@@ -18,14 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from nearcache.local.eviction import Entry, Lru, Store
+from nearcache.local.deferred import STEP, Deferred
+from nearcache.local.fallback import Fallback
 from nearcache.local.floors import Floors
 from nearcache.local.journal import KEYS, TAGS, Batch, Journal
-from nearcache.local.leftovers import STEP, Leftovers
-from nearcache.local.outage import Outage
 from nearcache.local.s3fifo import S3Fifo
-from nearcache.local.token import STRIPES, Token, stripe_of
-from nearcache.ports import Version, number_of, version_of
+from nearcache.local.snapshot import STRIPES, Snapshot, stripe_of
+from nearcache.local.store import Entry, Lru, Store
+from nearcache.protocol.versions import Version, number_of, version_of
 
 NEVER = float("-inf")
 STORES: Mapping[str, Callable[[int, int | None], Store[Any]]] = {"lru": Lru, "s3fifo": S3Fifo}
@@ -58,8 +58,8 @@ class Tier:
         self.floors = Floors()
         self.journal = Journal(journal_max)
         self._evicted_before = 0
-        self._leftovers = Leftovers()
-        self.outage = Outage(max_entries, max_bytes)
+        self._leftovers = Deferred()
+        self.outage = Fallback(max_entries, max_bytes)
 
     @property
     def evictions(self) -> int:
@@ -73,14 +73,14 @@ class Tier:
 
     # ------------------------------------------------------------------------------------------------------- reading
 
-    def token(self, key: str) -> Token:
+    def token(self, key: str) -> Snapshot:
         """A token for a read that begins now."""
         with self.lock:
             stripe = stripe_of(key)
             trusted = not self.journal.doubts(key)
-            return Token(self.epoch, stripe, self.stamps[stripe], self.turns[stripe], trusted)
+            return Snapshot(self.epoch, stripe, self.stamps[stripe], self.turns[stripe], trusted)
 
-    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
         """Put what a GET, a fill or an own set brought, if nothing was written since the token; the one rule.
 
         Refused: an entry of lower version is dropped, since the caller is about to see a newer one (C); after an own
@@ -125,7 +125,7 @@ class Tier:
                 self._tidy(2)
             return allowed
 
-    def passed_stale(self, key: str, version: Version, token: Token) -> None:
+    def passed_stale(self, key: str, version: Version, token: Snapshot) -> None:
         """A value of this version is returned although it is fresh no more: as a put that is refused (S)."""
         with self.lock:
             held = self.entries.get(key)
@@ -133,7 +133,7 @@ class Tier:
                 self._drop(key)
             self.stamps[token.stripe] = max(self.stamps[token.stripe], version)
 
-    def passed_by(self, key: str, now: float, token: Token | None = None, outage: Entry | None = None) -> None:
+    def passed_by(self, key: str, now: float, token: Snapshot | None = None, outage: Entry | None = None) -> None:
         """A loaded value of this key is returned but not put, and nothing says how new it is.
 
         What L1 holds may be older, what is under way too, and so may a load that others could join: all of it ends

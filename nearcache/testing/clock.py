@@ -14,10 +14,11 @@ from typing import Protocol, Self
 PLACES = (
     "nearcache.sync",
     "nearcache.aio",
-    "nearcache.decorator",
-    "nearcache.face",
-    "nearcache.hosts",
-    "nearcache.remote.memory",
+    "nearcache.functions.cached",
+    "nearcache.base",
+    "nearcache.runtime.threads",
+    "nearcache.runtime.tasks",
+    "nearcache.transport.memory",
     "nearcache.testing.network",
 )
 """The modules that read the time of a cache by a global of their own named ``monotonic``; a test holds this complete.

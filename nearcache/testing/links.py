@@ -29,10 +29,10 @@ def commands(head: bytes) -> bool:
     return not subscribers(head)
 
 
-Due: TypeAlias = "Callable[[Link, Direction, float], Awaitable[None]]"
+Due: TypeAlias = "Callable[[Breaker, Direction, float], Awaitable[None]]"
 
 
-class Link:
+class Breaker:
     """One connection through a proxy: two pumps.
 
     Args:

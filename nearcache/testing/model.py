@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nearcache.ports import (
-    NO_FLOOR,
+from nearcache.engine.ports import TooLate
+from nearcache.protocol.answers import (
     Beat,
     BusItem,
     Busy,
@@ -20,11 +20,11 @@ from nearcache.ports import (
     Lease,
     Present,
     Reading,
-    TooLate,
     Written,
 )
-from nearcache.wire.messages import pack_probe
-from nearcache.wire.records import HEAD_BYTES, MAGIC, pack_names, unpack
+from nearcache.protocol.messages import pack_probe
+from nearcache.protocol.records import HEAD_BYTES, MAGIC, pack_names, unpack
+from nearcache.protocol.versions import NO_FLOOR
 
 Question = Literal["greeting", "beat"] | bytes
 """Or, on RESP2, the nonce of a PING."""

@@ -9,8 +9,8 @@ from enum import Enum
 from time import monotonic
 from typing import Protocol, Self
 
-from nearcache.hosting import Wake
-from nearcache.ports import RemoteFailed
+from nearcache.engine.ports import RemoteFailed
+from nearcache.local.waiters import Latch
 from nearcache.testing.model import Line, Server
 
 
@@ -68,7 +68,7 @@ class Port(Protocol):
 class Late:
     """A command that a hung server has taken and not executed, or somebody who connects to it."""
 
-    wake: Wake
+    wake: Latch
     call: Callable[[], object] = lambda: None
     answer: object = None
     failure: RemoteFailed | None = None

@@ -13,8 +13,8 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self, TypeVar
 
-from nearcache.remote.embedded import HOST, free_port
-from nearcache.testing.links import Direction, Link, Predicate, everyone
+from nearcache.testing.links import Breaker, Direction, Predicate, everyone
+from nearcache.transport.embedded import HOST, free_port
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class FaultProxy:
         """How many connections there have ever been."""
         self._thread: threading.Thread | None = None
         self._server: asyncio.Server | None = None
-        self._links: set[Link] = set()
+        self._links: set[Breaker] = set()
         self._late: dict[Direction, tuple[float, Predicate]] = {}
         self._held: dict[Direction, Predicate] = {}
         self._changed = asyncio.Event()
@@ -208,14 +208,14 @@ class FaultProxy:
             writer.transport.abort()
             return
         self.accepted += 1
-        link = Link(writer, self.due, (self.target_host, self.target_port))
+        link = Breaker(writer, self.due, (self.target_host, self.target_port))
         self._links.add(link)
         link.task = asyncio.current_task()
         with suppress(OSError, asyncio.CancelledError):
             await link.run(reader)
         self._links.discard(link)
 
-    async def due(self, link: Link, direction: Direction, arrived: float) -> None:
+    async def due(self, link: Breaker, direction: Direction, arrived: float) -> None:
         """Wait until bytes that arrived then may go on, by the rules as they are at each moment."""
         while True:
             seconds, late = self._late.get(direction, (0.0, everyone))

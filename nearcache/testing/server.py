@@ -17,13 +17,13 @@ from typing import Any, TypeAlias, Unpack, overload
 
 from nearcache.aio import AsyncNearCache
 from nearcache.errors import ConfigError
-from nearcache.hosts import TaskWake
-from nearcache.remote.source import Source
+from nearcache.runtime.latches import ThreadLatch
+from nearcache.runtime.tasks import TaskLatch
 from nearcache.settings import Settings, SettingsOptions, seconds
 from nearcache.sync import NearCache
 from nearcache.testing.network import OPERATIONS, Fault, Kind, Network
 from nearcache.testing.wires import FakeBus, FakeRemote
-from nearcache.wakes import ThreadWake
+from nearcache.transport.open import Backend
 
 AnyCache: TypeAlias = NearCache | AsyncNearCache
 
@@ -75,14 +75,14 @@ class FakeServer:
         """
         made = NearCache.__new__(NearCache)
         chosen = Settings(**settings)
-        made._set_up(self._source(chosen, asynchronous=False), chosen)  # noqa: SLF001  # as its from_url does
+        made._set_up(self._backend(chosen, asynchronous=False), chosen)  # noqa: SLF001  # as its from_url does
         return made
 
     def async_cache(self, **settings: Unpack[SettingsOptions]) -> AsyncNearCache:
         """A cache for asyncio on this server; else as ``cache``."""
         made = AsyncNearCache.__new__(AsyncNearCache)
         chosen = Settings(**settings)
-        made._set_up(self._source(chosen, asynchronous=True), chosen)  # noqa: SLF001  # as its from_url does
+        made._set_up(self._backend(chosen, asynchronous=True), chosen)  # noqa: SLF001  # as its from_url does
         return made
 
     @overload
@@ -107,15 +107,15 @@ class FakeServer:
         (True, 'Ada')
         """
         cache._alive()  # noqa: SLF001  # asked before anything is changed
-        if cache._source.server is not None:  # noqa: SLF001
+        if cache._backend.server is not None:  # noqa: SLF001
             raise ConfigError(f"{cache!r} has a server of its own, which ends with it; give it another URL")
         return self._behind_async(cache) if isinstance(cache, AsyncNearCache) else self._behind(cache)
 
     @contextmanager
     def _behind(self, cache: NearCache) -> Iterator[FakeServer]:
-        before = cache._source  # noqa: SLF001
+        before = cache._backend  # noqa: SLF001
         cache.close()
-        _begin_anew(cache, self._source(cache.settings, asynchronous=False))
+        _begin_anew(cache, self._backend(cache.settings, asynchronous=False))
         try:
             yield self
         finally:
@@ -124,21 +124,21 @@ class FakeServer:
 
     @asynccontextmanager
     async def _behind_async(self, cache: AsyncNearCache) -> AsyncIterator[FakeServer]:
-        before = cache._source  # noqa: SLF001
+        before = cache._backend  # noqa: SLF001
         await cache.close()
-        _begin_anew(cache, self._source(cache.settings, asynchronous=True))
+        _begin_anew(cache, self._backend(cache.settings, asynchronous=True))
         try:
             yield self
         finally:
             await cache.close()
             _begin_anew(cache, before.again())
 
-    def _source(self, settings: Settings, *, asynchronous: bool) -> Source:
+    def _backend(self, settings: Settings, *, asynchronous: bool) -> Backend:
         network, name, timeout = self._network, settings.namespace, settings.redis_timeout
-        new_wake = TaskWake if asynchronous else ThreadWake
+        new_wake = TaskLatch if asynchronous else ThreadLatch
         remote = FakeRemote(network, name, new_wake, timeout)
-        again = partial(self._source, settings, asynchronous=asynchronous)
-        return Source(remote, lambda: FakeBus(network, remote, name, new_wake, timeout), SHOWN, again)
+        again = partial(self._backend, settings, asynchronous=asynchronous)
+        return Backend(remote, lambda: FakeBus(network, remote, name, new_wake, timeout), SHOWN, again)
 
     # --------------------------------------------------------------------------------------------------------- faults
 
@@ -205,14 +205,14 @@ class FakeServer:
             raise ValueError(f"only={only!r}: must be some of {', '.join(sorted(OPERATIONS))}")
         client = None
         if of is not None:
-            client = of._source.remote  # noqa: SLF001
+            client = of._backend.remote  # noqa: SLF001
             if not isinstance(client, FakeRemote):
                 raise ValueError(f"of={of!r}: is not on a fake server")
         return Fault(self._network, kind, frozenset(only), client, delay)
 
 
-def _begin_anew(cache: AnyCache, source: Source) -> None:
+def _begin_anew(cache: AnyCache, source: Backend) -> None:
     """As after a fork: the same object, its functions and listeners, with everything behind it made anew."""
     cache._closed = False  # noqa: SLF001
-    cache._source = cache._source._replace(again=lambda: source)  # noqa: SLF001
+    cache._backend = cache._backend._replace(again=lambda: source)  # noqa: SLF001
     cache._begin_anew()  # noqa: SLF001

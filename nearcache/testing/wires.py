@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
-from nearcache.hosting import Wake
-from nearcache.ports import BusItem, Granted, Item, Lease, Met, Reading, RemoteFailed, RemoteTimeout, Take, Written
+from nearcache.engine.ports import RemoteFailed, RemoteTimeout
+from nearcache.local.waiters import Latch
+from nearcache.protocol.answers import BusItem, Granted, Item, Lease, Peer, Reading, Take, Written
 from nearcache.testing.clock import watch
 from nearcache.testing.model import Line, Question, Server
 from nearcache.testing.network import Kind, Late, Network
 
 T = TypeVar("T")
 
-NewWake = Callable[[], Wake]
+NewWake = Callable[[], Latch]
 """ThreadWake or TaskWake: the one thing that differs between the two classes of cache."""
 
 
@@ -34,7 +35,7 @@ class FakeRemote:
         self._timeout = timeout
         self._life: int | None = None
         self._closed = False
-        self.on_meeting: Callable[[Met], None] = lambda _: None
+        self.on_meeting: Callable[[Peer], None] = lambda _: None
         self.may_repeat: Callable[[], bool] = lambda: True
 
     def now(self) -> int:
@@ -114,7 +115,7 @@ class FakeRemote:
             with self._network.lock:
                 identity, life = self._network.identity, self._network.life
             try:
-                self.on_meeting(Met(identity, 0.0))
+                self.on_meeting(Peer(identity, 0.0))
             except RemoteFailed as failure:
                 raise _not_sent(failure) from None
             self._life = life
@@ -163,7 +164,7 @@ class FakeBus:
         self._network = network
         self._new_wake = new_wake
         self._timeout = timeout
-        self._resting: Wake | None = None
+        self._resting: Latch | None = None
         self._moved = False
         """Whether time was moved since the listener may have looked at it."""
 

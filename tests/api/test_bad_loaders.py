@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nearcache import AsyncNearCache, CacheClosed, Connected, Disconnected, LoadFailed, NearCache
-from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, redis_of, shut, until, value_name
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nearcache import BreakerOpened, CoherenceFailed, ConfigError, Connected
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support import servers
 from tests.support.faults import HttpServer
 from tests.support.twins import MakeCache, Twin

@@ -8,9 +8,9 @@ from typing import Any
 import redis
 
 from nearcache import BreakerOpened
-from nearcache.remote.batch import FEW
-from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy
+from nearcache.transport.batching import FEW
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, until
 

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from nearcache import Connected, CorruptValue, Disconnected, Flushed
-from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support.twins import MODES, Twin, twin_of
 from tests.support.waiting import Heard, channel_name, redis_of, until, value_name
 

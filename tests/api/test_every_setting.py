@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from nearcache import InvalidKey, RemoteUnavailable, Settings, ValueTooLarge
-from nearcache.remote.embedded import free_port
 from nearcache.settings import DEFAULTS
 from nearcache.testing import FaultProxy
+from nearcache.transport.embedded import free_port
 from tests.api import test_every_setting_of_loads as of_loads
 from tests.api import test_every_setting_of_the_link as of_the_link
 from tests.support.twins import MakeCache, Twin

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from nearcache import AsyncNearCache, LoaderTimeout, LoadFailed
-from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy, commands
+from nearcache.transport.embedded import EmbeddedServer
 from tests.api.test_loading import Source
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, until, value_name

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from nearcache import BreakerOpened, Connected, Flushed, NearCache
-from nearcache.remote.embedded import EmbeddedServer, free_port
 from nearcache.testing import FaultProxy, black_hole, commands
+from nearcache.transport.embedded import EmbeddedServer, free_port
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, redis_of, until
 
@@ -136,7 +136,7 @@ async def test_reconnect_max_bounds_the_pauses_of_the_bus(
     make_cache: MakeCache, longest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pauses between attempts double up to it."""
-    monkeypatch.setattr("nearcache.flows.listen.random.uniform", lambda _low, high: high)
+    monkeypatch.setattr("nearcache.engine.subscriber.random.uniform", lambda _low, high: high)
     cache = make_cache(f"redis://127.0.0.1:{free_port()}/0", reconnect_max=longest)
     attempts: list[float] = []
     new_bus = cache._core.new_bus

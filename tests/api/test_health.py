@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nearcache import Health
-from nearcache.remote.embedded import EmbeddedServer, free_port
 from nearcache.testing import FaultProxy
+from nearcache.transport.embedded import EmbeddedServer, free_port
 from tests.support.twins import MakeCache
 from tests.support.waiting import redis_of, shut, until
 

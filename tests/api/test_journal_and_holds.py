@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from nearcache import CoherenceFailed, ConfigError, Connected, Drained, Flushed
-from nearcache.ports import BusRefused, Met
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.engine.ports import BusRefused
+from nearcache.protocol.answers import Peer
 from nearcache.testing import FaultProxy, subscribers
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, shut, until, value_name
 
@@ -240,7 +241,7 @@ async def test_commands_that_another_server_answers(make_cache: MakeCache) -> No
     async with make_cache() as cache:
         heard = Heard(cache)
         await cache.set("a", 1)
-        cache._core.met(Met("another/server", 0.0))
+        cache._core.met(Peer("another/server", 0.0))
         assert cache.peek("a") is None
         assert "another server" in heard.of(Flushed)[0].reason
         await until(lambda: heard.of(Connected))

@@ -12,7 +12,7 @@ import redis.asyncio
 
 import nearcache
 from nearcache import AsyncNearCache, CacheClosed, Connected, NearCache, Settings
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, redis_of, shut, until, value_name
 
@@ -116,7 +116,7 @@ async def test_no_secret_is_shown(mode: str) -> None:
     cache = one.from_url(url, namespace="shop")
     assert cache.url == "redis://localhost:6390/3"
     assert repr(cache) == f"<{one.__name__} redis://localhost:6390/3 namespace='shop'>"
-    assert SECRET not in repr(vars(cache)["_source"])
+    assert SECRET not in repr(vars(cache)["_backend"])
     assert one.from_url("redis://localhost/0?client_name=a%40b").url == "redis://localhost/0"
     assert one.from_url(f"redis://:{SECRET}%23%3F%40@localhost").url == "redis://localhost"
     client: Any = redis.Redis if mode == "sync" else redis.asyncio.Redis

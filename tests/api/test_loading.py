@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nearcache import AsyncNearCache, LoadFailed, NearCache
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, until
 

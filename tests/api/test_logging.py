@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from nearcache import Disconnected, NearCache
-from nearcache.remote.embedded import EmbeddedServer, free_port
 from nearcache.testing import FaultProxy
+from nearcache.transport.embedded import EmbeddedServer, free_port
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, redis_of, until, value_name
 
@@ -23,7 +23,7 @@ BUSY = """
 import sys, time
 {setup}
 from nearcache import Connected, CorruptValue, Disconnected, NearCache
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 import redis
 
 def until(condition):

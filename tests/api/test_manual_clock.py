@@ -21,13 +21,13 @@ from tests.support.waiting import Heard, until
 ROOT = Path(nearcache.__file__).parent
 
 REAL = {
-    "nearcache.remote.commands": "the offset to a real server's clock",
-    "nearcache.remote.embedded": "a child process",
-    "nearcache.remote.tasks": "sockets",
-    "nearcache.remote.threads": "sockets",
+    "nearcache.transport.client": "the offset to a real server's clock",
+    "nearcache.transport.embedded": "a child process",
+    "nearcache.transport.async_transport": "sockets",
+    "nearcache.transport.sync_transport": "sockets",
     "nearcache.testing.clock": "where the clock begins",
     "nearcache.testing.server": "how long a test waits",
-    "nearcache.wakes": "how long threads wait",
+    "nearcache.runtime.latches": "how long threads wait",
 }
 """Modules that read the real time, and what for."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nearcache import ConfigError
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import redis_of, until, value_name
 

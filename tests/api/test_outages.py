@@ -18,8 +18,8 @@ from nearcache import (
     Journalled,
     RemoteUnavailable,
 )
-from nearcache.remote.embedded import EmbeddedServer, free_port
 from nearcache.testing import FaultProxy, black_hole, commands
+from nearcache.transport.embedded import EmbeddedServer, free_port
 from tests.support import servers
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, shut, until, value_name

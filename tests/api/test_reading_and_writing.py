@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nearcache.ports import BATCH
+from nearcache.protocol.answers import BATCH
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import until
 

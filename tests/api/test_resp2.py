@@ -10,9 +10,9 @@ import redis
 import redis.asyncio
 
 from nearcache import AsyncNearCache, CoherenceFailed, ConfigError, Connected, Flushed, NearCache, Settings
-from nearcache.remote.aside import AsideTalk
-from nearcache.remote.embedded import EmbeddedServer
 from nearcache.testing import FaultProxy, subscribers
+from nearcache.transport.aside import AsideProtocol
+from nearcache.transport.embedded import EmbeddedServer
 
 # What holds on RESP3 holds here: the same tests, run on the servers of this module.
 from tests.api.test_coherence import (
@@ -99,7 +99,7 @@ async def test_l1_is_proven_again_and_again_under_writes(make_cache: MakeCache) 
             assert await writer.set("other", len(proofs)) is True
             proofs.add(cache._core.tier.fresh_until)
             assert "kept" in cache._core.tier.entries
-        assert isinstance(cache._core.bus._talk, AsideTalk)
+        assert isinstance(cache._core.bus._talk, AsideProtocol)
         assert not heard.of(Flushed)
         assert "missing" not in repr(heard)
 

@@ -20,7 +20,7 @@ import pytest
 import redis
 
 from nearcache import Accepted, BreakerClosed, BreakerOpened, CoherenceFailed, Connected, Disconnected, Refused
-from nearcache.remote.embedded import EmbeddedServer, free_port
+from nearcache.transport.embedded import EmbeddedServer, free_port
 from tests.support import servers
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, shut, until

@@ -6,26 +6,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.coherence import KEYS, run
-from nearcache.local.feed import Heard
-from nearcache.remote.embedded import EmbeddedServer
-from nearcache.wire import messages
+from nearcache.local.invalidation import Effects
+from nearcache.protocol import messages
+from nearcache.transport.embedded import EmbeddedServer
 
 # The two ways to break a cache are this module's own functions: another process finds them by name.
 
 
 def lose_messages(cache: Any) -> None:
     """What the bus brings does not arrive."""
-    cache._core.feed.messages = lambda batch: Heard()
+    cache._core.feed.messages = lambda batch: Effects()
 
 
 def ignore_messages(cache: Any) -> None:
     """What the bus brings is counted, and not applied: no heartbeat notices."""
     feed = cache._core.feed
 
-    def count(batch: Sequence[bytes]) -> Heard:
+    def count(batch: Sequence[bytes]) -> Effects:
         for data in batch:
             feed.last = messages.unpack(data).number
-        return Heard()
+        return Effects()
 
     feed.messages = count
 

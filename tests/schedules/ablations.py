@@ -11,19 +11,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from nearcache.flows import listen, write
-from nearcache.flows.core import Core
-from nearcache.local.eviction import Entry
-from nearcache.local.feed import Feed, Heard
+from nearcache.engine import subscriber as listen
+from nearcache.engine import write
+from nearcache.engine.core import Core
+from nearcache.engine.ports import RemoteFailed, TooLate
+from nearcache.local.fallback import Fallback
 from nearcache.local.floors import Floors
+from nearcache.local.invalidation import Effects, Invalidation
 from nearcache.local.journal import Batch, Journal
-from nearcache.local.outage import Outage
+from nearcache.local.singleflight import Aim, Flight, FlightKey, Flights
+from nearcache.local.snapshot import Snapshot
+from nearcache.local.store import Entry
 from nearcache.local.tier import Tier
-from nearcache.local.token import Token
-from nearcache.local.waiters import Aim, Flight, FlightKey, Flights
-from nearcache.ports import Granted, Greeting, Item, RemoteFailed, TooLate, Version, Written, number_of, version_of
+from nearcache.protocol.answers import Granted, Greeting, Item, Written
+from nearcache.protocol.messages import Message
+from nearcache.protocol.versions import Version, number_of, version_of
 from nearcache.testing.model import Server
-from nearcache.wire.messages import Message
 from tests.schedules.stepper import Instance, ModelBus, ModelRemote, World
 
 
@@ -32,7 +35,7 @@ class Rules:
     """The parts that a world is made of."""
 
     tier: type[Tier] = Tier
-    feed: type[Feed] = Feed
+    feed: type[Invalidation] = Invalidation
     server: type[Server] = Server
     remote: type[ModelRemote] = ModelRemote
     bus: type[ModelBus] = ModelBus
@@ -64,7 +67,7 @@ class Rules:
 class NoStamp(Tier):
     """The put does not look whether the key was written since the token."""
 
-    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
         """Put with the stamp of now."""
         return super().put(key, entry, token._replace(stamp=self.stamps[token.stripe]), own=own)
 
@@ -72,7 +75,7 @@ class NoStamp(Tier):
 class NoEpoch(Tier):
     """The put does not look whether a clear, a tag, a loss or a flush came since the token."""
 
-    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
         """Put with the epoch of now."""
         return super().put(key, entry, token._replace(epoch=self.epoch), own=own)
 
@@ -80,7 +83,7 @@ class NoEpoch(Tier):
 class PutAnything(Tier):
     """The put looks at nothing."""
 
-    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
         """Put."""
         with self.lock:
             self._store[key] = entry
@@ -90,7 +93,7 @@ class PutAnything(Tier):
 class PutLeavesStamp(Tier):
     """A put does not raise the stamp, so that a slower put does not know of it."""
 
-    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
         """Put, and set the stamp back."""
         before = self.stamps[token.stripe]
         done = super().put(key, entry, token, own=own)
@@ -101,7 +104,7 @@ class PutLeavesStamp(Tier):
 class RefusedPutDropsNothing(Tier):
     """A refused put leaves an older entry, also after an own write."""
 
-    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
         """Put, and bring back what was dropped."""
         held = self.entries.get(key)
         done = super().put(key, entry, token, own=own)
@@ -113,7 +116,7 @@ class RefusedPutDropsNothing(Tier):
 class OwnPutAsAnyOther(Tier):
     """A refused own write drops only what is older."""
 
-    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
         """Put as if somebody else had written it."""
         del own
         return super().put(key, entry, token)
@@ -122,7 +125,7 @@ class OwnPutAsAnyOther(Tier):
 class NumbersAlone(Tier):
     """A version is its number: two loads under one number are not told apart."""
 
-    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
         """Put without the time."""
         return super().put(key, replace(entry, version=version_of(number_of(entry.version), 0)), token, own=own)
 
@@ -130,14 +133,14 @@ class NumbersAlone(Tier):
 class NeverPassedBy(Tier):
     """A loaded value that is returned but not kept leaves L1 as it is."""
 
-    def passed_by(self, key: str, now: float, token: Token | None = None, outage: Entry | None = None) -> None:
+    def passed_by(self, key: str, now: float, token: Snapshot | None = None, outage: Entry | None = None) -> None:
         """Nothing."""
 
 
 class PassedByDropsOnly(Tier):
     """Such a value drops what L1 holds, but not what is under way."""
 
-    def passed_by(self, key: str, now: float, token: Token | None = None, outage: Entry | None = None) -> None:
+    def passed_by(self, key: str, now: float, token: Snapshot | None = None, outage: Entry | None = None) -> None:
         """Drop."""
         with self.lock:
             self._drop(key)
@@ -146,7 +149,7 @@ class PassedByDropsOnly(Tier):
 class OutageKeepsAnything(Tier):
     """What was loaded while Redis is away is kept, whatever was written meanwhile."""
 
-    def passed_by(self, key: str, now: float, token: Token | None = None, outage: Entry | None = None) -> None:
+    def passed_by(self, key: str, now: float, token: Snapshot | None = None, outage: Entry | None = None) -> None:
         """Keep."""
         super().passed_by(key, now, self.token(key), outage)
 
@@ -163,7 +166,7 @@ class LoadedPassesNothing(Tier):
 class StalePassesNothing(Tier):
     """A stale value that is returned leaves L1 as it is."""
 
-    def passed_stale(self, key: str, version: Version, token: Token) -> None:
+    def passed_stale(self, key: str, version: Version, token: Snapshot) -> None:
         """Nothing."""
 
 
@@ -190,7 +193,7 @@ class JournalWithoutEpoch(Tier):
 class AcknowledgementsEndEntries(Tier):
     """An acknowledged write takes its key for settled."""
 
-    def put(self, key: str, entry: Entry, token: Token, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
         """Forget the journal's entry."""
         if own:
             self.journal.keys.pop(key, None)
@@ -222,60 +225,60 @@ class KeepTagFloorsOfAnyTime(Tier):
 # ---------------------------------------------------------------------------------------------------------------- feed
 
 
-class NoGapWhileLost(Feed):
+class NoGapWhileLost(Invalidation):
     """A gap is looked for only while the bus is proven; between loss and greeting, the number is just taken over."""
 
-    def _message(self, message: Message, heard: Heard) -> None:
+    def _message(self, message: Message, heard: Effects) -> None:
         if not self._tier.synced and message.number:
             self.last = message.number - 1
         super()._message(message, heard)
 
 
-class NoGap(Feed):
+class NoGap(Invalidation):
     """Numbers are not looked at."""
 
-    def _message(self, message: Message, heard: Heard) -> None:
+    def _message(self, message: Message, heard: Effects) -> None:
         if message.number:
             self.last = message.number - 1
         super()._message(message, heard)
 
 
-class BackProvesAll(Feed):
+class BackProvesAll(Invalidation):
     """At the return of the bus L1 is kept, wherever the counter stands."""
 
-    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Heard, int]:
+    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Effects, int]:
         """Take the number over first."""
         self.last = greeting.number
         return super().back(greeting, asked_at, prove=prove)
 
 
-class AnyServerIsTheSame(Feed):
+class AnyServerIsTheSame(Invalidation):
     """The identity is not looked at."""
 
-    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Heard, int]:
+    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Effects, int]:
         """Take the identity over first."""
         self.identity = greeting.identity
         return super().back(greeting, asked_at, prove=prove)
 
 
-class NeverOverdue(Feed):
+class NeverOverdue(Invalidation):
     """A number that the messages do not reach is waited for without end, and taken for proof."""
 
-    def overdue(self, now: float) -> Heard:
+    def overdue(self, now: float) -> Effects:
         """Nothing."""
         del now
         if self.behind is not None:
             self.last, self.behind = self.behind[0], None
-        return Heard()
+        return Effects()
 
 
-class NeverDisowns(Feed):
+class NeverDisowns(Invalidation):
     """Who answers commands is not compared with who is listened to."""
 
-    def disown(self, identity: str | None) -> Heard:
+    def disown(self, identity: str | None) -> Effects:
         """Nothing."""
         del identity
-        return Heard()
+        return Effects()
 
 
 # -------------------------------------------------------------------------------------------------------------- floors
@@ -431,11 +434,11 @@ def _impatient_alone(self: Flights, key: FlightKey, mine: Flight, now: float) ->
 _ENTER = Flights.enter
 
 
-def _hears_nothing(self: Outage, key: str) -> None:
+def _hears_nothing(self: Fallback, key: str) -> None:
     """Whatever is written, the value stays."""
 
 
-def _never_back(self: Outage) -> None:
+def _never_back(self: Fallback) -> None:
     """Redis is back, and the value stays."""
 
 
@@ -476,8 +479,8 @@ PASSED_BY_DROPS_ONLY = Rules(tier=PassedByDropsOnly)
 OUTAGE_KEEPS_ANYTHING = Rules(tier=OutageKeepsAnything)
 LOADED_PASSES_NOTHING = Rules(tier=LoadedPassesNothing)
 STALE_PASSES_NOTHING = Rules(tier=StalePassesNothing)
-OUTAGE_HEARS_NOTHING = Rules(patched=((Outage, "drop", _hears_nothing),))
-OUTAGE_NEVER_ENDS = Rules(patched=((Outage, "back", _never_back),))
+OUTAGE_HEARS_NOTHING = Rules(patched=((Fallback, "drop", _hears_nothing),))
+OUTAGE_NEVER_ENDS = Rules(patched=((Fallback, "back", _never_back),))
 FORGET_UNKNOWN_WRITES = Rules(tier=ForgetUnknownWrites)
 JOURNAL_WITHOUT_EPOCH = Rules(tier=JournalWithoutEpoch)
 ACKNOWLEDGEMENTS_END_ENTRIES = Rules(tier=AcknowledgementsEndEntries)

@@ -6,11 +6,11 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nearcache.ports import BusItem
-from nearcache.remote.aside import AsideTalk
-from nearcache.remote.names import PROTOCOL, Names
-from nearcache.remote.talk import Question
+from nearcache.protocol.answers import BusItem
+from nearcache.protocol.names import PROTOCOL, Names
 from nearcache.testing.model import Server
+from nearcache.transport.aside import AsideProtocol
+from nearcache.transport.handshake import Query
 from tests.schedules.stepper import Instance, ModelBus, Receiving, Request
 
 CHANNEL = b"channel"
@@ -36,7 +36,7 @@ def greet(server: Server) -> list[Any]:
 class AsideBus(ModelBus):
     """A Bus over a Line that takes no questions but PING."""
 
-    talk: type[AsideTalk] = AsideTalk
+    talk: type[AsideProtocol] = AsideProtocol
 
     def __init__(self, owner: Instance) -> None:
         super().__init__(owner)
@@ -60,7 +60,7 @@ class AsideBus(ModelBus):
         heard = await Receiving(self, timeout)
         return self._talk.understand([one if isinstance(one, list) else [b"message", CHANNEL, one] for one in heard])
 
-    async def _ask(self, question: Question, read: Callable[[Server], list[Any]]) -> None:
+    async def _ask(self, question: Query, read: Callable[[Server], list[Any]]) -> None:
         self._talk.begin()
         answers = await self.aside(read)
         self._talk.ask(question, answers)

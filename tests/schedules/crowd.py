@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from nearcache.ports import MISSING
+from nearcache.engine.ports import MISSING
 from tests.schedules.ablations import Rules
 from tests.schedules.stepper import Cancelled, Flow, Instance, Loading, Pause, Receiving, Request, World
 

@@ -1,6 +1,6 @@
 """A scheduler that steps flows one suspension at a time, so that a test decides the order of everything.
 
-Flows of ``nearcache.flows`` run over a Host, a Remote and a Bus that suspend at named points: a request that is sent,
+Flows of ``nearcache.engine`` run over a Runtime, a Remote and a Bus that suspend at named points: a request is sent,
 executed at the server and answered in three separate steps; a wait; a loader; a receive on the bus. Nothing else
 happens: time passes when a wait is let time out, messages arrive when they are delivered.
 """
@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, TypeVar
 
-from nearcache.flows import load, read, write
-from nearcache.flows.core import Core
-from nearcache.flows.listen import Listener
-from nearcache.hosting import Outcome
-from nearcache.link import Link
-from nearcache.local.feed import Feed
+from nearcache.engine import load, read, write
+from nearcache.engine.breaker import Breaker
+from nearcache.engine.core import Core
+from nearcache.engine.ports import MISSING, RemoteFailed, RemoteTimeout
+from nearcache.engine.subscriber import Listener
+from nearcache.local.invalidation import Invalidation
+from nearcache.local.singleflight import Outcome
 from nearcache.local.tier import Tier
 from nearcache.options import LoadOptions, Policy
-from nearcache.ports import MISSING, BusItem, RemoteFailed, RemoteTimeout, Take
+from nearcache.protocol.answers import BusItem, Take
 from nearcache.settings import Settings
 from nearcache.testing.model import Line, Server
 
@@ -472,7 +473,7 @@ class Instance:
         name: str,
         *,
         tier: type[Tier] = Tier,
-        feed: type[Feed] = Feed,
+        feed: type[Invalidation] = Invalidation,
         remote: type[ModelRemote] = ModelRemote,
         bus: type[ModelBus] = ModelBus,
         connected: bool = True,
@@ -490,7 +491,7 @@ class Instance:
             new_bus=lambda: bus(self),
             tier=local,
             feed=feed(local, settings.max_staleness),
-            link=Link(settings.breaker_failures, settings.breaker_reset),
+            link=Breaker(settings.breaker_failures, settings.breaker_reset),
             policy=Policy.of(settings),
         )
         self.listener = Listener(self.core, stop=host.wake(), tried=host.wake())

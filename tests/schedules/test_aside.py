@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from nearcache.ports import MISSING, Beat, Greeting
-from nearcache.remote.aside import Answer, AsideTalk
-from nearcache.remote.talk import Question
+from nearcache.engine.ports import MISSING
+from nearcache.protocol import messages
+from nearcache.protocol.answers import Beat, Greeting
 from nearcache.testing.model import Server
-from nearcache.wire import messages
+from nearcache.transport.aside import Answer, AsideProtocol
+from nearcache.transport.handshake import Query
 from tests.schedules import test_named
 from tests.schedules.ablations import Rules
 from tests.schedules.aside import AsideBus
@@ -57,10 +58,10 @@ AT_PONG = Answer.at_pong
 class AnybodyAnswers(AsideBus):
     """It is not looked at who answers."""
 
-    class talk(AsideTalk):  # noqa: N801  # an attribute of the bus
+    class talk(AsideProtocol):  # noqa: N801  # an attribute of the bus
         """Whoever it is, is who it was."""
 
-        def ask(self, question: Question, answers: Sequence[Any] = ()) -> bytes:
+        def ask(self, question: Query, answers: Sequence[Any] = ()) -> bytes:
             """Take the identity over first."""
             self._identity = question.meaning(answers)[0]
             return super().ask(question, answers)
@@ -69,7 +70,7 @@ class AnybodyAnswers(AsideBus):
 class PingFirst(AsideBus):
     """PING is sent first, and the number is asked for while the PONG is on its way."""
 
-    async def _ask(self, question: Question, read: Callable[[Server], list[Any]]) -> None:
+    async def _ask(self, question: Query, read: Callable[[Server], list[Any]]) -> None:
         self._talk.begin()
         self.line.questions.append(self.nonce)
         self.world.server.answer(self.line)

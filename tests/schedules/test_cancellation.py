@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nearcache.ports import MISSING
+from nearcache.engine.ports import MISSING
 from tests.schedules.stepper import Cancelled, Flow, Instance, World
 
 BEGIN: dict[str, Callable[[Instance], Flow]] = {

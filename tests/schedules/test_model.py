@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
-from nearcache.flows.run import run_sync
-from nearcache.ports import Beat, Busy, Granted, Greeting, Item, Reading, TooLate, Written
-from nearcache.remote.commands import RedisRemote
-from nearcache.remote.embedded import EmbeddedServer
-from nearcache.remote.endpoint import Endpoint
-from nearcache.remote.names import Names
-from nearcache.remote.threads import ThreadBus, ThreadWire
+from nearcache.engine.ports import TooLate
+from nearcache.protocol import messages
+from nearcache.protocol.answers import Beat, Busy, Granted, Greeting, Item, Reading, Written
+from nearcache.protocol.names import Names
+from nearcache.protocol.records import HEAD_BYTES, pack_tail
+from nearcache.runtime.run_sync import run_sync
 from nearcache.settings import Settings
 from nearcache.testing.model import Line, Server
-from nearcache.wire import messages
-from nearcache.wire.records import HEAD_BYTES, pack_tail
+from nearcache.transport.client import RedisRemote
+from nearcache.transport.embedded import EmbeddedServer
+from nearcache.transport.endpoint import Endpoint
+from nearcache.transport.sync_transport import ThreadBus, ThreadWire
 
 KEYS, TAGS, TOKENS = ("x", "y"), ("t", "u"), (b"1" * 16, b"2" * 16)
 STEPS = 120

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from nearcache.ports import MISSING, Beat, Met
+from nearcache.engine.ports import MISSING
+from nearcache.protocol.answers import Beat, Peer
 from tests.schedules import ablations as without
 from tests.schedules.ablations import Rules
 from tests.schedules.stepper import Flow, Instance, Pause, Receiving, World
@@ -827,7 +828,7 @@ def a_failover_seen_by_commands_first(rules: Rules) -> None:
         a, b = two(rules, world)
         put(b, "k", 1)
         assert get(a, "k") == 1
-        a.core.met(Met("two", 0.0))
+        a.core.met(Peer("two", 0.0))
         must(a.look("k") is MISSING, "G1: a value of the lost server")
         assert a.bus is not None
         assert a.bus.cut_off, "the bus has to find the other server"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from nearcache import NearCache
-from nearcache.ports import RemoteFailed, RemoteTimeout
-from nearcache.remote import connecting
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.engine.ports import RemoteFailed, RemoteTimeout
+from nearcache.transport import connecting
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support.faults import trickle
 from tests.support.twins import MakeCache
 from tests.support.waiting import shut, until

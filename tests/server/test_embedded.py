@@ -16,8 +16,8 @@ import pytest
 import redis
 
 from nearcache.errors import ConfigError
-from nearcache.remote import embedded
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport import embedded
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support import servers
 
 
@@ -173,7 +173,7 @@ def test_a_platform_without_a_binary_is_told(monkeypatch: pytest.MonkeyPatch) ->
 
 CHILD = """
 import os, sys
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 server = EmbeddedServer().start()
 print(server.pid, server._folder, flush=True)
 {rest}

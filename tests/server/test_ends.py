@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from nearcache import AsyncNearCache, NearCache
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support.waiting import redis_of, until
 
 
@@ -197,7 +197,7 @@ EMBEDDED = """
     from nearcache import NearCache
     cache = NearCache.from_url("embedded://")
     cache.set("a", 1)
-    server = cache._source.server
+    server = cache._backend.server
     del cache
     gc.collect()
     print(server.running)

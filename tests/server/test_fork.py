@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 
 THREADS = """
     import os, sys

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from nearcache.remote.embedded import HOST, EmbeddedServer, free_port
+from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
 
 WORKERS = 4
 

@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 import redis
 
-from nearcache.ports import Beat, BusRefused, Greeting, RemoteFailed, RemoteMisconfigured
-from nearcache.remote.aside import AsideTalk
-from nearcache.remote.commands import RedisRemote
-from nearcache.remote.embedded import EmbeddedServer
-from nearcache.remote.names import Names
-from nearcache.remote.talk import Talk
-from nearcache.remote.tasks import TaskBus
-from nearcache.remote.threads import SocketConnection
+from nearcache.engine.ports import BusRefused, RemoteFailed, RemoteMisconfigured
+from nearcache.protocol import messages
+from nearcache.protocol.answers import Beat, Greeting
+from nearcache.protocol.names import Names
 from nearcache.testing import FaultProxy, subscribers
-from nearcache.wire import messages
+from nearcache.transport.aside import AsideProtocol
+from nearcache.transport.async_transport import TaskBus
+from nearcache.transport.client import RedisRemote
+from nearcache.transport.embedded import EmbeddedServer
+from nearcache.transport.handshake import BusProtocol
+from nearcache.transport.sync_transport import SocketConnection
 
 # What holds on RESP3 holds here: the same tests, run on the servers of this module.
-from tests.server.test_wires import (
+from tests.server.test_transports import (
     PING,
     SLACK,
     TIMEOUT,
@@ -80,7 +81,7 @@ async def opened(make: Make, url: str) -> Any:
     """A bus that is open, and speaks RESP2."""
     bus = make.bus(url)
     await bus.open()
-    assert isinstance(bus._talk, AsideTalk)
+    assert isinstance(bus._talk, AsideProtocol)
     return bus
 
 
@@ -108,7 +109,7 @@ async def test_a_bus_tries_resp3_again(make: Make, proxy: FaultProxy, monkeypatc
     """The server may have become another one, either way; commands follow."""
     endpoint = make.endpoint(proxy.url)
     monkeypatch.setattr(make, "endpoint", lambda _: endpoint)
-    for config, talk, protocol in (({}, Talk, 3), (servers.RESP2_ONLY, AsideTalk, 2)):
+    for config, talk, protocol in (({}, BusProtocol, 3), (servers.RESP2_ONLY, AsideProtocol, 2)):
         with servers.make("valkey", config) as changed:
             bus = await opened(make, proxy.url)
             assert endpoint.protocol == 2

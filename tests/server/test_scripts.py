@@ -12,17 +12,19 @@ from typing import Any, TypeVar
 import pytest
 import redis
 
-from nearcache.flows.run import run_sync
-from nearcache.ports import NO_FLOOR, Beat, Busy, Granted, Greeting, Held, Item, Present, RemoteFailed, TooLate, Written
-from nearcache.remote.commands import TAG_LIFE_MARGIN_MS, RedisRemote
-from nearcache.remote.embedded import EmbeddedServer
-from nearcache.remote.endpoint import Endpoint
-from nearcache.remote.names import Names
-from nearcache.remote.resp import ServerError
-from nearcache.remote.threads import ThreadBus, ThreadWire
+from nearcache.engine.ports import RemoteFailed, TooLate
+from nearcache.protocol import messages, records
+from nearcache.protocol.answers import Beat, Busy, Granted, Greeting, Held, Item, Present, Written
+from nearcache.protocol.messages import CHANGED, CLEARED, FILLED, TAGGED, Message
+from nearcache.protocol.names import Names
+from nearcache.protocol.versions import NO_FLOOR
+from nearcache.runtime.run_sync import run_sync
 from nearcache.settings import Settings
-from nearcache.wire import messages, records
-from nearcache.wire.messages import CHANGED, CLEARED, FILLED, TAGGED, Message
+from nearcache.transport.client import TAG_LIFE_MARGIN_MS, RedisRemote
+from nearcache.transport.embedded import EmbeddedServer
+from nearcache.transport.endpoint import Endpoint
+from nearcache.transport.resp import ServerError
+from nearcache.transport.sync_transport import ThreadBus, ThreadWire
 
 T = TypeVar("T")
 

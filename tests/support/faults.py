@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
-from nearcache.remote.embedded import HOST
+from nearcache.transport.embedded import HOST
 
 
 class HttpServer:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nearcache import face
+from nearcache import base as face
+from nearcache.engine.ports import MISSING
 from nearcache.local.tier import NEVER, Tier
-from nearcache.ports import MISSING, Version
-from nearcache.remote import scripts
+from nearcache.protocol import scripts
+from nearcache.protocol.versions import Version
 
 
 class WroteLeavesStamp(Tier):

@@ -11,9 +11,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from nearcache import MsgpackCodec
-from nearcache.ports import number_of
-from nearcache.remote.names import Names
-from nearcache.wire import records
+from nearcache.protocol import records
+from nearcache.protocol.names import Names
+from nearcache.protocol.versions import number_of
 from tests.torture.book import KEYS, WRITERS, name, now
 from tests.torture.judge import Read
 from tests.torture.worker import NAMESPACE

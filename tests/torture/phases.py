@@ -12,9 +12,9 @@ from typing import Any
 
 import redis
 
-from nearcache.remote.embedded import HOST, EmbeddedServer
-from nearcache.remote.names import Names
+from nearcache.protocol.names import Names
 from nearcache.testing import FaultProxy, commands, everyone, subscribers
+from nearcache.transport.embedded import HOST, EmbeddedServer
 from tests.support import servers
 from tests.torture.book import Window, now
 from tests.torture.crew import Crew

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from benchmarks.instance import RawSubscriber
 from nearcache import AsyncNearCache, NearCache
-from nearcache.wire import messages
+from nearcache.protocol import messages
 from tests.torture import guards
 from tests.torture.book import DROP, KEYS, SET, Book, Window, name, now, owned, tags
 from tests.torture.judge import Case, Kept, Read, Verdict, judge

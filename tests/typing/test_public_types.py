@@ -14,7 +14,7 @@ import redis
 import redis.asyncio
 
 from nearcache import AsyncNearCache, ConfigError, Event, NearCache, Settings, Stats
-from nearcache.decorator import AsyncCachedFunction, CachedFunction
+from nearcache.functions.cached import AsyncCachedFunction, CachedFunction
 
 
 class User:

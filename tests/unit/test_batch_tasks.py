@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from nearcache.ports import BATCH, NotSent, Reading, RemoteFailed, RemoteTimeout
-from nearcache.remote.batch import TaskReads
+from nearcache.engine.ports import NotSent, RemoteFailed, RemoteTimeout
+from nearcache.protocol.answers import BATCH, Reading
+from nearcache.transport.batching import TaskReads
 
 
 class Redis:

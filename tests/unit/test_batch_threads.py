@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from nearcache import NearCache
-from nearcache.flows.run import run_sync
-from nearcache.ports import BATCH, NotSent, Reading, RemoteFailed, RemoteTimeout
-from nearcache.remote.batch import FEW, ThreadReads, _Reader
+from nearcache.engine.ports import NotSent, RemoteFailed, RemoteTimeout
+from nearcache.protocol.answers import BATCH, Reading
+from nearcache.runtime.run_sync import run_sync
+from nearcache.transport.batching import FEW, ThreadReads, _Reader
 
 PATIENCE = 10.0
 

@@ -30,9 +30,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearcache.errors import CodecError
-from nearcache.wire import codec as module
-from nearcache.wire.codec import MsgpackCodec
-from nearcache.wire.extensions import EXTENSIONS, PACKS
+from nearcache.protocol import codec as module
+from nearcache.protocol.codec import MsgpackCodec
+from nearcache.protocol.types import EXTENSIONS, PACKS
 
 CODEC = MsgpackCodec()
 BERLIN = ZoneInfo("Europe/Berlin")

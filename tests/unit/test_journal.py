@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nearcache.local.journal import ALL, KEYS, TAGS, Batch, Journal
-from nearcache.ports import BATCH
+from nearcache.protocol.answers import BATCH
 
 
 def next_of(journal: Journal, now: int = 0) -> Batch:

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearcache.errors import ConfigError, UncacheableArgument
-from nearcache.keys import canonical, make_key_function, make_tags_function
+from nearcache.functions import canonical, make_key_function, make_tags_function
 
 HERE = __name__
 
@@ -278,7 +278,7 @@ class TestKey:
     def test_the_same_in_another_process(self, seed: str) -> None:
         """The key does not depend on hashing, which differs from process to process."""
         code = (
-            "import textwrap; from nearcache.keys import make_key_function as make\n"
+            "import textwrap; from nearcache.functions import make_key_function as make\n"
             "print(make(textwrap.dedent)({'a', 'b', 'c', ('d', 1.5)}), make(textwrap.dedent)('x' * 2000))"
         )
         done = subprocess.run(

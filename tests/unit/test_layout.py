@@ -57,4 +57,4 @@ def test_importing_starts_nothing_and_needs_no_extra() -> None:
 def test_the_package_is_typed_and_its_scripts_are_in_it() -> None:
     """A built wheel has py.typed, and the Lua scripts beside the code that loads them."""
     assert (ROOT / "nearcache" / "py.typed").exists()
-    assert list((ROOT / "nearcache" / "remote").rglob("*.lua"))
+    assert list((ROOT / "nearcache" / "protocol").rglob("*.lua"))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearcache.wire import messages
-from nearcache.wire.messages import BadMessage, Message, unpack
-from nearcache.wire.records import pack_names
+from nearcache.protocol import messages
+from nearcache.protocol.messages import BadMessage, Message, unpack
+from nearcache.protocol.records import pack_names
 
 NAMES = st.lists(st.text(max_size=20).filter(lambda text: text.isprintable()), max_size=5)
 

@@ -13,27 +13,27 @@ import redis.asyncio
 import redis.asyncio.connection
 import redis.connection
 
-from nearcache.remote.embedded import EmbeddedServer
-from nearcache.remote.endpoint import Endpoint
 from nearcache.settings import Settings
+from nearcache.transport.embedded import EmbeddedServer
+from nearcache.transport.endpoint import Endpoint
 
-WHERE = "see the head of nearcache/remote/{}.py"
+WHERE = "see the head of nearcache/transport/{}.py"
 
 
 def socket_of(connection: Any) -> Any:
-    """The private name that remote/threads.py uses."""
+    """The private name that transport/sync_transport.py uses."""
     return connection._sock
 
 
 @pytest.mark.parametrize("unix", [False, True])
 def test_a_connected_connection_has_its_socket_in_sock(fresh_server: EmbeddedServer, *, unix: bool) -> None:
-    """remote/threads.py: `Connection._sock` is None before, a plain socket with the timeout set after `connect`."""
+    """sync_transport.py: `Connection._sock` is None before, a plain socket with the timeout set after `connect`."""
     url = fresh_server.unix_url if unix else fresh_server.url
     connection: Any = Endpoint.from_url(url, Settings(redis_timeout=0.5), asynchronous=False).connection()
-    assert socket_of(connection) is None, WHERE.format("threads")
+    assert socket_of(connection) is None, WHERE.format("sync_transport")
     connection.connect()
     try:
-        assert isinstance(connection._sock, socket.socket), WHERE.format("threads")
+        assert isinstance(connection._sock, socket.socket), WHERE.format("sync_transport")
         assert connection._sock.gettimeout() == 0.5
         connection._sock.sendall(b"PING\r\n")
         assert connection._sock.recv(100) == b"+PONG\r\n", "connect() leaves no unread reply behind"
@@ -43,7 +43,7 @@ def test_a_connected_connection_has_its_socket_in_sock(fresh_server: EmbeddedSer
 
 
 def test_disconnect_after_a_shutdown_of_the_socket_is_harmless(fresh_server: EmbeddedServer) -> None:
-    """remote/threads.py shuts the socket down first, to wake a receiver in another thread."""
+    """transport/sync_transport.py shuts the socket down first, to wake a receiver in another thread."""
     connection: Any = Endpoint.from_url(fresh_server.url, Settings(), asynchronous=False).connection()
     connection.connect()
     connection._sock.shutdown(socket.SHUT_RDWR)
@@ -53,13 +53,13 @@ def test_disconnect_after_a_shutdown_of_the_socket_is_harmless(fresh_server: Emb
 
 @pytest.mark.parametrize("unix", [False, True])
 async def test_a_connected_async_connection_has_its_streams(fresh_server: EmbeddedServer, *, unix: bool) -> None:
-    """remote/tasks.py: `_reader` and `_writer` are asyncio's streams, whose transport takes another protocol."""
+    """async_transport.py: `_reader` and `_writer` are asyncio's streams, whose transport takes another protocol."""
     url = fresh_server.unix_url if unix else fresh_server.url
     connection: Any = Endpoint.from_url(url, Settings(), asynchronous=True).connection()
     await connection.connect()
     try:
-        assert isinstance(connection._writer, asyncio.StreamWriter), WHERE.format("tasks")
-        assert isinstance(connection._reader, asyncio.StreamReader), WHERE.format("tasks")
+        assert isinstance(connection._writer, asyncio.StreamWriter), WHERE.format("async_transport")
+        assert isinstance(connection._reader, asyncio.StreamReader), WHERE.format("async_transport")
         assert not vars(connection._reader)["_buffer"], "connect() leaves no unread reply behind"
         assert isinstance(connection._writer.transport, asyncio.Transport)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -80,7 +80,7 @@ async def test_a_connected_async_connection_has_its_streams(fresh_server: Embedd
 
 
 async def test_disconnect_takes_nowait(fresh_server: EmbeddedServer) -> None:
-    """remote/tasks.py closes a failed connection without waiting for the other side."""
+    """transport/async_transport.py closes a failed connection without waiting for the other side."""
     connection: Any = Endpoint.from_url(fresh_server.url, Settings(), asynchronous=True).connection()
     await connection.connect()
     await connection.disconnect(nowait=True)
@@ -89,7 +89,7 @@ async def test_disconnect_takes_nowait(fresh_server: EmbeddedServer) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_new_connection_speaks_as_we_asked(*, asynchronous: bool) -> None:
-    """remote/endpoint.py: no decoding, no retries, RESP3 (RESP2 if the URL says so), our timeouts."""
+    """transport/endpoint.py: no decoding, no retries, RESP3 (RESP2 if the URL says so), our timeouts."""
     settings = Settings(redis_timeout=0.111, redis_connect_timeout=0.222)
     url = "redis://localhost/0?decode_responses=true&socket_timeout=9&health_check_interval=9"
     for option, protocol in ("&protocol=2", 2), ("&protocol=3", 3), ("", 3):
@@ -104,7 +104,7 @@ def test_a_new_connection_speaks_as_we_asked(*, asynchronous: bool) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_client_has_its_settings_in_its_pool(*, asynchronous: bool) -> None:
-    """remote/endpoint.py: `connection_pool.connection_kwargs` and `.connection_class` make such a connection again."""
+    """endpoint.py: `connection_pool.connection_kwargs` and `.connection_class` make such a connection again."""
     module = redis.asyncio if asynchronous else redis
     client = module.Redis(host="example.invalid", port=1234, db=7, username="u", password="p", client_name="shop")
     pool = client.connection_pool
@@ -120,7 +120,7 @@ def test_a_client_has_its_settings_in_its_pool(*, asynchronous: bool) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_parse_url_is_where_it_was(*, asynchronous: bool) -> None:
-    """remote/endpoint.py reads URLs by redis-py's own function."""
+    """transport/endpoint.py reads URLs by redis-py's own function."""
     module = redis.asyncio.connection if asynchronous else redis.connection
     assert list(inspect.signature(module.parse_url).parameters) == ["url"]
     assert module.parse_url("redis://h:1/2")["host"] == "h"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearcache.ports import number_of, version_of
-from nearcache.wire.records import HEAD_BYTES, MAGIC, Record, pack_names, pack_tail, unpack, unpack_names
+from nearcache.protocol.records import HEAD_BYTES, MAGIC, Record, pack_names, pack_tail, unpack, unpack_names
+from nearcache.protocol.versions import number_of, version_of
 
 TAGS = st.lists(st.text(min_size=1, max_size=20).filter(str.isprintable), max_size=5, unique=True)
 NUMBERS = st.integers(0, 2**53)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from nearcache.flows.run import run_sync
-from nearcache.ports import BusRefused, Incompatible, NotSent, RemoteFailed, RemoteMisconfigured, RemoteTimeout
-from nearcache.remote import commands
-from nearcache.remote.commands import RedisRemote
-from nearcache.remote.names import Names
-from nearcache.remote.resp import ServerError
-from nearcache.remote.talk import Introduction
+from nearcache.engine.ports import BusRefused, Incompatible, NotSent, RemoteFailed, RemoteMisconfigured, RemoteTimeout
+from nearcache.protocol.names import Names
+from nearcache.runtime.run_sync import run_sync
+from nearcache.transport import client as commands
+from nearcache.transport.client import RedisRemote
+from nearcache.transport.handshake import Handshake
+from nearcache.transport.resp import ServerError
 
 TIMEOUT = 0.2
 
@@ -21,7 +21,7 @@ TIMEOUT = 0.2
 class Wire:
     """Fails as it is told, and counts."""
 
-    introduce: Introduction | None = None
+    introduce: Handshake | None = None
 
     def __init__(self, failures: list[RemoteFailed]) -> None:
         self.failures = failures

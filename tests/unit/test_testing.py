@@ -14,18 +14,19 @@ from typing import Any
 import pytest
 
 import nearcache.testing
-from nearcache.flows.run import run_sync
-from nearcache.ports import Beat, Granted, Item, Remote, RemoteFailed, RemoteTimeout
+from nearcache.engine.ports import Remote, RemoteFailed, RemoteTimeout
+from nearcache.protocol.answers import Beat, Granted, Item
+from nearcache.runtime.latches import ThreadLatch
+from nearcache.runtime.run_sync import run_sync
 from nearcache.testing import OPERATIONS, ManualClock
 from nearcache.testing.network import Fault, Kind, Network
 from nearcache.testing.wires import FakeBus, FakeRemote
-from nearcache.wakes import ThreadWake
 
 ROOT = Path(__file__).parents[2]
 OURS = [path for folder in ("tests", "torture", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 USERS = {
-    "FaultProxy": ("tests/conftest.py", "torture/run.py", "benchmarks/blip.py", "benchmarks/soak.py"),
+    "FaultProxy": ("tests/conftest.py", "tests/torture/run.py", "benchmarks/blip.py", "benchmarks/soak.py"),
     "FakeServer": ("tests/conftest.py",),
     "ManualClock": ("tests/api/test_manual_clock.py", "tests/api/test_fake_server.py"),
     "Server": ("tests/schedules/stepper.py", "tests/schedules/test_model.py"),
@@ -59,12 +60,12 @@ def test_there_is_no_second_copy() -> None:
 
 def remote_on(network: Network, timeout: float = 30.0) -> FakeRemote:
     """A remote that has not connected."""
-    return FakeRemote(network, "ns", ThreadWake, timeout)
+    return FakeRemote(network, "ns", ThreadLatch, timeout)
 
 
 def bus_on(network: Network) -> FakeBus:
     """A bus that has not connected."""
-    return FakeBus(network, object(), "ns", ThreadWake, 0.001)
+    return FakeBus(network, object(), "ns", ThreadLatch, 0.001)
 
 
 ASKED: dict[str, Callable[[FakeRemote], Coroutine[Any, Any, object]]] = {
@@ -153,7 +154,7 @@ def test_who_answers_is_told_once_per_connection() -> None:
 def test_a_bus_that_is_closed_before_it_is_open_never_subscribes() -> None:
     """As when a cache is closed while it connects."""
     network = Network()
-    bus = FakeBus(network, object(), "ns", ThreadWake, 30)
+    bus = FakeBus(network, object(), "ns", ThreadLatch, 30)
     bus.interrupt()
     with pytest.raises(RemoteFailed, match="closed"):
         run_sync(bus.open())
@@ -286,7 +287,7 @@ def test_settled_is_who_is_at_rest_or_kept_away_or_closed() -> None:
     """All others are waited for."""
     network = Network()
     remote = remote_on(network)
-    bus = FakeBus(network, remote, "ns", ThreadWake, 30)
+    bus = FakeBus(network, remote, "ns", ThreadLatch, 30)
     assert network.settled()
     run_sync(bus.open())
     assert not network.settled()
@@ -295,7 +296,7 @@ def test_settled_is_who_is_at_rest_or_kept_away_or_closed() -> None:
             assert network.settled()
         with Fault(network, kind, client=object()):
             assert not network.settled()
-    bus = FakeBus(network, remote, "ns", ThreadWake, 30)
+    bus = FakeBus(network, remote, "ns", ThreadLatch, 30)
     run_sync(bus.open())
     thread, _ = waiting(bus)
     assert network.settled()

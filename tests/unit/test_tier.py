@@ -6,10 +6,10 @@ import zlib
 
 import pytest
 
-from nearcache.local.eviction import Entry
+from nearcache.local.snapshot import STRIPES, stripe_of
+from nearcache.local.store import Entry
 from nearcache.local.tier import Tier
-from nearcache.local.token import STRIPES, stripe_of
-from nearcache.ports import Version, version_of
+from nearcache.protocol.versions import Version, version_of
 
 
 def at(number: int, created: int = 1) -> Version:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from nearcache.hosting import Outcome
-from nearcache.local.token import Token
-from nearcache.local.waiters import Aim, Flight, Flights, Waiters
-from nearcache.wakes import ThreadWake
+from nearcache.local.singleflight import Aim, Flight, Flights, Outcome
+from nearcache.local.snapshot import Snapshot
+from nearcache.local.waiters import Waiters
+from nearcache.runtime.latches import ThreadLatch
 
 KEY = ("k", Aim.VALUE)
-OLD = Token(epoch=1, stripe=7, stamp=0)
+OLD = Snapshot(epoch=1, stripe=7, stamp=0)
 
 
-class Bell(ThreadWake):
+class Bell(ThreadLatch):
     """A Wake that can be looked at."""
 
     @property
@@ -22,7 +22,7 @@ class Bell(ThreadWake):
         return self._is_set
 
 
-def flight(token: Token = OLD, owner: object = "me") -> Flight:
+def flight(token: Snapshot = OLD, owner: object = "me") -> Flight:
     """A flight of somebody."""
     return Flight(token, Bell(), (owner,))
 
@@ -40,7 +40,7 @@ def test_a_reader_joins_a_flight_under_the_same_token() -> None:
 
 
 @pytest.mark.parametrize("token", [OLD._replace(epoch=2), OLD._replace(stamp=9)], ids=["epoch", "stamp"])
-def test_a_reader_after_a_write_begins_its_own_flight(token: Token) -> None:
+def test_a_reader_after_a_write_begins_its_own_flight(token: Snapshot) -> None:
     """A loader that has read the old row must not answer a reader that came after the delete (H)."""
     flights, old, new = Flights(), flight(), flight(token, owner="you")
     flights.enter(KEY, old)

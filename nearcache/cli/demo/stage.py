@@ -17,7 +17,7 @@ from nearcache.cli.demo.figures import Figures
 from nearcache.cli.demo.stream import ranking
 from nearcache.cli.demo.truth import Ledger
 from nearcache.cli.demo.worker import WorkerConfig
-from nearcache.remote.embedded import EmbeddedServer
+from nearcache.transport.embedded import EmbeddedServer
 
 LONGEST_STALENESS = 2.0
 READS_PER_SECOND = 200.0

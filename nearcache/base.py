@@ -1,0 +1,257 @@
+"""What both classes share: the look into L1, and all that never waits."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from time import monotonic
+from typing import Any, ClassVar, Self, TypeVar, Unpack, overload
+
+from nearcache import environment
+from nearcache.engine.breaker import Breaker
+from nearcache.engine.core import Core
+from nearcache.engine.ports import MISSING, Missing, Runtime
+from nearcache.errors import CacheClosed, InvalidKey
+from nearcache.events import Listener as EventListener
+from nearcache.health import Health, health_of
+from nearcache.local.invalidation import AlwaysFresh, Invalidation
+from nearcache.local.s3fifo import USES_MAX
+from nearcache.local.tier import NEVER, Tier
+from nearcache.options import Policy, check_key
+from nearcache.settings import Duration, Settings, SettingsOptions, seconds
+from nearcache.stats import Stats
+from nearcache.transport.open import Backend, open_url
+
+D = TypeVar("D")
+
+
+_faces: weakref.WeakSet[BaseCache] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In the child: sockets, threads and locks are the parent's, and so is what L1 knows; begin anew."""
+    for face in tuple(_faces):
+        face._begin_anew()  # noqa: SLF001  # its class is below
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class BaseCache:
+    """A cache without the methods that wait."""
+
+    _finalizer: weakref.finalize[..., Any] | None = None
+    """Ends what runs for a cache that is forgotten without ``close``."""
+    _asynchronous: ClassVar[bool]
+
+    @classmethod
+    def from_url(cls, url: str, **settings: Unpack[SettingsOptions]) -> Self:
+        """A cache on the server that a URL names. Nothing is connected yet.
+
+        Args:
+            url: ``redis://``, ``rediss://``, ``unix://``, ``memory://`` or ``embedded://``.
+            **settings: see :class:`Settings`.
+
+        Raises:
+            ConfigError: the URL or a setting can never work.
+        """
+        return cls._make(url, Settings(**settings))
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """A cache set up by ``NEARCACHE_URL``, ``NEARCACHE_TTL`` and so on: the name of a setting in capitals.
+
+        Raises:
+            ConfigError: ``NEARCACHE_URL`` is missing, or a variable is unknown or can't be read.
+        """
+        return cls._make(*environment.from_env(os.environ))
+
+    @classmethod
+    def _make(cls, url: str, settings: Settings) -> Self:
+        self = cls.__new__(cls)
+        self._set_up(open_url(url, settings, asynchronous=cls._asynchronous), settings)
+        return self
+
+    def _begin_anew(self) -> None:
+        if self._finalizer is not None:
+            self._finalizer.detach()  # the sockets that it would shut are the parent's
+        self._core.bypassed = True  # a flow that forked in its loader asks nobody: it would read the parent's replies
+        if not self._closed:
+            listeners = self._core.listeners
+            self._set_up(self._backend.again(), self.settings)
+            self._core.listeners = listeners
+
+    def _set_up(self, where: Backend, settings: Settings) -> None:
+        """Make what the class needs beside; it calls ``__init__`` of this one."""
+        raise NotImplementedError
+
+    def __init__(self, where: Backend, settings: Settings, host: Runtime) -> None:
+        from nearcache.log import log  # noqa: PLC0415  # structlog takes longer to import than all else together
+
+        journal_max = 0 if where.new_bus is None else settings.journal_max
+        tier = Tier(settings.l1_max_entries, settings.l1_max_bytes, journal_max, settings.eviction)
+        tier.thaw = settings.codec.decode if settings.copy == "serialized" else None
+        feed = AlwaysFresh(tier) if where.new_bus is None else Invalidation(tier, settings.max_staleness)
+        self._backend = where
+        self._core = Core(
+            settings=settings,
+            host=host,
+            remote=where.remote,
+            new_bus=where.new_bus,
+            tier=tier,
+            feed=feed,
+            link=Breaker(settings.breaker_failures, settings.breaker_reset),
+            policy=Policy.of(settings),
+        )
+        self._core.listeners.append(partial(log, settings.namespace))
+        self._tier = tier
+        self._closed = False
+        _faces.add(self)
+
+    def __repr__(self) -> str:
+        settings = self._core.settings
+        return f"<{type(self).__name__} {self._backend.shown} namespace={settings.namespace!r}>"
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, frozen."""
+        return self._core.settings
+
+    @property
+    def url(self) -> str:
+        """Where the server is, without user and password; for ``embedded://`` what other processes connect to."""
+        return self._backend.shown
+
+    @property
+    def healthy(self) -> bool:
+        """Whether L1 is proven coherent now."""
+        return self._core.healthy
+
+    def stats(self) -> Stats:
+        """The counters since the cache was made, as a frozen snapshot."""
+        return self._core.stats()
+
+    def health(self) -> Health:
+        """How the cache is doing now, as a frozen snapshot; nobody is asked, so it is cheap and never waits.
+
+        >>> from nearcache import NearCache
+        >>> NearCache.from_url("memory://").health().status
+        'ok'
+        """
+        return health_of(self._core, closed=self._closed)
+
+    def on_event(self, callback: EventListener) -> Callable[[], None]:
+        """Call ``callback`` with every event, on the thread or loop where it happens.
+
+        Args:
+            callback: takes an :class:`~nearcache.events.Event`; what it raises is ignored.
+
+        Returns:
+            A function that ends it.
+        """
+        listeners = self._core.listeners
+        listeners.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in listeners:
+                listeners.remove(callback)
+
+        return unsubscribe
+
+    @overload
+    def peek(self, key: str) -> Any | None: ...
+    @overload
+    def peek(self, key: str, default: D) -> Any | D: ...
+    def peek(self, key: str, default: Any = None) -> Any:
+        """The value if L1 has it and may serve it; never the network, and not counted.
+
+        Args:
+            key: the key.
+            default: returned when L1 has no such value.
+
+        Raises:
+            InvalidKey: the key is no key.
+            CacheClosed: after ``close``.
+
+        >>> from nearcache import NearCache
+        >>> with NearCache.from_url("memory://") as cache:
+        ...     cache.set("user:7", "Ada"), cache.peek("user:7"), cache.peek("user:8")
+        (True, 'Ada', None)
+        """
+        try:
+            value = self._find(key)
+        except TypeError:  # no key at all
+            value = MISSING
+        if value is MISSING:
+            self._checked(key)
+            return default
+        return value
+
+    def clear_local(self) -> None:
+        """Drop every entry of this process's L1; Redis and the other processes keep theirs."""
+        self._alive()
+        with self._tier.lock:
+            self._tier.drop_all()
+
+    # The hot path; `get` of both classes and the wrappers of functions have it written out, a call less. Without a
+    # lock: see the head of local/tier.py for why. The clock is looked up each time, so that a test may replace it.
+    def _look(self, key: str) -> Any | Missing:
+        """The value in L1, counted as a hit, or MISSING."""
+        tier = self._tier
+        try:
+            entry = tier.entries[key]
+            now = monotonic()
+            if now < entry.deadline and now < tier.fresh_until:
+                touch = tier.touch
+                if touch is not None:
+                    touch(key)
+                elif entry.uses < USES_MAX:
+                    entry.uses += 1
+                tier.hits += 1
+                return entry.value if tier.thaw is None else tier.thaw(entry.value)
+        except (KeyError, TypeError):  # absent, just gone, or no key at all, which is told on the long way
+            pass
+        return MISSING
+
+    def _find(self, key: str) -> Any | Missing:
+        tier = self._tier
+        entry = tier.entries.get(key)
+        now = monotonic()
+        if entry is None or now >= entry.expires or now >= tier.fresh_until:
+            return MISSING
+        return entry.value if tier.thaw is None else tier.thaw(entry.value)
+
+    def _look_many(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+        """What L1 has of some keys, and which others there are, each once."""
+        if isinstance(keys, str | bytes):
+            raise InvalidKey(f"keys={keys!r}: must be several keys, as in get_many(['a', 'b']); for one use get")
+        wanted = dict.fromkeys(map(self._checked, keys))
+        found = {key: value for key in wanted if (value := self._look(key)) is not MISSING}
+        return found, [key for key in wanted if key not in found]
+
+    def _hold_ms(self, hold: Duration | None) -> int:
+        return 0 if hold is None else max(1, int(seconds("hold", hold) * 1000))
+
+    def _checked_items(self, values: Mapping[str, object]) -> dict[str, object]:
+        if not isinstance(values, Mapping):
+            raise InvalidKey(f"values={values!r}: must be a mapping from keys to values, as in set_many({{'a': 1}})")
+        return {self._checked(key): value for key, value in values.items()}
+
+    def _checked(self, key: object) -> str:
+        self._alive()
+        return check_key(key, self._core.settings.max_key_bytes)
+
+    def _alive(self) -> None:
+        if self._closed:
+            raise CacheClosed(f"{self!r} was closed; make a new one")
+
+    def _shut(self) -> None:
+        """Serve nothing from now on."""
+        self._closed = True
+        with self._tier.lock:
+            self._tier.synced = False
+            self._tier.fresh_until = NEVER
+            self._tier.drop_all()
+            self._tier.release()

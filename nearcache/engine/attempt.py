@@ -1,0 +1,323 @@
+"""The way of one load: a look into L2, a lease, the loader, the fill; and what serves when it fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from nearcache.engine import stale
+from nearcache.engine.core import Core, Encoded
+from nearcache.engine.leases import abort
+from nearcache.engine.ports import NotSent, RemoteFailed
+from nearcache.engine.read import Found, fetch_one
+from nearcache.engine.stale import Stale
+from nearcache.errors import LoaderTimeout
+from nearcache.events import LoadFailed
+from nearcache.local.singleflight import Aim, Flight, Outcome
+from nearcache.local.snapshot import Snapshot
+from nearcache.local.waiters import Latch
+from nearcache.options import Policy
+from nearcache.protocol.answers import Busy, Granted, Held, Present
+from nearcache.protocol.versions import Version
+
+Loader = Callable[[], Any]
+POLL = 0.05
+"""Seconds between looks while another instance loads and the bus can't wake us."""
+NEVER = float("inf")
+ANY: Version = -1
+"""Below every version."""
+NEWEST: Version = 1 << 255
+"""Above every version."""
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One try to get a value."""
+
+    core: Core
+    key: str
+    loader: Loader
+    policy: Policy
+    flight: Flight
+    """Its own, which others follow if it leads."""
+    began: float
+    """When the wait began (monotonic) that the loader's time limits are for."""
+    until: float
+    """How long to wait for another's load (monotonic)."""
+    aim: Aim
+    older_than: Version
+    """What L2 has is taken if its version is higher."""
+    ready: bool = False
+    """Whether the search has ended in a load that is to be made here."""
+    gave_up: bool = False
+    """Whether it ended for a reason of its own, as a refresh that was not worth it: who joined it sees for himself."""
+    impatient: bool = False
+    fatal: BaseException | None = None
+    """What ended the load behind its leader that is no Exception: a cancellation, KeyboardInterrupt."""
+    due: Version | None = None
+    """The version of the value that was found and is to be refreshed behind the reader's back."""
+    stale: Stale | None = None
+    """What L2 has past its end."""
+    _ticket: bytes = field(default_factory=lambda: os.urandom(16))
+    _grant: Granted | None = None
+    _away: bool = False
+    """Whether Redis did not answer."""
+
+    @property
+    def token(self) -> Snapshot:
+        """Taken before anything is sent."""
+        return self.flight.token
+
+    # ------------------------------------------------------------------------------------------------------ searching
+
+    async def search(self) -> Outcome | None:
+        """Look into L2, and ask for the lease if it has nothing.
+
+        Returns:
+            The value. None: ``ready`` to load, or there is news of another's load and L2 is to be looked into again.
+        """
+        core, key = self.core, self.key
+        # Two readers miss in L1; one loads and lands before the other enters its flight: look again, or it loads too.
+        entry = stale.at_hand(core, key) if self.aim is Aim.VALUE else None
+        if entry is not None:
+            core.counters.l1_hits += 1
+            return Outcome(core.value_of(entry))
+        if not self.token.trusted:
+            self._away = core.away
+            return self._set_out()
+        news = core.host.wake()
+        core.waiters.add(key, news)  # before anything is sent, so that no news is missed
+        try:
+            found = await fetch_one(core, key, self.token, self.policy)
+            served = self._found(found)
+            if served is not None:
+                return served
+            if self.aim is Aim.IMPATIENT:
+                return self._set_out()
+            lease = await self._lease(found.head)
+            left = self.until - core.host.monotonic()
+            if isinstance(lease, Busy) and left > 0:
+                return await self._await_news(news, min(lease.remaining, left))
+            if isinstance(lease, Present) and left > 0:
+                return None
+            if isinstance(lease, Granted):
+                self._grant = lease
+            return self._set_out(worth_it=isinstance(lease, Granted))
+        except RemoteFailed:
+            self._away = not core.bypassed
+            return self._set_out(worth_it=False)
+        finally:
+            core.waiters.remove(key, news)
+
+    async def _await_news(self, news: Latch, patience: float) -> Outcome | None:
+        """Wait for another instance's load; None: L2 is to be looked into again."""
+        core = self.core
+        patience = min(patience, self.left(core.host.monotonic()))
+        if await news.wait(patience if core.tier.synced else min(patience, POLL)) or self.aim is Aim.REFRESH:
+            return None
+        outcome = self.late(core.host.monotonic())
+        self.gave_up = outcome is not None
+        return outcome
+
+    def _set_out(self, *, worth_it: bool = True) -> Outcome | None:
+        """Load now; but a refresh does so only under a lease: its readers have a value."""
+        if self.aim is Aim.REFRESH and not worth_it:
+            self.gave_up = True
+            self._rest()  # else each reader would begin one that gives up
+            return Outcome()
+        self.ready = True
+        return None
+
+    def _found(self, found: Found) -> Outcome | None:
+        """What can be served of it at once."""
+        core, entry = self.core, found.entry
+        if entry is not None and entry.version > self.older_than:
+            if self.aim is Aim.VALUE and stale.due(core, self.key, entry, self.policy):
+                self.due = entry.version
+            return Outcome(found.value)
+        self.stale = found.stale
+        if self.aim is not Aim.VALUE or self.stale is None:
+            return None
+        if self.stale.while_revalidating(self.policy):
+            self._pass(self.stale)
+            served = stale.serve_meanwhile(core, self.key, self.stale)
+            self.due = served.older_than
+            return Outcome(served.value, stale=True)
+        return self.in_need() if stale.rests(core, self.key) else None
+
+    async def _lease(self, head: bytes) -> Granted | Busy | Held | Present:
+        """Ask for the lease. Without an answer it may be ours all the same, and is given back."""
+        core, policy = self.core, self.policy
+        lease_ms = max(1, int(policy.lease * 1000))
+        try:
+            return await core.ask(core.remote.lease, self.key, self._ticket, head, lease_ms, policy.tags)
+        except NotSent:
+            raise
+        except RemoteFailed:
+            core.orphans.append((self.key, self._ticket))
+            raise
+        except BaseException:
+            await core.host.settle(abort(core, self.key, self._ticket))
+            raise
+
+    async def give_lease_back(self) -> None:
+        """The load is not made after all."""
+        if self._grant is not None:
+            await abort(self.core, self.key, self._ticket)
+
+    # -------------------------------------------------------------------------------------------------------- loading
+
+    async def load(self) -> Outcome:
+        """Call the loader; fill both tiers if there is a lease and no write came between."""
+        outcome = await (self._load_only() if self._grant is None else self._load_and_fill(self._grant))
+        return self.settled(outcome)
+
+    async def _load_and_fill(self, grant: Granted) -> Outcome:
+        core = self.core
+        kept = settled = False
+        try:
+            outcome, load_ms = await self._call()
+            encoded = self._encode(outcome.value, load_ms) if outcome.error is None else None
+            if encoded is not None:
+                kept = await self._fill(encoded, grant)
+                settled = True
+        finally:
+            if not settled:
+                await core.host.settle(abort(core, self.key, self._ticket))
+        if outcome.error is None and not kept:
+            core.tier.passed_by(self.key, core.host.monotonic())
+        return outcome
+
+    async def _load_only(self) -> Outcome:
+        """Load without filling; while Redis is away, the value is kept here for a while."""
+        core = self.core
+        began = core.host.monotonic()
+        outcome, load_ms = await self._call()
+        if outcome.error is None:
+            encoded = self._encode(outcome.value, load_ms) if self._away else None
+            entry = None if encoded is None else core.outage_entry(encoded, began, self.policy)
+            core.tier.passed_by(self.key, core.host.monotonic(), self.token, entry)
+        return outcome
+
+    async def _call(self) -> tuple[Outcome, int]:
+        """Call the loader, with a permit where loads are limited, and count; its outcome, and the ms it took."""
+        core, me = self.core, self.core.host.me()
+        loads = core.loads
+        began = core.host.monotonic()
+        core.counters.misses += self.aim is not Aim.REFRESH
+        limited = loads.limited(began, away=self._away) and loads.permitted.isdisjoint(me)  # it would wait for itself
+        self.flight.queues = limited
+        if limited and not await loads.permits.acquire(max(0.0, self.until - began)):
+            limit = core.settings.max_concurrent_loads
+            late = LoaderTimeout(f"{self.key!r} was not loaded: max_concurrent_loads={limit} others were for too long")
+            return Outcome(error=late), 0
+        try:
+            self.flight.queues = False
+            if limited:
+                loads.permitted.add(me[-1])
+                began = core.host.monotonic()
+            core.counters.loads += 1
+            outcome = await core.host.load(self.loader)
+        finally:
+            if limited:
+                loads.permitted.discard(me[-1])
+                loads.permits.release()
+        core.counters.load_errors += outcome.error is not None
+        return outcome, int(1000 * (core.host.monotonic() - began))
+
+    def _encode(self, value: object, load_ms: int) -> Encoded | None:
+        """A loaded value as it can be stored; one that can't be is the caller's all the same, uncached."""
+        core = self.core
+        try:
+            return core.encode(self.key, value, self.policy, load_ms)
+        except Exception as error:  # noqa: BLE001  # the codec, ttl and condition may be the user's
+            core.counters.uncached += 1
+            core.emit_once(LoadFailed(self.key, f"loaded, but not cached: {error}"))
+            return None
+
+    async def _fill(self, encoded: Encoded, grant: Granted) -> bool:
+        """Offer a loaded value to L2, and put it into L1 if L2 took it; whether it did."""
+        core, key = self.core, self.key
+        try:
+            written = await core.ask(core.remote.fill, encoded, self._ticket, grant, self.policy.tags)
+        except RemoteFailed:
+            core.orphans.append((key, self._ticket))
+            return False
+        if written is None:
+            core.counters.fills_refused += 1
+            return False
+        if not core.tier.put(key, core.entry_of(encoded, written, self.policy), self.token):
+            core.counters.fills_refused += 1
+        return True
+
+    # ------------------------------------------------------------------------------------------- when there is trouble
+
+    def left(self, now: float) -> float:
+        """Seconds until the next of the loader's time limits."""
+        limits = (self.policy.loader_soft_timeout, self.policy.loader_hard_timeout)
+        ends = (self.began + limit for limit in limits if limit is not None)
+        return min((end - now for end in ends if end > now), default=NEVER)
+
+    def late(self, now: float) -> Outcome | None:
+        """What the reader gets because a time limit is over; None: nothing, it waits on."""
+        soft, hard = self.policy.loader_soft_timeout, self.policy.loader_hard_timeout
+        if hard is not None and now >= self.began + hard:
+            error = LoaderTimeout(f"{self.key!r} was not loaded within loader_hard_timeout={hard}")
+            return self.settled(Outcome(error=error))
+        return self.in_need() if soft is not None and now >= self.began + soft else None
+
+    def landed(self, flight: Flight, *, follows: bool) -> Outcome | None:
+        """What a flight has brought, another's or the own one."""
+        outcome = flight.outcome
+        if not follows or outcome is None:
+            return outcome
+        if outcome.stale:
+            if flight.windows != self.flight.windows:  # it may not be for this reader, who looks himself
+                return None
+            self.core.counters.stale_served += 1
+        self.core.counters.misses += 1
+        if flight.packed is not None:
+            outcome = outcome._replace(value=self.core.settings.codec.decode(flight.packed))
+        return self.settled(outcome)
+
+    async def lose_patience(self) -> Outcome | None:
+        """Another's load takes too long."""
+        if self.aim is not Aim.IMPATIENT:
+            self.impatient = True
+            return None
+        if not self.policy.timed:  # the second load hangs as well
+            return await self.load()
+        late = LoaderTimeout(f"{self.key!r} was not loaded: two loads of it hang, and wait_timeout is over")
+        return self.settled(Outcome(error=late))
+
+    def in_need(self) -> Outcome | None:
+        """A stale value after an error or a time limit, if there is one and it may serve."""
+        if self.aim not in (Aim.VALUE, Aim.IMPATIENT):  # the new value is wanted, or none
+            return None
+        there = self.stale if self.stale is not None and self.stale.if_error(self.policy) else None
+        serves = there or stale.last_resort(self.core, self.key, self.policy)
+        if serves is None:
+            return None
+        if serves is there:
+            self._pass(serves)
+        self.core.counters.stale_served += 1
+        return Outcome(serves.value, stale=True)
+
+    def settled(self, outcome: Outcome) -> Outcome:
+        """A stale value in place of an error."""
+        if outcome.error is None:
+            return outcome
+        self._rest()
+        return self.in_need() or outcome
+
+    def _rest(self) -> None:
+        """Leave the loader alone for a while, as long as there is a value to be served."""
+        core = self.core
+        until = core.host.monotonic() + self.policy.stale_backoff
+        core.loads.note_failure(self.key, until, core.tier.token(self.key))
+
+    def _pass(self, served: Stale) -> None:
+        """What is returned goes by L1's rule, though it is not kept: nobody goes back before it (S)."""
+        self.core.tier.passed_stale(self.key, served.entry.version, self.token)

@@ -1,0 +1,185 @@
+"""The link to Redis: its states and breaker as one transition table. Everything that affects them is here.
+
+state     what happens to an operation                              does the bus reach the server
+UP        it is sent                                                yes
+DEAF      it is sent: commands are answered, or not yet tried       no
+DOWN      not sent, but one in ``breaker_reset`` seconds may try    yes
+TRYING    not sent: that one is out                                 yes
+AWAY      not sent, and nobody tries: the bus's own reconnecting    no
+          is the probe, so that readers neither connect nor
+          resolve names
+
+What counts as a failure: a timeout opens the breaker at once; a connection that failed or could not be made, and an
+answer that says that the server serves nobody now (``SERVES_NOBODY``), when ``breaker_failures`` of them come in a row.
+Any other error is an answer: Redis is there, and refuses this one thing. It leaves the breaker alone, or a server that
+refuses writes would be asked for no reads. That is kept beside, as what is refused now, so that it is told once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from enum import Enum
+
+SERVES_NOBODY = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOAUTH", "TRYAGAIN", "WRONGPASS"})
+"""Error codes of a server that answers no operation for now: a script that does not end, a data set being loaded."""
+
+REFUSES_WRITES = frozenset({"MISCONF", "NOREPLICAS", "OOM", "READONLY"})
+"""Error codes of a server that takes no write for now, whoever asks; reads are answered."""
+
+
+class State(Enum):
+    """Where the link stands."""
+
+    UP = "up"
+    DEAF = "deaf"
+    DOWN = "down"
+    TRYING = "trying"
+    AWAY = "away"
+
+
+class Signal(Enum):
+    """What can happen to a link."""
+
+    OK = "an operation was answered"
+    FAILED = "an operation timed out, or breaker_failures of them failed in a row"
+    TRY = "an operation is wanted, and breaker_reset has passed"
+    BUS_REACHED = "the bus reached the server, be it that it was refused"
+    BUS_PROVEN = "the bus has proven L1"
+    BUS_LOST = "the bus is lost, or could not connect"
+
+
+TRANSITIONS: Mapping[tuple[State, Signal], State] = {
+    (State.UP, Signal.OK): State.UP,
+    (State.UP, Signal.FAILED): State.DOWN,
+    (State.UP, Signal.TRY): State.UP,
+    (State.UP, Signal.BUS_REACHED): State.UP,
+    (State.UP, Signal.BUS_PROVEN): State.UP,
+    (State.UP, Signal.BUS_LOST): State.DEAF,
+    (State.DEAF, Signal.OK): State.DEAF,
+    (State.DEAF, Signal.FAILED): State.AWAY,
+    (State.DEAF, Signal.TRY): State.DEAF,
+    (State.DEAF, Signal.BUS_REACHED): State.UP,
+    (State.DEAF, Signal.BUS_PROVEN): State.UP,
+    (State.DEAF, Signal.BUS_LOST): State.DEAF,
+    (State.DOWN, Signal.OK): State.DOWN,  # a late answer to what was sent before: not a probe's
+    (State.DOWN, Signal.FAILED): State.DOWN,
+    (State.DOWN, Signal.TRY): State.TRYING,
+    (State.DOWN, Signal.BUS_REACHED): State.DOWN,
+    (State.DOWN, Signal.BUS_PROVEN): State.UP,
+    (State.DOWN, Signal.BUS_LOST): State.AWAY,
+    (State.TRYING, Signal.OK): State.UP,
+    (State.TRYING, Signal.FAILED): State.DOWN,
+    (State.TRYING, Signal.TRY): State.TRYING,  # the one before never reported: its thread died
+    (State.TRYING, Signal.BUS_REACHED): State.TRYING,
+    (State.TRYING, Signal.BUS_PROVEN): State.UP,
+    (State.TRYING, Signal.BUS_LOST): State.AWAY,
+    (State.AWAY, Signal.OK): State.AWAY,  # late, as above
+    (State.AWAY, Signal.FAILED): State.AWAY,
+    (State.AWAY, Signal.TRY): State.AWAY,
+    (State.AWAY, Signal.BUS_REACHED): State.DOWN,
+    (State.AWAY, Signal.BUS_PROVEN): State.UP,
+    (State.AWAY, Signal.BUS_LOST): State.AWAY,
+}
+
+
+class Breaker:
+    """The breaker of one cache. Times are monotonic seconds that the caller brings.
+
+    >>> link = Breaker(failures=1, reset=1.0)
+    >>> link.bus_reached()
+    >>> link.failed(timeout=False, now=0.0), link.permit(now=0.5), link.permit(now=1.5), link.permit(now=1.5)
+    (True, False, True, False)
+    >>> link.ok(), link.permit(now=1.6)
+    (True, True)
+    """
+
+    def __init__(self, failures: int, reset: float) -> None:
+        self._max_failures = failures
+        self._reset = reset
+        self._lock = threading.RLock()
+        self._failures = 0
+        self._since = 0.0
+        self.state = State.DEAF
+        self.sends = True
+        """Whether the breaker is closed: everything is sent."""
+        self.refused: dict[str, str] = {}
+        """What Redis refuses while it answers: the operation, and the error's code."""
+
+    @property
+    def bus(self) -> bool:
+        """Whether the bus reaches the server."""
+        return self.state is not State.DEAF and self.state is not State.AWAY
+
+    def permit(self, now: float) -> bool:
+        """Whether an operation may be sent now."""
+        if self.sends:
+            return True
+        with self._lock:
+            if now - self._since >= self._reset:
+                self._move(Signal.TRY)
+                if self.state is State.TRYING:
+                    self._since = now
+                    return True
+            return self.sends
+
+    def ok(self) -> bool:
+        """An operation was answered; whether that closed the breaker."""
+        if self.sends and not self._failures:
+            return False
+        with self._lock:
+            return self._move(Signal.OK)
+
+    def failed(self, *, timeout: bool, now: float) -> bool:
+        """An operation was not answered as it should; whether that opened the breaker."""
+        with self._lock:
+            before = self.sends
+            self._failures += 1
+            if timeout or self._failures >= self._max_failures or self.state is State.TRYING:
+                self._move(Signal.FAILED)
+            if not self.sends:
+                self._since = now
+            return before and not self.sends
+
+    def bus_up(self) -> bool:
+        """The bus has been proven; whether that closed the breaker."""
+        with self._lock:
+            return self._move(Signal.BUS_PROVEN)
+
+    def bus_reached(self) -> None:
+        """The bus reached the server, or was refused by it: operations may find out whether it serves them."""
+        with self._lock:
+            self._move(Signal.BUS_REACHED)
+
+    def bus_down(self) -> None:
+        """The bus is lost; operations go on while they are answered."""
+        with self._lock:
+            self._move(Signal.BUS_LOST)
+
+    def refuse(self, operation: str, code: str) -> bool:
+        """Redis answered that it will not do this; whether it refused nothing before."""
+        with self._lock:
+            first = not self.refused
+            self.refused[operation] = code
+            return first
+
+    def accept(self, operation: str, *, wrote: bool, stored: bool) -> bool:
+        """Redis did this; whether it refuses nothing any more.
+
+        What it refused comes off the list when it is done again. A server that took no write takes them all when it
+        took one; but if its memory was full, only when it stored something, since deletes always pass.
+        """
+        with self._lock:
+            for other, code in tuple(self.refused.items()):
+                healed = code in REFUSES_WRITES and (stored or (wrote and code != "OOM"))
+                if healed or other == operation:
+                    del self.refused[other]
+            return not self.refused
+
+    def _move(self, signal: Signal) -> bool:
+        """Take a transition; whether it closed the breaker."""
+        before, self.state = self.sends, TRANSITIONS[self.state, signal]
+        self.sends = self.state in (State.UP, State.DEAF)
+        if self.sends and signal in (Signal.OK, Signal.BUS_PROVEN):
+            self._failures = 0
+        return self.sends and not before

@@ -1,0 +1,26 @@
+"""Leases that nobody uses any more are given back, so that others need not wait for their end."""
+
+from __future__ import annotations
+
+from nearcache.engine.core import Core
+from nearcache.engine.ports import RemoteFailed
+
+
+async def abort(core: Core, key: str, ticket: bytes) -> None:
+    """Give a lease back, so that others need not wait for its end."""
+    core.orphans.append((key, ticket))
+    await give_back(core)
+
+
+async def give_back(core: Core) -> None:
+    """Give back the leases that nobody uses; what Redis does not answer now is tried again after the next proof."""
+    for _ in range(len(core.orphans)):
+        try:
+            key, ticket = core.orphans.popleft()
+        except IndexError:  # another thread was quicker
+            return
+        try:
+            await core.ask(core.remote.abort, key, ticket)
+        except RemoteFailed:
+            core.orphans.append((key, ticket))
+            return

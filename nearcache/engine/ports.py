@@ -1,0 +1,254 @@
+"""What the engine needs from the world: Redis (Remote), its messages (Bus), and threads or tasks (Runtime).
+
+Nothing here does anything. Adapters in ``nearcache.transport`` and ``nearcache.runtime`` implement the ports. The
+threaded ones never suspend, the asyncio ones do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from enum import Enum
+from typing import Any, Final, Protocol, Self, TypeVar
+
+from nearcache.local.loads import Permits
+from nearcache.local.singleflight import Outcome
+from nearcache.local.waiters import Latch
+from nearcache.protocol.answers import BusItem, Granted, Item, Lease, Peer, Reading, Take, Written
+
+T = TypeVar("T")
+
+
+class Missing(Enum):
+    """The one value that no user can have stored."""
+
+    MISSING = "missing"
+
+
+MISSING: Final = Missing.MISSING
+
+
+# ---------------------------------------------------------------------------------------------------------- the remote
+
+
+class RemoteFailed(Exception):
+    """Redis did not answer as it should; whether it did what was asked is unknown.
+
+    Its text never holds a URL, a password or a value.
+    """
+
+    sent = True
+    """Whether anything of what was asked may still be on its way."""
+    answered = False
+    """Whether Redis is there all the same: it answered that it refuses this one thing."""
+    code = ""
+    """The code of the error that Redis answered, such as OOM."""
+    counted = False
+    """Whether the breaker need not hear of it: it says nothing, or another who asked with the same request tells."""
+
+    def again(self) -> Self:
+        """The same for another one who asked with the same request."""
+        copy = type(self).__new__(type(self), *self.args)
+        copy.__dict__.update(self.__dict__)
+        copy.counted = True
+        return copy
+
+
+class RemoteTimeout(RemoteFailed):
+    """Redis did not answer in time."""
+
+
+class RemoteMisconfigured(RemoteFailed):
+    """Redis can never answer as set up: a wrong password, or a server that speaks something else."""
+
+
+class BusRefused(RemoteFailed):
+    """The server answers, but gives no messages: L2 can serve, L1 can't."""
+
+
+class Incompatible(RemoteFailed):
+    """The namespace is kept by another protocol: neither tier may be used."""
+
+
+class TooLate(RemoteFailed):
+    """A set came after its deadline, and became a delete: something newer may have been set meanwhile (E, Q)."""
+
+    sent = False
+
+
+class NotSent(RemoteFailed):
+    """Nothing was sent: the breaker is open, or no connection came free. It says nothing new about Redis."""
+
+    sent = False
+    counted = True
+
+
+class Remote(Protocol):
+    """L2 as the protocol needs it. Every method may raise RemoteFailed, and nothing else."""
+
+    on_meeting: Callable[[Peer], None]
+    """Called with who answers on each new connection; a RemoteFailed that it raises closes that connection."""
+    may_repeat: Callable[[], bool]
+    """Asked before a failed connection, or a failed read, is tried once more."""
+
+    async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
+        """The records of some keys; with the floor, read after them, when asked."""
+        ...
+
+    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
+        """What ``take`` makes of one record and the floor, asked for along with others', on any of their threads.
+
+        Each ``take`` is called as soon as the reply is there. It may be called again if its call was interrupted.
+        """
+        ...
+
+    async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
+        """The floors of some tags; None where there is none."""
+        ...
+
+    def now(self) -> int:
+        """The server's time in µs; 0: its clock is not known yet."""
+        ...
+
+    async def meet(self) -> None:
+        """Connect if need be, so that the server's clock is known."""
+        ...
+
+    async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
+        """Store some values under one number, and tell everybody.
+
+        Raises:
+            TooLate: the server's clock has passed the deadline.
+        """
+        ...
+
+    async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
+        """Delete some keys under one number, and tell everybody.
+
+        Args:
+            keys: at most BATCH.
+            hold_ms: for so long nobody may fill them; a longer hold stays.
+            not_before: the server's time (µs) until which nothing is done and None answered.
+        """
+        ...
+
+    async def mark_stale(self, keys: Sequence[str]) -> Written:
+        """Make some values dead, under one number, and tell everybody; they stay for who serves stale ones."""
+        ...
+
+    async def lease(self, key: str, token: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+        """Ask for the right to fill a key whose record, beginning with ``dead``, was judged dead."""
+        ...
+
+    async def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+        """Store a loaded value if the lease still holds and no floor rose; None: refused."""
+        ...
+
+    async def abort(self, key: str, token: bytes) -> None:
+        """Give a lease back."""
+        ...
+
+    async def clear(self, *, not_before: int = 0) -> Written | None:
+        """Raise the floor of the namespace, and tell everybody; None: it is not yet ``not_before``, as in delete."""
+        ...
+
+    async def invalidate_tags(self, tags: Sequence[str]) -> Written:
+        """Raise the floors of some tags, and tell everybody."""
+        ...
+
+    async def probe(self, nonce: str) -> None:
+        """Publish a message that changes nothing."""
+        ...
+
+    def discard_idle(self) -> None:
+        """Use no present connection any more: the server behind it may have gone. What is in flight may end."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------------------------- the bus
+
+
+class Bus(Protocol):
+    """One subscribed connection. Every method may raise RemoteFailed, and nothing else."""
+
+    async def open(self) -> None:
+        """Connect, subscribe, and wait for the confirmation."""
+        ...
+
+    async def ask_greeting(self) -> None:
+        """Ask for a Greeting."""
+        ...
+
+    async def ask_beat(self) -> None:
+        """Ask for a Beat."""
+        ...
+
+    async def receive(self, timeout: float) -> Sequence[BusItem]:
+        """What has come; empty when nothing came within ``timeout`` seconds."""
+        ...
+
+    def interrupt(self) -> None:
+        """Close the connection now, from any thread; a ``receive`` that waits elsewhere ends."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+# --------------------------------------------------------------------------------------------------------- the runtime
+
+
+class Background(Protocol):
+    """Work that goes on behind its caller's back."""
+
+    def cancel(self, after: float) -> None:
+        """Nobody waits for it any more: tasks are cancelled ``after`` so many seconds, threads can't be."""
+        ...
+
+
+class Runtime(Protocol):
+    """Threads or tasks: the one thing that differs between the two classes."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    def me(self) -> tuple[object, ...]:
+        """The thread or task that runs this, last; inside a loader, before it those in whose names it was called.
+
+        Two tasks of one loader have its names in common, but not the last one: they are two readers.
+        """
+        ...
+
+    def wake(self) -> Latch:
+        """A new Latch."""
+        ...
+
+    def permits(self, count: int) -> Permits:
+        """So many permits."""
+        ...
+
+    async def behind(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> Background | None:
+        """Run something in a thread or task of its own.
+
+        Args:
+            work: runs in the caller's context.
+            owner: a name for it, so that its asking for its own key is known; None: it is nobody's loader.
+            timeout: how long to wait for a thread, in seconds, where their number is bounded.
+
+        Returns:
+            None if there was no thread for it; then nothing of it was run.
+        """
+        ...
+
+    async def load(self, loader: Callable[[], Any]) -> Outcome:
+        """Call a loader; what is no Exception (a cancellation, KeyboardInterrupt) goes through."""
+        ...
+
+    async def settle(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do a short piece of work to its end, even though the caller is being cancelled, and may be again."""
+        ...

@@ -1,0 +1,51 @@
+"""Drain the journal: what Redis did not acknowledge is replayed there as deletes, when it answers again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from nearcache.engine.core import Core
+from nearcache.engine.ports import RemoteFailed
+from nearcache.events import Drained
+from nearcache.local.journal import ALL, KEYS, Batch
+from nearcache.protocol.answers import Written
+
+
+async def drain(core: Core, *, probing: bool = False) -> bool:
+    """Replay what can be replayed now, up to the first failure.
+
+    Args:
+        core: the cache.
+        probing: ask even while the breaker is open; the bus has just reached the server.
+
+    Returns:
+        Whether something was replayed.
+    """
+    names = 0
+    journal = core.tier.journal
+    while len(journal):
+        with core.tier.lock:
+            batch = journal.next(core.remote.now())
+        if batch is None:
+            break
+        try:
+            replay = _replay(core, batch)
+            written = await (replay() if probing else core.ask(replay))
+        except RemoteFailed:
+            break
+        if written is None:  # by the server's own clock it is too early
+            break
+        core.tier.replayed(batch, written.number)
+        names += len(batch.names) or 1
+    if names:
+        core.emit(Drained(names, len(journal)))
+    return names > 0
+
+
+def _replay(core: Core, batch: Batch) -> Callable[[], Awaitable[Written | None]]:
+    if batch.kind == KEYS:
+        return partial(core.remote.delete, batch.names, hold_ms=batch.hold_ms, not_before=batch.not_before)
+    if batch.kind == ALL:
+        return partial(core.remote.clear, not_before=batch.not_before)
+    return partial(core.remote.invalidate_tags, batch.names)

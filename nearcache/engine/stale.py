@@ -1,0 +1,109 @@
+"""What may be served without a load, or in its place: values past their end, and values before it that are refreshed.
+
+RFC 5861: within ``stale_while_revalidate`` beyond its ttl a value is served while it is loaded anew behind the reader's
+back; within ``stale_if_error`` it is served when the load failed. Before the end, ``early_refresh`` lets the first
+reader after a fraction of the ttl begin a refresh, and XFetch each reader by chance: a refresh begins when
+
+    now - load time * beta * ln(random) >= end
+
+which is the more likely the nearer the end, and the longer the load takes (Vattani, Chierichetti, Lowenstein: Optimal
+Probabilistic Cache Stampede Prevention, VLDB 2015).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any, NamedTuple
+
+from nearcache.engine.core import Core
+from nearcache.local.store import Entry
+from nearcache.options import XFETCH_WINDOW, Policy
+from nearcache.protocol.versions import Version
+
+
+class Stale(NamedTuple):
+    """A value past its end, which no write is known to have come after."""
+
+    value: Any
+    entry: Entry
+    age: float
+    """Seconds since its end."""
+    marked: bool = False
+    """Whether it was marked stale: then it serves only after an error."""
+
+    def while_revalidating(self, policy: Policy) -> bool:
+        """Whether it may be served while it is loaded anew."""
+        return not self.marked and self.age < policy.stale_while_revalidate
+
+    def if_error(self, policy: Policy) -> bool:
+        """Whether it may be served when the load failed."""
+        return policy.stale_if_error > 0 and (self.marked or self.age < policy.stale_if_error)
+
+
+class Served(NamedTuple):
+    """What a read is answered with at once."""
+
+    value: Any
+    older_than: Version | None
+    """Refresh it behind the reader's back, by a value of a higher version than this; None: it is fresh enough."""
+
+
+def at_hand(core: Core, key: str) -> Entry | None:
+    """A fresh value here that is no plain hit: it was loaded while Redis is away, or its refresh is due."""
+    now = core.host.monotonic()
+    if core.tier.outage.used:
+        entry = core.tier.serve_loaded(key, now)
+        if entry is not None:
+            return entry
+    entry = core.tier.entries.get(key)
+    return entry if entry is not None and now < entry.expires and now < core.tier.fresh_until else None
+
+
+def look(core: Core, key: str, policy: Policy) -> Served | None:
+    """What L1 can answer though it is no plain hit; None: L2 has to be asked, or the loader."""
+    entry = at_hand(core, key)
+    if entry is not None:
+        core.counters.l1_hits += 1
+        return Served(core.value_of(entry), entry.version if due(core, key, entry, policy) else None)
+    now = core.host.monotonic()
+    entry = core.tier.entries.get(key)
+    # Under a cap of L1's own, L2 may have it fresh. Without a proof, the loader comes before the stale value.
+    if entry is None or policy.l1_ttl is not None or now >= core.tier.fresh_until:
+        return None
+    stale = Stale(core.value_of(entry), entry, now - entry.expires)
+    return serve_meanwhile(core, key, stale) if stale.while_revalidating(policy) else None
+
+
+def serve_meanwhile(core: Core, key: str, stale: Stale) -> Served:
+    """Serve a stale value, and refresh it unless that has just failed."""
+    core.counters.stale_served += 1
+    return Served(stale.value, None if rests(core, key) else stale.entry.version)
+
+
+def due(core: Core, key: str, entry: Entry, policy: Policy) -> bool:
+    """Whether a fresh value is to be refreshed now."""
+    now = core.host.monotonic()
+    if now < entry.deadline:
+        return False
+    if policy.xfetch_beta is not None:
+        delta_beta = (entry.expires - entry.deadline) / XFETCH_WINDOW
+        return now - delta_beta * math.log(1 - random.random()) >= entry.expires and not rests(core, key)
+    if policy.early_refresh is None or rests(core, key):
+        return False
+    entry.deadline = min(entry.expires, now + policy.stale_backoff)  # the others' hits are plain ones again
+    return True
+
+
+def rests(core: Core, key: str) -> bool:
+    """Whether a load of this key has failed so lately that it is not tried again while there is a value."""
+    return core.loads.rests(key, core.host.monotonic(), core.tier.token(key))
+
+
+def last_resort(core: Core, key: str, policy: Policy) -> Stale | None:
+    """What there is here of a key, however old, if it may be served after an error."""
+    entry = core.tier.last_resort(key)
+    if entry is None:
+        return None
+    stale = Stale(core.value_of(entry), entry, core.host.monotonic() - entry.expires)
+    return stale if stale.if_error(policy) else None

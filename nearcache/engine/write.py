@@ -1,0 +1,154 @@
+"""Writes: one script each; acknowledged, or else journalled, to be replayed as deletes when Redis answers again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeAlias
+
+from nearcache.engine.core import Core, Encoded, chunks
+from nearcache.engine.ports import RemoteFailed
+from nearcache.errors import RemoteUnavailable
+from nearcache.events import Journalled
+from nearcache.local.snapshot import Snapshot
+from nearcache.options import Policy
+from nearcache.protocol.answers import BATCH, Written
+from nearcache.protocol.versions import version_of
+
+Answer: TypeAlias = Awaitable[Written | None]
+
+
+async def store(core: Core, values: Mapping[str, object], policy: Policy) -> bool:
+    """Store some values everywhere; all are encoded before any is sent.
+
+    Returns:
+        Whether Redis acknowledged all of them.
+
+    Raises:
+        CodecError, ValueTooLarge: nothing was stored.
+        RemoteUnavailable: not acknowledged, with ``on_unavailable="raise"``.
+    """
+    encoded = [one for key, value in values.items() if (one := core.encode(key, value, policy)) is not None]
+    failed: RemoteFailed | None = None
+    for part in chunks(encoded, BATCH):
+        failed = await _store(core, part, policy) or failed
+    return _acknowledged(core, failed)
+
+
+async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteFailed | None:
+    keys = [one.key for one in part]
+    tokens = [core.tier.token(key) for key in keys]
+    deadline = 0
+
+    async def store() -> Written:
+        nonlocal deadline
+        if not core.remote.now():
+            await core.remote.meet()
+        deadline = core.deadline()
+        try:
+            return await core.remote.set(part, policy.tags, deadline)
+        except RemoteFailed as failure:
+            deadline = deadline if failure.sent else 0
+            raise
+
+    written = await _write(core, store, lambda: core.tier.doubt(keys, not_before=deadline), len(keys))
+    if isinstance(written, RemoteFailed):
+        return written
+    for one, token in zip(part, tokens, strict=True):
+        _put_own(core, one, token, written, policy)
+    if written.stored:
+        return None
+    full = RemoteFailed("its memory is full; the keys were deleted instead")
+    full.code = "OOM"
+    core.counters.l2_errors += 1
+    core.refused("store", full)
+    return full
+
+
+def _put_own(core: Core, one: Encoded, token: Snapshot, written: Written, policy: Policy) -> None:
+    if not written.stored:
+        core.tier.wrote(one.key, written.version)
+        return
+    core.tier.put(one.key, core.entry_of(one, written, policy), token, own=True)
+
+
+async def delete(core: Core, keys: Sequence[str], hold_ms: int = 0) -> bool:
+    """Delete some keys everywhere, and let nobody fill them for ``hold_ms``; whether Redis acknowledged all of them."""
+    return await _drop(core, keys, partial(core.remote.delete, hold_ms=hold_ms), hold_ms)
+
+
+async def mark_stale(core: Core, keys: Sequence[str]) -> bool:
+    """Make some values dead everywhere, so that the next read loads; whether Redis acknowledged all of them."""
+    return await _drop(core, keys, core.remote.mark_stale, 0)
+
+
+async def _drop(core: Core, keys: Sequence[str], method: Callable[[Sequence[str]], Answer], hold_ms: int) -> bool:
+    failed: RemoteFailed | None = None
+    for part in chunks(keys, BATCH):
+        journal = partial(core.tier.doubt, part, hold_ms=hold_ms)
+        written = await _write(core, partial(method, part), journal, len(part))
+        if isinstance(written, RemoteFailed):
+            failed = written
+            continue
+        for key in part:
+            core.tier.wrote(key, version_of(written.number, 0))
+    return _acknowledged(core, failed)
+
+
+async def clear(core: Core) -> bool:
+    """Clear the namespace everywhere; applied here before it returns (PROTOCOL.md, G)."""
+    written = await _write(core, core.remote.clear, partial(core.tier.doubt_floors, ()), 0)
+    if isinstance(written, RemoteFailed):
+        return _acknowledged(core, written)
+    with core.tier.lock:
+        core.tier.apply_clear(written.number)
+    return True
+
+
+async def invalidate_tags(core: Core, tags: Sequence[str]) -> bool:
+    """Drop everything that carries one of the tags, everywhere; applied here before it returns."""
+    failed: RemoteFailed | None = None
+    for part in chunks(tags, BATCH):
+        send, journal = partial(core.remote.invalidate_tags, part), partial(core.tier.doubt_floors, part)
+        written = await _write(core, send, journal, 0)
+        if isinstance(written, RemoteFailed):
+            failed = written
+            continue
+        with core.tier.lock:
+            core.tier.apply_tags(part, written.number)
+    return _acknowledged(core, failed)
+
+
+async def _write(
+    core: Core, send: Callable[[], Answer], journal: Callable[[], None], keys: int
+) -> Written | RemoteFailed:
+    """Send a write; the failure if Redis did not acknowledge it, after it was journalled.
+
+    Any failure, a cancellation too, leaves the outcome unknown; what is none of Redis' is raised.
+    """
+    try:
+        written = await core.ask(send)
+        assert written is not None  # noqa: S101  # only a replay can be too early
+    except BaseException as failure:
+        journal()
+        core.counters.journalled += keys
+        if not isinstance(failure, RemoteFailed):
+            raise
+        core.emit(Journalled(keys, str(failure)))
+        return failure
+    core.wrote(written.number)
+    return written
+
+
+def _acknowledged(core: Core, failed: RemoteFailed | None) -> bool:
+    """What the caller is told when everything has been tried.
+
+    Raises:
+        RemoteUnavailable: something failed, with ``on_unavailable="raise"``.
+    """
+    if failed is not None and core.settings.on_unavailable == "raise":
+        raise RemoteUnavailable(
+            f"Redis did not acknowledge the write: {failed}; it is journalled, and replayed as a delete when Redis "
+            "answers again; its keys are misses here until then"
+        )
+    return failed is None

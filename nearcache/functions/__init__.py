@@ -1,0 +1,16 @@
+"""A call becomes a key: the same call the same key in every process, another call another key. Pure."""
+
+from nearcache.functions.key import KeyFunction, make_key_function, make_tags_function
+from nearcache.functions.kinds import check_coroutine, check_plain
+from nearcache.functions.parameters import label_of
+from nearcache.functions.text import canonical
+
+__all__ = [
+    "KeyFunction",
+    "canonical",
+    "check_coroutine",
+    "check_plain",
+    "label_of",
+    "make_key_function",
+    "make_tags_function",
+]

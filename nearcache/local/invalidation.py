@@ -1,0 +1,261 @@
+"""The bus's side of L1: numbers without a gap, heartbeats that prove it, and what happens when they do not.
+
+Each message carries the next write number. ``last`` is the highest one seen; it survives a lost connection, so that a
+gap is noticed in every state (PROTOCOL.md, A). A heartbeat's answer comes on the same connection, behind every earlier
+message: if its number is ``last``, nothing was missed, and L1 may be trusted for ``max_staleness`` from the moment the
+heartbeat was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from nearcache.local.snapshot import STRIPES
+from nearcache.local.tier import NEVER, Tier
+from nearcache.protocol import messages
+from nearcache.protocol.answers import Beat, Greeting
+from nearcache.protocol.messages import CHANGE, ONE_CHANGED, BadMessage, Message
+from nearcache.protocol.versions import CREATED_BITS, version_of
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a batch of messages did, for those who act outside the lock."""
+
+    keys: list[str] = field(default_factory=list)
+    everything: bool = False
+    received: int = 0
+    flushes: list[tuple[str, int]] = field(default_factory=list)
+    """Reason and number of dropped entries, per flush."""
+    restarted: bool = False
+    """Whether the server has lost its values, or is another one: every key may have to be loaded anew."""
+
+
+class Invalidation:
+    """Applies what the bus brings to a tier."""
+
+    def __init__(self, tier: Tier, max_staleness: float) -> None:
+        self._tier = tier
+        self._max_staleness = max_staleness
+        self.last = 0
+        self._greeted = False
+        self.identity: str | None = None
+        self.behind: tuple[int, float] | None = None
+        """A number that the server has told and the messages have not reached, and since when (monotonic)."""
+        self.promised: tuple[int, float] | None = None
+        """A number that Redis gave to an own write and the messages have not reached, and since when (monotonic)."""
+        self.nonce: str | None = None
+        """The probe that has not come back yet."""
+        self.server_offset = 0.0
+        """The server's clock minus ours, in seconds; at most too large, so that deadlines err to the early side."""
+
+    def messages(self, batch: Sequence[bytes]) -> Effects:
+        """Apply some messages in order, under one hold of the lock."""
+        heard = Effects(received=len(batch))
+        if not batch:
+            return heard
+        remaining = iter(batch)
+        with self._tier.lock:
+            while True:
+                try:
+                    data = self._changes(remaining, heard)
+                    if data is None:
+                        return heard
+                    self._message(messages.unpack(data), heard)
+                except (BadMessage, UnicodeDecodeError) as error:
+                    self._flush(heard, f"a message that can't be read: {error}", self.last)
+                except Exception as mistake:  # noqa: BLE001  # half applied, with its number taken: nothing holds
+                    self._flush(heard, f"a message that could not be applied: {mistake!r}", self.last)
+
+    def _changes(self, remaining: Iterator[bytes], heard: Effects) -> bytes | None:
+        """Apply messages as long as each is the next one and changes one key; the first that does not, or None.
+
+        Nearly all are such, and each instance takes in every other one's: so this is ``Tier.apply_changes`` once more,
+        without calling, looking up or making anything that need not be. Who re-enters the lock on this thread meanwhile
+        may change what was looked up at the beginning, but whatever he reads from L2 is newer than all of these.
+        """
+        tier, hear, unpack, head = self._tier, heard.keys.append, CHANGE.unpack_from, CHANGE.size
+        stamps, get, drop, scattered = tier.stamps, tier.entries.get, tier.drop, tier.scattered
+        last = self.last
+        try:
+            for data in remaining:
+                if len(data) <= head:
+                    return data
+                kind, number, size = unpack(data)
+                if kind != ONE_CHANGED or number != last + 1 or size != len(data) - head:
+                    return data
+                name = data[head:]
+                key = name.decode()
+                last = number
+                hear(key)
+                version = number << CREATED_BITS
+                if scattered:
+                    tier.apply_changes((key,), version)
+                    continue
+                stripe = crc32(name) % STRIPES
+                if stamps[stripe] < version:  # noqa: PLR1730  # a call of max takes longer than all of this
+                    stamps[stripe] = version
+                held = get(key)
+                if held is not None and held.version < version:
+                    drop(key)
+        finally:
+            self.last = last
+        return None
+
+    def _message(self, message: Message, heard: Effects) -> None:
+        tier = self._tier
+        kind, number, names = message
+        if kind == messages.FILLED:
+            heard.keys += names
+            return
+        if kind == messages.PROBE:
+            heard.received -= 1
+            if self.nonce in names:
+                self.nonce = None
+            return
+        if self._greeted and number != self.last + 1:
+            self._flush(heard, f"a gap: {number} came after {self.last}", number)
+        self.last = number
+        if kind == messages.CHANGED:
+            tier.apply_changes(names, version_of(number, 0))
+            heard.keys += names
+            return
+        if kind == messages.CLEARED:
+            tier.apply_clear(number)
+        else:
+            tier.apply_tags(names, number)
+        heard.everything = True
+
+    def beat(self, beat: Beat, asked_at: float, now: float) -> Effects:
+        """Take a heartbeat's answer: proof, or not yet, or a flush.
+
+        A number ahead of ``last`` has until ``max_staleness / 4`` later to be reached; see ``overdue``.
+        """
+        heard = Effects()
+        with self._tier.lock:
+            if beat.number is None or beat.floor is None or beat.number < self.last:
+                self._flush(heard, f"the counter went back from {self.last} to {beat.number}", beat.number or 0)
+                self._tier.floors.restart()
+                heard.restarted = True
+            elif beat.number > self.last:
+                self.behind = self.behind or (beat.number, now)
+            else:
+                self._prove(beat.floor, beat.server_time, asked_at)
+        return heard
+
+    def promise(self, number: int, now: float) -> None:
+        """An own write was acknowledged under this number: the bus has to bring it within ``max_staleness / 2``."""
+        if number > self.last and (self.promised is None or self.promised[0] <= self.last):
+            self.promised = number, now
+
+    def broken_promise(self, now: float) -> Effects:
+        """Flush when an own write's message has not come: commands and messages are another server's each."""
+        heard = Effects()
+        promised = self.promised
+        if promised is not None:
+            number, since = promised
+            if self.last >= number:
+                self.promised = None
+            elif now - since > self._max_staleness / 2:
+                with self._tier.lock:
+                    self._flush(heard, f"an own write has the number {number}, the bus brought {self.last}", self.last)
+                self.promised = None
+        return heard
+
+    def disown(self, identity: str | None) -> Effects:
+        """A command connection leads to this server; flush if the bus is proven to listen to another one."""
+        heard = Effects()
+        tier = self._tier
+        with tier.lock:
+            if tier.synced and None not in (identity, self.identity) and identity != self.identity:
+                self._flush(heard, "commands are answered by another server than the one listened to", self.last)
+                tier.synced = False
+                tier.fresh_until = NEVER
+                tier.floors.restart()
+        return heard
+
+    def overdue(self, now: float) -> Effects:
+        """Flush when a number that the server told was not reached in time."""
+        heard = Effects()
+        if self.behind is not None:
+            number, since = self.behind
+            if self.last >= number:
+                self.behind = None
+            elif now - since > self._max_staleness / 4:
+                with self._tier.lock:
+                    self._flush(heard, f"messages up to {number} did not come, only to {self.last}", number)
+        return heard
+
+    def lost(self) -> None:
+        """The connection is lost: no more puts, but L1 serves until its proof runs out."""
+        with self._tier.lock:
+            self._tier.synced = False
+            self._tier.epoch += 1
+            self.behind = None
+
+    def meet(self, greeting: Greeting) -> None:
+        """Who is listened to from now on, before L1 is trusted again."""
+        if greeting.identity is None or greeting.identity != self.identity:
+            with self._tier.lock:
+                self._tier.journal.forget_clock()
+
+    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Effects, int]:
+        """A new connection is subscribed and has told where the server stands: keep L1 if nothing was missed.
+
+        Args:
+            greeting: asked after the subscription was confirmed.
+            asked_at: when it was asked (monotonic seconds).
+            prove: False flushes in any case.
+
+        Returns:
+            What was heard, and how many entries were kept.
+        """
+        heard = Effects()
+        tier = self._tier
+        with tier.lock:
+            # Without the identity, a counter that stands at the same number after a failover hides lost writes.
+            same = greeting.identity is not None and greeting.identity == self.identity
+            another_history = not same or greeting.number < self.last
+            if not self._greeted:  # the first connection: nothing to lose, but what is under way was not watched
+                self._greeted = True
+                tier.flush()
+                self.last = greeting.number
+            elif not (prove and same and greeting.number == self.last):
+                self._flush(heard, "the connection was lost and nothing proves that no message was", greeting.number)
+            if another_history:
+                tier.floors.restart()
+                heard.restarted = bool(heard.flushes)
+            tier.outage.back()
+            self.identity = greeting.identity
+            tier.synced = True
+            self._prove(greeting.floor, greeting.server_time, asked_at)
+            kept = len(tier.entries)
+        return heard, kept
+
+    def deadline(self, fresh_until: int) -> float:
+        """The monotonic time at which a value that is fresh until then (server µs) stops being so."""
+        return fresh_until / 1e6 - self.server_offset
+
+    def _prove(self, floor: int, server_time: int, asked_at: float) -> None:
+        self.behind = None
+        self._tier.floors.tell(floor, asked_at)
+        self.server_offset = server_time / 1e6 - asked_at
+        self._tier.fresh_until = asked_at + self._max_staleness
+
+    def _flush(self, heard: Effects, reason: str, number: int) -> None:
+        self.behind = None
+        heard.everything = True
+        heard.flushes.append((reason, self._tier.flush()))
+        self.last = number
+
+
+class AlwaysFresh(Invalidation):
+    """A feed without a bus: one process alone is coherent with itself (``memory://``)."""
+
+    def __init__(self, tier: Tier) -> None:
+        super().__init__(tier, float("inf"))
+        tier.synced = True
+        tier.floors.known = True
+        tier.fresh_until = float("inf")

@@ -1,0 +1,131 @@
+"""Single flight: readers of one process that miss the same key share one load."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple, TypeAlias
+
+from nearcache.local.snapshot import Snapshot
+from nearcache.local.waiters import Latch
+
+
+class Outcome(NamedTuple):
+    """What a loader did, as data, so that it may raise anything, StopIteration too."""
+
+    value: Any = None
+    error: Exception | None = None
+    stale: bool = False
+    """Whether it is a value past its end: only for readers that take such."""
+
+    def get(self) -> Any:
+        """The value, or the loader's own exception raised."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Flight:
+    """One load under way, and how it ended; no outcome when woken: its leader gave up, somebody else has to lead."""
+
+    token: Snapshot
+    wake: Latch
+    me: tuple[object, ...]
+    """Who leads, last; before it, in whose loaders it is called, outermost first."""
+    ends: float = float("inf")
+    """Until when others join it (monotonic): a load that takes longer has lost its lease."""
+    windows: tuple[float, float] = (0.0, 0.0)
+    """For how long its leader takes a value past its end: while it is loaded anew, and after an error (seconds)."""
+    outcome: Outcome | None = None
+    reserve: Any = None
+    """A stale value that its leader has found, for those who can't wait."""
+    followed: bool = False
+    """Whether somebody has joined it."""
+    packed: bytes | None = None
+    """The value as bytes, where each reader is given one of his own."""
+    queues: bool = False
+    """Whether its leader waits for its turn to load, which somebody who follows may have."""
+    owner: object = field(init=False)
+    """Who calls the loader: what the loader asks for is asked in this name too."""
+
+    def __post_init__(self) -> None:
+        self.owner = self.me[-1]
+
+
+class Aim(Enum):
+    """What a flight is for; readers join those of their own aim."""
+
+    VALUE = "a value, from L2 or loaded"
+    REPLACE = "a value that is loaded now, whether there is one or not"
+    REFRESH = "a newer value than the one that is served meanwhile, if it can be had without harm"
+    IMPATIENT = "a value for those who have waited long enough for another's load"
+
+
+FlightKey: TypeAlias = tuple[str, Aim]
+
+
+class Flights:
+    """The loads under way in this process, one per key and token.
+
+    Referred to weakly: a leader that was interrupted before it could end its flight takes it along.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._flights: dict[FlightKey, weakref.ref[Flight]] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def enter(self, key: FlightKey, mine: Flight, now: float = 0.0) -> Flight:
+        """Join the flight of a key or begin one: the flight joined, or ``mine``.
+
+        A flight is joined only under the token it began with: a loader that started before a write must not answer a
+        reader that came after it (PROTOCOL.md, H). A thread's own flight is returned whatever its token, and whether
+        it replaces or not: its lease is ours. Who wants a value joins a refresh as well.
+        """
+        with self._lock:
+            for aim in Aim:
+                own = self._flying((key[0], aim))
+                if own is not None and own.owner in mine.me:
+                    return own
+            for place in (key, (key[0], Aim.REFRESH)) if key[1] is Aim.VALUE else (key,):
+                flight = self._flying(place)
+                if flight is not None and flight.token == mine.token and now < flight.ends:
+                    flight.followed = True
+                    return flight
+            self._flights[key] = weakref.ref(mine)
+            return mine
+
+    def end(
+        self,
+        key: FlightKey,
+        flight: Flight,
+        outcome: Outcome | None,
+        pack: Callable[[object], bytes | None] | None = None,
+    ) -> None:
+        """The flight has landed, or its leader gave up: wake who joined it.
+
+        Args:
+            key: where it was entered.
+            flight: the flight.
+            outcome: what it has brought; None: nothing.
+            pack: makes bytes of a value, before its leader can change it, where each reader is given one of his own.
+        """
+        with self._lock:
+            if self._flying(key) is flight:
+                del self._flights[key]
+        try:
+            if pack is not None and flight.followed and outcome is not None and outcome.error is None:
+                flight.packed = pack(outcome.value)
+        finally:
+            flight.outcome = outcome
+            flight.wake.set()
+
+    def _flying(self, key: FlightKey) -> Flight | None:
+        flight = self._flights.get(key)
+        return None if flight is None else flight()

@@ -1,0 +1,176 @@
+"""Which entry leaves when L1 is full, on the contract of cachetools.Cache: what every policy has, and LRU.
+
+Readers look into ``entries`` without a lock, and note a hit by ``touch`` or, where that is None, by raising the entry's
+``uses``; everything else is called under the tier's lock. That is why the order is ours: cachetools' own LRUCache
+iterates in ``popitem``, which a reader's touch breaks, and may re-insert a key that was just evicted. The C methods of
+OrderedDict that are used here are each atomic; the worst a reader sees is a KeyError, which is a miss.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from cachetools import Cache
+
+from nearcache.protocol.versions import Version
+
+ENTRY_OVERHEAD = 250
+"""Bytes that an entry is taken to cost beyond its encoded key and value: the object, its dicts, its version."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A value in L1, good while the clock stands before ``deadline`` (monotonic seconds) and L1 is trusted."""
+
+    value: Any
+    deadline: float
+    """Until then a hit asks nothing else; earlier than ``expires`` where a refresh is to be begun before the end."""
+    version: Version
+    tags: tuple[str, ...]
+    size: int
+    expires: float
+    """Until then it is fresh; what is served later is stale."""
+
+    if TYPE_CHECKING:  # only where a policy counts hits by it, as S3Fifo's entries do
+        uses: int = field(init=False)
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class Store(Cache[str, E], Generic[E]):
+    """Entries, bounded by their number, and by bytes too if asked; a policy adds which one leaves first.
+
+    The contract is cachetools' Cache: capacity, sizes, ``popitem``. Its dicts stay empty: ours have everything that it
+    would keep a second time, at 20 to 80 bytes an entry.
+    """
+
+    make_entry: ClassVar[type[Entry]] = Entry
+    """What its entries are made by."""
+    touch: Callable[[str], None] | None = None
+    """Note that a key was used; KeyError when it has just left. A C method: it is on the hot path. None: a hit raises
+    the entry's ``uses`` instead."""
+
+    def __init__(self, entries: dict[str, E], max_entries: int, max_bytes: int | None = None) -> None:
+        super().__init__(max_entries if max_bytes is None else max_bytes)
+        self.entries = entries
+        self.max_entries, self.max_bytes = max_entries, max_bytes
+        self.tagged: dict[str, set[str]] = {}
+        """The keys that carry a tag."""
+        self.bytes = 0
+        self.evicted = 0
+
+    @abstractmethod
+    def oldest(self) -> str:
+        """The key that would leave next if nothing was used any more; KeyError when there is none."""
+
+    @abstractmethod
+    def _place(self, key: str, entry: E, held: E | None) -> None:
+        """Bring an entry into ``entries`` and the order, in the place of the one that is held."""
+
+    @abstractmethod
+    def _remove(self, key: str) -> E:
+        """Take an entry out of ``entries`` and the order, or KeyError."""
+
+    @abstractmethod
+    def _evict(self) -> tuple[str, E]:
+        """Take out the entry whose turn it is to leave; there is one."""
+
+    def __getitem__(self, key: str) -> E:
+        return self.entries[key]
+
+    def __setitem__(self, key: str, entry: E) -> None:
+        if self.max_bytes is not None and not self._fits(entry.size, 1):
+            raise ValueError("value too large")
+        held = self.entries.get(key)
+        if held is not None:
+            self._forget(key, held)
+            if not self._fits(self.bytes + entry.size, len(self.entries)):  # it grew: as if it were new
+                self._remove(key)
+                held = None
+        while held is None and not self._fits(self.bytes + entry.size, len(self.entries) + 1):
+            self.popitem()
+        self._place(key, entry, held)
+        self.bytes += entry.size
+        for tag in entry.tags:
+            self.tagged.setdefault(tag, set()).add(key)
+
+    def __delitem__(self, key: str) -> None:
+        self._forget(key, self._remove(key))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {len(self)} entries, {self.currsize} of {self.maxsize}>"
+
+    @property
+    def currsize(self) -> int:
+        """Entries, or the bytes that they are taken to cost where bytes are bounded."""
+        count = len(self.entries)
+        return count if self.max_bytes is None else self.bytes + ENTRY_OVERHEAD * count
+
+    def popitem(self) -> tuple[str, E]:
+        """Remove the entry whose turn it is to leave, and return it with its key."""
+        if not self.entries:
+            raise KeyError(f"{type(self).__name__} is empty")
+        key, entry = self._evict()
+        self._forget(key, entry)
+        self.evicted += 1
+        return key, entry
+
+    def clear(self) -> None:
+        """Remove everything; none of it counts as evicted."""
+        self.entries.clear()
+        self.tagged.clear()
+        self.bytes = 0
+
+    def _fits(self, size: int, count: int) -> bool:
+        return count <= self.max_entries and (self.max_bytes is None or size + ENTRY_OVERHEAD * count <= self.max_bytes)
+
+    def _forget(self, key: str, entry: E) -> None:
+        self.bytes -= entry.size
+        for tag in entry.tags:
+            self.tagged[tag].discard(key)
+            if not self.tagged[tag]:
+                del self.tagged[tag]
+
+
+class Lru(Store[Entry]):
+    """Least recently used leaves first.
+
+    Source: cachetools' LRUCache, with the order kept so that lock-free readers can't disturb a writer.
+    """
+
+    entries: OrderedDict[str, Entry]
+
+    def __init__(self, max_entries: int, max_bytes: int | None = None) -> None:
+        super().__init__(OrderedDict(), max_entries, max_bytes)
+        self.touch = self.entries.move_to_end
+
+    def oldest(self) -> str:
+        """The least recently used."""
+        for key in self.entries:
+            return key
+        raise KeyError("empty")
+
+    def _place(self, key: str, entry: Entry, held: Entry | None) -> None:
+        self.entries[key] = entry
+        if held is not None:
+            self.entries.move_to_end(key)
+
+    def _remove(self, key: str) -> Entry:
+        return self.entries.pop(key)
+
+    def _evict(self) -> tuple[str, Entry]:
+        return self.entries.popitem(last=False)

@@ -1,0 +1,94 @@
+"""The record of a value in Redis: a head that the scripts write, a tail that the client writes.
+
+    head   magic (1)  number (8)  created, server µs (8)  fresh until, server µs (8)
+    tail   load time, ms (4)  count of tags (1)  per tag: length (2), UTF-8  payload of the codec
+
+All numbers are big-endian. The head has a fixed size, so that a script can change ``fresh until`` in place. A new
+layout gets a new magic: old readers then see a foreign value, which is a miss. The load time is 0 where nothing was
+loaded; XFetch goes by it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nearcache.protocol.versions import Version, version_of
+
+MAGIC = 0xC2
+_HEAD = struct.Struct(">BQQQ")
+HEAD_BYTES = _HEAD.size
+_LENGTH = struct.Struct(">H")
+_TAIL = struct.Struct(">IB")
+_WHOLE = struct.Struct(">BQQQIB")
+"""Head and tail, as far as they have a fixed size."""
+_LOAD_MS_MAX = (1 << 32) - 1
+
+
+class Record(NamedTuple):
+    """A record taken apart; the payload is still encoded."""
+
+    version: Version
+    fresh_until: int
+    tags: tuple[str, ...]
+    payload: bytes
+    load_ms: int = 0
+
+
+def pack_tail(payload: bytes, tags: Sequence[str] = (), load_ms: int = 0) -> bytes:
+    """What the client sends: how long the load took, at most 255 tags, and the payload."""
+    head = _TAIL.pack(min(load_ms, _LOAD_MS_MAX), len(tags))
+    return b"".join((head, pack_names(tags), payload)) if tags else head + payload
+
+
+def pack_names(names: Sequence[str]) -> bytes:
+    """Some keys or tags, each behind its length."""
+    if len(names) == 1:
+        name = names[0].encode()
+        return _LENGTH.pack(len(name)) + name
+    encoded = [name.encode() for name in names]
+    return b"".join(part for name in encoded for part in (_LENGTH.pack(len(name)), name))
+
+
+def unpack_names(data: bytes, at: int, end: int) -> list[str]:
+    """The keys or tags that stand from ``at`` to exactly ``end``; ValueError or IndexError when they do not."""
+    names: list[str] = []
+    while at < end:
+        size = data[at] << 8 | data[at + 1]
+        at += 2
+        if at + size > end:
+            raise ValueError("a name runs over the end")
+        names.append(data[at : at + size].decode())
+        at += size
+    return names
+
+
+def unpack(record: bytes) -> Record:
+    """Take a record apart.
+
+    Raises:
+        ValueError: it is not a record of this library, or it is damaged. The codec judges the payload.
+    """
+    if len(record) < _WHOLE.size:
+        raise ValueError(f"{len(record)} bytes are no record")
+    magic, number, created, fresh_until, load_ms, count = _WHOLE.unpack_from(record)
+    if magic != MAGIC:
+        raise ValueError(f"a record begins with {MAGIC:#x}, not {magic:#x}")
+    at = _WHOLE.size
+    if not count:
+        return Record(version_of(number, created), fresh_until, (), record[at:], load_ms)
+    tags: list[str] = []
+    try:
+        for _ in range(count):
+            (size,) = _LENGTH.unpack_from(record, at)
+            at += 2
+            if at + size > len(record):
+                raise ValueError("a tag runs over the end")
+            tags.append(record[at : at + size].decode())
+            at += size
+    except struct.error as error:
+        raise ValueError("a tag runs over the end") from error
+    if len(set(tags)) < len(tags):
+        raise ValueError("a tag stands twice")
+    return Record(version_of(number, created), fresh_until, tuple(tags), record[at:], load_ms)

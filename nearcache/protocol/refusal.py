@@ -1,0 +1,93 @@
+"""Why a value cannot be encoded: the first thing in it that cannot, where it sits, and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from datetime import datetime, time
+from enum import Enum
+from reprlib import Repr
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from nearcache.protocol.types import KNOWN, PACK_ERRORS, pack_zone
+
+_LEVELS = 1024  # of nesting; msgpack's own limit or above
+
+_names = Repr()
+_names.maxstring = _names.maxother = 60
+
+
+def problem_in(value: object) -> str | None:
+    """The first thing in the value that cannot be carried: where it is, why, and the way out."""
+    steps: list[str] = []
+    branches: list[Iterator[tuple[str, object]]] = [iter((("value", value),))]
+    while branches:
+        step, item = next(branches[-1], (None, None))
+        del steps[len(branches) - 1 :]
+        if step is None:
+            branches.pop()
+            continue
+        steps.append(step)
+        problem = _problem(item)
+        if problem:
+            return "".join(steps) + problem
+        if len(branches) > _LEVELS:
+            start = "".join(steps)[:60]
+            return f"{start}... contains itself, or is nested over {_LEVELS} deep: refer to parts by key"
+        branches.append(_items(item))
+    return None
+
+
+def _items(value: Any) -> Iterator[tuple[str, object]]:
+    """What a value consists of, and how one gets there. From copies, as another thread may be changing it."""
+    kind = type(value)
+    if kind is dict:
+        for key, item in list(value.items()):
+            name = _names.repr(key)
+            yield f", the key {name},", key
+            yield f"[{name}]", item
+    elif kind is list or kind is tuple:
+        for index, item in enumerate(value):
+            yield f"[{index}]", item
+    elif kind is set or kind is frozenset:
+        for item in list(value):
+            yield f", the member {_names.repr(item)},", item
+    elif kind is datetime or kind is time:
+        yield ".tzinfo", value.tzinfo
+
+
+def _problem(item: Any) -> str | None:
+    """What is wrong with this one thing, and the way out; not with what it contains."""
+    kind = type(item)
+    if kind not in KNOWN:
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        return f" is a {name}, which cannot be cached: {_way_out(item)}"
+    try:
+        if kind is str:
+            item.encode()
+        elif kind is ZoneInfo:
+            pack_zone(item)
+    except UnicodeEncodeError as error:
+        return f" has a lone surrogate at {error.start}: cache it as bytes, .encode(errors='surrogatepass')"
+    except PACK_ERRORS:
+        return f" is not what ZoneInfo({item.key!r}) returns, but by from_file or no_cache: make it by its key"
+    return None
+
+
+def _way_out(item: object) -> str:
+    kind = type(item)
+    if isinstance(item, Enum):
+        return "cache its .value"
+    if is_dataclass(item):
+        return "cache dataclasses.asdict(...) of it"
+    if isinstance(item, tuple) and hasattr(item, "_asdict"):
+        return "cache its ._asdict(), or tuple(...) of it"
+    if kind is memoryview:
+        return "cache bytes(...) of it"
+    if hasattr(item, "tolist"):  # numpy's scalars and arrays, array.array
+        return "cache its .tolist()"
+    base = next((base for base in kind.__mro__ if base in KNOWN), None)
+    if base:
+        return f"cache a plain {base.__name__} of the same content"
+    return "cache a dict or tuple of its fields, or give Settings(codec=...) a codec that knows it"

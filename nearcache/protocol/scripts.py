@@ -1,0 +1,35 @@
+"""The Lua scripts: each file under ``lua/`` is one atomic step of the protocol, behind a common prelude."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import NamedTuple
+
+_FOLDER = files("nearcache.protocol") / "lua"
+_PRELUDE = (_FOLDER / "_prelude.lua").read_text()
+
+
+class Script(NamedTuple):
+    """A script's text and its digest, by which the server knows it."""
+
+    text: bytes
+    sha: bytes
+
+    @classmethod
+    def load(cls, name: str) -> Script:
+        """Read ``lua/NAME.lua`` and put the prelude in front, below a ``#!lua`` line."""
+        body = (_FOLDER / f"{name}.lua").read_text()
+        head, body = body.split("\n", 1) if body.startswith("#!") else ("", body)
+        text = f"{head}\n{_PRELUDE}{body}".lstrip("\n").encode()
+        return cls(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+SET = Script.load("set")
+DELETE = Script.load("delete")
+MARK_STALE = Script.load("mark_stale")
+CLEAR = Script.load("clear")
+LEASE = Script.load("lease")
+FILL = Script.load("fill")
+ABORT = Script.load("abort")
+GREET = Script.load("greet")

@@ -1,0 +1,141 @@
+"""The engine's Runtime for asyncio: the caller's task awaits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, copy_context
+from time import monotonic
+from typing import Any
+
+from nearcache.local.singleflight import Outcome
+from nearcache.runtime.loading import LOADING
+
+
+class TaskLatch:
+    """A Latch for tasks of one loop; it may be set from other threads."""
+
+    __slots__ = ("_event", "_loop")
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def set(self) -> None:
+        """Wake whoever waits, now or later."""
+        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001  # public since 3.7's C API, and never raises
+            self._event.set()
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._event.wait()
+        except TimeoutError:
+            return self._event.is_set()
+
+
+class TaskPermits:
+    """Permits for tasks."""
+
+    def __init__(self, count: int) -> None:
+        self._free = asyncio.Semaphore(count)
+        self.release = self._free.release
+
+    async def acquire(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds."""
+        if not self._free.locked():
+            return await self._free.acquire()
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._free.acquire()
+        except TimeoutError:
+            return False
+
+
+class BackgroundTask:
+    """Work in a task of its own."""
+
+    def __init__(self, task: asyncio.Task[object]) -> None:
+        self._task = task
+
+    def cancel(self, after: float) -> None:
+        """Cancel it, unless it ends before."""
+        timer = self._task.get_loop().call_later(after, self._task.cancel)
+        self._task.add_done_callback(lambda _: timer.cancel())
+
+
+class TaskRuntime:
+    """Flows are awaited by the caller's task."""
+
+    def monotonic(self) -> float:
+        """The monotonic clock."""
+        return monotonic()
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    def me(self) -> tuple[object, ...]:
+        """The task; before it, those in whose names loaders were called: a loader may ask from tasks of its own."""
+        return (*LOADING.get(), asyncio.current_task())
+
+    def wake(self) -> TaskLatch:
+        """A new Latch."""
+        return TaskLatch()
+
+    def permits(self, count: int) -> TaskPermits:
+        """Permits for tasks."""
+        return TaskPermits(count)
+
+    async def behind(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> BackgroundTask:
+        """Run it in a task; there is always room for one."""
+        del timeout
+        context = copy_context()
+        context.run(LOADING.set, () if owner is None else (*self.me(), owner))
+        task = self.spawn(work, "nearcache-load", context)
+        task.add_done_callback(_retrieved)
+        return BackgroundTask(task)
+
+    async def load(self, loader: Callable[[], Any]) -> Outcome:
+        """Await the loader in the caller's task; a cancellation goes through."""
+        loading = LOADING.set(self.me())
+        try:
+            value = loader()
+            if not isinstance(value, Awaitable):
+                raise TypeError(f"the loader {loader!r} gave no awaitable; AsyncNearCache takes coroutine functions")
+            return Outcome(await value)
+        except Exception as error:  # noqa: BLE001  # it is the caller's, and travels as data
+            return Outcome(error=error)
+        finally:
+            LOADING.reset(loading)
+
+    async def settle(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do it in a task of its own, so that a second cancellation leaves it alone."""
+        await asyncio.shield(self.spawn(work, "nearcache-settle"))
+
+    def spawn(
+        self, work: Coroutine[Any, Any, object], name: str, context: Context | None = None
+    ) -> asyncio.Task[object]:
+        """Run something in a task that is kept until it has ended."""
+        task = asyncio.get_running_loop().create_task(work, name=name, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def drain(self, timeout: float) -> None:
+        """Wait up to ``timeout`` seconds for what was left behind, then cancel it."""
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=timeout)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
+def _retrieved(task: asyncio.Task[object]) -> None:
+    """Who waited for it may be gone; asyncio shall not complain."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,224 @@
+"""Transports for asyncio: redis-py makes and connects a connection, then a Protocol of ours takes its transport over.
+
+One connection carries the commands of all tasks: replies come in the order of the commands, so each is matched to its
+future, and a cancelled task leaves the connection in order. The private names used are ``Connection._reader`` and
+``._writer``; a test holds them against new releases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from nearcache.engine.ports import NotSent, RemoteFailed, RemoteTimeout
+from nearcache.protocol.answers import BusItem
+from nearcache.protocol.names import Names
+from nearcache.transport import resp
+from nearcache.transport.aside import new_talk
+from nearcache.transport.endpoint import Endpoint
+from nearcache.transport.handshake import BusProtocol, Handshake, Query
+from nearcache.transport.streams import Pipeline, Stream
+
+
+def _deadline(endpoint: Endpoint) -> asyncio.Timeout:
+    """For all of connecting: redis-py's own timeouts are for each receive."""
+    return asyncio.timeout(endpoint.arguments.get("socket_connect_timeout"))
+
+
+class TaskWire:
+    """One multiplexed connection, made when first needed and again when lost."""
+
+    introduce: Handshake | None = None
+
+    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
+        self._endpoint = endpoint
+        self._timeout = timeout
+        self._pipeline: Pipeline | None = None
+        self._retired: list[Pipeline] = []
+        self._connecting: asyncio.Task[Pipeline] | None = None
+        self._closed = False
+
+    async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
+        """See Wire."""
+        del repeatable  # a closed transport is known to be closed
+        pipeline = self._pipeline
+        if pipeline is None or pipeline.stream.closing:
+            pipeline = await self._connect()
+        return await pipeline.send(packed, count)
+
+    async def connect(self) -> None:
+        """Connect, unless connected."""
+        if self._pipeline is None or self._pipeline.stream.closing:
+            await self._connect()
+
+    async def pause(self, seconds: float) -> None:
+        """Let other tasks run."""
+        await asyncio.sleep(seconds)
+
+    def discard_idle(self) -> None:
+        """The connection is used no more, and closed; with something in flight, when its last reply has come."""
+        self._retired = [one for one in self._retired if not one.stream.closing]
+        if self._pipeline is not None:
+            retired, self._pipeline = self._pipeline, None
+            self._retired.append(retired)
+            retired.retire()
+
+    async def close(self) -> None:
+        """Close the connection; what is in flight fails."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        self.discard_idle()
+        for pipeline in self._retired:
+            pipeline.stream.close()
+        if self._retired:
+            await asyncio.sleep(0)  # let connection_lost run: nothing of ours is left on the loop
+
+    async def _connect(self) -> Pipeline:
+        """Connect once for all who wait; a waiter that is cancelled does not cancel it for the others."""
+        if self._closed:
+            raise NotSent("closed")
+        if self._connecting is None:
+            self._connecting = asyncio.get_running_loop().create_task(self._make(), name="nearcache-connect")
+            self._connecting.add_done_callback(self._connected)
+        connecting = self._connecting
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if connecting.cancelled() and not (task and task.cancelling()):  # by close; nobody cancelled this task
+                raise NotSent("closed") from None
+            raise
+
+    async def _make(self) -> Pipeline:
+        pipeline = Pipeline(self._timeout)
+        try:
+            async with _deadline(self._endpoint):
+                await pipeline.stream.connect(self._endpoint)
+                await self._introduced(pipeline)
+        except BaseException as error:
+            pipeline.stream.close()
+            if not isinstance(error, Exception):
+                raise
+            failure = resp.translate(error)
+            failure.sent = failure.answered = False
+            raise failure from None
+        self._pipeline = pipeline
+        return pipeline
+
+    async def _introduced(self, pipeline: Pipeline) -> None:
+        if self.introduce is not None:
+            asked_at = time.monotonic()
+            self.introduce.hear(await pipeline.send(self.introduce.packed, self.introduce.count), asked_at)
+
+    def _connected(self, task: asyncio.Task[Pipeline]) -> None:
+        self._connecting = None
+        if not task.cancelled():
+            task.exception()  # retrieved: who waited may be gone
+
+
+class TaskBus:
+    """The subscribed connection, read by one task; and with RESP2, one more for the questions."""
+
+    def __init__(self, endpoint: Endpoint, timeout: float, names: Names) -> None:
+        self._endpoint = endpoint
+        self._timeout = timeout
+        self._names = names
+        self._talk = BusProtocol(names)
+        self._stream = Stream(self._take, self._ended, resp.BUS_CHUNK)
+        self._aside: Pipeline | None = None
+        self._pieces: deque[list[BusItem]] = deque()
+        self._failure: RemoteFailed | None = None
+        self._news: asyncio.Future[bool] | None = None
+        """Set to True when something has come, to False when the time is over."""
+
+    async def open(self) -> None:
+        """Connect and subscribe."""
+        self._endpoint.try_anew()
+        try:
+            async with _deadline(self._endpoint):
+                await self._stream.connect(self._endpoint)
+        except TimeoutError:
+            raise RemoteTimeout("connecting took too long") from None
+        self._talk = new_talk(self._names, self._stream.protocol)
+        self._stream.send(self._talk.subscribe)
+        until = time.monotonic() + self._timeout
+        while not self._talk.confirmed:
+            if not await self._news_within(until - time.monotonic()):
+                raise RemoteTimeout("the subscription was not confirmed in time")
+            if self._failure is not None:
+                raise self._failure
+        if self._talk.aside:
+            self._aside = Pipeline(self._timeout)
+            await self._aside.stream.connect(self._endpoint)
+
+    async def ask_greeting(self) -> None:
+        """Send the question."""
+        await self._ask(self._talk.greeting)
+
+    async def ask_beat(self) -> None:
+        """Send the question."""
+        await self._ask(self._talk.beat)
+
+    async def receive(self, timeout: float) -> Sequence[BusItem]:
+        """Wait until something comes. When time is over, the socket is read once more: the loop may have stalled."""
+        if self._pieces:  # more than one came at once: in between, it is the other tasks' turn
+            await asyncio.sleep(0)
+        elif self._failure is None and not await self._news_within(timeout):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        if self._pieces:
+            return self._pieces.popleft()
+        if self._failure is not None:
+            raise self._failure
+        return []
+
+    def interrupt(self) -> None:
+        """Close; on the loop's thread alone, where all of an AsyncNearCache lives."""
+        self._stream.close()
+        if self._aside is not None:
+            self._aside.stream.close()
+
+    async def close(self) -> None:
+        """Close."""
+        self.interrupt()
+        await asyncio.sleep(0)  # let connection_lost run: nothing of ours is left on the loop
+
+    async def _ask(self, question: Query) -> None:
+        self._talk.begin()
+        answers = () if self._aside is None else await self._aside.send(question.packed, question.count)
+        self._stream.send(self._talk.ask(question, answers))
+
+    def _take(self, replies: list[Any]) -> None:
+        items = self._talk.understand(replies)
+        if items:
+            self._pieces.append(items)
+        self._wake(news=True)
+
+    def _ended(self, error: RemoteFailed) -> None:
+        self._failure = self._failure or error
+        self._wake(news=True)
+
+    async def _news_within(self, timeout: float) -> bool:
+        """Wait until something comes, or for so many seconds; whether something came.
+
+        Once per message: asyncio.timeout and Event ask for the running loop again and again, which is a system call
+        each time.
+        """
+        loop = asyncio.get_running_loop()
+        self._news = loop.create_future()
+        timer = loop.call_later(timeout, partial(self._wake, news=False))
+        try:
+            return await self._news
+        finally:
+            timer.cancel()
+            self._news = None
+
+    def _wake(self, *, news: bool) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(news)
