@@ -104,13 +104,13 @@ class Ours:
         """One round."""
         with NearCache.from_url("memory://", l1_max_entries=2 * len(KEYS)) as cache:
             core = cache._core
-            feed = core.feed = Invalidation(core.tier, NEVER)
+            feed = core.invalidation = Invalidation(core.tier, NEVER)
             feed.back(Greeting("server", FIRST, 0, 0), 0.0, prove=True)
             for key in KEYS if self.held else ():
-                core.tier.put(key, Entry("value", NEVER, version_of(FIRST, 1), (), 20, NEVER), core.tier.token(key))
+                core.tier.put(key, Entry("value", NEVER, version_of(FIRST, 1), (), 20, NEVER), core.tier.snapshot(key))
             before = len(core.tier.entries)
             decoder, talk = resp.Decoder(), BusProtocol(NAMES)
-            connection = Connection(Listener(core, core.host.wake(), core.host.wake()), cast("Bus", None))
+            connection = Connection(Listener(core, core.runtime.latch(), core.runtime.latch()), cast("Bus", None))
 
             def take_in() -> None:
                 for piece in cut[self.keys_each]:

@@ -176,7 +176,7 @@ async def received(pipe: Connection) -> tuple[str, int]:
 
 def note_drops(cache: Cache, gone: Callable[[str], bool], dropped: Callable[[], dict[str, int]]) -> None:
     """Take the time of each drop, right where messages are applied: on the bus's thread, or on the loop."""
-    feed = cache._core.feed
+    feed = cache._core.invalidation
     apply = feed.messages
 
     def applied(batch: Sequence[bytes]) -> Any:

@@ -51,7 +51,7 @@ async def near(keys: Sequence[str], values: Sequence[Any]) -> object:
         at = next(clock)  # a deadline and a version of its own, as when entries come one after the other
         expires = 1e6 + at / 7
         entry = Entry(value, expires, version_of(at + 1, 1_700_000_000_000 + at), (), 20, expires)
-        if not tier.put(key, entry, tier.token(key)):
+        if not tier.put(key, entry, tier.snapshot(key)):
             raise RuntimeError(f"{key} was not put into L1")
     return cache
 

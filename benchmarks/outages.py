@@ -149,7 +149,7 @@ class Trial:
         await self._turns(0.2, lambda: "")
         await self._turns(seconds / 2, lambda: BEFORE)
         with outage:
-            await self._turns(seconds, lambda: FIRST if cache._core.link.sends else OPEN)
+            await self._turns(seconds, lambda: FIRST if cache._core.breaker.sends else OPEN)
             await self._crowd(OPEN)
         await self._return()
         await self._crowd(AFTER)

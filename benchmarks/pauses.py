@@ -83,14 +83,14 @@ NOTHING, COMPUTING = "nothing", "a thread computes"
 
 def fill(cache: Cache) -> None:
     """Bring all entries into L1; not by way of Redis, as it is not what is measured."""
-    tier, feed = cache._core.tier, cache._core.feed
+    tier, feed = cache._core.tier, cache._core.invalidation
     for number in range(ENTRIES):
         key = f"key:{number}"
         tags = ("all", f"tag:{number}", *(("half",) if number % 2 else ()))
         entry = Entry({"id": number}, time.monotonic() + 3600, version_of(feed.last, 1), tags, 20, math.inf)
-        if not tier.put(key, entry, tier.token(key)):
+        if not tier.put(key, entry, tier.snapshot(key)):
             raise RuntimeError(f"{key} was not put into L1")
-    while tier.tidy():
+    while tier.free_some():
         pass
     gc.collect()
 
@@ -148,7 +148,7 @@ def over(cache: Cache, name: str, since: float) -> bool:
     passed = time.perf_counter() - since
     if passed > PATIENCE:
         raise RuntimeError(f"{name}: after {PATIENCE:.0f} s L1 has {len(tier.entries)} entries")
-    return passed > WINDOW and cache.healthy and not tier._leftovers and len(tier.entries) == EVENTS[name][1]
+    return passed > WINDOW and cache.healthy and not tier._deferred and len(tier.entries) == EVENTS[name][1]
 
 
 @dataclass

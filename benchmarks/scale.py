@@ -62,9 +62,9 @@ def filled(entries: int, tagged: int) -> NearCache:
     for number in range(entries):
         key = f"key:{number}"
         entry = Entry(number, deadline, version_of(1, 1), (f"tag:{number // tagged}",), 20, deadline)
-        if not tier.put(key, entry, tier.token(key)):
+        if not tier.put(key, entry, tier.snapshot(key)):
             raise RuntimeError(f"{key} was not put into L1")
-    while tier.tidy():
+    while tier.free_some():
         pass
     return cache
 

@@ -161,7 +161,7 @@ def line(number: int, worker: Worker, minute: Minute) -> list[str]:
         *(f"{most[name]:.0f}" for name in most),
         f"{now.flights:.1f}",
         f"{now.waiters:.1f}",
-        f"{now.orphans:.1f}",
+        f"{now.unused_leases:.1f}",
         str(len(minute.raised)),
     ]
 
@@ -179,7 +179,7 @@ HEAD = (
     "sockets",
     "flights",
     "waiters",
-    "orphans",
+    "unused_leases",
     "raised",
 )
 
@@ -207,7 +207,9 @@ def growth(worker: Worker) -> tuple[list[list[str]], list[str]]:
 
 def left(worker: Worker, rest: Census, closed: Census) -> list[str]:
     """What is left at the quiet end and after close."""
-    wrong = [f"{name} {getattr(rest, name):.0f}" for name in ("flights", "waiters", "orphans") if getattr(rest, name)]
+    wrong = [
+        f"{name} {getattr(rest, name):.0f}" for name in ("flights", "waiters", "unused_leases") if getattr(rest, name)
+    ]
     wrong += [
         f"{name} {getattr(worker.idle, name):.0f} → {getattr(rest, name):.0f}"
         for name in ("threads", "tasks")

@@ -55,7 +55,7 @@ class Census:
     """Tag floors, unproven keys, told events, tags of entries: what could grow with the names that were ever used."""
     flights: float = 0.0
     waiters: float = 0.0
-    orphans: float = 0.0
+    unused_leases: float = 0.0
     permits: float = 0.0
     """Of loads while Redis is away."""
     refreshes: float = 0.0
@@ -77,8 +77,12 @@ class Census:
             core = cache._core
             tier = core.tier
             census.entries = len(tier.entries)
-            census.tables = len(tier.floors.tags) + len(tier.journal) + len(core.told) + len(tier._store.tagged)
-            census.flights, census.waiters, census.orphans = len(core.flights), len(core.waiters), len(core.orphans)
+            census.tables = len(tier.floors.tags) + len(tier.journal) + len(core.reported) + len(tier._store.tagged)
+            census.flights, census.waiters, census.unused_leases = (
+                len(core.flights),
+                len(core.waiters),
+                len(core.unused_leases),
+            )
             census.permits, census.refreshes = len(core.loads.permitted), len(core.loads.refreshing)
         return census
 

@@ -53,13 +53,13 @@ class AsyncNearCache(BaseCache):
 
     def __init__(self, client: AsyncClient, settings: Settings | None = None) -> None:
         settings = settings or Settings()
-        self._set_up(open_client(client, settings, asynchronous=True), settings)
+        self._build(open_client(client, settings, asynchronous=True), settings)
 
-    def _set_up(self, where: Backend, settings: Settings) -> None:
-        self._host = TaskRuntime()
-        super().__init__(where, settings, self._host)
+    def _build(self, where: Backend, settings: Settings) -> None:
+        self._runtime = TaskRuntime()
+        super().__init__(where, settings, self._runtime)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._listener: Listener | None = None
+        self._subscriber: Listener | None = None
         self._bus: asyncio.Task[object] | None = None
         self._finalizer = None
 
@@ -83,16 +83,16 @@ class AsyncNearCache(BaseCache):
 
     async def close(self) -> None:
         """As :meth:`NearCache.close`."""
-        if self._listener is not None:
-            self._listener.end()
+        if self._subscriber is not None:
+            self._subscriber.end()
         if self._finalizer is not None:
             self._finalizer.detach()
-        self._shut()
-        if self._listener is not None:
+        self._stop_serving()
+        if self._subscriber is not None:
             if self._bus is not None:
                 self._bus.cancel()
             settings = self._core.settings
-            await self._host.drain(settings.redis_connect_timeout + 2 * settings.redis_timeout)
+            await self._runtime.drain(settings.redis_connect_timeout + 2 * settings.redis_timeout)
             await drain(self._core)
         await self._core.remote.close()
         if self._backend.server is not None:
@@ -104,19 +104,19 @@ class AsyncNearCache(BaseCache):
 
     async def _ready(self) -> Listener:
         """Before anything that may ask Redis: the bus starts at the first use, on the loop that runs then."""
-        self._alive()
+        self._check_open()
         loop = asyncio.get_running_loop()
-        if self._listener is None:
+        if self._subscriber is None:
             self._loop = loop
-            self._listener = Listener(self._core, stop=self._host.wake(), tried=self._host.wake())
+            self._subscriber = Listener(self._core, stop=self._runtime.latch(), tried=self._runtime.latch())
             if self._core.new_bus is not None:
-                self._bus = self._host.spawn(live(self._listener), "nearcache-bus")
+                self._bus = self._runtime.create_task(live(self._subscriber), "nearcache-bus")
                 self._finalizer = weakref.finalize(self, end_of_tasks, self._bus, loop)
                 self._finalizer.atexit = False
-                await self._listener.first_use()
+                await self._subscriber.first_use()
         elif loop is not self._loop:
             raise ConfigError(f"{self!r} belongs to another event loop; make one cache per loop, and close each there")
-        return self._listener
+        return self._subscriber
 
     # ---------------------------------------------------------------------------------------------- reading
 
@@ -138,7 +138,7 @@ class AsyncNearCache(BaseCache):
                 elif entry.uses < USES_MAX:
                     entry.uses += 1
                 tier.hits += 1
-                return entry.value if tier.thaw is None else tier.thaw(entry.value)
+                return entry.value if tier.decode is None else tier.decode(entry.value)
         except (KeyError, TypeError):
             pass
         if self._loop is not asyncio.get_running_loop():  # a coroutine less, on the way to Redis

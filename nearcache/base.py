@@ -27,13 +27,13 @@ from nearcache.transport.open import Backend, open_url
 D = TypeVar("D")
 
 
-_faces: weakref.WeakSet[BaseCache] = weakref.WeakSet()
+_caches: weakref.WeakSet[BaseCache] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
     """In the child: sockets, threads and locks are the parent's, and so is what L1 knows; begin anew."""
-    for face in tuple(_faces):
-        face._begin_anew()  # noqa: SLF001  # its class is below
+    for face in tuple(_caches):
+        face._restart_after_fork()  # noqa: SLF001  # its class is below
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -71,44 +71,44 @@ class BaseCache:
     @classmethod
     def _make(cls, url: str, settings: Settings) -> Self:
         self = cls.__new__(cls)
-        self._set_up(open_url(url, settings, asynchronous=cls._asynchronous), settings)
+        self._build(open_url(url, settings, asynchronous=cls._asynchronous), settings)
         return self
 
-    def _begin_anew(self) -> None:
+    def _restart_after_fork(self) -> None:
         if self._finalizer is not None:
             self._finalizer.detach()  # the sockets that it would shut are the parent's
         self._core.bypassed = True  # a flow that forked in its loader asks nobody: it would read the parent's replies
         if not self._closed:
             listeners = self._core.listeners
-            self._set_up(self._backend.again(), self.settings)
+            self._build(self._backend.again(), self.settings)
             self._core.listeners = listeners
 
-    def _set_up(self, where: Backend, settings: Settings) -> None:
+    def _build(self, where: Backend, settings: Settings) -> None:
         """Make what the class needs beside; it calls ``__init__`` of this one."""
         raise NotImplementedError
 
-    def __init__(self, where: Backend, settings: Settings, host: Runtime) -> None:
+    def __init__(self, where: Backend, settings: Settings, runtime: Runtime) -> None:
         from nearcache.log import log  # noqa: PLC0415  # structlog takes longer to import than all else together
 
         journal_max = 0 if where.new_bus is None else settings.journal_max
         tier = Tier(settings.l1_max_entries, settings.l1_max_bytes, journal_max, settings.eviction)
-        tier.thaw = settings.codec.decode if settings.copy == "serialized" else None
-        feed = AlwaysFresh(tier) if where.new_bus is None else Invalidation(tier, settings.max_staleness)
+        tier.decode = settings.codec.decode if settings.copy == "serialized" else None
+        invalidation = AlwaysFresh(tier) if where.new_bus is None else Invalidation(tier, settings.max_staleness)
         self._backend = where
         self._core = Core(
             settings=settings,
-            host=host,
+            runtime=runtime,
             remote=where.remote,
             new_bus=where.new_bus,
             tier=tier,
-            feed=feed,
-            link=Breaker(settings.breaker_failures, settings.breaker_reset),
+            invalidation=invalidation,
+            breaker=Breaker(settings.breaker_failures, settings.breaker_reset),
             policy=Policy.of(settings),
         )
         self._core.listeners.append(partial(log, settings.namespace))
         self._tier = tier
         self._closed = False
-        _faces.add(self)
+        _caches.add(self)
 
     def __repr__(self) -> str:
         settings = self._core.settings
@@ -191,7 +191,7 @@ class BaseCache:
 
     def clear_local(self) -> None:
         """Drop every entry of this process's L1; Redis and the other processes keep theirs."""
-        self._alive()
+        self._check_open()
         with self._tier.lock:
             self._tier.drop_all()
 
@@ -210,7 +210,7 @@ class BaseCache:
                 elif entry.uses < USES_MAX:
                     entry.uses += 1
                 tier.hits += 1
-                return entry.value if tier.thaw is None else tier.thaw(entry.value)
+                return entry.value if tier.decode is None else tier.decode(entry.value)
         except (KeyError, TypeError):  # absent, just gone, or no key at all, which is told on the long way
             pass
         return MISSING
@@ -221,7 +221,7 @@ class BaseCache:
         now = monotonic()
         if entry is None or now >= entry.expires or now >= tier.fresh_until:
             return MISSING
-        return entry.value if tier.thaw is None else tier.thaw(entry.value)
+        return entry.value if tier.decode is None else tier.decode(entry.value)
 
     def _look_many(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
         """What L1 has of some keys, and which others there are, each once."""
@@ -240,14 +240,14 @@ class BaseCache:
         return {self._checked(key): value for key, value in values.items()}
 
     def _checked(self, key: object) -> str:
-        self._alive()
+        self._check_open()
         return check_key(key, self._core.settings.max_key_bytes)
 
-    def _alive(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise CacheClosed(f"{self!r} was closed; make a new one")
 
-    def _shut(self) -> None:
+    def _stop_serving(self) -> None:
         """Serve nothing from now on."""
         self._closed = True
         with self._tier.lock:

@@ -36,12 +36,12 @@ class Health:
 
 def health_of(core: Core, *, closed: bool = False) -> Health:
     """How a cache is doing now."""
-    link, tier = core.link, core.tier
+    breaker, tier = core.breaker, core.tier
     proven_at = tier.fresh_until - core.settings.max_staleness
-    age = max(0.0, core.host.monotonic() - proven_at) if abs(proven_at) != float("inf") else None
-    journal, refused = len(tier.journal), tuple(sorted(f"{what}: {code}" for what, code in link.refused.items()))
+    age = max(0.0, core.runtime.monotonic() - proven_at) if abs(proven_at) != float("inf") else None
+    journal, refused = len(tier.journal), tuple(sorted(f"{what}: {code}" for what, code in breaker.refused.items()))
     status: Status = "ok"
-    if closed or core.bypassed or not link.sends:
+    if closed or core.bypassed or not breaker.sends:
         status = "down"
     elif not core.healthy or journal or refused:
         status = "degraded"
@@ -50,7 +50,7 @@ def health_of(core: Core, *, closed: bool = False) -> Health:
         round_trip=core.round_trip,
         bus="none" if core.new_bus is None else core.bus_state,
         proof_age=age,
-        breaker="closed" if link.sends else "half-open" if link.state is State.TRYING else "open",
+        breaker="closed" if breaker.sends else "half-open" if breaker.state is State.TRYING else "open",
         journal=journal,
         refused=refused,
     )

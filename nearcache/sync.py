@@ -49,14 +49,14 @@ class NearCache(BaseCache):
 
     def __init__(self, client: Client, settings: Settings | None = None) -> None:
         settings = settings or Settings()
-        self._set_up(open_client(client, settings, asynchronous=False), settings)
+        self._build(open_client(client, settings, asynchronous=False), settings)
 
-    def _set_up(self, where: Backend, settings: Settings) -> None:
-        self._host = ThreadRuntime(settings.max_concurrent_loads)
-        super().__init__(where, settings, self._host)
-        self._listener = Listener(self._core, stop=self._core.host.wake(), tried=self._core.host.wake())
-        self._bus = BusThread(self._listener)
-        self._finalizer = weakref.finalize(self, end_of_threads, self._listener, self._backend)
+    def _build(self, where: Backend, settings: Settings) -> None:
+        self._runtime = ThreadRuntime(settings.max_concurrent_loads)
+        super().__init__(where, settings, self._runtime)
+        self._subscriber = Listener(self._core, stop=self._core.runtime.latch(), tried=self._core.runtime.latch())
+        self._bus = BusThread(self._subscriber)
+        self._finalizer = weakref.finalize(self, end_of_threads, self._subscriber, self._backend)
 
     # ------------------------------------------------------------------------------------------------- life
 
@@ -69,7 +69,7 @@ class NearCache(BaseCache):
         """
         self._ready()
         try:
-            refusal = run_sync(self._listener.first_attempt())
+            refusal = run_sync(self._subscriber.first_attempt())
             if refusal is not None:
                 raise ConfigError(f"{self.url}: {refusal}")
         except BaseException:
@@ -84,17 +84,17 @@ class NearCache(BaseCache):
 
     def close(self) -> None:
         """Stop the bus and close every connection; L1 is dropped. Closing twice is allowed."""
-        listener = self._listener
+        listener = self._subscriber
         listener.end()
         if self._finalizer is not None:
             self._finalizer.detach()
-        self._shut()
+        self._stop_serving()
         if self._core.bus is not None:
             self._core.bus.interrupt()
         settings = self._core.settings
         patience = settings.redis_connect_timeout + 2 * settings.redis_timeout
         self._bus.join(patience)
-        self._host.drain(patience)
+        self._runtime.drain(patience)
         run_sync(drain(self._core))
         run_sync(self._core.remote.close())
         if self._backend.server is not None:
@@ -103,14 +103,14 @@ class NearCache(BaseCache):
     def wait_healthy(self, timeout: Duration = 2.0) -> bool:
         """Wait up to ``timeout`` seconds until L1 is proven coherent; whether it is."""
         self._ready()
-        return run_sync(self._listener.wait_healthy(seconds("timeout", timeout)))
+        return run_sync(self._subscriber.wait_healthy(seconds("timeout", timeout)))
 
     def _ready(self) -> None:
         """Before anything that may ask Redis: the bus starts at the first use."""
-        self._alive()
+        self._check_open()
         if self._bus.thread is None and self._core.new_bus is not None:
             self._bus.start()
-            run_sync(self._listener.first_use())
+            run_sync(self._subscriber.first_use())
 
     # ---------------------------------------------------------------------------------------------- reading
 
@@ -144,7 +144,7 @@ class NearCache(BaseCache):
                 elif entry.uses < USES_MAX:
                     entry.uses += 1
                 tier.hits += 1
-                return entry.value if tier.thaw is None else tier.thaw(entry.value)
+                return entry.value if tier.decode is None else tier.decode(entry.value)
         except (KeyError, TypeError):
             pass
         self._ready()

@@ -51,28 +51,28 @@ class Attempt:
     """What L2 has is taken if its version is higher."""
     ready: bool = False
     """Whether the search has ended in a load that is to be made here."""
-    gave_up: bool = False
+    abandoned: bool = False
     """Whether it ended for a reason of its own, as a refresh that was not worth it: who joined it sees for himself."""
-    impatient: bool = False
+    wait_is_over: bool = False
     fatal: BaseException | None = None
     """What ended the load behind its leader that is no Exception: a cancellation, KeyboardInterrupt."""
     due: Version | None = None
     """The version of the value that was found and is to be refreshed behind the reader's back."""
     stale: Stale | None = None
     """What L2 has past its end."""
-    _ticket: bytes = field(default_factory=lambda: os.urandom(16))
+    _lease_id: bytes = field(default_factory=lambda: os.urandom(16))
     _grant: Granted | None = None
     _away: bool = False
     """Whether Redis did not answer."""
 
     @property
-    def token(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """Taken before anything is sent."""
-        return self.flight.token
+        return self.flight.snapshot
 
     # ------------------------------------------------------------------------------------------------------ searching
 
-    async def search(self) -> Outcome | None:
+    async def look_up(self) -> Outcome | None:
         """Look into L2, and ask for the lease if it has nothing.
 
         Returns:
@@ -80,52 +80,52 @@ class Attempt:
         """
         core, key = self.core, self.key
         # Two readers miss in L1; one loads and lands before the other enters its flight: look again, or it loads too.
-        entry = stale.at_hand(core, key) if self.aim is Aim.VALUE else None
+        entry = stale.fresh_entry(core, key) if self.aim is Aim.VALUE else None
         if entry is not None:
             core.counters.l1_hits += 1
             return Outcome(core.value_of(entry))
-        if not self.token.trusted:
+        if not self.snapshot.trusted:
             self._away = core.away
-            return self._set_out()
-        news = core.host.wake()
+            return self._begin_load()
+        news = core.runtime.latch()
         core.waiters.add(key, news)  # before anything is sent, so that no news is missed
         try:
-            found = await fetch_one(core, key, self.token, self.policy)
+            found = await fetch_one(core, key, self.snapshot, self.policy)
             served = self._found(found)
             if served is not None:
                 return served
             if self.aim is Aim.IMPATIENT:
-                return self._set_out()
+                return self._begin_load()
             lease = await self._lease(found.head)
-            left = self.until - core.host.monotonic()
+            left = self.until - core.runtime.monotonic()
             if isinstance(lease, Busy) and left > 0:
                 return await self._await_news(news, min(lease.remaining, left))
             if isinstance(lease, Present) and left > 0:
                 return None
             if isinstance(lease, Granted):
                 self._grant = lease
-            return self._set_out(worth_it=isinstance(lease, Granted))
+            return self._begin_load(worth_it=isinstance(lease, Granted))
         except RemoteFailed:
             self._away = not core.bypassed
-            return self._set_out(worth_it=False)
+            return self._begin_load(worth_it=False)
         finally:
             core.waiters.remove(key, news)
 
     async def _await_news(self, news: Latch, patience: float) -> Outcome | None:
         """Wait for another instance's load; None: L2 is to be looked into again."""
         core = self.core
-        patience = min(patience, self.left(core.host.monotonic()))
+        patience = min(patience, self.until_next_limit(core.runtime.monotonic()))
         if await news.wait(patience if core.tier.synced else min(patience, POLL)) or self.aim is Aim.REFRESH:
             return None
-        outcome = self.late(core.host.monotonic())
-        self.gave_up = outcome is not None
+        outcome = self.timed_out(core.runtime.monotonic())
+        self.abandoned = outcome is not None
         return outcome
 
-    def _set_out(self, *, worth_it: bool = True) -> Outcome | None:
+    def _begin_load(self, *, worth_it: bool = True) -> Outcome | None:
         """Load now; but a refresh does so only under a lease: its readers have a value."""
         if self.aim is Aim.REFRESH and not worth_it:
-            self.gave_up = True
-            self._rest()  # else each reader would begin one that gives up
+            self.abandoned = True
+            self._back_off()  # else each reader would begin one that gives up
             return Outcome()
         self.ready = True
         return None
@@ -141,38 +141,38 @@ class Attempt:
         if self.aim is not Aim.VALUE or self.stale is None:
             return None
         if self.stale.while_revalidating(self.policy):
-            self._pass(self.stale)
+            self._note_stale(self.stale)
             served = stale.serve_meanwhile(core, self.key, self.stale)
             self.due = served.older_than
             return Outcome(served.value, stale=True)
-        return self.in_need() if stale.rests(core, self.key) else None
+        return self.stale_instead() if stale.backing_off(core, self.key) else None
 
     async def _lease(self, head: bytes) -> Granted | Busy | Held | Present:
         """Ask for the lease. Without an answer it may be ours all the same, and is given back."""
         core, policy = self.core, self.policy
         lease_ms = max(1, int(policy.lease * 1000))
         try:
-            return await core.ask(core.remote.lease, self.key, self._ticket, head, lease_ms, policy.tags)
+            return await core.ask(core.remote.lease, self.key, self._lease_id, head, lease_ms, policy.tags)
         except NotSent:
             raise
         except RemoteFailed:
-            core.orphans.append((self.key, self._ticket))
+            core.unused_leases.append((self.key, self._lease_id))
             raise
         except BaseException:
-            await core.host.settle(abort(core, self.key, self._ticket))
+            await core.runtime.settle(abort(core, self.key, self._lease_id))
             raise
 
     async def give_lease_back(self) -> None:
         """The load is not made after all."""
         if self._grant is not None:
-            await abort(self.core, self.key, self._ticket)
+            await abort(self.core, self.key, self._lease_id)
 
     # -------------------------------------------------------------------------------------------------------- loading
 
     async def load(self) -> Outcome:
         """Call the loader; fill both tiers if there is a lease and no write came between."""
         outcome = await (self._load_only() if self._grant is None else self._load_and_fill(self._grant))
-        return self.settled(outcome)
+        return self.or_stale(outcome)
 
     async def _load_and_fill(self, grant: Granted) -> Outcome:
         core = self.core
@@ -185,29 +185,31 @@ class Attempt:
                 settled = True
         finally:
             if not settled:
-                await core.host.settle(abort(core, self.key, self._ticket))
+                await core.runtime.settle(abort(core, self.key, self._lease_id))
         if outcome.error is None and not kept:
-            core.tier.passed_by(self.key, core.host.monotonic())
+            core.tier.returned_unversioned(self.key, core.runtime.monotonic())
         return outcome
 
     async def _load_only(self) -> Outcome:
         """Load without filling; while Redis is away, the value is kept here for a while."""
         core = self.core
-        began = core.host.monotonic()
+        began = core.runtime.monotonic()
         outcome, load_ms = await self._call()
         if outcome.error is None:
             encoded = self._encode(outcome.value, load_ms) if self._away else None
             entry = None if encoded is None else core.outage_entry(encoded, began, self.policy)
-            core.tier.passed_by(self.key, core.host.monotonic(), self.token, entry)
+            core.tier.returned_unversioned(self.key, core.runtime.monotonic(), self.snapshot, entry)
         return outcome
 
     async def _call(self) -> tuple[Outcome, int]:
         """Call the loader, with a permit where loads are limited, and count; its outcome, and the ms it took."""
-        core, me = self.core, self.core.host.me()
+        core, callers = self.core, self.core.runtime.callers()
         loads = core.loads
-        began = core.host.monotonic()
+        began = core.runtime.monotonic()
         core.counters.misses += self.aim is not Aim.REFRESH
-        limited = loads.limited(began, away=self._away) and loads.permitted.isdisjoint(me)  # it would wait for itself
+        limited = loads.limited(began, away=self._away) and loads.permitted.isdisjoint(
+            callers
+        )  # it would wait for itself
         self.flight.queues = limited
         if limited and not await loads.permits.acquire(max(0.0, self.until - began)):
             limit = core.settings.max_concurrent_loads
@@ -216,16 +218,16 @@ class Attempt:
         try:
             self.flight.queues = False
             if limited:
-                loads.permitted.add(me[-1])
-                began = core.host.monotonic()
+                loads.permitted.add(callers[-1])
+                began = core.runtime.monotonic()
             core.counters.loads += 1
-            outcome = await core.host.load(self.loader)
+            outcome = await core.runtime.load(self.loader)
         finally:
             if limited:
-                loads.permitted.discard(me[-1])
+                loads.permitted.discard(callers[-1])
                 loads.permits.release()
         core.counters.load_errors += outcome.error is not None
-        return outcome, int(1000 * (core.host.monotonic() - began))
+        return outcome, int(1000 * (core.runtime.monotonic() - began))
 
     def _encode(self, value: object, load_ms: int) -> Encoded | None:
         """A loaded value as it can be stored; one that can't be is the caller's all the same, uncached."""
@@ -241,34 +243,34 @@ class Attempt:
         """Offer a loaded value to L2, and put it into L1 if L2 took it; whether it did."""
         core, key = self.core, self.key
         try:
-            written = await core.ask(core.remote.fill, encoded, self._ticket, grant, self.policy.tags)
+            written = await core.ask(core.remote.fill, encoded, self._lease_id, grant, self.policy.tags)
         except RemoteFailed:
-            core.orphans.append((key, self._ticket))
+            core.unused_leases.append((key, self._lease_id))
             return False
         if written is None:
             core.counters.fills_refused += 1
             return False
-        if not core.tier.put(key, core.entry_of(encoded, written, self.policy), self.token):
+        if not core.tier.put(key, core.entry_of(encoded, written, self.policy), self.snapshot):
             core.counters.fills_refused += 1
         return True
 
     # ------------------------------------------------------------------------------------------- when there is trouble
 
-    def left(self, now: float) -> float:
+    def until_next_limit(self, now: float) -> float:
         """Seconds until the next of the loader's time limits."""
         limits = (self.policy.loader_soft_timeout, self.policy.loader_hard_timeout)
         ends = (self.began + limit for limit in limits if limit is not None)
         return min((end - now for end in ends if end > now), default=NEVER)
 
-    def late(self, now: float) -> Outcome | None:
+    def timed_out(self, now: float) -> Outcome | None:
         """What the reader gets because a time limit is over; None: nothing, it waits on."""
         soft, hard = self.policy.loader_soft_timeout, self.policy.loader_hard_timeout
         if hard is not None and now >= self.began + hard:
             error = LoaderTimeout(f"{self.key!r} was not loaded within loader_hard_timeout={hard}")
-            return self.settled(Outcome(error=error))
-        return self.in_need() if soft is not None and now >= self.began + soft else None
+            return self.or_stale(Outcome(error=error))
+        return self.stale_instead() if soft is not None and now >= self.began + soft else None
 
-    def landed(self, flight: Flight, *, follows: bool) -> Outcome | None:
+    def outcome_of(self, flight: Flight, *, follows: bool) -> Outcome | None:
         """What a flight has brought, another's or the own one."""
         outcome = flight.outcome
         if not follows or outcome is None:
@@ -280,19 +282,19 @@ class Attempt:
         self.core.counters.misses += 1
         if flight.packed is not None:
             outcome = outcome._replace(value=self.core.settings.codec.decode(flight.packed))
-        return self.settled(outcome)
+        return self.or_stale(outcome)
 
-    async def lose_patience(self) -> Outcome | None:
+    async def wait_ended(self) -> Outcome | None:
         """Another's load takes too long."""
         if self.aim is not Aim.IMPATIENT:
-            self.impatient = True
+            self.wait_is_over = True
             return None
         if not self.policy.timed:  # the second load hangs as well
             return await self.load()
         late = LoaderTimeout(f"{self.key!r} was not loaded: two loads of it hang, and wait_timeout is over")
-        return self.settled(Outcome(error=late))
+        return self.or_stale(Outcome(error=late))
 
-    def in_need(self) -> Outcome | None:
+    def stale_instead(self) -> Outcome | None:
         """A stale value after an error or a time limit, if there is one and it may serve."""
         if self.aim not in (Aim.VALUE, Aim.IMPATIENT):  # the new value is wanted, or none
             return None
@@ -301,23 +303,23 @@ class Attempt:
         if serves is None:
             return None
         if serves is there:
-            self._pass(serves)
+            self._note_stale(serves)
         self.core.counters.stale_served += 1
         return Outcome(serves.value, stale=True)
 
-    def settled(self, outcome: Outcome) -> Outcome:
+    def or_stale(self, outcome: Outcome) -> Outcome:
         """A stale value in place of an error."""
         if outcome.error is None:
             return outcome
-        self._rest()
-        return self.in_need() or outcome
+        self._back_off()
+        return self.stale_instead() or outcome
 
-    def _rest(self) -> None:
+    def _back_off(self) -> None:
         """Leave the loader alone for a while, as long as there is a value to be served."""
         core = self.core
-        until = core.host.monotonic() + self.policy.stale_backoff
-        core.loads.note_failure(self.key, until, core.tier.token(self.key))
+        until = core.runtime.monotonic() + self.policy.stale_backoff
+        core.loads.note_failure(self.key, until, core.tier.snapshot(self.key))
 
-    def _pass(self, served: Stale) -> None:
+    def _note_stale(self, served: Stale) -> None:
         """What is returned goes by L1's rule, though it is not kept: nobody goes back before it (S)."""
-        self.core.tier.passed_stale(self.key, served.entry.version, self.token)
+        self.core.tier.returned_stale(self.key, served.entry.version, self.snapshot)

@@ -41,8 +41,8 @@ T = TypeVar("T")
 
 REFILL = 10.0
 """Seconds for which loads stay limited after the server came back empty: then every process loads every key anew."""
-ORPHANS_MAX = 1000
-TOLD_MAX = 1000
+UNUSED_LEASES_MAX = 1000
+REPORTED_MAX = 1000
 
 
 @dataclass(slots=True)
@@ -59,21 +59,21 @@ class Core:
     """One cache without a face: state, ports and settings."""
 
     settings: Settings
-    host: Runtime
+    runtime: Runtime
     remote: Remote
     new_bus: Callable[[], Bus] | None
     """Makes an unconnected bus; None: there is nobody to be coherent with."""
     tier: Tier
-    feed: Invalidation
-    link: Breaker
+    invalidation: Invalidation
+    breaker: Breaker
     policy: Policy
     counters: Counters = field(default_factory=Counters)
     flights: Flights = field(default_factory=Flights)
     waiters: Waiters = field(default_factory=Waiters)
     listeners: list[Listener] = field(default_factory=list)
-    orphans: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=ORPHANS_MAX))
+    unused_leases: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=UNUSED_LEASES_MAX))
     """Leases that may be ours though no answer said so, to be given back; what is too many ends by itself."""
-    told: set[tuple[type[Event], str]] = field(default_factory=set)
+    reported: set[tuple[type[Event], str]] = field(default_factory=set)
     """What was told of which keys, and need not be told at each call."""
     bus: Bus | None = None
     """The connection that is listened to now, or was last."""
@@ -88,11 +88,11 @@ class Core:
     """Whether the namespace is kept by another protocol: then Redis is not asked, and L1 not filled."""
 
     def __post_init__(self) -> None:
-        self.remote.on_meeting = self.met
-        self.pack = None if self.tier.thaw is None else self._packed
-        self.loads = Loads(self.host.permits(self.settings.max_concurrent_loads))
-        self.tier.outage.keeps_flushed = self.settings.stale_if_error > 0
-        self.remote.may_repeat = lambda: self.link.sends
+        self.remote.on_connected = self.connected
+        self.pack = None if self.tier.decode is None else self._packed
+        self.loads = Loads(self.runtime.permits(self.settings.max_concurrent_loads))
+        self.tier.fallback.keeps_flushed = self.settings.stale_if_error > 0
+        self.remote.may_repeat = lambda: self.breaker.sends
 
     def emit(self, event: Event) -> None:
         """Tell the listeners; one that raises harms nobody."""
@@ -106,29 +106,29 @@ class Core:
 
     def emit_once(self, event: CorruptValue | LoadFailed) -> None:
         """Tell the listeners something about a key, but not again and again."""
-        if (type(event), event.key) not in self.told:
-            if len(self.told) >= TOLD_MAX:
-                self.told.clear()
-            self.told.add((type(event), event.key))
+        if (type(event), event.key) not in self.reported:
+            if len(self.reported) >= REPORTED_MAX:
+                self.reported.clear()
+            self.reported.add((type(event), event.key))
             self.emit(event)
 
-    def tell(self, heard: Effects) -> None:
+    def report(self, effects: Effects) -> None:
         """Count and pass on what a batch of messages did; outside the lock."""
-        self.counters.invalidations_received += heard.received
-        for reason, entries in heard.flushes:
+        self.counters.invalidations_received += effects.received
+        for reason, entries in effects.flushes:
             self.counters.flushes += 1
             self.emit(Flushed(reason, entries))
-        if heard.restarted:
-            self.loads.refills_until = self.host.monotonic() + REFILL
-        if heard.everything:
+        if effects.restarted:
+            self.loads.refills_until = self.runtime.monotonic() + REFILL
+        if effects.everything:
             self.waiters.wake_all()
-        elif heard.keys:
-            self.waiters.wake(heard.keys)
+        elif effects.keys:
+            self.waiters.wake(effects.keys)
 
     @property
     def healthy(self) -> bool:
         """Whether L1 is proven coherent now."""
-        return self.tier.synced and self.host.monotonic() < self.tier.fresh_until
+        return self.tier.synced and self.runtime.monotonic() < self.tier.fresh_until
 
     def stats(self) -> Stats:
         """The counters now."""
@@ -139,13 +139,13 @@ class Core:
     @property
     def away(self) -> bool:
         """Whether Redis is away, as far as is known without asking it."""
-        return not self.bypassed and (not self.healthy or not self.link.sends)
+        return not self.bypassed and (not self.healthy or not self.breaker.sends)
 
     @property
     def floors_proven(self) -> bool:
         """Whether the local floors may be trusted; else they are read with the values."""
         tier = self.tier
-        return tier.floors.known and tier.synced and self.host.monotonic() < tier.fresh_until
+        return tier.floors.known and tier.synced and self.runtime.monotonic() < tier.fresh_until
 
     # -------------------------------------------------------------------------------------------------- values and L1
 
@@ -180,13 +180,13 @@ class Core:
         load_ms: int = 0,
     ) -> Entry:
         """A value as L1 holds it, with the deadlines that L2's freshness, l1_ttl and early refreshes give."""
-        expires = self.feed.deadline(fresh_until)
+        expires = self.invalidation.deadline(fresh_until)
         deadline = expires
         if policy.early_refresh is not None or policy.xfetch_beta is not None:
-            created = self.feed.deadline(created_of(version))
+            created = self.invalidation.deadline(created_of(version))
             deadline = min(expires, policy.refresh_at(created, expires, load_ms / 1000))
         if policy.l1_ttl is not None:
-            expires = min(expires, self.host.monotonic() + policy.l1_ttl)
+            expires = min(expires, self.runtime.monotonic() + policy.l1_ttl)
             deadline = min(deadline, expires)
         size, kept = len(key) + len(payload), self.kept(value, payload)
         return self.tier.make_entry(kept, deadline, version, policy.tags, size, expires)
@@ -207,11 +207,11 @@ class Core:
 
     def kept(self, value: object, payload: bytes) -> object:
         """What L1 keeps of a value."""
-        return value if self.tier.thaw is None else payload
+        return value if self.tier.decode is None else payload
 
     def value_of(self, entry: Entry) -> Any:
         """The value of an entry, as a hit gives it."""
-        return entry.value if self.tier.thaw is None else self.tier.thaw(entry.value)
+        return entry.value if self.tier.decode is None else self.tier.decode(entry.value)
 
     def _packed(self, value: object) -> bytes | None:
         try:
@@ -240,24 +240,24 @@ class Core:
 
     def permit(self) -> None:
         """Raise NotSent if Redis is not to be asked now."""
-        if self.link.sends and not self.bypassed:  # as nearly always
+        if self.breaker.sends and not self.bypassed:  # as nearly always
             return
         if self.bypassed:
             raise NotSent("the namespace is kept by another protocol")
-        if not self.link.permit(self.host.monotonic()):
+        if not self.breaker.permit(self.runtime.monotonic()):
             raise NotSent("Redis is left alone for a while after failures")
 
     def answered(self, operation: str, answer: object) -> None:
         """Redis answered: the breaker may close, and what was refused may be accepted again."""
-        if self.link.ok():
+        if self.breaker.ok():
             self.emit(BreakerClosed())
-        if self.link.refused:
+        if self.breaker.refused:
             self._accepted(operation, answer)
 
     def server_now(self) -> int:
         """The server's time in µs, by the bus while it is synced, else by the newest command connection."""
         if self.tier.synced:
-            return int((self.host.monotonic() + self.feed.server_offset) * 1e6)
+            return int((self.runtime.monotonic() + self.invalidation.server_offset) * 1e6)
         return self.remote.now()
 
     def deadline(self) -> int:
@@ -268,17 +268,17 @@ class Core:
     def wrote(self, number: int) -> None:
         """A write was acknowledged: the bus has to bring its number, too."""
         self.counters.invalidations_sent += 1
-        self.feed.promise(number, self.host.monotonic())
+        self.invalidation.expect(number, self.runtime.monotonic())
 
-    def met(self, met: Peer) -> None:
+    def connected(self, peer: Peer) -> None:
         """Take note of who answers on a new command connection.
 
         When it is not who the bus listens to (a failover that the bus has not seen), its numbers say nothing about what
         L1 holds (I): L1 is flushed, and the bus has to find the same server.
         """
-        heard = self.feed.disown(met.identity)
-        if heard.flushes:
-            self.tell(heard)
+        effects = self.invalidation.check_identity(peer.identity)
+        if effects.flushes:
+            self.report(effects)
             if self.bus is not None:
                 self.bus.interrupt()
 
@@ -288,15 +288,15 @@ class Core:
             return
         self.counters.l2_errors += 1
         if failure.answered:
-            if self.link.ok():
+            if self.breaker.ok():
                 self.emit(BreakerClosed())
             self.refused(operation, failure)
-        elif self.link.failed(timeout=isinstance(failure, RemoteTimeout), now=self.host.monotonic()):
+        elif self.breaker.failed(timeout=isinstance(failure, RemoteTimeout), now=self.runtime.monotonic()):
             self.emit(BreakerOpened(str(failure)))
 
     def refused(self, operation: str, failure: RemoteFailed) -> None:
         """Redis is there, but will not do this: told once, until it does everything again."""
-        if self.link.refuse(operation, failure.code):
+        if self.breaker.refuse(operation, failure.code):
             self.emit(Refused(operation, str(failure)))
         if failure.code == "READONLY":  # no primary any more: where the new one is, connecting anew finds out
             self.remote.discard_idle()
@@ -310,7 +310,7 @@ class Core:
             operation, stored = "", False
         elif operation == "lease" and not stored:  # a lease that is not given writes nothing
             return
-        if self.link.accept(operation, wrote=wrote, stored=stored):
+        if self.breaker.accept(operation, wrote=wrote, stored=stored):
             self.emit(Accepted())
 
 

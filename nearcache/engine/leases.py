@@ -6,21 +6,21 @@ from nearcache.engine.core import Core
 from nearcache.engine.ports import RemoteFailed
 
 
-async def abort(core: Core, key: str, ticket: bytes) -> None:
+async def abort(core: Core, key: str, lease_id: bytes) -> None:
     """Give a lease back, so that others need not wait for its end."""
-    core.orphans.append((key, ticket))
+    core.unused_leases.append((key, lease_id))
     await give_back(core)
 
 
 async def give_back(core: Core) -> None:
     """Give back the leases that nobody uses; what Redis does not answer now is tried again after the next proof."""
-    for _ in range(len(core.orphans)):
+    for _ in range(len(core.unused_leases)):
         try:
-            key, ticket = core.orphans.popleft()
+            key, lease_id = core.unused_leases.popleft()
         except IndexError:  # another thread was quicker
             return
         try:
-            await core.ask(core.remote.abort, key, ticket)
+            await core.ask(core.remote.abort, key, lease_id)
         except RemoteFailed:
-            core.orphans.append((key, ticket))
+            core.unused_leases.append((key, lease_id))
             return

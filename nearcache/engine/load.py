@@ -1,7 +1,7 @@
 """Load what neither tier has: who leads, who follows, and what is served meanwhile.
 
 One load per key in a process: its first reader leads a flight, the others follow it. One in the fleet: the leader's
-trip takes a lease. When a load has a time limit, it runs behind its leader, who then waits as its followers do.
+attempt takes a lease. When a load has a time limit, it runs behind its leader, who then waits as its followers do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def get_or_load(core: Core, key: str, loader: Loader, policy: Policy, *, r
     Returns:
         The value, or the loader's exception, as data.
     """
-    core.tier.outage.keeps_flushed |= policy.stale_if_error > 0
+    core.tier.fallback.keeps_flushed |= policy.stale_if_error > 0
     if replace:
         return await _land(core, key, loader, policy, Aim.REPLACE, NEWEST)
     served = stale.look(core, key, policy)
@@ -50,7 +50,7 @@ async def _refresh_behind(core: Core, key: str, loader: Loader, policy: Policy, 
     refreshing.add(key)
     started = None
     try:
-        started = await core.host.behind(_refresh(core, key, loader, policy, older_than), None, 0.0)
+        started = await core.runtime.spawn(_refresh(core, key, loader, policy, older_than), None, 0.0)
     finally:
         if started is None:
             refreshing.discard(key)
@@ -67,113 +67,115 @@ async def _refresh(core: Core, key: str, loader: Loader, policy: Policy, older_t
 
 async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, older_than: Version) -> Outcome:
     """Lead a flight, or follow another's, until there is an outcome."""
-    began = core.host.monotonic()
+    began = core.runtime.monotonic()
     until = began + policy.patience
     while True:
-        now = core.host.monotonic()
+        now = core.runtime.monotonic()
         windows = policy.stale_while_revalidate, policy.stale_if_error
-        mine = Flight(core.tier.token(key), core.host.wake(), core.host.me(), now + policy.lease, windows)
-        trip = Attempt(core, key, loader, policy, mine, began, until, aim, older_than)
+        mine = Flight(
+            core.tier.snapshot(key), core.runtime.latch(), core.runtime.callers(), now + policy.lease, windows
+        )
+        attempt = Attempt(core, key, loader, policy, mine, began, until, aim, older_than)
         outcome: Outcome | None = None
         behind: Background | None = None
         try:
             flight = core.flights.enter((key, aim), mine, now)
             if flight is mine:
-                outcome = await trip.search()
-                if trip.ready:
-                    behind, outcome = await _load(trip, mine)
-            elif flight.owner in mine.me:  # the loader asks for its own key: waiting would be for itself
+                outcome = await attempt.look_up()
+                if attempt.ready:
+                    behind, outcome = await _load(attempt, mine)
+            elif flight.owner in mine.callers:  # the loader asks for its own key: waiting would be for itself
                 core.emit_once(LoadFailed(key, "its loader asks for its own key: the inner call is not cached"))
-                outcome = await trip.load()
+                outcome = await attempt.load()
         finally:  # whatever happens: interrupted, the outcome is None, and a follower leads
             if behind is None:
-                core.flights.end((key, aim), mine, None if trip.gave_up else outcome, core.pack)
+                core.flights.end((key, aim), mine, None if attempt.abandoned else outcome, core.pack)
         if outcome is None and (flight is not mine or behind is not None):
-            outcome = await _follow(trip, flight, behind)
+            outcome = await _follow(attempt, flight, behind)
         if outcome is not None:
-            await _refresh_behind(core, key, loader, policy, trip.due)
+            await _refresh_behind(core, key, loader, policy, attempt.due)
             return outcome
-        if trip.impatient:  # all whose patience has ended share one more load
-            aim, until = Aim.IMPATIENT, core.host.monotonic() + policy.patience
+        if attempt.wait_is_over:  # all whose patience has ended share one more load
+            aim, until = Aim.IMPATIENT, core.runtime.monotonic() + policy.patience
 
 
-async def _load(trip: Attempt, flight: Flight) -> tuple[Background | None, Outcome | None]:
-    """Make the load that the trip is ready for: here, or behind when it has a time limit."""
-    host, policy = trip.core.host, trip.policy
+async def _load(attempt: Attempt, flight: Flight) -> tuple[Background | None, Outcome | None]:
+    """Make the load that the attempt is ready for: here, or behind when it has a time limit."""
+    runtime, policy = attempt.core.runtime, attempt.policy
     limits = [limit for limit in (policy.loader_soft_timeout, policy.loader_hard_timeout) if limit is not None]
     if not limits:
-        return None, await trip.load()
-    trip.began = host.monotonic()
-    flight.reserve, flight.owner, flight.queues = trip.stale, object(), True  # its leader may be back before it ends
+        return None, await attempt.load()
+    attempt.began = runtime.monotonic()
+    flight.reserve, flight.owner, flight.queues = attempt.stale, object(), True  # its leader may be back before it ends
     begun = False
     try:
         for limit in sorted(limits):
-            work, patience = _end(trip, flight), max(0.0, trip.began + limit - host.monotonic())
-            behind = await host.behind(work, flight.owner, patience)
+            work, patience = _end(attempt, flight), max(0.0, attempt.began + limit - runtime.monotonic())
+            behind = await runtime.spawn(work, flight.owner, patience)
             begun = behind is not None
-            outcome = None if begun else trip.in_need()
+            outcome = None if begun else attempt.stale_instead()
             if begun or outcome is not None:
                 return behind, outcome
         if policy.loader_hard_timeout is not None:
-            full = LoaderTimeout(f"{trip.key!r} was not loaded: every thread for loads with a time limit is busy")
-            return None, trip.settled(Outcome(error=full))
+            full = LoaderTimeout(f"{attempt.key!r} was not loaded: every thread for loads with a time limit is busy")
+            return None, attempt.or_stale(Outcome(error=full))
         begun = True
     finally:
         if not begun:
-            await host.settle(trip.give_lease_back())
-    flight.owner = flight.me[-1]
-    return None, await trip.load()  # nothing would serve meanwhile, so it may as well be made here
+            await runtime.settle(attempt.give_lease_back())
+    flight.owner = flight.callers[-1]
+    return None, await attempt.load()  # nothing would serve meanwhile, so it may as well be made here
 
 
-async def _end(trip: Attempt, flight: Flight) -> None:
+async def _end(attempt: Attempt, flight: Flight) -> None:
     outcome: Outcome | None = None
     try:
-        outcome = await trip.load()
+        outcome = await attempt.load()
     except BaseException as error:  # noqa: BLE001  # it is for who waits, and raised there
-        trip.fatal = error
+        attempt.fatal = error
     finally:
-        trip.core.flights.end((trip.key, trip.aim), flight, outcome, trip.core.pack)
+        attempt.core.flights.end((attempt.key, attempt.aim), flight, outcome, attempt.core.pack)
 
 
-async def _follow(trip: Attempt, flight: Flight, behind: Background | None) -> Outcome | None:
+async def _follow(attempt: Attempt, flight: Flight, behind: Background | None) -> Outcome | None:
     """Wait for a flight, as long as the time limits allow.
 
     Args:
-        trip: whose turn it would be.
+        attempt: whose turn it would be.
         flight: another's, or the own one.
         behind: the own one's load; None: the flight is another's, and patience has an end.
 
     Returns:
-        None: nobody leads any more, or the trip has become impatient.
+        None: nobody leads any more, or the attempt has become impatient.
     """
-    core, policy = trip.core, trip.policy
-    trip.stale = trip.stale or flight.reserve
-    patience = trip.until if behind is None else NEVER
+    core, policy = attempt.core, attempt.policy
+    attempt.stale = attempt.stale or flight.reserve
+    patience = attempt.until if behind is None else NEVER
     # Whoever is inside a load that has a permit, or a thread, must not wait for somebody who waits for one.
-    me = core.host.me()
+    me = core.runtime.callers()
     has_turn = behind is None and len(me) > 1 and (policy.timed or not core.loads.permitted.isdisjoint(me))
     look_again = POLL if has_turn else LONGEST_WAIT
     landed = False
     # A load that has just hung is still in its thread: who has something to serve waits for it no more.
-    served = trip.in_need() if behind is None and stale.rests(core, trip.key) else None
+    served = attempt.stale_instead() if behind is None and stale.backing_off(core, attempt.key) else None
     if served is not None:
         return served
     try:
         while True:
-            now = core.host.monotonic()
-            landed = await flight.wake.wait(max(0.0, min(trip.left(now), patience - now, look_again)))
+            now = core.runtime.monotonic()
+            landed = await flight.latch.wait(max(0.0, min(attempt.until_next_limit(now), patience - now, look_again)))
             if landed:
-                if behind is not None and trip.fatal is not None:
-                    raise trip.fatal
-                return trip.landed(flight, follows=behind is None)
+                if behind is not None and attempt.fatal is not None:
+                    raise attempt.fatal
+                return attempt.outcome_of(flight, follows=behind is None)
             if has_turn and flight.queues:
-                return await trip.load()
-            now = core.host.monotonic()
-            outcome = trip.late(now)
+                return await attempt.load()
+            now = core.runtime.monotonic()
+            outcome = attempt.timed_out(now)
             if outcome is not None:
                 return outcome
             if now >= patience:
-                return await trip.lose_patience()
+                return await attempt.wait_ended()
     finally:
         if behind is not None and not landed and policy.loader_hard_timeout is not None:  # nobody else would end it
-            behind.cancel(trip.began + policy.loader_hard_timeout - core.host.monotonic())
+            behind.cancel(attempt.began + policy.loader_hard_timeout - core.runtime.monotonic())

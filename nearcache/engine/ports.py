@@ -85,7 +85,7 @@ class NotSent(RemoteFailed):
 class Remote(Protocol):
     """L2 as the protocol needs it. Every method may raise RemoteFailed, and nothing else."""
 
-    on_meeting: Callable[[Peer], None]
+    on_connected: Callable[[Peer], None]
     """Called with who answers on each new connection; a RemoteFailed that it raises closes that connection."""
     may_repeat: Callable[[], bool]
     """Asked before a failed connection, or a failed read, is tried once more."""
@@ -109,7 +109,7 @@ class Remote(Protocol):
         """The server's time in µs; 0: its clock is not known yet."""
         ...
 
-    async def meet(self) -> None:
+    async def connect(self) -> None:
         """Connect if need be, so that the server's clock is known."""
         ...
 
@@ -135,15 +135,15 @@ class Remote(Protocol):
         """Make some values dead, under one number, and tell everybody; they stay for who serves stale ones."""
         ...
 
-    async def lease(self, key: str, token: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+    async def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
         """Ask for the right to fill a key whose record, beginning with ``dead``, was judged dead."""
         ...
 
-    async def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+    async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         """Store a loaded value if the lease still holds and no floor rose; None: refused."""
         ...
 
-    async def abort(self, key: str, token: bytes) -> None:
+    async def abort(self, key: str, lease_id: bytes) -> None:
         """Give a lease back."""
         ...
 
@@ -217,14 +217,14 @@ class Runtime(Protocol):
         """Seconds that never go back."""
         ...
 
-    def me(self) -> tuple[object, ...]:
+    def callers(self) -> tuple[object, ...]:
         """The thread or task that runs this, last; inside a loader, before it those in whose names it was called.
 
         Two tasks of one loader have its names in common, but not the last one: they are two readers.
         """
         ...
 
-    def wake(self) -> Latch:
+    def latch(self) -> Latch:
         """A new Latch."""
         ...
 
@@ -232,7 +232,7 @@ class Runtime(Protocol):
         """So many permits."""
         ...
 
-    async def behind(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> Background | None:
+    async def spawn(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> Background | None:
         """Run something in a thread or task of its own.
 
         Args:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from nearcache.engine.core import Core, chunks
 from nearcache.engine.ports import MISSING, Missing, RemoteFailed
-from nearcache.engine.stale import Stale, at_hand
+from nearcache.engine.stale import Stale, fresh_entry
 from nearcache.events import CorruptValue
 from nearcache.local.snapshot import Snapshot
 from nearcache.local.store import Entry
@@ -50,31 +50,31 @@ NO_FLOORS: Mapping[str, int | None] = {}
 
 async def get(core: Core, key: str) -> Any | Missing:
     """A value that is no plain hit in L1; MISSING when it is in neither tier, or Redis does not answer."""
-    entry = at_hand(core, key)
+    entry = fresh_entry(core, key)
     if entry is not None:
         core.counters.l1_hits += 1
         return core.value_of(entry)
-    token = core.tier.token(key)
+    snapshot = core.tier.snapshot(key)
     value: Any = MISSING
-    if token.trusted:  # a key whose last write is unproven is a miss
+    if snapshot.trusted:  # a key whose last write is unproven is a miss
         with suppress(RemoteFailed):
-            value = (await fetch_one(core, key, token, core.policy)).value
+            value = (await fetch_one(core, key, snapshot, core.policy)).value
     core.counters.misses += value is MISSING
     return value
 
 
 async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
     """The fresh values of some keys that are no plain hits in L1."""
-    values = {key: core.value_of(entry) for key in keys if (entry := at_hand(core, key)) is not None}
+    values = {key: core.value_of(entry) for key in keys if (entry := fresh_entry(core, key)) is not None}
     core.counters.l1_hits += len(values)
     if values:
         keys = [key for key in keys if key not in values]
     missing = len(keys)
     for part in chunks(keys, BATCH):
         # A key whose last write is unproven is a miss.
-        tokens = {key: token for key in part if (token := core.tier.token(key)).trusted}
+        snapshots = {key: snapshot for key in part if (snapshot := core.tier.snapshot(key)).trusted}
         try:
-            found = await fetch(core, tokens, core.policy) if tokens else {}
+            found = await fetch(core, snapshots, core.policy) if snapshots else {}
         except RemoteFailed:
             found = {}
         alive = {key: hit.value for key, hit in found.items() if hit.alive}
@@ -84,8 +84,8 @@ async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-async def fetch(core: Core, tokens: Mapping[str, Snapshot], policy: Policy) -> dict[str, Found]:
-    """Ask L2 for some keys whose tokens were taken before.
+async def fetch(core: Core, snapshots: Mapping[str, Snapshot], policy: Policy) -> dict[str, Found]:
+    """Ask L2 for some keys whose snapshots were taken before.
 
     Floors come from the local tables while they are proven, else with the values, read after them: a clear between the
     two then makes a value look old, never new. When the proof is lost during the read, it is made again with floors.
@@ -93,7 +93,7 @@ async def fetch(core: Core, tokens: Mapping[str, Snapshot], policy: Policy) -> d
     Raises:
         RemoteFailed: Redis did not answer.
     """
-    keys = list(tokens)
+    keys = list(snapshots)
     epoch = core.tier.epoch
     while True:
         proven = core.floors_proven
@@ -104,18 +104,18 @@ async def fetch(core: Core, tokens: Mapping[str, Snapshot], policy: Policy) -> d
         if not proven or core.floors_proven:
             break
     return {
-        key: _found(core, key, raw, record, reading.floor, tag_floors, tokens[key], policy)
+        key: _found(core, key, raw, record, reading.floor, tag_floors, snapshots[key], policy)
         for key, raw, record in zip(keys, reading.records, taken, strict=True)
     }
 
 
-async def fetch_one(core: Core, key: str, token: Snapshot, policy: Policy) -> Found:
+async def fetch_one(core: Core, key: str, snapshot: Snapshot, policy: Policy) -> Found:
     """As ``fetch``, without its tables: most reads are of one key."""
     epoch = core.tier.epoch
     while True:
         proven = core.floors_proven
         core.permit()
-        take = partial(_take, core, key, token, policy, proven)
+        take = partial(_take, core, key, snapshot, policy, proven)
         try:
             taken = await core.remote.read_one(key, with_floor=not proven, take=take)
         except RemoteFailed as failure:
@@ -127,11 +127,11 @@ async def fetch_one(core: Core, key: str, token: Snapshot, policy: Policy) -> Fo
         raw, record, floor = taken
         tag_floors = await _tag_floors(core, record.tags, proven, epoch)
         if not proven or core.floors_proven:
-            return _found(core, key, raw, record, floor, tag_floors, token, policy)
+            return _found(core, key, raw, record, floor, tag_floors, snapshot, policy)
 
 
 def _take(
-    core: Core, key: str, token: Snapshot, policy: Policy, proven: bool, raw: bytes | None, floor: int | None
+    core: Core, key: str, snapshot: Snapshot, policy: Policy, proven: bool, raw: bytes | None, floor: int | None
 ) -> Found | Unjudged:
     """Judge a record, unless more has to be asked for it."""
     if raw is None:
@@ -142,7 +142,7 @@ def _take(
     unknown = record.tags and (not proven or core.tier.floors.unknown(record.tags))
     if unknown or (proven and not core.floors_proven):
         return Unjudged(raw, record, floor)
-    return _judge(core, key, raw[: records.HEAD_BYTES], record, floor, NO_FLOORS, token, policy)
+    return _judge(core, key, raw[: records.HEAD_BYTES], record, floor, NO_FLOORS, snapshot, policy)
 
 
 async def _tag_floors(core: Core, tags: Collection[str], proven: bool, epoch: int) -> Mapping[str, int | None]:
@@ -162,13 +162,13 @@ def _found(
     record: Record | None,
     floor: int | None,
     tag_floors: Mapping[str, int | None],
-    token: Snapshot,
+    snapshot: Snapshot,
     policy: Policy,
 ) -> Found:
     if raw is None:
         return NOTHING
     head = raw[: records.HEAD_BYTES]
-    return Found(head=head) if record is None else _judge(core, key, head, record, floor, tag_floors, token, policy)
+    return Found(head=head) if record is None else _judge(core, key, head, record, floor, tag_floors, snapshot, policy)
 
 
 def _unpack(core: Core, key: str, raw: bytes | None) -> Record | None:
@@ -188,7 +188,7 @@ def _judge(
     record: Record,
     floor: int | None,
     tag_floors: Mapping[str, int | None],
-    token: Snapshot,
+    snapshot: Snapshot,
     policy: Policy,
 ) -> Found:
     """A record's value unless it was invalidated; a fresh one goes to L1 by the put rule."""
@@ -206,7 +206,7 @@ def _judge(
     entry = core.entry(key, value, record.payload, record.version, record.fresh_until, policy, record.load_ms)
     if past >= 0:
         return Found(head=head, stale=Stale(value, entry, past / 1e6, marked=not record.fresh_until))
-    if not core.tier.put(key, entry, token):
+    if not core.tier.put(key, entry, snapshot):
         core.counters.fills_refused += 1
     core.counters.l2_hits += 1
     return Found(value, head, entry)

@@ -49,10 +49,10 @@ class Served(NamedTuple):
     """Refresh it behind the reader's back, by a value of a higher version than this; None: it is fresh enough."""
 
 
-def at_hand(core: Core, key: str) -> Entry | None:
+def fresh_entry(core: Core, key: str) -> Entry | None:
     """A fresh value here that is no plain hit: it was loaded while Redis is away, or its refresh is due."""
-    now = core.host.monotonic()
-    if core.tier.outage.used:
+    now = core.runtime.monotonic()
+    if core.tier.fallback.used:
         entry = core.tier.serve_loaded(key, now)
         if entry is not None:
             return entry
@@ -62,11 +62,11 @@ def at_hand(core: Core, key: str) -> Entry | None:
 
 def look(core: Core, key: str, policy: Policy) -> Served | None:
     """What L1 can answer though it is no plain hit; None: L2 has to be asked, or the loader."""
-    entry = at_hand(core, key)
+    entry = fresh_entry(core, key)
     if entry is not None:
         core.counters.l1_hits += 1
         return Served(core.value_of(entry), entry.version if due(core, key, entry, policy) else None)
-    now = core.host.monotonic()
+    now = core.runtime.monotonic()
     entry = core.tier.entries.get(key)
     # Under a cap of L1's own, L2 may have it fresh. Without a proof, the loader comes before the stale value.
     if entry is None or policy.l1_ttl is not None or now >= core.tier.fresh_until:
@@ -78,26 +78,26 @@ def look(core: Core, key: str, policy: Policy) -> Served | None:
 def serve_meanwhile(core: Core, key: str, stale: Stale) -> Served:
     """Serve a stale value, and refresh it unless that has just failed."""
     core.counters.stale_served += 1
-    return Served(stale.value, None if rests(core, key) else stale.entry.version)
+    return Served(stale.value, None if backing_off(core, key) else stale.entry.version)
 
 
 def due(core: Core, key: str, entry: Entry, policy: Policy) -> bool:
     """Whether a fresh value is to be refreshed now."""
-    now = core.host.monotonic()
+    now = core.runtime.monotonic()
     if now < entry.deadline:
         return False
     if policy.xfetch_beta is not None:
         delta_beta = (entry.expires - entry.deadline) / XFETCH_WINDOW
-        return now - delta_beta * math.log(1 - random.random()) >= entry.expires and not rests(core, key)
-    if policy.early_refresh is None or rests(core, key):
+        return now - delta_beta * math.log(1 - random.random()) >= entry.expires and not backing_off(core, key)
+    if policy.early_refresh is None or backing_off(core, key):
         return False
     entry.deadline = min(entry.expires, now + policy.stale_backoff)  # the others' hits are plain ones again
     return True
 
 
-def rests(core: Core, key: str) -> bool:
+def backing_off(core: Core, key: str) -> bool:
     """Whether a load of this key has failed so lately that it is not tried again while there is a value."""
-    return core.loads.rests(key, core.host.monotonic(), core.tier.token(key))
+    return core.loads.backing_off(key, core.runtime.monotonic(), core.tier.snapshot(key))
 
 
 def last_resort(core: Core, key: str, policy: Policy) -> Stale | None:
@@ -105,5 +105,5 @@ def last_resort(core: Core, key: str, policy: Policy) -> Stale | None:
     entry = core.tier.last_resort(key)
     if entry is None:
         return None
-    stale = Stale(core.value_of(entry), entry, core.host.monotonic() - entry.expires)
+    stale = Stale(core.value_of(entry), entry, core.runtime.monotonic() - entry.expires)
     return stale if stale.if_error(policy) else None

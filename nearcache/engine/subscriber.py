@@ -54,14 +54,14 @@ class Listener:
         failures = 0
         self.core.bus_state = "connecting"
         while not self.stopping:
-            began = self.core.host.monotonic()
+            began = self.core.runtime.monotonic()
             failure, proven = await self._attempt()
             self._lost(failure, proven=proven)
             self.tried.set()
             if self.refused and not self.core.bypassed:  # without a bus, what is journalled is drained here
                 await drain(self.core)
             # One that is proven and lost again at once is no success: it shall not be tried without a pause for ever.
-            lasted = proven and self.core.host.monotonic() - began > self.core.settings.reconnect_max
+            lasted = proven and self.core.runtime.monotonic() - began > self.core.settings.reconnect_max
             failures = 0 if lasted else failures + 1
             pause = min(self.core.settings.reconnect_max, BACKOFF * 2 ** min(failures, 16))
             if not self.stopping and await self.stop.wait(random.uniform(0, pause)):
@@ -87,13 +87,13 @@ class Listener:
 
     async def wait_healthy(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until L1 is proven; whether it is."""
-        host = self.core.host
-        until = host.monotonic() + timeout
+        runtime = self.core.runtime
+        until = runtime.monotonic() + timeout
         while True:
-            news = host.wake()
+            news = runtime.latch()
             self.news.add("", news)
             try:
-                left = until - host.monotonic()
+                left = until - runtime.monotonic()
                 if self.core.healthy or left <= 0 or self.stopping or not await news.wait(left):
                     return self.core.healthy
             finally:
@@ -114,9 +114,9 @@ class Listener:
         except Exception as mistake:  # noqa: BLE001  # whatever it is, it must not end the bus for good
             failure = RemoteFailed(f"unexpected: {mistake!r}")
         finally:
-            core.link.bus_down()
+            core.breaker.bus_down()
             if connection.proven:
-                core.feed.lost()
+                core.invalidation.lost()
                 core.waiters.wake_all()
                 core.remote.discard_idle()
             await bus.close()
@@ -130,7 +130,7 @@ class Listener:
         self.core.bypassed |= isinstance(failure, Incompatible)
         refused = isinstance(failure, RemoteMisconfigured | BusRefused | Incompatible)
         if refused:
-            self.core.link.bus_reached()
+            self.core.breaker.bus_reached()
             if not self.refused:
                 self.core.emit(CoherenceFailed(str(failure)))
         elif proven or first:
@@ -144,7 +144,7 @@ class Listener:
         self.absent, self.refused, self.refusal = False, False, None
         self.core.bypassed = False
         self.core.bus_state = "proven"
-        if self.core.link.bus_up():
+        if self.core.breaker.bus_up():
             self.core.emit(BreakerClosed())
         self.core.emit(Connected(kept))
         self.tried.set()
@@ -168,7 +168,7 @@ class Connection:
         """Ask, and take in what comes, until the connection fails."""
         core = self.listener.core
         staleness = core.settings.max_staleness
-        monotonic = core.host.monotonic
+        monotonic = core.runtime.monotonic
         await self._ask(greeting=True)
         next_beat = monotonic() + staleness / 4
         while not self.listener.stopping:
@@ -177,7 +177,7 @@ class Connection:
                 next_beat = now + staleness / 4
                 await self._ask(greeting=False)
             wait = min(next_beat, self._patience()) - now
-            if core.tier.tidy():
+            if core.tier.free_some():
                 wait = min(wait, PAUSE)
             items = await self.bus.receive(max(0.0, wait))
             if not items and monotonic() >= self._patience():
@@ -185,12 +185,12 @@ class Connection:
                 if not items:
                     raise RemoteFailed("the server does not answer")
             await self._take(items)
-            if core.feed.behind is not None:
-                core.tell(core.feed.overdue(monotonic()))
-            if core.feed.promised is not None:
-                broken = core.feed.broken_promise(monotonic())
+            if core.invalidation.ahead is not None:
+                core.report(core.invalidation.overdue(monotonic()))
+            if core.invalidation.expected is not None:
+                broken = core.invalidation.missing_own_write(monotonic())
                 if broken.flushes:
-                    core.tell(broken)
+                    core.report(broken)
                     raise RemoteFailed("the bus does not bring what was written")
 
     def _patience(self) -> float:
@@ -198,14 +198,14 @@ class Connection:
         return self.asked[0] + self.listener.core.settings.max_staleness / 2 if self.asked else float("inf")
 
     async def _ask(self, *, greeting: bool) -> None:
-        self.asked.append(self.listener.core.host.monotonic())
+        self.asked.append(self.listener.core.runtime.monotonic())
         await (self.bus.ask_greeting() if greeting else self.bus.ask_beat())
 
     def _answered(self) -> float:
         """When the question was asked that is answered now."""
         core = self.listener.core
         asked_at = self.asked.popleft()
-        core.round_trip = core.host.monotonic() - asked_at
+        core.round_trip = core.runtime.monotonic() - asked_at
         return asked_at
 
     async def _take(self, items: Sequence[BusItem]) -> None:
@@ -216,14 +216,14 @@ class Connection:
             if isinstance(item, bytes):
                 batch.append(item)
                 continue
-            core.tell(core.feed.messages(batch))
+            core.report(core.invalidation.messages(batch))
             batch.clear()
             if isinstance(item, Greeting):
                 await self._greeted(item)
             else:
                 await self._beaten(item)
             await give_back(core)
-        core.tell(core.feed.messages(batch))
+        core.report(core.invalidation.messages(batch))
 
     async def _greeted(self, greeting: Greeting) -> None:
         core = self.listener.core
@@ -232,17 +232,17 @@ class Connection:
             raise RemoteFailed("the server is no master")
         if not self.prepared:
             self.prepared = True
-            core.link.bus_reached()
-            core.feed.meet(greeting)
+            core.breaker.bus_reached()
+            core.invalidation.greeted(greeting)
             probed = await self._probe()
             if await drain(core, probing=True) or probed:  # before L1 is trusted: ask again where the counter stands
                 await self._ask(greeting=True)
                 return
-        if core.feed.nonce is not None:  # it was published before the server answered, so it should have come
+        if core.invalidation.nonce is not None:  # it was published before the server answered, so it should have come
             raise BusRefused("a probe published through the server did not come back on the bus")
         self.listener.probed |= self.probed
-        heard, kept = core.feed.back(greeting, asked_at, prove=core.settings.on_reconnect == "prove")
-        core.tell(heard)
+        effects, kept = core.invalidation.back(greeting, asked_at, prove=core.settings.on_reconnect == "prove")
+        core.report(effects)
         if not self.proven:
             self.proven = True
             self.listener.proved(kept)
@@ -251,19 +251,19 @@ class Connection:
         """At the start: what is published has to come back, or coherence does not work; whether it was published."""
         core = self.listener.core
         if not self.listener.probed:
-            core.feed.nonce = os.urandom(16).hex()
+            core.invalidation.nonce = os.urandom(16).hex()
             try:
-                await core.ask(core.remote.probe, core.feed.nonce)
+                await core.ask(core.remote.probe, core.invalidation.nonce)
                 self.probed = True
             except RemoteFailed:  # commands do not work now; that tells nothing about the bus
-                core.feed.nonce = None
+                core.invalidation.nonce = None
         return self.probed
 
     async def _beaten(self, beat: Beat) -> None:
         core = self.listener.core
         if not beat.master:
             raise RemoteFailed("the server is no master any more")
-        core.tell(core.feed.beat(beat, self._answered(), core.host.monotonic()))
+        core.report(core.invalidation.beat(beat, self._answered(), core.runtime.monotonic()))
         self.listener.news.wake_all()
         if beat.number is None:  # the counter is lost: have it made anew, and begin from there
             await self._ask(greeting=True)

@@ -37,13 +37,13 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
 
 async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteFailed | None:
     keys = [one.key for one in part]
-    tokens = [core.tier.token(key) for key in keys]
+    snapshots = [core.tier.snapshot(key) for key in keys]
     deadline = 0
 
     async def store() -> Written:
         nonlocal deadline
         if not core.remote.now():
-            await core.remote.meet()
+            await core.remote.connect()
         deadline = core.deadline()
         try:
             return await core.remote.set(part, policy.tags, deadline)
@@ -51,11 +51,11 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
             deadline = deadline if failure.sent else 0
             raise
 
-    written = await _write(core, store, lambda: core.tier.doubt(keys, not_before=deadline), len(keys))
+    written = await _write(core, store, lambda: core.tier.journal_keys(keys, not_before=deadline), len(keys))
     if isinstance(written, RemoteFailed):
         return written
-    for one, token in zip(part, tokens, strict=True):
-        _put_own(core, one, token, written, policy)
+    for one, snapshot in zip(part, snapshots, strict=True):
+        _put_own(core, one, snapshot, written, policy)
     if written.stored:
         return None
     full = RemoteFailed("its memory is full; the keys were deleted instead")
@@ -65,11 +65,11 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
     return full
 
 
-def _put_own(core: Core, one: Encoded, token: Snapshot, written: Written, policy: Policy) -> None:
+def _put_own(core: Core, one: Encoded, snapshot: Snapshot, written: Written, policy: Policy) -> None:
     if not written.stored:
         core.tier.wrote(one.key, written.version)
         return
-    core.tier.put(one.key, core.entry_of(one, written, policy), token, own=True)
+    core.tier.put(one.key, core.entry_of(one, written, policy), snapshot, own=True)
 
 
 async def delete(core: Core, keys: Sequence[str], hold_ms: int = 0) -> bool:
@@ -85,7 +85,7 @@ async def mark_stale(core: Core, keys: Sequence[str]) -> bool:
 async def _drop(core: Core, keys: Sequence[str], method: Callable[[Sequence[str]], Answer], hold_ms: int) -> bool:
     failed: RemoteFailed | None = None
     for part in chunks(keys, BATCH):
-        journal = partial(core.tier.doubt, part, hold_ms=hold_ms)
+        journal = partial(core.tier.journal_keys, part, hold_ms=hold_ms)
         written = await _write(core, partial(method, part), journal, len(part))
         if isinstance(written, RemoteFailed):
             failed = written
@@ -97,7 +97,7 @@ async def _drop(core: Core, keys: Sequence[str], method: Callable[[Sequence[str]
 
 async def clear(core: Core) -> bool:
     """Clear the namespace everywhere; applied here before it returns (PROTOCOL.md, G)."""
-    written = await _write(core, core.remote.clear, partial(core.tier.doubt_floors, ()), 0)
+    written = await _write(core, core.remote.clear, partial(core.tier.journal_floors, ()), 0)
     if isinstance(written, RemoteFailed):
         return _acknowledged(core, written)
     with core.tier.lock:
@@ -109,7 +109,7 @@ async def invalidate_tags(core: Core, tags: Sequence[str]) -> bool:
     """Drop everything that carries one of the tags, everywhere; applied here before it returns."""
     failed: RemoteFailed | None = None
     for part in chunks(tags, BATCH):
-        send, journal = partial(core.remote.invalidate_tags, part), partial(core.tier.doubt_floors, part)
+        send, journal = partial(core.remote.invalidate_tags, part), partial(core.tier.journal_floors, part)
         written = await _write(core, send, journal, 0)
         if isinstance(written, RemoteFailed):
             failed = written

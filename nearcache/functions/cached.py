@@ -186,7 +186,7 @@ def _plain_call(plan: FunctionSpec) -> Callable[..., Any]:
                 elif entry.uses < USES_MAX:
                     entry.uses += 1
                 tier.hits += 1
-                return entry.value if tier.thaw is None else tier.thaw(entry.value)
+                return entry.value if tier.decode is None else tier.decode(entry.value)
         except (KeyError, TypeError):
             pass
         return load(key, given(first, others), named)
@@ -219,7 +219,7 @@ def _coroutine_call(plan: FunctionSpec) -> Callable[..., Awaited[Any]]:
                 elif entry.uses < USES_MAX:
                     entry.uses += 1
                 tier.hits += 1
-                return entry.value if tier.thaw is None else tier.thaw(entry.value)
+                return entry.value if tier.decode is None else tier.decode(entry.value)
         except (KeyError, TypeError):
             pass
         return await load(key, given(first, others), named)

@@ -17,11 +17,11 @@ class Floors:
     may have been a clear. Meanwhile floors are read with the values (PROTOCOL.md, counterexample M).
     """
 
-    __slots__ = ("_doubted_at", "known", "namespace", "tags")
+    __slots__ = ("_suspect_since", "known", "namespace", "tags")
 
     def __init__(self) -> None:
         self.known = False
-        self._doubted_at = float("-inf")
+        self._suspect_since = float("-inf")
         self.namespace = 0
         self.tags: dict[str, int] = {}
 
@@ -39,15 +39,15 @@ class Floors:
         """The namespace's floor is at least this."""
         self.namespace = max(self.namespace, floor)
 
-    def doubt(self, now: float) -> None:
+    def suspect(self, now: float) -> None:
         """A value came from elsewhere than L2, and may follow a clear whose message is on its way."""
         self.known = False
-        self._doubted_at = now
+        self._suspect_since = now
 
-    def tell(self, floor: int, asked_at: float) -> None:
+    def learn(self, floor: int, asked_at: float) -> None:
         """The server told its floor, after every message that it sent before; asked before a doubt, it ends none."""
         self.raise_to(floor)
-        self.known = self.known or asked_at > self._doubted_at
+        self.known = self.known or asked_at > self._suspect_since
 
     def raise_tags(self, floors: Mapping[str, int]) -> None:
         """These tags' floors are at least this."""

@@ -42,9 +42,9 @@ class Invalidation:
         self.last = 0
         self._greeted = False
         self.identity: str | None = None
-        self.behind: tuple[int, float] | None = None
+        self.ahead: tuple[int, float] | None = None
         """A number that the server has told and the messages have not reached, and since when (monotonic)."""
-        self.promised: tuple[int, float] | None = None
+        self.expected: tuple[int, float] | None = None
         """A number that Redis gave to an own write and the messages have not reached, and since when (monotonic)."""
         self.nonce: str | None = None
         """The probe that has not come back yet."""
@@ -53,30 +53,30 @@ class Invalidation:
 
     def messages(self, batch: Sequence[bytes]) -> Effects:
         """Apply some messages in order, under one hold of the lock."""
-        heard = Effects(received=len(batch))
+        effects = Effects(received=len(batch))
         if not batch:
-            return heard
+            return effects
         remaining = iter(batch)
         with self._tier.lock:
             while True:
                 try:
-                    data = self._changes(remaining, heard)
+                    data = self._changes(remaining, effects)
                     if data is None:
-                        return heard
-                    self._message(messages.unpack(data), heard)
+                        return effects
+                    self._message(messages.unpack(data), effects)
                 except (BadMessage, UnicodeDecodeError) as error:
-                    self._flush(heard, f"a message that can't be read: {error}", self.last)
+                    self._flush(effects, f"a message that can't be read: {error}", self.last)
                 except Exception as mistake:  # noqa: BLE001  # half applied, with its number taken: nothing holds
-                    self._flush(heard, f"a message that could not be applied: {mistake!r}", self.last)
+                    self._flush(effects, f"a message that could not be applied: {mistake!r}", self.last)
 
-    def _changes(self, remaining: Iterator[bytes], heard: Effects) -> bytes | None:
+    def _changes(self, remaining: Iterator[bytes], effects: Effects) -> bytes | None:
         """Apply messages as long as each is the next one and changes one key; the first that does not, or None.
 
         Nearly all are such, and each instance takes in every other one's: so this is ``Tier.apply_changes`` once more,
         without calling, looking up or making anything that need not be. Who re-enters the lock on this thread meanwhile
         may change what was looked up at the beginning, but whatever he reads from L2 is newer than all of these.
         """
-        tier, hear, unpack, head = self._tier, heard.keys.append, CHANGE.unpack_from, CHANGE.size
+        tier, hear, unpack, head = self._tier, effects.keys.append, CHANGE.unpack_from, CHANGE.size
         stamps, get, drop, scattered = tier.stamps, tier.entries.get, tier.drop, tier.scattered
         last = self.last
         try:
@@ -104,98 +104,100 @@ class Invalidation:
             self.last = last
         return None
 
-    def _message(self, message: Message, heard: Effects) -> None:
+    def _message(self, message: Message, effects: Effects) -> None:
         tier = self._tier
         kind, number, names = message
         if kind == messages.FILLED:
-            heard.keys += names
+            effects.keys += names
             return
         if kind == messages.PROBE:
-            heard.received -= 1
+            effects.received -= 1
             if self.nonce in names:
                 self.nonce = None
             return
         if self._greeted and number != self.last + 1:
-            self._flush(heard, f"a gap: {number} came after {self.last}", number)
+            self._flush(effects, f"a gap: {number} came after {self.last}", number)
         self.last = number
         if kind == messages.CHANGED:
             tier.apply_changes(names, version_of(number, 0))
-            heard.keys += names
+            effects.keys += names
             return
         if kind == messages.CLEARED:
             tier.apply_clear(number)
         else:
             tier.apply_tags(names, number)
-        heard.everything = True
+        effects.everything = True
 
     def beat(self, beat: Beat, asked_at: float, now: float) -> Effects:
         """Take a heartbeat's answer: proof, or not yet, or a flush.
 
         A number ahead of ``last`` has until ``max_staleness / 4`` later to be reached; see ``overdue``.
         """
-        heard = Effects()
+        effects = Effects()
         with self._tier.lock:
             if beat.number is None or beat.floor is None or beat.number < self.last:
-                self._flush(heard, f"the counter went back from {self.last} to {beat.number}", beat.number or 0)
+                self._flush(effects, f"the counter went back from {self.last} to {beat.number}", beat.number or 0)
                 self._tier.floors.restart()
-                heard.restarted = True
+                effects.restarted = True
             elif beat.number > self.last:
-                self.behind = self.behind or (beat.number, now)
+                self.ahead = self.ahead or (beat.number, now)
             else:
                 self._prove(beat.floor, beat.server_time, asked_at)
-        return heard
+        return effects
 
-    def promise(self, number: int, now: float) -> None:
+    def expect(self, number: int, now: float) -> None:
         """An own write was acknowledged under this number: the bus has to bring it within ``max_staleness / 2``."""
-        if number > self.last and (self.promised is None or self.promised[0] <= self.last):
-            self.promised = number, now
+        if number > self.last and (self.expected is None or self.expected[0] <= self.last):
+            self.expected = number, now
 
-    def broken_promise(self, now: float) -> Effects:
+    def missing_own_write(self, now: float) -> Effects:
         """Flush when an own write's message has not come: commands and messages are another server's each."""
-        heard = Effects()
-        promised = self.promised
-        if promised is not None:
-            number, since = promised
+        effects = Effects()
+        expected = self.expected
+        if expected is not None:
+            number, since = expected
             if self.last >= number:
-                self.promised = None
+                self.expected = None
             elif now - since > self._max_staleness / 2:
                 with self._tier.lock:
-                    self._flush(heard, f"an own write has the number {number}, the bus brought {self.last}", self.last)
-                self.promised = None
-        return heard
+                    self._flush(
+                        effects, f"an own write has the number {number}, the bus brought {self.last}", self.last
+                    )
+                self.expected = None
+        return effects
 
-    def disown(self, identity: str | None) -> Effects:
+    def check_identity(self, identity: str | None) -> Effects:
         """A command connection leads to this server; flush if the bus is proven to listen to another one."""
-        heard = Effects()
+        effects = Effects()
         tier = self._tier
         with tier.lock:
             if tier.synced and None not in (identity, self.identity) and identity != self.identity:
-                self._flush(heard, "commands are answered by another server than the one listened to", self.last)
+                self._flush(effects, "commands are answered by another server than the one listened to", self.last)
                 tier.synced = False
                 tier.fresh_until = NEVER
                 tier.floors.restart()
-        return heard
+        return effects
 
     def overdue(self, now: float) -> Effects:
         """Flush when a number that the server told was not reached in time."""
-        heard = Effects()
-        if self.behind is not None:
-            number, since = self.behind
+        effects = Effects()
+        if self.ahead is not None:
+            number, since = self.ahead
             if self.last >= number:
-                self.behind = None
+                self.ahead = None
             elif now - since > self._max_staleness / 4:
                 with self._tier.lock:
-                    self._flush(heard, f"messages up to {number} did not come, only to {self.last}", number)
-        return heard
+                    self._flush(effects, f"messages up to {number} did not come, only to {self.last}", number)
+        return effects
 
     def lost(self) -> None:
         """The connection is lost: no more puts, but L1 serves until its proof runs out."""
         with self._tier.lock:
             self._tier.synced = False
             self._tier.epoch += 1
-            self.behind = None
+            self.ahead = None
 
-    def meet(self, greeting: Greeting) -> None:
+    def greeted(self, greeting: Greeting) -> None:
         """Who is listened to from now on, before L1 is trusted again."""
         if greeting.identity is None or greeting.identity != self.identity:
             with self._tier.lock:
@@ -210,9 +212,9 @@ class Invalidation:
             prove: False flushes in any case.
 
         Returns:
-            What was heard, and how many entries were kept.
+            What was effects, and how many entries were kept.
         """
-        heard = Effects()
+        effects = Effects()
         tier = self._tier
         with tier.lock:
             # Without the identity, a counter that stands at the same number after a failover hides lost writes.
@@ -223,31 +225,31 @@ class Invalidation:
                 tier.flush()
                 self.last = greeting.number
             elif not (prove and same and greeting.number == self.last):
-                self._flush(heard, "the connection was lost and nothing proves that no message was", greeting.number)
+                self._flush(effects, "the connection was lost and nothing proves that no message was", greeting.number)
             if another_history:
                 tier.floors.restart()
-                heard.restarted = bool(heard.flushes)
-            tier.outage.back()
+                effects.restarted = bool(effects.flushes)
+            tier.fallback.back()
             self.identity = greeting.identity
             tier.synced = True
             self._prove(greeting.floor, greeting.server_time, asked_at)
             kept = len(tier.entries)
-        return heard, kept
+        return effects, kept
 
     def deadline(self, fresh_until: int) -> float:
         """The monotonic time at which a value that is fresh until then (server µs) stops being so."""
         return fresh_until / 1e6 - self.server_offset
 
     def _prove(self, floor: int, server_time: int, asked_at: float) -> None:
-        self.behind = None
-        self._tier.floors.tell(floor, asked_at)
+        self.ahead = None
+        self._tier.floors.learn(floor, asked_at)
         self.server_offset = server_time / 1e6 - asked_at
         self._tier.fresh_until = asked_at + self._max_staleness
 
-    def _flush(self, heard: Effects, reason: str, number: int) -> None:
-        self.behind = None
-        heard.everything = True
-        heard.flushes.append((reason, self._tier.flush()))
+    def _flush(self, effects: Effects, reason: str, number: int) -> None:
+        self.ahead = None
+        effects.everything = True
+        effects.flushes.append((reason, self._tier.flush()))
         self.last = number
 
 

@@ -54,7 +54,7 @@ class Journal:
     def __len__(self) -> int:
         return len(self.keys) + len(self.tags) + (self.clear is not None)
 
-    def doubts(self, key: str) -> bool:
+    def covers(self, key: str) -> bool:
         """Whether what L2 has of a key may be older than an own write."""
         return key in self.keys or bool(self.tags) or self.clear is not None
 
@@ -89,17 +89,17 @@ class Journal:
             )
         if self.tags:
             tags = tuple(islice(self.tags.items(), BATCH))
-            return Batch([tag for tag, _ in tags], [doubt.number for _, doubt in tags], TAGS)
-        due = {key: doubt for key, doubt in self.keys.items() if doubt.not_before <= server_now}
+            return Batch([tag for tag, _ in tags], [pending.number for _, pending in tags], TAGS)
+        due = {key: pending for key, pending in self.keys.items() if pending.not_before <= server_now}
         if not due:
             return None
         first = next(iter(due.values()))
         batch = tuple(islice((pair for pair in due.items() if pair[1].hold_ms == first.hold_ms), BATCH))
         return Batch(
             [key for key, _ in batch],
-            [doubt.number for _, doubt in batch],
+            [pending.number for _, pending in batch],
             KEYS,
-            max(doubt.not_before for _, doubt in batch),
+            max(pending.not_before for _, pending in batch),
             first.hold_ms,
         )
 
@@ -116,13 +116,13 @@ class Journal:
 
     def forget_clock(self) -> None:
         """The server is another one: what was sent to the old one, under its clock, does not reach it."""
-        self.keys = {key: doubt._replace(not_before=0) for key, doubt in self.keys.items()}
+        self.keys = {key: pending._replace(not_before=0) for key, pending in self.keys.items()}
         if self.clear is not None:
             self.clear = self.clear._replace(not_before=0)
 
     def _bound(self) -> None:
         """Too many become one clear, once the last of them can't be executed any more. Their holds are lost."""
         if len(self.keys) + len(self.tags) > self._most:
-            self.note_clear(max((doubt.not_before for doubt in self.keys.values()), default=0))
+            self.note_clear(max((pending.not_before for pending in self.keys.values()), default=0))
             self.tags.clear()
             self.keys.clear()

@@ -40,13 +40,13 @@ class Loads:
         """Whether a load needs a permit."""
         return away or now < self.refills_until
 
-    def note_failure(self, key: str, until: float, token: Snapshot) -> None:
+    def note_failure(self, key: str, until: float, snapshot: Snapshot) -> None:
         """A load failed: until then it is not tried again while a stale value serves, unless something is written."""
         if len(self.failed) >= FAILED_MAX:
             self.failed.clear()
-        self.failed[key] = until, token
+        self.failed[key] = until, snapshot
 
-    def rests(self, key: str, now: float, token: Snapshot) -> bool:
+    def backing_off(self, key: str, now: float, snapshot: Snapshot) -> bool:
         """Whether a load of this key has failed lately, and nothing was written since."""
-        until, then = self.failed.get(key, (now, token))
-        return now < until and then == token
+        until, then = self.failed.get(key, (now, snapshot))
+        return now < until and then == snapshot

@@ -32,9 +32,9 @@ class Outcome(NamedTuple):
 class Flight:
     """One load under way, and how it ended; no outcome when woken: its leader gave up, somebody else has to lead."""
 
-    token: Snapshot
-    wake: Latch
-    me: tuple[object, ...]
+    snapshot: Snapshot
+    latch: Latch
+    callers: tuple[object, ...]
     """Who leads, last; before it, in whose loaders it is called, outermost first."""
     ends: float = float("inf")
     """Until when others join it (monotonic): a load that takes longer has lost its lease."""
@@ -53,7 +53,7 @@ class Flight:
     """Who calls the loader: what the loader asks for is asked in this name too."""
 
     def __post_init__(self) -> None:
-        self.owner = self.me[-1]
+        self.owner = self.callers[-1]
 
 
 class Aim(Enum):
@@ -69,7 +69,7 @@ FlightKey: TypeAlias = tuple[str, Aim]
 
 
 class Flights:
-    """The loads under way in this process, one per key and token.
+    """The loads under way in this process, one per key and snapshot.
 
     Referred to weakly: a leader that was interrupted before it could end its flight takes it along.
     """
@@ -84,18 +84,18 @@ class Flights:
     def enter(self, key: FlightKey, mine: Flight, now: float = 0.0) -> Flight:
         """Join the flight of a key or begin one: the flight joined, or ``mine``.
 
-        A flight is joined only under the token it began with: a loader that started before a write must not answer a
-        reader that came after it (PROTOCOL.md, H). A thread's own flight is returned whatever its token, and whether
+        A flight is joined only under the snapshot it began with: a loader that started before a write must not answer a
+        reader that came after it (PROTOCOL.md, H). A thread's own flight is returned whatever its snapshot, and whether
         it replaces or not: its lease is ours. Who wants a value joins a refresh as well.
         """
         with self._lock:
             for aim in Aim:
                 own = self._flying((key[0], aim))
-                if own is not None and own.owner in mine.me:
+                if own is not None and own.owner in mine.callers:
                     return own
             for place in (key, (key[0], Aim.REFRESH)) if key[1] is Aim.VALUE else (key,):
                 flight = self._flying(place)
-                if flight is not None and flight.token == mine.token and now < flight.ends:
+                if flight is not None and flight.snapshot == mine.snapshot and now < flight.ends:
                     flight.followed = True
                     return flight
             self._flights[key] = weakref.ref(mine)
@@ -124,7 +124,7 @@ class Flights:
                 flight.packed = pack(outcome.value)
         finally:
             flight.outcome = outcome
-            flight.wake.set()
+            flight.latch.set()
 
     def _flying(self, key: FlightKey) -> Flight | None:
         flight = self._flights.get(key)

@@ -5,10 +5,10 @@ Everything that changes state is called under ``lock``; readers take none. A rea
     entry = tier.entries[key]; now < entry.deadline and now < tier.fresh_until
     tier.touch(key), or where that is None: entry.uses += 1, up to USES_MAX of local/s3fifo.py
 
-Before a reader sends anything it takes a token; what comes back is put by the one rule in ``put``. Pub/sub comes over
-another connection than the reply, and nothing orders the two. But if a write ran after the read did, its message
-reaches this process after the token was taken: either before the put, and the token has changed, or after it, and the
-message drops the entry.
+Before a reader sends anything it takes a snapshot; what comes back is put by the one rule in ``put``. Pub/sub comes
+over another connection than the reply, and nothing orders the two. But if a write ran after the read did, its message
+reaches this process after the snapshot was taken: either before the put, and the snapshot has changed, or after it, and
+the message drops the entry.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Tier:
         self.fresh_until = NEVER
         self.hits = 0
         """Raised by readers, as `Counters` says."""
-        self.thaw: Callable[[Any], Any] | None = None
+        self.decode: Callable[[Any], Any] | None = None
         """Makes a value of what an entry has; None: it has the value."""
         self.synced = False
         self.epoch = 0
@@ -58,8 +58,8 @@ class Tier:
         self.floors = Floors()
         self.journal = Journal(journal_max)
         self._evicted_before = 0
-        self._leftovers = Deferred()
-        self.outage = Fallback(max_entries, max_bytes)
+        self._deferred = Deferred()
+        self.fallback = Fallback(max_entries, max_bytes)
 
     @property
     def evictions(self) -> int:
@@ -73,15 +73,15 @@ class Tier:
 
     # ------------------------------------------------------------------------------------------------------- reading
 
-    def token(self, key: str) -> Snapshot:
-        """A token for a read that begins now."""
+    def snapshot(self, key: str) -> Snapshot:
+        """A snapshot for a read that begins now."""
         with self.lock:
             stripe = stripe_of(key)
-            trusted = not self.journal.doubts(key)
+            trusted = not self.journal.covers(key)
             return Snapshot(self.epoch, stripe, self.stamps[stripe], self.turns[stripe], trusted)
 
-    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
-        """Put what a GET, a fill or an own set brought, if nothing was written since the token; the one rule.
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """Put what a GET, a fill or an own set brought, if nothing was written since the snapshot; the one rule.
 
         Refused: an entry of lower version is dropped, since the caller is about to see a newer one (C); after an own
         write, of any version. Either way the stamp rises, so that a slower put can't bring back an older value (B).
@@ -89,7 +89,7 @@ class Tier:
         Args:
             key: the key.
             entry: the value with its version.
-            token: taken before anything was sent.
+            snapshot: taken before anything was sent.
             own: the value was written by this process.
 
         Returns:
@@ -98,15 +98,15 @@ class Tier:
         with self.lock:
             scattered = self.scattered
             if scattered:
-                self.outage.drop(key)
+                self.fallback.drop(key)
                 self._recall(key)
             held = self.entries.get(key)
-            stamp = self.stamps[token.stripe]
+            stamp = self.stamps[snapshot.stripe]
             allowed = (
                 self.synced
-                and self.epoch == token.epoch
-                and self.turns[token.stripe] == token.turn
-                and (stamp == token.stamp or entry.version >= stamp)
+                and self.epoch == snapshot.epoch
+                and self.turns[snapshot.stripe] == snapshot.turn
+                and (stamp == snapshot.stamp or entry.version >= stamp)
                 and (held is None or held.version <= entry.version)
             )
             if allowed:
@@ -118,62 +118,64 @@ class Tier:
             elif held is not None and (own or held.version < entry.version):
                 self._drop(key)
             if stamp < entry.version:
-                self.stamps[token.stripe] = entry.version
-            if (
-                scattered and self._leftovers
-            ):  # more than one comes: so they end, and are bounded, also where no bus tidies up
-                self._tidy(2)
+                self.stamps[snapshot.stripe] = entry.version
+            if scattered and self._deferred:  # more leave than come, also where no bus frees them
+                self._free_some(2)
             return allowed
 
-    def passed_stale(self, key: str, version: Version, token: Snapshot) -> None:
+    def returned_stale(self, key: str, version: Version, snapshot: Snapshot) -> None:
         """A value of this version is returned although it is fresh no more: as a put that is refused (S)."""
         with self.lock:
             held = self.entries.get(key)
             if held is None or held.version < version:
                 self._drop(key)
-            self.stamps[token.stripe] = max(self.stamps[token.stripe], version)
+            self.stamps[snapshot.stripe] = max(self.stamps[snapshot.stripe], version)
 
-    def passed_by(self, key: str, now: float, token: Snapshot | None = None, outage: Entry | None = None) -> None:
+    def returned_unversioned(
+        self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
+    ) -> None:
         """A loaded value of this key is returned but not put, and nothing says how new it is.
 
-        What L1 holds may be older, what is under way too, and so may a load that others could join: all of it ends
-        here, so that nobody goes back (G4).
+        The entry in L1, results under way and loads that others could join may be older: all end here (G4).
 
         Args:
             key: the key.
             now: monotonic seconds.
-            token: taken before the load.
-            outage: the value, to be kept while Redis is away, unless something was written or loaded since (N).
+            snapshot: taken before the load.
+            fallback: the value, to be kept while Redis is away, unless something was written or loaded since (N).
         """
         with self.lock:
             self._drop(key)
-            if outage is not None and token is not None:
-                stripe = token.stripe
-                if (self.epoch, self.stamps[stripe], self.turns[stripe]) == (token.epoch, token.stamp, token.turn):
-                    self.outage.keep(key, outage)
-            self._pass_by(key, now)
+            if fallback is not None and snapshot is not None:
+                stripe = snapshot.stripe
+                if (self.epoch, self.stamps[stripe], self.turns[stripe]) == (
+                    snapshot.epoch,
+                    snapshot.stamp,
+                    snapshot.turn,
+                ):
+                    self.fallback.keep(key, fallback)
+            self._note_unversioned(key, now)
 
-    def _pass_by(self, key: str, now: float) -> None:
+    def _note_unversioned(self, key: str, now: float) -> None:
         self.turns[stripe_of(key)] += 1
         # The value may follow a clear whose message is on its way: until a heartbeat, L2 is read with its floors.
-        self.floors.doubt(now)
+        self.floors.suspect(now)
 
     def serve_loaded(self, key: str, now: float) -> Entry | None:
         """The value of a key that was loaded while Redis is away, if it is fresh.
 
-        It may follow a write whose message is on its way; so each time it is served, it is passed by as when it was
-        loaded: what is under way is not put, and L2 is read with its floors.
+        It may follow a write whose message is on its way: each time, results under way are refused (G4).
         """
         with self.lock:
-            entry = self.outage.get(key)
+            entry = self.fallback.get(key)
             if entry is None or now >= entry.deadline:
                 return None
-            self._pass_by(key, now)
+            self._note_unversioned(key, now)
             return entry
 
     def last_resort(self, key: str) -> Entry | None:
-        """What there is of a key, however old, for who serves a stale value after an error."""
-        return self.outage.get(key) or self.entries.get(key) or self.outage.flushed(key)
+        """What there is of a key, however old, to be served after an error."""
+        return self.fallback.get(key) or self.entries.get(key) or self.fallback.flushed(key)
 
     def keep_tag_floors(self, floors: dict[str, int], epoch: int) -> None:
         """Keep tag floors that were read, unless a tag or a clear may have come since ``epoch``."""
@@ -190,7 +192,7 @@ class Tier:
             stripe = stripe_of(key)
             self.stamps[stripe] = max(self.stamps[stripe], version)
 
-    def doubt(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
+    def journal_keys(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
         """Journal writes of unknown outcome: misses here from now on, and nothing that is under way may be put."""
         with self.lock:
             for key in keys:
@@ -200,7 +202,7 @@ class Tier:
             if self.journal.clear is not None:
                 self.drop_all()
 
-    def doubt_floors(self, tags: Sequence[str]) -> None:
+    def journal_floors(self, tags: Sequence[str]) -> None:
         """Journal a clear (no tags) or an invalidation of unknown outcome: every key is a miss here from now on."""
         with self.lock:
             if tags:
@@ -226,7 +228,7 @@ class Tier:
     def apply_changes(self, keys: Sequence[str], version: Version) -> None:
         """A message says that keys were written: drop what is older. An own write is known by its version.
 
-        Feed._changes does the same for messages of one key.
+        Invalidation._changes does the same for messages of one key.
 
         Args:
             keys: the keys.
@@ -234,7 +236,7 @@ class Tier:
         """
         if self.scattered:
             for key in keys:
-                self.outage.drop(key)
+                self.fallback.drop(key)
                 self._recall(key)
         stamps, get, drop = self.stamps, self.entries.get, self.drop
         for key in keys:
@@ -248,7 +250,7 @@ class Tier:
     @property
     def scattered(self) -> bool:
         """Whether something of a key may stand elsewhere than in ``entries``."""
-        return self.outage.used or bool(self._leftovers)
+        return self.fallback.used or bool(self._deferred)
 
     @property
     def drop(self) -> Callable[[str], None]:
@@ -266,11 +268,11 @@ class Tier:
 
         A floor that is known already says nothing about the entries: it may have been read with another value.
         """
-        self._release(self.outage.drop_tagged(tags))
+        self._release(self.fallback.drop_tagged(tags))
         tagged = self._store.tagged
         if sum(len(tagged.get(tag, ())) for tag in tags) > STEP:  # to drop so many one by one would take too long
-            self._leftovers.set_aside(self._show(self._new_store()))
-        self._leftovers.raise_tags(tags, number)
+            self._deferred.set_aside(self._show(self._new_store()))
+        self._deferred.raise_tags(tags, number)
         for tag in tags:
             for key in tuple(self._store.tagged.get(tag, ())):
                 if number_of(self.entries[key].version) < number:
@@ -281,19 +283,16 @@ class Tier:
     def drop_all(self) -> int:
         """Drop every entry, and refuse every put that is under way; how many were dropped."""
         self.epoch += 1
-        self._release(self.outage.clear())
-        return self._leftovers.drop(self._show(self._new_store()))
+        self._release(self.fallback.clear())
+        return self._deferred.drop(self._show(self._new_store()))
 
     def flush(self) -> int:
-        """Messages may have been missed: nothing that is known of other writers holds any more.
-
-        Who serves stale values after an error may still do so: then the entries are kept out of readers' sight.
-        """
+        """Messages may have been missed: drop all; keep entries as fallback values where stale_if_error is used."""
         dropped = len(self.entries)
-        if self.outage.keeps_flushed:
+        if self.fallback.keeps_flushed:
             self.epoch += 1
-            self._release(self.outage.take_over(self._show(self._new_store())))
-            dropped += self._leftovers.drop(self._new_store())
+            self._release(self.fallback.take_over(self._show(self._new_store())))
+            dropped += self._deferred.drop(self._new_store())
         else:
             dropped = self.drop_all()
         self.stamps = [0] * STRIPES
@@ -302,28 +301,28 @@ class Tier:
 
     # ------------------------------------------------------------------------------- what is too much for one step
 
-    def tidy(self) -> bool:
+    def free_some(self) -> bool:
         """A step of what was put off; whether there is more. The bus asks for it, with pauses for everybody else."""
-        if self._leftovers:
+        if self._deferred:
             with self.lock:
-                self._tidy(STEP)
-        return bool(self._leftovers)
+                self._free_some(STEP)
+        return bool(self._deferred)
 
     def release(self) -> None:
         """Release what was dropped, whatever it takes: nobody reads any more."""
         with self.lock:
-            self.outage.clear()
-            self._leftovers.clear()
+            self.fallback.clear()
+            self._deferred.clear()
 
     def _release(self, store: Store[Any] | None) -> None:
         if store is not None:
-            self._leftovers.release(store)
+            self._deferred.release(store)
 
-    def _tidy(self, count: int) -> None:
-        returned = self._leftovers.exchange(self._store)
+    def _free_some(self, count: int) -> None:
+        returned = self._deferred.exchange(self._store)
         if returned is not None:
             self._show(returned)
-        for key, entry in self._leftovers.step(count):
+        for key, entry in self._deferred.step(count):
             self._store[key] = entry
 
     def _show(self, store: Store[Any]) -> Store[Any]:
@@ -338,12 +337,12 @@ class Tier:
 
     def _recall(self, key: str) -> None:
         """An entry that was set aside comes back before anything is done about its key."""
-        entry = self._leftovers.take(key)
+        entry = self._deferred.take(key)
         if entry is not None:
             self._store[key] = entry
 
     def _drop(self, key: str) -> None:
-        self.outage.drop(key)
-        self._leftovers.take(key)
+        self.fallback.drop(key)
+        self._deferred.take(key)
         if key in self.entries:
             del self._store[key]

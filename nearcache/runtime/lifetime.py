@@ -19,13 +19,13 @@ class BusThread:
     """The thread that keeps the bus of a NearCache, from the first use on."""
 
     def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+        self._subscriber = listener
         self.starting = threading.RLock()  # a signal handler may use the cache while its thread starts the bus
         self.thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start it, unless it was."""
-        listener = self._listener
+        listener = self._subscriber
         with self.starting:
             if self.thread is None:
                 thread = threading.Thread(target=lambda: run_sync(listener.run()), name="nearcache-bus", daemon=True)

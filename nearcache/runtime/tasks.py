@@ -77,11 +77,11 @@ class TaskRuntime:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[object]] = set()
 
-    def me(self) -> tuple[object, ...]:
+    def callers(self) -> tuple[object, ...]:
         """The task; before it, those in whose names loaders were called: a loader may ask from tasks of its own."""
         return (*LOADING.get(), asyncio.current_task())
 
-    def wake(self) -> TaskLatch:
+    def latch(self) -> TaskLatch:
         """A new Latch."""
         return TaskLatch()
 
@@ -89,18 +89,18 @@ class TaskRuntime:
         """Permits for tasks."""
         return TaskPermits(count)
 
-    async def behind(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> BackgroundTask:
+    async def spawn(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> BackgroundTask:
         """Run it in a task; there is always room for one."""
         del timeout
         context = copy_context()
-        context.run(LOADING.set, () if owner is None else (*self.me(), owner))
-        task = self.spawn(work, "nearcache-load", context)
+        context.run(LOADING.set, () if owner is None else (*self.callers(), owner))
+        task = self.create_task(work, "nearcache-load", context)
         task.add_done_callback(_retrieved)
         return BackgroundTask(task)
 
     async def load(self, loader: Callable[[], Any]) -> Outcome:
         """Await the loader in the caller's task; a cancellation goes through."""
-        loading = LOADING.set(self.me())
+        loading = LOADING.set(self.callers())
         try:
             value = loader()
             if not isinstance(value, Awaitable):
@@ -113,9 +113,9 @@ class TaskRuntime:
 
     async def settle(self, work: Coroutine[Any, Any, object]) -> None:
         """Do it in a task of its own, so that a second cancellation leaves it alone."""
-        await asyncio.shield(self.spawn(work, "nearcache-settle"))
+        await asyncio.shield(self.create_task(work, "nearcache-settle"))
 
-    def spawn(
+    def create_task(
         self, work: Coroutine[Any, Any, object], name: str, context: Context | None = None
     ) -> asyncio.Task[object]:
         """Run something in a task that is kept until it has ended."""

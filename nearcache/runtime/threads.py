@@ -18,8 +18,8 @@ from nearcache.runtime.latches import ThreadLatch, ThreadPermits
 from nearcache.runtime.loading import LOADING
 from nearcache.runtime.run_sync import run_sync
 
-_BEHIND: ContextVar[bool] = ContextVar("nearcache-behind", default=False)
-"""Whether this runs in a thread of ThreadRuntime.behind."""
+_IN_BACKGROUND: ContextVar[bool] = ContextVar("nearcache-background", default=False)
+"""Whether this runs in a thread of ThreadRuntime.spawn."""
 
 
 class BackgroundThread:
@@ -35,7 +35,7 @@ class BackgroundThread:
 
     def _run(self) -> None:
         LOADING.set(self._names)
-        _BEHIND.set(True)
+        _IN_BACKGROUND.set(True)
         try:
             run_sync(self._work)
         except BaseException:  # noqa: BLE001, S110  # SystemExit ends a thread silently, and so does all else of a loader's
@@ -62,11 +62,11 @@ class ThreadRuntime:
         self._threads = ThreadPermits(threads)
         self._working: set[BackgroundThread] = set()
 
-    def me(self) -> tuple[object, ...]:
+    def callers(self) -> tuple[object, ...]:
         """The thread; before it, those in whose names the loaders were called that this runs in."""
         return (*LOADING.get(), threading.get_ident())
 
-    def wake(self) -> ThreadLatch:
+    def latch(self) -> ThreadLatch:
         """A new Latch."""
         return ThreadLatch()
 
@@ -74,13 +74,13 @@ class ThreadRuntime:
         """Permits for threads."""
         return ThreadPermits(count)
 
-    async def behind(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> BackgroundThread | None:
+    async def spawn(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> BackgroundThread | None:
         """Run it in a thread, if one comes free in time."""
-        nested = _BEHIND.get()
+        nested = _IN_BACKGROUND.get()
         if not nested and not await self._threads.acquire(timeout):
             work.close()
             return None
-        names = () if owner is None else (*self.me(), owner)
+        names = () if owner is None else (*self.callers(), owner)
         behind = BackgroundThread(work, names, self._ended if nested else self._ended_with_permit)
         self._working.add(behind)
         try:
@@ -107,7 +107,7 @@ class ThreadRuntime:
 
     async def load(self, loader: Callable[[], Any]) -> Outcome:
         """Call the loader in this thread."""
-        loading = LOADING.set(self.me())
+        loading = LOADING.set(self.callers())
         try:
             value = loader()
             if isinstance(value, Coroutine):

@@ -54,7 +54,7 @@ class Line:
 class Holder:
     """Who may fill a key, until when (server µs)."""
 
-    token: bytes
+    lease_id: bytes
     ends: int
     waited_for: bool = False
 
@@ -168,7 +168,7 @@ class Server:
     def void(self, key: str) -> None:
         """A write ends a lease, but no hold."""
         holder = self.leases.get(key)
-        if holder is not None and holder.token:
+        if holder is not None and holder.lease_id:
             del self.leases[key]
 
     def too_early(self, not_before: int) -> bool:
@@ -201,38 +201,38 @@ class Server:
         self.tell(b"I", number, keys)
         return Written(number, created)
 
-    def lease(self, key: str, token: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+    def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
         """lease.lua."""
         raw = self.raw(key)
         if raw is not None and (not dead or raw[:HEAD_BYTES] != dead):
             return Present()
         holder = self.holder(key)
         if holder is not None:
-            if not holder.token:
+            if not holder.lease_id:
                 return Held()
             holder.waited_for = True
             return Busy(max(holder.ends - self.clock(), 1000) / 1e6)
-        self.leases[key] = Holder(token, self.clock() + lease_ms * 1000)
+        self.leases[key] = Holder(lease_id, self.clock() + lease_ms * 1000)
         number, floor = self.counters()
         return Granted(number, floor, tuple(self.tags.setdefault(tag, number) for tag in tags))
 
-    def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+    def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         """fill.lua."""
         answer = None
-        if self.may_fill(item.key, token, grant, tags):
+        if self.may_fill(item.key, lease_id, grant, tags):
             answer = Written(self.counters()[0], self.clock())
             self.store(item, answer.number, answer.created)
-        self.release(item.key, token)
+        self.release(item.key, lease_id)
         return answer
 
-    def may_fill(self, key: str, token: bytes, grant: Granted, tags: Sequence[str]) -> bool:
+    def may_fill(self, key: str, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> bool:
         """The lease holds, and no floor was lost or has risen."""
-        return self.lease_holds(key, token) and self.floors_hold(grant, tags)
+        return self.lease_holds(key, lease_id) and self.floors_hold(grant, tags)
 
-    def lease_holds(self, key: str, token: bytes) -> bool:
+    def lease_holds(self, key: str, lease_id: bytes) -> bool:
         """The lease is the asker's."""
         holder = self.holder(key)
-        return holder is not None and holder.token == token
+        return holder is not None and holder.lease_id == lease_id
 
     def floors_hold(self, grant: Granted, tags: Sequence[str]) -> bool:
         """No floor was lost or has risen."""
@@ -240,14 +240,14 @@ class Server:
             return False
         return all(self.tags.get(tag, NO_FLOOR) <= floor for tag, floor in zip(tags, grant.tag_floors, strict=True))
 
-    def abort(self, key: str, token: bytes) -> None:
+    def abort(self, key: str, lease_id: bytes) -> None:
         """abort.lua."""
-        self.release(key, token)
+        self.release(key, lease_id)
 
-    def release(self, key: str, token: bytes) -> None:
+    def release(self, key: str, lease_id: bytes) -> None:
         """End a lease, and wake who waits."""
         holder = self.holder(key)
-        if holder is not None and holder.token == token:
+        if holder is not None and holder.lease_id == lease_id:
             del self.leases[key]
             if holder.waited_for:
                 self.publish(b"\x01F" + pack_names([key]))

@@ -75,14 +75,14 @@ class FakeServer:
         """
         made = NearCache.__new__(NearCache)
         chosen = Settings(**settings)
-        made._set_up(self._backend(chosen, asynchronous=False), chosen)  # noqa: SLF001  # as its from_url does
+        made._build(self._backend(chosen, asynchronous=False), chosen)  # noqa: SLF001  # as its from_url does
         return made
 
     def async_cache(self, **settings: Unpack[SettingsOptions]) -> AsyncNearCache:
         """A cache for asyncio on this server; else as ``cache``."""
         made = AsyncNearCache.__new__(AsyncNearCache)
         chosen = Settings(**settings)
-        made._set_up(self._backend(chosen, asynchronous=True), chosen)  # noqa: SLF001  # as its from_url does
+        made._build(self._backend(chosen, asynchronous=True), chosen)  # noqa: SLF001  # as its from_url does
         return made
 
     @overload
@@ -106,7 +106,7 @@ class FakeServer:
         ...     cache.set("user:7", "Ada"), cache.get("user:7")
         (True, 'Ada')
         """
-        cache._alive()  # noqa: SLF001  # asked before anything is changed
+        cache._check_open()  # noqa: SLF001  # asked before anything is changed
         if cache._backend.server is not None:  # noqa: SLF001
             raise ConfigError(f"{cache!r} has a server of its own, which ends with it; give it another URL")
         return self._behind_async(cache) if isinstance(cache, AsyncNearCache) else self._behind(cache)
@@ -115,23 +115,23 @@ class FakeServer:
     def _behind(self, cache: NearCache) -> Iterator[FakeServer]:
         before = cache._backend  # noqa: SLF001
         cache.close()
-        _begin_anew(cache, self._backend(cache.settings, asynchronous=False))
+        _restart_after_fork(cache, self._backend(cache.settings, asynchronous=False))
         try:
             yield self
         finally:
             cache.close()
-            _begin_anew(cache, before.again())
+            _restart_after_fork(cache, before.again())
 
     @asynccontextmanager
     async def _behind_async(self, cache: AsyncNearCache) -> AsyncIterator[FakeServer]:
         before = cache._backend  # noqa: SLF001
         await cache.close()
-        _begin_anew(cache, self._backend(cache.settings, asynchronous=True))
+        _restart_after_fork(cache, self._backend(cache.settings, asynchronous=True))
         try:
             yield self
         finally:
             await cache.close()
-            _begin_anew(cache, before.again())
+            _restart_after_fork(cache, before.again())
 
     def _backend(self, settings: Settings, *, asynchronous: bool) -> Backend:
         network, name, timeout = self._network, settings.namespace, settings.redis_timeout
@@ -211,8 +211,8 @@ class FakeServer:
         return Fault(self._network, kind, frozenset(only), client, delay)
 
 
-def _begin_anew(cache: AnyCache, source: Backend) -> None:
+def _restart_after_fork(cache: AnyCache, source: Backend) -> None:
     """As after a fork: the same object, its functions and listeners, with everything behind it made anew."""
     cache._closed = False  # noqa: SLF001
     cache._backend = cache._backend._replace(again=lambda: source)  # noqa: SLF001
-    cache._begin_anew()  # noqa: SLF001
+    cache._restart_after_fork()  # noqa: SLF001

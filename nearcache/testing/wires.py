@@ -35,14 +35,14 @@ class FakeRemote:
         self._timeout = timeout
         self._life: int | None = None
         self._closed = False
-        self.on_meeting: Callable[[Peer], None] = lambda _: None
+        self.on_connected: Callable[[Peer], None] = lambda _: None
         self.may_repeat: Callable[[], bool] = lambda: True
 
     def now(self) -> int:
         """The server's clock; 0 before it was ever met."""
         return 0 if self._life is None else self._network.micros()
 
-    async def meet(self) -> None:
+    async def connect(self) -> None:
         """Connect if need be."""
         await self._connect()
 
@@ -71,17 +71,17 @@ class FakeRemote:
         """Make dead."""
         return await self._ask("mark_stale", lambda server: server.mark_stale(keys))
 
-    async def lease(self, key: str, token: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+    async def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
         """Ask for the right to fill."""
-        return await self._ask("lease", lambda server: server.lease(key, token, dead, lease_ms, tags))
+        return await self._ask("lease", lambda server: server.lease(key, lease_id, dead, lease_ms, tags))
 
-    async def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+    async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         """Fill."""
-        return await self._ask("fill", lambda server: server.fill(item, token, grant, tags))
+        return await self._ask("fill", lambda server: server.fill(item, lease_id, grant, tags))
 
-    async def abort(self, key: str, token: bytes) -> None:
+    async def abort(self, key: str, lease_id: bytes) -> None:
         """Give a lease back."""
-        await self._ask("abort", lambda server: server.abort(key, token))
+        await self._ask("abort", lambda server: server.abort(key, lease_id))
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
         """Raise the floor of the namespace."""
@@ -115,7 +115,7 @@ class FakeRemote:
             with self._network.lock:
                 identity, life = self._network.identity, self._network.life
             try:
-                self.on_meeting(Peer(identity, 0.0))
+                self.on_connected(Peer(identity, 0.0))
             except RemoteFailed as failure:
                 raise _not_sent(failure) from None
             self._life = life

@@ -88,16 +88,16 @@ class RedisRemote:
         self.read_one = reads(self.read).read_one
         self.discard_idle = wire.discard_idle
         self.close = wire.close
-        self.meet = wire.connect
+        self.connect = wire.connect
         self._patience = redis_timeout
         self._offset: float | None = None
-        self.on_meeting: Callable[[Peer], None] = lambda _: None
+        self.on_connected: Callable[[Peer], None] = lambda _: None
         self.may_repeat: Callable[[], bool] = lambda: True
-        wire.introduce = Handshake(names, self._met)
+        wire.introduce = Handshake(names, self._connected)
 
-    def _met(self, met: Peer) -> None:
-        self._offset = met.offset
-        self.on_meeting(met)
+    def _connected(self, peer: Peer) -> None:
+        self._offset = peer.offset
+        self.on_connected(peer)
 
     def now(self) -> int:
         """The server's clock, as the newest connection told it."""
@@ -149,10 +149,10 @@ class RedisRemote:
         names = [self._names.counters, self._names.channel, *self._names.pairs(keys)]
         return _written(await self._call(scripts.MARK_STALE, names, [pack_names(keys)]))
 
-    async def lease(self, key: str, token: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
-        """Ask for the right to fill. Never repeated by anybody with the same token (P)."""
+    async def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+        """Ask for the right to fill. Never repeated by anybody with the same lease_id (P)."""
         names = [*self._names.pairs([key]), self._names.counters, *self._names.tags(tags)]
-        fields = [token, lease_ms, dead, lease_ms + TAG_LIFE_MARGIN_MS]
+        fields = [lease_id, lease_ms, dead, lease_ms + TAG_LIFE_MARGIN_MS]
         reply = cast("bytes", await self._call(scripts.LEASE, names, fields))
         kind, rest = reply[:1], reply[1:]
         if kind == b"V":
@@ -164,17 +164,17 @@ class RedisRemote:
         number, floor, *tag_floors = struct.unpack(f">{len(rest) // 8}Q", rest)
         return Granted(number, floor, tuple(tag_floors))
 
-    async def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+    async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         """Store a loaded value under the lease."""
         names = [*self._names.pairs([item.key]), self._names.counters, self._names.channel, *self._names.tags(tags)]
         life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
-        head = [token, pack_names([item.key]), grant.floor, item.ttl_ms, item.tail, life, item.stale_ms]
+        head = [lease_id, pack_names([item.key]), grant.floor, item.ttl_ms, item.tail, life, item.stale_ms]
         reply = await self._call(scripts.FILL, names, [*head, *grant.tag_floors])
         return None if reply is None else _written(reply)
 
-    async def abort(self, key: str, token: bytes) -> None:
+    async def abort(self, key: str, lease_id: bytes) -> None:
         """Give a lease back."""
-        await self._call(scripts.ABORT, [self._names.lease(key), self._names.channel], [token, pack_names([key])])
+        await self._call(scripts.ABORT, [self._names.lease(key), self._names.channel], [lease_id, pack_names([key])])
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
         """Raise the namespace's floor."""

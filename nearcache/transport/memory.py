@@ -18,14 +18,14 @@ class MemoryRemote:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._number = 1
-        self.on_meeting: Callable[[Peer], None] = lambda _: None
+        self.on_connected: Callable[[Peer], None] = lambda _: None
         self.may_repeat: Callable[[], bool] = lambda: True
 
     def now(self) -> int:
         """The monotonic clock."""
         return int(monotonic() * 1e6)
 
-    async def meet(self) -> None:
+    async def connect(self) -> None:
         """There is nobody to meet."""
 
     def _next(self) -> Written:
@@ -61,17 +61,17 @@ class MemoryRemote:
         del keys
         return self._next()
 
-    async def lease(self, key: str, token: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+    async def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
         """Always granted: the flight is the only reader here."""
-        del key, token, dead, lease_ms
+        del key, lease_id, dead, lease_ms
         return Granted(self._number, 0, (0,) * len(tags))
 
-    async def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+    async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         """The number of the lease: the put rule then refuses what a write came before."""
-        del item, token, tags
+        del item, lease_id, tags
         return Written(grant.number, self.now())
 
-    async def abort(self, key: str, token: bytes) -> None:
+    async def abort(self, key: str, lease_id: bytes) -> None:
         """Nothing to give back."""
 
     async def clear(self, *, not_before: int = 0) -> Written | None:

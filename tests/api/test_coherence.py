@@ -41,7 +41,7 @@ async def caught_up(reader: Twin, writer: Twin) -> None:
     """Wait until one cache has had every message of what another has written."""
     with redis_of(writer.url) as client:
         number = int(client.hget(f"{{{writer.settings.namespace}:0}}:m", "s"))
-    await until(lambda: reader._core.feed.last >= number)
+    await until(lambda: reader._core.invalidation.last >= number)
 
 
 async def filled(caches: list[Twin], **values: Any) -> None:

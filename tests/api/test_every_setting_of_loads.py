@@ -235,13 +235,13 @@ async def test_stale_backoff_holds_for_refreshes_that_give_up(make_cache: MakeCa
         assert await cache.get_or_set("k", load) == 1
         await until(lambda: cache.stats().l2_errors and not cache._core.loads.refreshing)
         begun: list[object] = []
-        behind = cache._core.host.behind
+        spawn = cache._core.runtime.spawn
 
         async def counted(*args: Any) -> Any:
             begun.append(args)
-            return await behind(*args)
+            return await spawn(*args)
 
-        cache._core.host.behind = counted
+        cache._core.runtime.spawn = counted
         for _ in range(5):
             assert await cache.get_or_set("k", load) == 1
         assert not begun

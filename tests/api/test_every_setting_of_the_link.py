@@ -32,7 +32,7 @@ async def test_max_staleness_is_how_long_l1_serves_without_a_proof(
     async with make_cache(proxy.url, max_staleness=seconds) as cache:
         await cache.set("a", 1)
         proxy.cut()
-        await until(lambda: not cache._core.link.bus)
+        await until(lambda: not cache._core.breaker.bus)
         if seconds > 1:
             await asyncio.sleep(0.5)
             assert cache.peek("a") == 1

@@ -30,7 +30,7 @@ async def test_a_write_made_while_redis_was_away_is_not_undone(
     async with make_cache(proxy.url) as one, make_cache(server.url) as other:
         heard = Heard(one)
         assert await one.set("a", 1, tags=["t"]) is True
-        await until(lambda: other._core.feed.last >= one._core.feed.last)
+        await until(lambda: other._core.invalidation.last >= one._core.invalidation.last)
         assert await other.get("a") == 1
         proxy.cut()
         assert await getattr(one, method)(*arguments.get(method, ("a",))) is False
@@ -51,7 +51,7 @@ async def test_a_closing_cache_replays_what_it_can(make_cache: MakeCache, server
     async with make_cache(server.url) as other:
         async with make_cache(server.url) as one:
             await one.set("a", 1)
-            one._core.tier.doubt(["a"])
+            one._core.tier.journal_keys(["a"])
         assert await other.get("a") is None
 
 
@@ -89,8 +89,8 @@ async def test_without_a_bus_the_journal_is_replayed_all_the_same(make_cache: Ma
 async def test_one_process_alone_journals_nothing(make_cache: MakeCache) -> None:
     """A write that was interrupted has nobody to be replayed to; its key is used again."""
     cache = make_cache("memory://")
-    cache._core.tier.doubt(["a"])
-    cache._core.tier.doubt_floors(())
+    cache._core.tier.journal_keys(["a"])
+    cache._core.tier.journal_floors(())
     assert await cache.get_or_set("a", cache.loader(1)) == 1
     assert cache.peek("a") == 1
 
@@ -100,9 +100,9 @@ async def test_closing_releases_what_was_put_off(make_cache: MakeCache) -> None:
     cache = make_cache("memory://")
     await cache.set_many({f"k{number}": number for number in range(1000)})
     await cache.clear()
-    assert cache._core.tier._leftovers
+    assert cache._core.tier._deferred
     await shut(cache)
-    assert not cache._core.tier._leftovers
+    assert not cache._core.tier._deferred
 
 
 async def test_a_delete_that_holds(make_cache: MakeCache) -> None:
@@ -137,7 +137,7 @@ async def test_a_value_marked_stale(make_cache: MakeCache) -> None:
     """The next read loads, on every instance; Redis keeps the record for who may serve it stale."""
     async with make_cache() as one, make_cache() as other:
         await one.set("a", 1)
-        await until(lambda: other._core.feed.last >= one._core.feed.last)
+        await until(lambda: other._core.invalidation.last >= one._core.invalidation.last)
         assert await other.get("a") == 1
         assert await one.mark_stale("a", "absent") is True
         assert await one.get("a") is None
@@ -191,12 +191,12 @@ async def test_a_large_tag_is_dropped_by_the_bus_alone(make_cache: MakeCache) ->
     async with make_cache() as one, make_cache() as other:
         await one.set_many({f"t{number}": number for number in range(400)}, tags=["t"])
         await one.set_many({f"k{number}": number for number in range(400)})
-        await until(lambda: other._core.feed.last >= one._core.feed.last)
+        await until(lambda: other._core.invalidation.last >= one._core.invalidation.last)
         assert len(await other.get_many([f"{kind}{number}" for kind in "tk" for number in range(400)])) == 800
         await one.invalidate_tags("t")
         await until(lambda: other.peek("t0") is None)
         await until(lambda: other.peek("k0") == 0)
-        await until(lambda: not other._core.tier._leftovers)
+        await until(lambda: not other._core.tier._deferred)
         assert other.stats().l1_entries == 400
 
 
@@ -241,7 +241,7 @@ async def test_commands_that_another_server_answers(make_cache: MakeCache) -> No
     async with make_cache() as cache:
         heard = Heard(cache)
         await cache.set("a", 1)
-        cache._core.met(Peer("another/server", 0.0))
+        cache._core.connected(Peer("another/server", 0.0))
         assert cache.peek("a") is None
         assert "another server" in heard.of(Flushed)[0].reason
         await until(lambda: heard.of(Connected))

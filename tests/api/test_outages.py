@@ -254,7 +254,7 @@ async def test_many_readers_while_the_server_comes_and_goes(make_cache: MakeCach
         readers = [asyncio.create_task(read(f"key:{number}")) for number in range(4)]
         for _ in range(4):
             proxy.cut()
-            await until(lambda: not cache._core.link.bus)
+            await until(lambda: not cache._core.breaker.bus)
             proxy.heal()
             assert await cache.wait_healthy(5)
         done.set()

@@ -124,7 +124,7 @@ async def test_a_server_that_becomes_another_one(make_cache: MakeCache, proxy: F
         for target, aside in ((first, True), (other.port, False), (first, True)):
             proxy.cut()
             await cache.get("a")
-            await until(lambda: not cache._core.link.bus)
+            await until(lambda: not cache._core.breaker.bus)
             proxy.target_port = target
             proxy.heal()
             assert await cache.wait_healthy(5)

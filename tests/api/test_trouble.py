@@ -246,7 +246,7 @@ async def healed(cache: Twin) -> None:
     await until(well)
     assert await cache.get_or_set("fresh", cache.loader(1)) == 1
     assert await cache.delete("fresh") is True
-    assert not cache._core.link.refused
+    assert not cache._core.breaker.refused
 
 
 async def test_a_primary_that_is_none_any_more_is_left_at_once(make_cache: MakeCache, troubled: EmbeddedServer) -> None:

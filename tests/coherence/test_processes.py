@@ -15,12 +15,12 @@ from nearcache.transport.embedded import EmbeddedServer
 
 def lose_messages(cache: Any) -> None:
     """What the bus brings does not arrive."""
-    cache._core.feed.messages = lambda batch: Effects()
+    cache._core.invalidation.messages = lambda batch: Effects()
 
 
 def ignore_messages(cache: Any) -> None:
     """What the bus brings is counted, and not applied: no heartbeat notices."""
-    feed = cache._core.feed
+    feed = cache._core.invalidation
 
     def count(batch: Sequence[bytes]) -> Effects:
         for data in batch:

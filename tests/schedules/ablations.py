@@ -35,7 +35,7 @@ class Rules:
     """The parts that a world is made of."""
 
     tier: type[Tier] = Tier
-    feed: type[Invalidation] = Invalidation
+    invalidation: type[Invalidation] = Invalidation
     server: type[Server] = Server
     remote: type[ModelRemote] = ModelRemote
     bus: type[ModelBus] = ModelBus
@@ -45,7 +45,9 @@ class Rules:
     @property
     def name(self) -> str:
         """What is replaced by what."""
-        ours = [part for part in (self.tier, self.feed, self.server, self.remote) if part.__module__ == __name__]
+        ours = [
+            part for part in (self.tier, self.invalidation, self.server, self.remote) if part.__module__ == __name__
+        ]
         return "+".join([part.__name__ for part in ours] + [getattr(by, "__name__", "?") for _, _, by in self.patched])
 
     @contextmanager
@@ -58,32 +60,34 @@ class Rules:
 
     def instance(self, world: World, name: str, **options: Any) -> Instance:
         """An instance under these rules."""
-        return Instance(world, name, tier=self.tier, feed=self.feed, remote=self.remote, bus=self.bus, **options)
+        return Instance(
+            world, name, tier=self.tier, invalidation=self.invalidation, remote=self.remote, bus=self.bus, **options
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------- tier
 
 
 class NoStamp(Tier):
-    """The put does not look whether the key was written since the token."""
+    """The put does not look whether the key was written since the snapshot."""
 
-    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put with the stamp of now."""
-        return super().put(key, entry, token._replace(stamp=self.stamps[token.stripe]), own=own)
+        return super().put(key, entry, snapshot._replace(stamp=self.stamps[snapshot.stripe]), own=own)
 
 
 class NoEpoch(Tier):
-    """The put does not look whether a clear, a tag, a loss or a flush came since the token."""
+    """The put does not look whether a clear, a tag, a loss or a flush came since the snapshot."""
 
-    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put with the epoch of now."""
-        return super().put(key, entry, token._replace(epoch=self.epoch), own=own)
+        return super().put(key, entry, snapshot._replace(epoch=self.epoch), own=own)
 
 
 class PutAnything(Tier):
     """The put looks at nothing."""
 
-    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put."""
         with self.lock:
             self._store[key] = entry
@@ -93,21 +97,21 @@ class PutAnything(Tier):
 class PutLeavesStamp(Tier):
     """A put does not raise the stamp, so that a slower put does not know of it."""
 
-    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put, and set the stamp back."""
-        before = self.stamps[token.stripe]
-        done = super().put(key, entry, token, own=own)
-        self.stamps[token.stripe] = before
+        before = self.stamps[snapshot.stripe]
+        done = super().put(key, entry, snapshot, own=own)
+        self.stamps[snapshot.stripe] = before
         return done
 
 
 class RefusedPutDropsNothing(Tier):
     """A refused put leaves an older entry, also after an own write."""
 
-    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put, and bring back what was dropped."""
         held = self.entries.get(key)
-        done = super().put(key, entry, token, own=own)
+        done = super().put(key, entry, snapshot, own=own)
         if not done and held is not None:
             self._store[key] = held
         return done
@@ -116,31 +120,35 @@ class RefusedPutDropsNothing(Tier):
 class OwnPutAsAnyOther(Tier):
     """A refused own write drops only what is older."""
 
-    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put as if somebody else had written it."""
         del own
-        return super().put(key, entry, token)
+        return super().put(key, entry, snapshot)
 
 
 class NumbersAlone(Tier):
     """A version is its number: two loads under one number are not told apart."""
 
-    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put without the time."""
-        return super().put(key, replace(entry, version=version_of(number_of(entry.version), 0)), token, own=own)
+        return super().put(key, replace(entry, version=version_of(number_of(entry.version), 0)), snapshot, own=own)
 
 
 class NeverPassedBy(Tier):
     """A loaded value that is returned but not kept leaves L1 as it is."""
 
-    def passed_by(self, key: str, now: float, token: Snapshot | None = None, outage: Entry | None = None) -> None:
+    def returned_unversioned(
+        self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
+    ) -> None:
         """Nothing."""
 
 
 class PassedByDropsOnly(Tier):
     """Such a value drops what L1 holds, but not what is under way."""
 
-    def passed_by(self, key: str, now: float, token: Snapshot | None = None, outage: Entry | None = None) -> None:
+    def returned_unversioned(
+        self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
+    ) -> None:
         """Drop."""
         with self.lock:
             self._drop(key)
@@ -149,9 +157,11 @@ class PassedByDropsOnly(Tier):
 class OutageKeepsAnything(Tier):
     """What was loaded while Redis is away is kept, whatever was written meanwhile."""
 
-    def passed_by(self, key: str, now: float, token: Snapshot | None = None, outage: Entry | None = None) -> None:
+    def returned_unversioned(
+        self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
+    ) -> None:
         """Keep."""
-        super().passed_by(key, now, self.token(key), outage)
+        super().returned_unversioned(key, now, self.snapshot(key), fallback)
 
 
 class LoadedPassesNothing(Tier):
@@ -159,45 +169,45 @@ class LoadedPassesNothing(Tier):
 
     def serve_loaded(self, key: str, now: float) -> Entry | None:
         """It alone."""
-        entry = self.outage.get(key)
+        entry = self.fallback.get(key)
         return entry if entry is not None and now < entry.deadline else None
 
 
 class StalePassesNothing(Tier):
     """A stale value that is returned leaves L1 as it is."""
 
-    def passed_stale(self, key: str, version: Version, token: Snapshot) -> None:
+    def returned_stale(self, key: str, version: Version, snapshot: Snapshot) -> None:
         """Nothing."""
 
 
 class ForgetUnknownWrites(Tier):
     """A write of unknown outcome is taken for one that did nothing."""
 
-    def doubt(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
+    def journal_keys(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
         """Nothing."""
 
-    def doubt_floors(self, tags: Sequence[str]) -> None:
+    def journal_floors(self, tags: Sequence[str]) -> None:
         """Nothing."""
 
 
 class JournalWithoutEpoch(Tier):
     """Journalling drops what L1 holds, but puts that are under way go on."""
 
-    def doubt(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
+    def journal_keys(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
         """Set the epoch back."""
         before = self.epoch
-        super().doubt(keys, not_before=not_before, hold_ms=hold_ms)
+        super().journal_keys(keys, not_before=not_before, hold_ms=hold_ms)
         self.epoch = before
 
 
 class AcknowledgementsEndEntries(Tier):
     """An acknowledged write takes its key for settled."""
 
-    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Forget the journal's entry."""
         if own:
             self.journal.keys.pop(key, None)
-        return super().put(key, entry, token, own=own)
+        return super().put(key, entry, snapshot, own=own)
 
     def wrote(self, key: str, version: int) -> None:
         """Forget the journal's entry."""
@@ -222,7 +232,7 @@ class KeepTagFloorsOfAnyTime(Tier):
         super().keep_tag_floors(floors, self.epoch)
 
 
-# ---------------------------------------------------------------------------------------------------------------- feed
+# -------------------------------------------------------------------------------------------------------- invalidation
 
 
 class NoGapWhileLost(Invalidation):
@@ -267,15 +277,15 @@ class NeverOverdue(Invalidation):
     def overdue(self, now: float) -> Effects:
         """Nothing."""
         del now
-        if self.behind is not None:
-            self.last, self.behind = self.behind[0], None
+        if self.ahead is not None:
+            self.last, self.ahead = self.ahead[0], None
         return Effects()
 
 
 class NeverDisowns(Invalidation):
     """Who answers commands is not compared with who is listened to."""
 
-    def disown(self, identity: str | None) -> Effects:
+    def check_identity(self, identity: str | None) -> Effects:
         """Nothing."""
         del identity
         return Effects()
@@ -308,7 +318,7 @@ def _local_floor_is_enough(
 class FillsWithoutLease(Server):
     """A fill does not look whose the lease is."""
 
-    def lease_holds(self, key: str, token: bytes) -> bool:
+    def lease_holds(self, key: str, snapshot: bytes) -> bool:
         """Yes."""
         return True
 
@@ -335,22 +345,22 @@ class FillsWithoutCounter(Server):
 class RefusesInSilence(Server):
     """A refused fill tells nobody."""
 
-    def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+    def fill(self, item: Item, snapshot: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         """Forget who waits before the lease is released."""
         holder = self.holder(item.key)
-        if holder is not None and not self.may_fill(item.key, token, grant, tags):
+        if holder is not None and not self.may_fill(item.key, snapshot, grant, tags):
             holder.waited_for = False
-        return super().fill(item, token, grant, tags)
+        return super().fill(item, snapshot, grant, tags)
 
 
 class FillsInSilence(Server):
     """No fill tells anybody."""
 
-    def fill(self, item: Item, token: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+    def fill(self, item: Item, snapshot: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         """Forget who waits."""
         if (holder := self.holder(item.key)) is not None:
             holder.waited_for = False
-        return super().fill(item, token, grant, tags)
+        return super().fill(item, snapshot, grant, tags)
 
 
 class LateSetsStored(Server):
@@ -406,7 +416,7 @@ class ReplaysValues(ModelRemote):
 
 
 class RepeatsLeases(ModelRemote):
-    """A lease request is sent again, with its token, when its connection broke."""
+    """A lease request is sent again, with its snapshot, when its connection broke."""
 
     def __getattr__(self, script: str) -> Callable[..., Awaitable[Any]]:
         ask = super().__getattr__(script)
@@ -492,16 +502,16 @@ LATE_SETS_ACKNOWLEDGED = Rules(server=LateSetsAcknowledged)
 HOLDS_NOTHING = Rules(server=HoldsNothing)
 REPLAYS_VALUES = Rules(remote=ReplaysValues)
 PROMISES_NOTHING = Rules(patched=((Core, "wrote", _counted_only),))
-NEVER_DISOWNS = Rules(feed=NeverDisowns)
+NEVER_DISOWNS = Rules(invalidation=NeverDisowns)
 READ_FLOORS_COUNT_AS_APPLIED = Rules(tier=ReadFloorsCountAsApplied)
 KEEP_TAG_FLOORS_OF_ANY_TIME = Rules(tier=KeepTagFloorsOfAnyTime)
-NO_GAP_WHILE_LOST = Rules(feed=NoGapWhileLost)
-NO_GAP = Rules(feed=NoGap)
-BACK_PROVES_ALL = Rules(feed=BackProvesAll)
-ANY_SERVER_IS_THE_SAME = Rules(feed=AnyServerIsTheSame)
-NEVER_OVERDUE = Rules(feed=NeverOverdue)
+NO_GAP_WHILE_LOST = Rules(invalidation=NoGapWhileLost)
+NO_GAP = Rules(invalidation=NoGap)
+BACK_PROVES_ALL = Rules(invalidation=BackProvesAll)
+ANY_SERVER_IS_THE_SAME = Rules(invalidation=AnyServerIsTheSame)
+NEVER_OVERDUE = Rules(invalidation=NeverOverdue)
 KNOWN_AFTER_A_GAP = Rules(patched=((Floors, "forget", _known_after_a_gap),))
-FLOORS_FALL = Rules(patched=((Floors, "tell", _lower),))
+FLOORS_FALL = Rules(patched=((Floors, "learn", _lower),))
 LOCAL_FLOOR_IS_ENOUGH = Rules(patched=((Floors, "allow", _local_floor_is_enough),))
 FILLS_WITHOUT_LEASE = Rules(server=FillsWithoutLease)
 FILLS_BELOW_FLOORS = Rules(server=FillsBelowFloors)

@@ -124,7 +124,7 @@ class Crowd:
 
     def read(self, at: Instance, key: str, begin: Callable[[str], Flow], least: int) -> None:
         """Begin a read."""
-        unproven = 0 if at.core.tier.token(key).trusted else self.failed.get((at.name, key), 0)
+        unproven = 0 if at.core.tier.snapshot(key).trusted else self.failed.get((at.name, key), 0)
         self.reads.append(Read(at, key, begin(key), least, unproven))
 
     def load(self, at: Instance, key: str, *, refresh: bool = False) -> None:
@@ -199,7 +199,7 @@ class Crowd:
         value = read.flow.value()
         if value is MISSING:
             return
-        proven = read.at.core.tier.token(read.key).trusted
+        proven = read.at.core.tier.snapshot(read.key).trusted
         least = read.least if proven else max(read.least, read.least_unproven)
         must(value >= least, f"G1/G3/G4: {read.flow} answered {value}, must be at least {least}")
         must(value <= self.rows[read.key], "a value from nowhere")
@@ -361,7 +361,7 @@ class Crowd:
         for at in self.instances:
             must(not len(at.core.flights), "a flight is left")
             must(not len(at.core.waiters), "a waiter is left")
-            must(at.core.tier.token("x").trusted, "a key is left unproven though the bus was proven")
+            must(at.core.tier.snapshot("x").trusted, "a key is left unproven though the bus was proven")
             for key in KEYS:
                 value: Any = at.look(key)
                 must(value is MISSING or value >= self.executed[key], f"{at.name} still serves {key}={value}")

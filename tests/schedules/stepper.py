@@ -102,7 +102,7 @@ class Request(Point):
 class Pause(Point):
     """A wait that ends when it is woken or its time is over."""
 
-    def __init__(self, world: World, label: str, wake: ModelWake, timeout: float) -> None:
+    def __init__(self, world: World, label: str, wake: ModelLatch, timeout: float) -> None:
         super().__init__(world, label)
         self.wake = wake
         self.deadline = world.now + timeout
@@ -279,7 +279,7 @@ class World:
             instance.deliver()
 
 
-class ModelWake:
+class ModelLatch:
     """A Wake of the scheduler."""
 
     def __init__(self, world: World) -> None:
@@ -303,7 +303,7 @@ class ModelPermits:
     def __init__(self, world: World, count: int) -> None:
         self._world = world
         self.free = count
-        self._news = ModelWake(world)
+        self._news = ModelLatch(world)
 
     async def acquire(self, timeout: float) -> bool:
         """Suspend until there is one."""
@@ -311,7 +311,7 @@ class ModelPermits:
         while not self.free:
             if self._world.now >= until:
                 return False
-            self._news = ModelWake(self._world)
+            self._news = ModelLatch(self._world)
             await self._news.wait(until - self._world.now)
         self.free -= 1
         return True
@@ -322,8 +322,8 @@ class ModelPermits:
         self._news.set()
 
 
-class ModelHost:
-    """A Host of the scheduler: flows are its tasks."""
+class ModelRuntime:
+    """A Runtime of the scheduler: flows are its tasks."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -332,22 +332,22 @@ class ModelHost:
         """So many permits."""
         return ModelPermits(self._world, count)
 
-    async def behind(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> Flow:
+    async def spawn(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> Flow:
         """A flow of its own."""
         del owner, timeout
-        return self._world.start("behind", work)
+        return self._world.start("background", work)
 
     def monotonic(self) -> float:
         """The world's time."""
         return self._world.now
 
-    def me(self) -> tuple[object, ...]:
+    def callers(self) -> tuple[object, ...]:
         """The flow that runs."""
         return (self._world.running,)
 
-    def wake(self) -> ModelWake:
-        """A new Wake."""
-        return ModelWake(self._world)
+    def latch(self) -> ModelLatch:
+        """A new Latch."""
+        return ModelLatch(self._world)
 
     async def load(self, loader: Callable[[], Awaitable[Any]]) -> Outcome:
         """Await the loader."""
@@ -403,7 +403,7 @@ class ModelRemote:
         """The server's clock."""
         return self._world.micros()
 
-    async def meet(self) -> None:
+    async def connect(self) -> None:
         """It is known."""
 
     def discard_idle(self) -> None:
@@ -462,7 +462,7 @@ class Instance:
         world: where it lives.
         name: for labels.
         tier: the class of its L1.
-        feed: the class of its feed.
+        invalidation: the class of its invalidation.
         remote: the class of its remote.
         bus: the class of its bus.
     """
@@ -473,7 +473,7 @@ class Instance:
         name: str,
         *,
         tier: type[Tier] = Tier,
-        feed: type[Invalidation] = Invalidation,
+        invalidation: type[Invalidation] = Invalidation,
         remote: type[ModelRemote] = ModelRemote,
         bus: type[ModelBus] = ModelBus,
         connected: bool = True,
@@ -481,20 +481,20 @@ class Instance:
         self.world = world
         self.name = name
         self.bus: ModelBus | None = None
-        host = ModelHost(world)
+        runtime = ModelRuntime(world)
         settings = Settings(jitter=0, ttl=300, breaker_failures=1000)
         local = tier(settings.l1_max_entries)
         self.core = Core(
             settings=settings,
-            host=host,
+            runtime=runtime,
             remote=remote(world, name),  # type: ignore[arg-type]  # its methods come from __getattr__
             new_bus=lambda: bus(self),
             tier=local,
-            feed=feed(local, settings.max_staleness),
-            link=Breaker(settings.breaker_failures, settings.breaker_reset),
+            invalidation=invalidation(local, settings.max_staleness),
+            breaker=Breaker(settings.breaker_failures, settings.breaker_reset),
             policy=Policy.of(settings),
         )
-        self.listener = Listener(self.core, stop=host.wake(), tried=host.wake())
+        self.listener = Listener(self.core, stop=runtime.latch(), tried=runtime.latch())
         world.instances.append(self)
         self.listening = world.start(f"{name}: listen", self.listener.run())
         if connected:
@@ -511,7 +511,7 @@ class Instance:
 
     def serves(self, key: str) -> bool:
         """Whether a read is answered without L2."""
-        loaded = self.core.tier.outage.get(key)
+        loaded = self.core.tier.fallback.get(key)
         return self.look(key) is not MISSING or (loaded is not None and self.world.now < loaded.deadline)
 
     def get(self, key: str) -> Flow:

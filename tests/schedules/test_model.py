@@ -58,26 +58,26 @@ class Side:
 
     def step(self, dice: random.Random) -> object:
         """One step that the dice choose; its answer."""
-        key, token, tags = dice.choice(KEYS), dice.choice(TOKENS), TAGS[: dice.randrange(3)]
+        key, lease_id, tags = dice.choice(KEYS), dice.choice(TOKENS), TAGS[: dice.randrange(3)]
         item = Item(key, pack_tail(bytes([dice.randrange(100)])), 60_000)
-        place = key, token, len(tags)
+        place = key, lease_id, len(tags)
         kind = dice.choice(KINDS)
         aware = dice.random() < 0.5
         if kind == "lease":
             raw = self.ask("read", [key], with_floor=False).records[0]
-            answer = self.ask("lease", key, token, raw[:HEAD_BYTES] if raw and aware else b"", 60_000, tags)
+            answer = self.ask("lease", key, lease_id, raw[:HEAD_BYTES] if raw and aware else b"", 60_000, tags)
             if isinstance(answer, Granted):
                 self.grants[place] = answer
             return self.plain(answer)
         if kind == "fill":
             grant = self.grants.get(place, Granted(0, 0, (0,) * len(tags)))
-            return self.plain(self.ask("fill", item, token, grant, tags))
+            return self.plain(self.ask("fill", item, lease_id, grant, tags))
         simple: dict[str, tuple[Any, ...]] = {
             "set": ("set", [item], tags, FOREVER),
             "late": ("set", [item], tags, 1),
             "delete": ("delete", KEYS if aware else [key]),
             "stale": ("mark_stale", KEYS if aware else [key]),
-            "abort": ("abort", key, token),
+            "abort": ("abort", key, lease_id),
             "clear": ("clear",),
             "tags": ("invalidate_tags", tags or TAGS),
             "read": ("tag_floors", TAGS),

@@ -618,7 +618,7 @@ def commands_of_one_server_and_messages_of_another(rules: Rules) -> None:
         a, b = two(rules, world)
         put(b, "k", 1)
         assert get(a, "k") == 1
-        bus, last = a.bus, a.core.feed.last
+        bus, last = a.bus, a.core.invalidation.last
         assert bus is not None
         assert world.run(a.set("x", 1))
         for _ in range(4):
@@ -828,7 +828,7 @@ def a_failover_seen_by_commands_first(rules: Rules) -> None:
         a, b = two(rules, world)
         put(b, "k", 1)
         assert get(a, "k") == 1
-        a.core.met(Peer("two", 0.0))
+        a.core.connected(Peer("two", 0.0))
         must(a.look("k") is MISSING, "G1: a value of the lost server")
         assert a.bus is not None
         assert a.bus.cut_off, "the bus has to find the other server"

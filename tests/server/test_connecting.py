@@ -87,7 +87,7 @@ async def test_readers_do_not_connect_while_the_link_is_down(make_cache: MakeCac
 
     core.new_bus = counted
     await cache.get("a")
-    await until(lambda: not core.link.sends and not core.link.bus)
+    await until(lambda: not core.breaker.sends and not core.breaker.bus)
     accepted, tried = proxy.accepted, len(attempts)
     for number in range(100):
         assert await cache.get_or_set(f"a:{number}", cache.loader(number)) == number

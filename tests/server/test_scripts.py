@@ -82,23 +82,23 @@ class Rig:
         assert written is not None
         return written
 
-    def lease(self, key: str, token: bytes = TOKEN, dead: bytes = b"", tags: tuple[str, ...] = ()) -> Any:
+    def lease(self, key: str, lease_id: bytes = TOKEN, dead: bytes = b"", tags: tuple[str, ...] = ()) -> Any:
         """Ask for a lease."""
-        return self.do(self.remote.lease(key, token, dead, LEASE, tags))
+        return self.do(self.remote.lease(key, lease_id, dead, LEASE, tags))
 
-    def granted(self, key: str, token: bytes = TOKEN, tags: tuple[str, ...] = ()) -> Granted:
+    def granted(self, key: str, lease_id: bytes = TOKEN, tags: tuple[str, ...] = ()) -> Granted:
         """Ask for one that is given."""
-        lease = self.lease(key, token, tags=tags)
+        lease = self.lease(key, lease_id, tags=tags)
         assert isinstance(lease, Granted)
         return lease
 
-    def fill(self, key: str, grant: Granted, token: bytes = TOKEN, tags: tuple[str, ...] = ()) -> Written | None:
+    def fill(self, key: str, grant: Granted, lease_id: bytes = TOKEN, tags: tuple[str, ...] = ()) -> Written | None:
         """Fill."""
-        return self.do(self.remote.fill(Item(key, records.pack_tail(b"loaded"), TTL), token, grant, tags))
+        return self.do(self.remote.fill(Item(key, records.pack_tail(b"loaded"), TTL), lease_id, grant, tags))
 
-    def abort(self, key: str, token: bytes = TOKEN) -> None:
+    def abort(self, key: str, lease_id: bytes = TOKEN) -> None:
         """Give back."""
-        self.do(self.remote.abort(key, token))
+        self.do(self.remote.abort(key, lease_id))
 
     def clear(self) -> Written:
         """Clear."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nearcache import base as face
+from nearcache import base
 from nearcache.engine.ports import MISSING
 from nearcache.local.tier import NEVER, Tier
 from nearcache.protocol import scripts
@@ -17,12 +17,12 @@ from nearcache.protocol.versions import Version
 class WroteLeavesStamp(Tier):
     """An own write raises no stamp: what was asked before it may be put after it."""
 
-    def put(self, key: str, entry: Any, token: Any, *, own: bool = False) -> bool:
+    def put(self, key: str, entry: Any, snapshot: Any, *, own: bool = False) -> bool:
         """Put, and set the stamp back after an own write."""
-        before = self.stamps[token.stripe]
-        done = super().put(key, entry, token, own=own)
+        before = self.stamps[snapshot.stripe]
+        done = super().put(key, entry, snapshot, own=own)
         if own:
-            self.stamps[token.stripe] = before
+            self.stamps[snapshot.stripe] = before
         return done
 
     def wrote(self, key: str, version: Version) -> None:
@@ -65,13 +65,13 @@ class Guard:
         from tests.schedules import ablations  # not needed by a whole cache
 
         if self.tier is not None:
-            setattr(face, "Tier", self.tier)
+            setattr(base, "Tier", self.tier)
         for name in self.rules[:1]:
             rules = getattr(ablations, name)
             if rules.tier is not Tier:
-                setattr(face, "Tier", rules.tier)
-            if rules.feed.__module__ == ablations.__name__:
-                setattr(face, "Feed", rules.feed)
+                setattr(base, "Tier", rules.tier)
+            if rules.invalidation.__module__ == ablations.__name__:
+                setattr(base, "Invalidation", rules.invalidation)
             for target, attribute, replacement in rules.patched:
                 setattr(target, attribute, replacement)
         for script, changes in (self.lua or {}).items():
@@ -102,8 +102,8 @@ def a_get_under_an_own_delete(rules: Any) -> None:
 
 
 GUARDS: Mapping[str, Guard] = {
-    "token-stamp": Guard(("NO_STAMP",), phase="delayed replies"),
-    "token-epoch": Guard(("NO_EPOCH",)),
+    "snapshot-stamp": Guard(("NO_STAMP",), phase="delayed replies"),
+    "snapshot-epoch": Guard(("NO_EPOCH",)),
     "own-stamp": Guard(tier=WroteLeavesStamp, schedules=(a_get_under_an_own_delete,)),
     "lease": Guard(
         ("FILLS_WITHOUT_LEASE",),

@@ -52,7 +52,7 @@ class Looker:
             redis.RedisError: the server does not answer.
         """
         with closing(redis.Redis(port=self.port, socket_timeout=5)) as client:
-            return self._alive(client)
+            return self._check_open(client)
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -62,14 +62,14 @@ class Looker:
                 while self.port == port and not self._ended.wait(PAUSE):
                     start = now()
                     try:
-                        found = self._alive(client)
+                        found = self._check_open(client)
                     except (redis.RedisError, OSError):  # it is away
                         continue
                     end = now()
                     if self.port == port:
                         self.seen.extend(Read(key, start, end, version) for key, version in found.items())
 
-    def _alive(self, client: Any) -> dict[int, int]:
+    def _check_open(self, client: Any) -> dict[int, int]:
         tag_names = [f"tag:{number}" for number in range(WRITERS)]
         whole = client.pipeline(transaction=True)
         whole.mget([self._names.value(name(key)) for key in range(KEYS)])

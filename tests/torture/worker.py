@@ -123,7 +123,7 @@ class Instance:
 
     def _listen(self) -> None:
         """Take the time of each drop, right where messages are applied."""
-        feed = self._cache._core.feed
+        feed = self._cache._core.invalidation
         apply = feed.messages
 
         def applied(batch: Sequence[bytes]) -> Any:

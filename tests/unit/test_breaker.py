@@ -10,7 +10,7 @@ import pytest
 from nearcache.engine.breaker import REFUSES_WRITES, TRANSITIONS, Breaker, Signal, State
 
 
-def link(failures: int = 3, reset: float = 1.0) -> Breaker:
+def breaker_of(failures: int = 3, reset: float = 1.0) -> Breaker:
     """A link whose bus is up."""
     made = Breaker(failures, reset)
     made.bus_up()
@@ -88,7 +88,7 @@ def test_a_success_in_each_state_that_sends_begins_the_count_anew() -> None:
 
 def test_what_is_refused_is_told_once_and_leaves_the_breaker_alone() -> None:
     """The first refusal is told, and the end of the last one."""
-    one = link()
+    one = breaker_of()
     assert [one.refuse("set", "OOM"), one.refuse("lease", "OOM"), one.refuse("set", "OOM")] == [True, False, False]
     assert one.permit(now=0.0)
     assert not one.accept("delete", wrote=True, stored=False)
@@ -100,7 +100,7 @@ def test_what_is_refused_is_told_once_and_leaves_the_breaker_alone() -> None:
 @pytest.mark.parametrize("code", sorted(REFUSES_WRITES - {"OOM"}))
 def test_a_server_that_took_a_write_takes_all(code: str) -> None:
     """Whichever it was; a full memory lets deletes pass, so there a value must have been stored."""
-    one = link()
+    one = breaker_of()
     one.refuse("store", code)
     one.refuse("clear", code)
     assert one.accept("delete", wrote=True, stored=False)
@@ -108,7 +108,7 @@ def test_a_server_that_took_a_write_takes_all(code: str) -> None:
 
 def test_a_missing_right_is_mended_by_that_operation_alone() -> None:
     """Who may not delete, but set, is not told about at each call."""
-    one = link()
+    one = breaker_of()
     one.refuse("delete", "NOPERM")
     assert not one.accept("store", wrote=True, stored=True)
     assert one.accept("delete", wrote=True, stored=False)
@@ -116,14 +116,14 @@ def test_a_missing_right_is_mended_by_that_operation_alone() -> None:
 
 def test_a_timeout_opens_the_breaker_at_once() -> None:
     """A server that hangs costs one timeout, not breaker_failures of them."""
-    breaker = link()
+    breaker = breaker_of()
     assert breaker.failed(timeout=True, now=0.0)
     assert not breaker.permit(now=0.1)
 
 
 def test_other_failures_open_it_when_they_come_in_a_row() -> None:
     """A success in between begins the count anew."""
-    breaker = link(failures=2)
+    breaker = breaker_of(failures=2)
     assert not breaker.failed(timeout=False, now=0.0)
     breaker.ok()
     assert not breaker.failed(timeout=False, now=0.0)
@@ -134,13 +134,13 @@ def test_other_failures_open_it_when_they_come_in_a_row() -> None:
 
 def test_opening_is_told_once() -> None:
     """Failures of what was sent before add nothing."""
-    breaker = link(failures=1)
+    breaker = breaker_of(failures=1)
     assert [breaker.failed(timeout=True, now=now) for now in (0.0, 0.1, 0.2)] == [True, False, False]
 
 
 def test_with_the_bus_up_one_operation_per_reset_tries() -> None:
     """Others are refused while it is out, and its success closes the breaker."""
-    breaker = link(reset=1.0)
+    breaker = breaker_of(reset=1.0)
     breaker.failed(timeout=True, now=0.0)
     assert [breaker.permit(now=now) for now in (0.5, 1.0, 1.1)] == [False, True, False]
     assert breaker.state is State.TRYING
@@ -151,7 +151,7 @@ def test_with_the_bus_up_one_operation_per_reset_tries() -> None:
 @pytest.mark.parametrize("timeout", [True, False])
 def test_a_try_that_fails_shuts_the_link_for_another_reset(*, timeout: bool) -> None:
     """One failure is enough for a try, whatever breaker_failures says."""
-    breaker = link(failures=3, reset=1.0)
+    breaker = breaker_of(failures=3, reset=1.0)
     breaker.failed(timeout=True, now=0.0)
     assert breaker.permit(now=1.0)
     breaker.failed(timeout=timeout, now=1.5)
@@ -160,14 +160,14 @@ def test_a_try_that_fails_shuts_the_link_for_another_reset(*, timeout: bool) -> 
 
 def test_a_try_that_never_reports_is_followed_by_another() -> None:
     """A thread that died with the probe does not keep the link shut for ever."""
-    breaker = link(reset=1.0)
+    breaker = breaker_of(reset=1.0)
     breaker.failed(timeout=True, now=0.0)
     assert [breaker.permit(now=now) for now in (1.0, 1.5, 2.0)] == [True, False, True]
 
 
 def test_with_the_bus_down_nobody_tries() -> None:
     """Readers never connect; when the bus is proven, all may at once."""
-    breaker = link(reset=1.0)
+    breaker = breaker_of(reset=1.0)
     breaker.failed(timeout=True, now=0.0)
     breaker.bus_down()
     assert not breaker.permit(now=100.0)
@@ -177,7 +177,7 @@ def test_with_the_bus_down_nobody_tries() -> None:
 
 def test_a_late_answer_does_not_close_the_breaker() -> None:
     """It belongs to what was sent before the failure, and proves nothing about now."""
-    breaker = link()
+    breaker = breaker_of()
     breaker.failed(timeout=True, now=0.0)
     assert not breaker.ok()
     assert not breaker.permit(now=0.1)
@@ -185,6 +185,6 @@ def test_a_late_answer_does_not_close_the_breaker() -> None:
 
 def test_a_lost_bus_does_not_stop_operations() -> None:
     """Commands go on while they are answered."""
-    breaker = link()
+    breaker = breaker_of()
     breaker.bus_down()
     assert breaker.permit(now=0.0)

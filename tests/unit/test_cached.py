@@ -37,7 +37,7 @@ class Fake:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        looked_at = {"entries": Entries(self.values), "touch": str, "fresh_until": math.inf, "hits": 0, "thaw": None}
+        looked_at = {"entries": Entries(self.values), "touch": str, "fresh_until": math.inf, "hits": 0, "decode": None}
         self._tier: Any = SimpleNamespace(**looked_at)
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
 

@@ -27,7 +27,7 @@ def at(number: int) -> Version:
 
 def put(tier: Tier, key: str, number: int = 5, *tags: str, value: object = None) -> bool:
     """Put with a token taken now."""
-    return tier.put(key, tier.make_entry(value, float("inf"), at(number), tags, 10, float("inf")), tier.token(key))
+    return tier.put(key, tier.make_entry(value, float("inf"), at(number), tags, 10, float("inf")), tier.snapshot(key))
 
 
 def invalidate(tier: Tier, number: int, *tags: str) -> None:
@@ -39,7 +39,7 @@ def invalidate(tier: Tier, number: int, *tags: str) -> None:
 def tidy(tier: Tier) -> int:
     """Until all is done; how many steps it took."""
     steps = 1
-    while tier.tidy():
+    while tier.free_some():
         steps += 1
     return steps
 
@@ -76,7 +76,7 @@ def test_a_large_store_is_released_in_steps(new_tier: Callable[[int], Tier]) -> 
     assert not tier.entries
     assert tier.size == 0
     left = MANY
-    while tier.tidy():
+    while tier.free_some():
         before, left = left, sum(watch() is not None for watch in watched)
         assert 0 < before - left <= STEP
     gc.collect()
@@ -94,7 +94,7 @@ def test_a_small_store_is_released_at_once(new_tier: Callable[[int], Tier]) -> N
     with tier.lock:
         tier.drop_all()
     assert watched() is None
-    assert not tier.tidy()
+    assert not tier.free_some()
 
 
 def test_puts_release_more_than_they_bring(tier: Tier) -> None:
@@ -103,7 +103,7 @@ def test_puts_release_more_than_they_bring(tier: Tier) -> None:
         tier.drop_all()
     for number in range(MANY // 2 + 1):
         put(tier, f"new{number}")
-    assert not tier._leftovers
+    assert not tier._deferred
 
 
 def test_a_common_tag_is_out_of_sight_at_once(tier: Tier) -> None:
@@ -150,9 +150,9 @@ def test_what_is_written_meanwhile_does_not_come_back(tier: Tier, event: str) ->
         elif event == "own write":
             tier.wrote("k0", at(7))
         elif event == "unknown write":
-            tier.doubt(["k0"])
+            tier.journal_keys(["k0"])
         elif event == "passed by":
-            tier.passed_by("k0", 0.0)
+            tier.returned_unversioned("k0", 0.0)
         elif event == "clear":
             tier.apply_clear(7)
         else:
@@ -165,7 +165,7 @@ def test_what_is_written_meanwhile_does_not_come_back(tier: Tier, event: str) ->
 def test_a_put_sees_what_was_set_aside(tier: Tier) -> None:
     """Else an older value would take its place, or it would come back over a newer one."""
     invalidate(tier, 6, "half")
-    old = tier.token("k0")
+    old = tier.snapshot("k0")
     assert not tier.put("k0", tier.make_entry("old", float("inf"), at(4), (), 10, float("inf")), old)
     assert tier.entries["k0"].version == at(5)
     assert put(tier, "k2", 7)
@@ -197,4 +197,4 @@ def test_closed_all_is_released(tier: Tier) -> None:
     with tier.lock:
         tier.drop_all()
     tier.release()
-    assert not tier.tidy()
+    assert not tier.free_some()

@@ -10,7 +10,7 @@ from nearcache.local.floors import Floors
 def test_a_value_below_the_floor_is_cleared_and_one_at_it_lives() -> None:
     """A fill takes the number as it stands, so a value made right after a clear has the clear's own number."""
     floors = Floors()
-    floors.tell(7, 0.0)
+    floors.learn(7, 0.0)
     assert not floors.allow(6, None, (), {})
     assert floors.allow(7, None, (), {})
 
@@ -18,7 +18,7 @@ def test_a_value_below_the_floor_is_cleared_and_one_at_it_lives() -> None:
 def test_a_floor_read_with_the_value_counts_too() -> None:
     """The higher one of the local floor and the one that was read decides."""
     floors = Floors()
-    floors.tell(3, 0.0)
+    floors.learn(3, 0.0)
     assert not floors.allow(5, 6, (), {})
     assert floors.allow(6, 6, (), {})
     assert not floors.allow(2, 1, (), {})
@@ -28,7 +28,7 @@ def test_floors_only_rise() -> None:
     """A reply that was on the way when a clear was acknowledged does not lower the floor (L)."""
     floors = Floors()
     floors.raise_to(9)
-    floors.tell(4, 0.0)
+    floors.learn(4, 0.0)
     floors.raise_tags({"users": 8})
     floors.raise_tags({"users": 3})
     assert floors.namespace == 9
@@ -39,20 +39,20 @@ def test_floors_only_rise() -> None:
 def test_after_a_gap_floors_count_as_unknown_until_they_are_told() -> None:
     """The message that was missed may have been a clear or a tag (M)."""
     floors = Floors()
-    floors.tell(4, 0.0)
+    floors.learn(4, 0.0)
     floors.raise_tags({"users": 5})
     floors.forget()
     assert not floors.known
     assert floors.unknown(["users"]) == ["users"]
     assert floors.namespace == 4
-    floors.tell(6, 0.0)
+    floors.learn(6, 0.0)
     assert floors.known
 
 
 def test_another_server_begins_at_nothing() -> None:
     """After a change of identity, numbers of the old server say nothing."""
     floors = Floors()
-    floors.tell(1_000, 0.0)
+    floors.learn(1_000, 0.0)
     floors.restart()
     assert floors.allow(5, None, (), {})
     assert not floors.known

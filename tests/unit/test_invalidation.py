@@ -1,4 +1,4 @@
-"""The feed: numbers without a gap, what proves L1, and what flushes it."""
+"""The invalidation: numbers without a gap, what proves L1, and what flushes it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ def filled(*names: str) -> bytes:
     return b"\x01F" + pack_names(names)
 
 
-def hold(feed: Invalidation, *keys: str, number: int = 5, tags: tuple[str, ...] = ()) -> None:
+def hold(invalidation: Invalidation, *keys: str, number: int = 5, tags: tuple[str, ...] = ()) -> None:
     """Put entries into L1."""
     for key in keys:
-        token = feed._tier.token(key)
-        assert feed._tier.put(key, Entry("v", float("inf"), version_of(number, 1), tags, 1, float("inf")), token)
+        snapshot = invalidation._tier.snapshot(key)
+        assert invalidation._tier.put(
+            key, Entry("v", float("inf"), version_of(number, 1), tags, 1, float("inf")), snapshot
+        )
 
 
 def greeting(number: int, *, identity: str | None = "one", floor: int = 1) -> Greeting:
@@ -48,245 +50,247 @@ def beat(number: int | None, floor: int | None = 1) -> Beat:
 
 
 @pytest.fixture
-def feed() -> Invalidation:
-    """A feed that is proven at number 5, at the time 10.0."""
+def invalidation() -> Invalidation:
+    """A invalidation that is proven at number 5, at the time 10.0."""
     made = Invalidation(Tier(100), STALENESS)
     made.back(greeting(5), 10.0, prove=True)
     return made
 
 
-def test_messages_in_order_drop_what_they_name(feed: Invalidation) -> None:
+def test_messages_in_order_drop_what_they_name(invalidation: Invalidation) -> None:
     """One number after the other: I drops keys, T what is tagged, C all."""
-    hold(feed, "a", "b", "c")
-    hold(feed, "t", tags=("users",))
-    heard = feed.messages([message("I", 6, "a", "z"), message("I", 7, "b")])
+    hold(invalidation, "a", "b", "c")
+    hold(invalidation, "t", tags=("users",))
+    heard = invalidation.messages([message("I", 6, "a", "z"), message("I", 7, "b")])
     assert heard.keys == ["a", "z", "b"]
     assert not heard.flushes
     assert not heard.everything
     assert heard.received == 2
-    assert list(feed._tier.entries) == ["c", "t"]
-    assert feed.messages([message("T", 8, "users")]).everything
-    assert list(feed._tier.entries) == ["c"]
-    assert feed.messages([message("C", 9)]).everything
-    assert not feed._tier.entries
-    assert feed.last == 9
+    assert list(invalidation._tier.entries) == ["c", "t"]
+    assert invalidation.messages([message("T", 8, "users")]).everything
+    assert list(invalidation._tier.entries) == ["c"]
+    assert invalidation.messages([message("C", 9)]).everything
+    assert not invalidation._tier.entries
+    assert invalidation.last == 9
 
 
 @pytest.mark.parametrize("number", [5, 4, 7, 100])
 @pytest.mark.parametrize("kind", ["I", "C", "T"])
-def test_a_number_that_is_not_the_next_flushes(feed: Invalidation, kind: str, number: int) -> None:
+def test_a_number_that_is_not_the_next_flushes(invalidation: Invalidation, kind: str, number: int) -> None:
     """A gap, a repetition and a step back alike: something was missed, or the counter was lost."""
-    hold(feed, "a")
-    heard = feed.messages([message(kind, number, "b")])
+    hold(invalidation, "a")
+    heard = invalidation.messages([message(kind, number, "b")])
     assert len(heard.flushes) == 1
     assert heard.flushes[0][1] == 1
     assert heard.everything
-    assert not feed._tier.entries
-    assert feed.last == number
+    assert not invalidation._tier.entries
+    assert invalidation.last == number
 
 
 @pytest.mark.parametrize("tail", [b"\xff\xfe", b"\0", b"k\0\x01"], ids=["utf-8", "longer", "cut"])
-def test_a_message_of_one_key_that_does_not_parse_flushes(feed: Invalidation, tail: bytes) -> None:
+def test_a_message_of_one_key_that_does_not_parse_flushes(invalidation: Invalidation, tail: bytes) -> None:
     """Though it begins as nearly all do: with the next number, and the length of one key."""
-    hold(feed, "a")
-    heard = feed.messages([struct.pack(">BcQH", 1, b"I", 6, 2) + tail])
+    hold(invalidation, "a")
+    heard = invalidation.messages([struct.pack(">BcQH", 1, b"I", 6, 2) + tail])
     assert "can't be read" in heard.flushes[0][0]
-    assert (feed.last, heard.keys, len(feed._tier.entries)) == (5, [], 0)
+    assert (invalidation.last, heard.keys, len(invalidation._tier.entries)) == (5, [], 0)
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b")], ids=["one key", "some"])
 def test_a_change_raises_the_stamp_under_which_a_slow_reply_would_be_put(
-    feed: Invalidation, names: tuple[str, ...]
+    invalidation: Invalidation, names: tuple[str, ...]
 ) -> None:
     """However many keys it has: what was read before it is refused, and what it wrote itself is not."""
-    token = feed._tier.token("a")
-    assert feed.messages([message("I", 6, *names)]).keys == [*names]
-    assert not feed._tier.put("a", Entry("v", float("inf"), version_of(5, 9), (), 1, float("inf")), token)
-    assert feed._tier.put("a", Entry("v", float("inf"), version_of(6, 9), (), 1, float("inf")), token)
+    snapshot = invalidation._tier.snapshot("a")
+    assert invalidation.messages([message("I", 6, *names)]).keys == [*names]
+    assert not invalidation._tier.put("a", Entry("v", float("inf"), version_of(5, 9), (), 1, float("inf")), snapshot)
+    assert invalidation._tier.put("a", Entry("v", float("inf"), version_of(6, 9), (), 1, float("inf")), snapshot)
 
 
-def test_an_own_write_survives_its_message(feed: Invalidation) -> None:
+def test_an_own_write_survives_its_message(invalidation: Invalidation) -> None:
     """Its number is not below the message's; that of an older value is."""
-    hold(feed, "a", number=6)
-    hold(feed, "b", number=5)
-    feed.messages([message("I", 6, "a"), message("I", 7, "b")])
-    assert list(feed._tier.entries) == ["a"]
+    hold(invalidation, "a", number=6)
+    hold(invalidation, "b", number=5)
+    invalidation.messages([message("I", 6, "a"), message("I", 7, "b")])
+    assert list(invalidation._tier.entries) == ["a"]
 
 
 def test_a_change_of_what_is_set_aside_drops_it() -> None:
     """An entry that waits out of sight for its return must not come back older than the message."""
-    feed = Invalidation(Tier(2 * STEP), STALENESS)
-    feed.back(greeting(5), 10.0, prove=True)
-    hold(feed, *(str(number) for number in range(STEP + 1)), tags=("users",))
-    hold(feed, "a", "b")
-    feed.messages([message("T", 6, "users"), message("I", 7, "a")])
-    assert not feed._tier.entries
-    while feed._tier.tidy():
+    invalidation = Invalidation(Tier(2 * STEP), STALENESS)
+    invalidation.back(greeting(5), 10.0, prove=True)
+    hold(invalidation, *(str(number) for number in range(STEP + 1)), tags=("users",))
+    hold(invalidation, "a", "b")
+    invalidation.messages([message("T", 6, "users"), message("I", 7, "a")])
+    assert not invalidation._tier.entries
+    while invalidation._tier.free_some():
         pass
-    assert list(feed._tier.entries) == ["b"]
+    assert list(invalidation._tier.entries) == ["b"]
 
 
-def test_half_a_change_flushes(feed: Invalidation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_change_flushes(invalidation: Invalidation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its number is taken and its key may still be there, so nothing is left that could be wrong."""
-    hold(feed, "a")
+    hold(invalidation, "a")
     monkeypatch.setattr(Tier, "drop", property(lambda _: lambda key: 1 / len(key[1:])))
-    heard = feed.messages([message("I", 6, "a")])
+    heard = invalidation.messages([message("I", 6, "a")])
     assert "ZeroDivisionError" in heard.flushes[0][0]
     assert heard.everything
-    assert feed.last == 6
-    assert not feed._tier.entries
+    assert invalidation.last == 6
+    assert not invalidation._tier.entries
 
 
-def test_last_survives_a_loss_so_that_a_gap_is_noticed_in_every_state(feed: Invalidation) -> None:
+def test_last_survives_a_loss_so_that_a_gap_is_noticed_in_every_state(invalidation: Invalidation) -> None:
     """Delete 6 is lost with the bus, delete 7 arrives before the greeting's answer, which says 7 (A)."""
-    hold(feed, "k0", "k1")
-    feed.lost()
-    heard = feed.messages([message("I", 7, "k1")])
+    hold(invalidation, "k0", "k1")
+    invalidation.lost()
+    heard = invalidation.messages([message("I", 7, "k1")])
     assert heard.flushes
-    assert "k0" not in feed._tier.entries
-    feed.back(greeting(7), 11.0, prove=True)
-    assert "k0" not in feed._tier.entries
+    assert "k0" not in invalidation._tier.entries
+    invalidation.back(greeting(7), 11.0, prove=True)
+    assert "k0" not in invalidation._tier.entries
 
 
-def test_a_fill_wakes_and_has_no_number(feed: Invalidation) -> None:
+def test_a_fill_wakes_and_has_no_number(invalidation: Invalidation) -> None:
     """F is news of a key, and neither drops nor counts."""
-    hold(feed, "a")
-    heard = feed.messages([filled("a")])
+    hold(invalidation, "a")
+    heard = invalidation.messages([filled("a")])
     assert heard.keys == ["a"]
     assert not heard.flushes
-    assert "a" in feed._tier.entries
-    assert feed.last == 5
+    assert "a" in invalidation._tier.entries
+    assert invalidation.last == 5
 
 
 @pytest.mark.parametrize("data", [b"", b"nonsense", b"\x02I" + bytes(8), b"\x01X" + bytes(8)])
-def test_a_message_that_does_not_parse_flushes(feed: Invalidation, data: bytes) -> None:
+def test_a_message_that_does_not_parse_flushes(invalidation: Invalidation, data: bytes) -> None:
     """It may have been an invalidation; the numbers go on from where they were."""
-    hold(feed, "a")
-    assert feed.messages([data]).flushes
-    assert not feed._tier.entries
-    assert feed.last == 5
+    hold(invalidation, "a")
+    assert invalidation.messages([data]).flushes
+    assert not invalidation._tier.entries
+    assert invalidation.last == 5
 
 
-def test_after_a_gap_floors_are_unknown_until_a_heartbeat(feed: Invalidation) -> None:
+def test_after_a_gap_floors_are_unknown_until_a_heartbeat(invalidation: Invalidation) -> None:
     """The lost message may have been a clear (M)."""
-    feed.messages([message("I", 8, "a")])
-    known = [feed._tier.floors.known]
-    feed.beat(beat(8, floor=7), 10.5, 10.6)
-    known.append(feed._tier.floors.known)
+    invalidation.messages([message("I", 8, "a")])
+    known = [invalidation._tier.floors.known]
+    invalidation.beat(beat(8, floor=7), 10.5, 10.6)
+    known.append(invalidation._tier.floors.known)
     assert known == [False, True]
-    assert feed._tier.floors.namespace == 7
+    assert invalidation._tier.floors.namespace == 7
 
 
-def test_a_heartbeat_at_last_proves_from_the_time_it_was_asked(feed: Invalidation) -> None:
+def test_a_heartbeat_at_last_proves_from_the_time_it_was_asked(invalidation: Invalidation) -> None:
     """Not from when it was answered."""
-    assert not feed.beat(beat(5), asked_at=20.0, now=21.0).flushes
-    assert feed._tier.fresh_until == 20.0 + STALENESS
+    assert not invalidation.beat(beat(5), asked_at=20.0, now=21.0).flushes
+    assert invalidation._tier.fresh_until == 20.0 + STALENESS
 
 
-def test_a_heartbeat_ahead_of_last_proves_nothing_and_waits(feed: Invalidation) -> None:
+def test_a_heartbeat_ahead_of_last_proves_nothing_and_waits(invalidation: Invalidation) -> None:
     """The messages may be on the way; a quarter of max_staleness later they are given up."""
-    hold(feed, "a")
-    until = feed._tier.fresh_until
-    assert not feed.beat(beat(7), 20.0, 20.1).flushes
-    assert feed._tier.fresh_until == until
-    assert not feed.overdue(20.1 + STALENESS / 4).flushes
-    assert "a" in feed._tier.entries
-    assert feed.overdue(20.2 + STALENESS / 4).flushes
-    assert not feed._tier.entries
-    assert feed.last == 7
-    assert not feed.overdue(99.0).flushes
+    hold(invalidation, "a")
+    until = invalidation._tier.fresh_until
+    assert not invalidation.beat(beat(7), 20.0, 20.1).flushes
+    assert invalidation._tier.fresh_until == until
+    assert not invalidation.overdue(20.1 + STALENESS / 4).flushes
+    assert "a" in invalidation._tier.entries
+    assert invalidation.overdue(20.2 + STALENESS / 4).flushes
+    assert not invalidation._tier.entries
+    assert invalidation.last == 7
+    assert not invalidation.overdue(99.0).flushes
 
 
-def test_messages_that_catch_up_in_time_keep_l1(feed: Invalidation) -> None:
+def test_messages_that_catch_up_in_time_keep_l1(invalidation: Invalidation) -> None:
     """And a heartbeat still ahead does not move the limit that an earlier one set."""
-    hold(feed, "a")
-    feed.beat(beat(6), 20.0, 20.1)
-    feed.beat(beat(7), 20.2, 20.3)
-    assert [feed.behind] == [(6, 20.1)]
-    feed.messages([message("I", 6, "x")])
-    assert not feed.overdue(30.0).flushes
-    assert "a" in feed._tier.entries
+    hold(invalidation, "a")
+    invalidation.beat(beat(6), 20.0, 20.1)
+    invalidation.beat(beat(7), 20.2, 20.3)
+    assert [invalidation.ahead] == [(6, 20.1)]
+    invalidation.messages([message("I", 6, "x")])
+    assert not invalidation.overdue(30.0).flushes
+    assert "a" in invalidation._tier.entries
 
 
 @pytest.mark.parametrize("number", [None, 4, 0])
-def test_a_counter_that_is_lost_or_went_back_flushes(feed: Invalidation, number: int | None) -> None:
+def test_a_counter_that_is_lost_or_went_back_flushes(invalidation: Invalidation, number: int | None) -> None:
     """The server's data are not those that L1 was made from."""
-    hold(feed, "a")
-    assert feed.beat(beat(number, None if number is None else 1), 20.0, 20.1).flushes
-    assert not feed._tier.entries
-    assert not feed._tier.floors.known
+    hold(invalidation, "a")
+    assert invalidation.beat(beat(number, None if number is None else 1), 20.0, 20.1).flushes
+    assert not invalidation._tier.entries
+    assert not invalidation._tier.floors.known
 
 
-def test_an_own_write_that_the_bus_does_not_bring_flushes(feed: Invalidation) -> None:
+def test_an_own_write_that_the_bus_does_not_bring_flushes(invalidation: Invalidation) -> None:
     """Commands and messages are another server's each, or the server does not publish."""
-    hold(feed, "a")
-    feed.promise(6, 20.0)
-    assert not feed.broken_promise(20.0 + STALENESS / 2).flushes
-    assert feed.broken_promise(20.1 + STALENESS / 2).flushes
-    assert not feed._tier.entries
+    hold(invalidation, "a")
+    invalidation.expect(6, 20.0)
+    assert not invalidation.missing_own_write(20.0 + STALENESS / 2).flushes
+    assert invalidation.missing_own_write(20.1 + STALENESS / 2).flushes
+    assert not invalidation._tier.entries
 
 
-def test_an_own_write_that_the_bus_brings_is_no_broken_promise(feed: Invalidation) -> None:
+def test_an_own_write_that_the_bus_brings_is_no_broken_promise(invalidation: Invalidation) -> None:
     """Nor one whose message came before its reply; each promise has its own time."""
-    hold(feed, "a")
-    feed.promise(6, 20.0)
-    feed.promise(7, 20.5)
-    feed.messages([message("I", 6, "k"), message("I", 7, "k")])
-    feed.promise(7, 21.0)
-    assert not feed.broken_promise(100.0).flushes
-    feed.promise(8, 101.0)
-    assert not feed.broken_promise(101.5).flushes
-    assert feed._tier.entries
+    hold(invalidation, "a")
+    invalidation.expect(6, 20.0)
+    invalidation.expect(7, 20.5)
+    invalidation.messages([message("I", 6, "k"), message("I", 7, "k")])
+    invalidation.expect(7, 21.0)
+    assert not invalidation.missing_own_write(100.0).flushes
+    invalidation.expect(8, 101.0)
+    assert not invalidation.missing_own_write(101.5).flushes
+    assert invalidation._tier.entries
 
 
-def test_commands_that_another_server_answers_flush(feed: Invalidation) -> None:
+def test_commands_that_another_server_answers_flush(invalidation: Invalidation) -> None:
     """Its numbers say nothing about what L1 holds (I). Who does not say who it is, is not suspected."""
-    hold(feed, "a")
-    for identity in (feed.identity, None):
-        assert not feed.disown(identity).flushes
-    assert feed._tier.entries
-    assert feed.disown("another").flushes
-    assert not feed._tier.entries
-    assert not feed._tier.synced
-    assert not feed.disown("another").flushes, "once"
+    hold(invalidation, "a")
+    for identity in (invalidation.identity, None):
+        assert not invalidation.check_identity(identity).flushes
+    assert invalidation._tier.entries
+    assert invalidation.check_identity("another").flushes
+    assert not invalidation._tier.entries
+    assert not invalidation._tier.synced
+    assert not invalidation.check_identity("another").flushes, "once"
 
 
 @pytest.mark.parametrize(("identity", "waits"), [("one", True), ("two", False), (None, False)])
-def test_a_deadline_is_the_clock_of_one_server(feed: Invalidation, identity: str | None, *, waits: bool) -> None:
+def test_a_deadline_is_the_clock_of_one_server(
+    invalidation: Invalidation, identity: str | None, *, waits: bool
+) -> None:
     """What was sent to another server does not reach this one: its replay has to wait for nobody's clock."""
-    feed._tier.doubt(["k"], not_before=1 << 60)
-    feed.meet(greeting(9, identity=identity))
-    assert (feed._tier.journal.next(1) is None) == waits
+    invalidation._tier.journal_keys(["k"], not_before=1 << 60)
+    invalidation.greeted(greeting(9, identity=identity))
+    assert (invalidation._tier.journal.next(1) is None) == waits
 
 
-def test_a_probe_that_comes_back(feed: Invalidation) -> None:
+def test_a_probe_that_comes_back(invalidation: Invalidation) -> None:
     """Other instances' probes are not ours."""
-    feed.nonce = "mine"
-    feed.messages([pack_probe("another's")])
-    assert feed.nonce == "mine"
-    feed.messages([pack_probe("mine")])
-    assert feed.nonce is None
+    invalidation.nonce = "mine"
+    invalidation.messages([pack_probe("another's")])
+    assert invalidation.nonce == "mine"
+    invalidation.messages([pack_probe("mine")])
+    assert invalidation.nonce is None
 
 
-def test_a_loss_stops_puts_and_keeps_serving(feed: Invalidation) -> None:
+def test_a_loss_stops_puts_and_keeps_serving(invalidation: Invalidation) -> None:
     """L1 serves until its proof runs out: that is the promise, and a blip costs nothing."""
-    hold(feed, "a")
-    token = feed._tier.token("b")
-    until = feed._tier.fresh_until
-    feed.lost()
-    assert not feed._tier.put("b", Entry("v", 99.0, version_of(5, 1), (), 1, float("inf")), token)
-    assert "a" in feed._tier.entries
-    assert feed._tier.fresh_until == until
+    hold(invalidation, "a")
+    snapshot = invalidation._tier.snapshot("b")
+    until = invalidation._tier.fresh_until
+    invalidation.lost()
+    assert not invalidation._tier.put("b", Entry("v", 99.0, version_of(5, 1), (), 1, float("inf")), snapshot)
+    assert "a" in invalidation._tier.entries
+    assert invalidation._tier.fresh_until == until
 
 
-def test_back_at_the_same_number_keeps_l1(feed: Invalidation) -> None:
+def test_back_at_the_same_number_keeps_l1(invalidation: Invalidation) -> None:
     """Same server, no write meanwhile: nothing was missed."""
-    hold(feed, "a")
-    feed.lost()
-    heard, kept = feed.back(greeting(5), 11.0, prove=True)
+    hold(invalidation, "a")
+    invalidation.lost()
+    heard, kept = invalidation.back(greeting(5), 11.0, prove=True)
     assert (kept, heard.flushes) == (1, [])
-    assert feed._tier.synced
-    assert feed._tier.fresh_until == 11.0 + STALENESS
+    assert invalidation._tier.synced
+    assert invalidation._tier.fresh_until == 11.0 + STALENESS
 
 
 @pytest.mark.parametrize(
@@ -300,66 +304,66 @@ def test_back_at_the_same_number_keeps_l1(feed: Invalidation) -> None:
     ],
     ids=["written", "went back", "another server", "nameless server", "on_reconnect=flush"],
 )
-def test_back_without_a_proof_flushes(feed: Invalidation, answer: Greeting, *, prove: bool) -> None:
+def test_back_without_a_proof_flushes(invalidation: Invalidation, answer: Greeting, *, prove: bool) -> None:
     """A counter that stands at the same number after a failover hides lost writes; so the identity counts."""
-    hold(feed, "a")
-    feed.lost()
-    heard, kept = feed.back(answer, 11.0, prove=prove)
+    hold(invalidation, "a")
+    invalidation.lost()
+    heard, kept = invalidation.back(answer, 11.0, prove=prove)
     assert kept == 0
     assert len(heard.flushes) == 1
-    assert feed.last == answer.number
-    assert feed._tier.synced
+    assert invalidation.last == answer.number
+    assert invalidation._tier.synced
 
 
 def test_a_server_that_never_tells_its_name_flushes_at_each_return() -> None:
     """Two unknown servers are not the same server."""
-    feed = Invalidation(Tier(100), STALENESS)
-    feed.back(greeting(5, identity=None), 10.0, prove=True)
-    hold(feed, "a")
-    feed.lost()
-    assert feed.back(greeting(5, identity=None), 11.0, prove=True)[0].flushes
+    invalidation = Invalidation(Tier(100), STALENESS)
+    invalidation.back(greeting(5, identity=None), 10.0, prove=True)
+    hold(invalidation, "a")
+    invalidation.lost()
+    assert invalidation.back(greeting(5, identity=None), 11.0, prove=True)[0].flushes
 
 
 def test_the_first_connection_is_no_flush() -> None:
     """There was nothing to lose; but puts that began before are refused."""
-    feed = Invalidation(Tier(100), STALENESS)
-    assert feed._tier.fresh_until == NEVER
-    token = feed._tier.token("k")
-    heard, kept = feed.back(greeting(5), 10.0, prove=True)
+    invalidation = Invalidation(Tier(100), STALENESS)
+    assert invalidation._tier.fresh_until == NEVER
+    snapshot = invalidation._tier.snapshot("k")
+    heard, kept = invalidation.back(greeting(5), 10.0, prove=True)
     assert (heard.flushes, kept) == ([], 0)
-    assert not feed._tier.put("k", Entry("v", 99.0, version_of(5, 1), (), 1, float("inf")), token)
+    assert not invalidation._tier.put("k", Entry("v", 99.0, version_of(5, 1), (), 1, float("inf")), snapshot)
 
 
-def test_a_greeting_does_not_lower_the_floor_of_an_own_clear(feed: Invalidation) -> None:
+def test_a_greeting_does_not_lower_the_floor_of_an_own_clear(invalidation: Invalidation) -> None:
     """Counter and floor are read, an own clear is acknowledged, then the reply comes (L)."""
-    feed.lost()
-    with feed._tier.lock:
-        feed._tier.apply_clear(6)
-    feed.back(greeting(5, floor=1), 11.0, prove=True)
-    assert feed._tier.floors.namespace == 6
+    invalidation.lost()
+    with invalidation._tier.lock:
+        invalidation._tier.apply_clear(6)
+    invalidation.back(greeting(5, floor=1), 11.0, prove=True)
+    assert invalidation._tier.floors.namespace == 6
 
 
-def test_another_server_takes_its_own_floor(feed: Invalidation) -> None:
+def test_another_server_takes_its_own_floor(invalidation: Invalidation) -> None:
     """The old server's numbers say nothing there."""
-    feed.beat(beat(5, floor=5), 10.5, 10.6)
-    feed.lost()
-    feed.back(greeting(3, identity="two", floor=2), 11.0, prove=True)
-    assert feed._tier.floors.namespace == 2
+    invalidation.beat(beat(5, floor=5), 10.5, 10.6)
+    invalidation.lost()
+    invalidation.back(greeting(3, identity="two", floor=2), 11.0, prove=True)
+    assert invalidation._tier.floors.namespace == 2
 
 
-def test_deadlines_err_to_the_early_side(feed: Invalidation) -> None:
+def test_deadlines_err_to_the_early_side(invalidation: Invalidation) -> None:
     """Server time 100 s was told by an answer asked at 10.0: what is fresh until 103 s is so until 13.0 at most."""
-    assert feed.deadline(103 * SECOND) == pytest.approx(13.0)
+    assert invalidation.deadline(103 * SECOND) == pytest.approx(13.0)
 
 
-def test_tag_floors_are_bounded(feed: Invalidation) -> None:
+def test_tag_floors_are_bounded(invalidation: Invalidation) -> None:
     """Above the bound all are forgotten, and read again when needed."""
     tags = [str(number) for number in range(TAG_FLOORS_MAX + 1)]
-    feed.messages([message("T", 6, *tags)])
-    assert not feed._tier.floors.tags
+    invalidation.messages([message("T", 6, *tags)])
+    assert not invalidation._tier.floors.tags
 
 
-def test_no_messages_need_no_lock(feed: Invalidation) -> None:
+def test_no_messages_need_no_lock(invalidation: Invalidation) -> None:
     """An empty batch is nothing."""
-    with feed._tier.lock:
-        assert feed.messages([]).received == 0
+    with invalidation._tier.lock:
+        assert invalidation.messages([]).received == 0

@@ -73,9 +73,9 @@ def test_too_many_become_one_clear() -> None:
     """After the last deadline among them; until then nothing is trusted."""
     journal = Journal(3)
     journal.note(["a", "b", "c"], 700, 0)
-    assert not journal.doubts("other")
+    assert not journal.covers("other")
     journal.note_tags(["t"])
-    assert (len(journal), journal.doubts("other")) == (1, True)
+    assert (len(journal), journal.covers("other")) == (1, True)
     assert journal.next(600) is None
     assert next_of(journal, 700) == Batch((), next_of(journal, 700).numbers, ALL, 700)
 
@@ -84,7 +84,7 @@ def test_tags_make_everything_doubtful() -> None:
     """Which keys carry them is not known here."""
     journal = Journal(10)
     journal.note_tags(["t", "u"])
-    assert journal.doubts("any")
+    assert journal.covers("any")
     assert (next_of(journal).kind, next_of(journal).names) == (TAGS, ["t", "u"])
 
 
@@ -95,4 +95,4 @@ def test_without_anybody_to_replay_to_nothing_is_kept() -> None:
     journal.note_tags(["t"])
     journal.note_clear()
     assert not len(journal)
-    assert not journal.doubts("a")
+    assert not journal.covers("a")

@@ -87,7 +87,7 @@ def test_every_operation_of_the_protocol_is_known() -> None:
     """Else no fault could be for it alone."""
     asked = {
         name for name, method in vars(Remote).items() if inspect.iscoroutinefunction(method) and name[0] != "_"
-    } - {"meet", "close", "read_one"}  # a read as well
+    } - {"connect", "close", "read_one"}  # a read as well
     assert asked == OPERATIONS == set(ASKED)
 
 
@@ -97,7 +97,7 @@ def test_a_fault_is_for_its_operation_alone(kind: Kind, operation: str) -> None:
     """The others are answered; afterwards all are."""
     network = Network()
     remote = remote_on(network, timeout=0.001)
-    run_sync(remote.meet())
+    run_sync(remote.connect())
     with Fault(network, kind, {operation}, None, 0.001):
         for other, ask in ASKED.items():
             if other == operation:
@@ -115,17 +115,17 @@ def test_nothing_was_sent_over_a_connection_that_was_not_made() -> None:
     remote = remote_on(network)
     assert remote.now() == 0
     with Fault(network, Kind.AWAY), pytest.raises(RemoteFailed, match="refused") as failure:
-        run_sync(remote.meet())
+        run_sync(remote.connect())
     assert failure.value.sent is False
 
     def refuse(_met: object) -> None:
         raise RemoteFailed("not this one")
 
-    remote.on_meeting = refuse
+    remote.on_connected = refuse
     with pytest.raises(RemoteFailed, match="not this one") as failure:
         run_sync(remote.probe("nonce"))
     assert failure.value.sent is False
-    remote.on_meeting = lambda _: None
+    remote.on_connected = lambda _: None
     run_sync(remote.probe("nonce"))
     assert remote.now() > 0
     run_sync(remote.close())
@@ -139,7 +139,7 @@ def test_who_answers_is_told_once_per_connection() -> None:
     network = Network()
     remote = remote_on(network)
     met: list[object] = []
-    remote.on_meeting = met.append
+    remote.on_connected = met.append
     for _ in range(2):
         run_sync(remote.probe("nonce"))
     with Fault(network, Kind.AWAY):
@@ -189,7 +189,7 @@ def test_nobody_connects_to_what_hangs() -> None:
     """Nothing was sent then."""
     network = Network()
     with Fault(network, Kind.HUNG), pytest.raises(RemoteTimeout) as failure:
-        run_sync(remote_on(network, 0.001).meet())
+        run_sync(remote_on(network, 0.001).connect())
     assert failure.value.sent is False
 
 
@@ -197,7 +197,7 @@ def test_what_a_hung_server_has_taken_is_lost_in_a_crash() -> None:
     """It is not executed by the one that comes after it."""
     network = Network()
     remote = remote_on(network, 0.001)
-    run_sync(remote.meet())
+    run_sync(remote.connect())
     with Fault(network, Kind.HUNG) as hung:
         with pytest.raises(RemoteTimeout):
             run_sync(ASKED["set"](remote))

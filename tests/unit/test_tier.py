@@ -32,9 +32,9 @@ def tier() -> Tier:
 
 
 def put(tier: Tier, key: str, what: Entry, *, own: bool = False) -> bool:
-    """Put with a token taken now."""
-    token = tier.token(key)
-    return tier.put(key, what, token, own=own)
+    """Put with a snapshot taken now."""
+    snapshot = tier.snapshot(key)
+    return tier.put(key, what, snapshot, own=own)
 
 
 def change(tier: Tier, key: str, number: int) -> None:
@@ -51,23 +51,23 @@ def test_what_nobody_wrote_meanwhile_is_put(tier: Tier) -> None:
 
 def test_a_message_between_token_and_put_refuses_an_older_value(tier: Tier) -> None:
     """The fill race: the reply was read before the write, and comes after its message."""
-    token = tier.token("k")
+    snapshot = tier.snapshot("k")
     change(tier, "k", 6)
-    assert not tier.put("k", entry(5), token)
+    assert not tier.put("k", entry(5), snapshot)
     assert "k" not in tier.entries
 
 
 def test_a_value_as_new_as_the_message_is_put(tier: Tier) -> None:
     """The stamp has changed, but by the very write that is put, or an older one."""
-    token = tier.token("k")
+    snapshot = tier.snapshot("k")
     change(tier, "k", 6)
-    assert tier.put("k", entry(6), token)
+    assert tier.put("k", entry(6), snapshot)
 
 
 @pytest.mark.parametrize("event", ["loss", "clear", "tag", "flush", "unknown write", "local clear"])
 def test_an_epoch_between_token_and_put_refuses_any_value(tier: Tier, event: str) -> None:
     """What touches keys that are not named changes the epoch, and every put under way is refused."""
-    token = tier.token("k")
+    snapshot = tier.snapshot("k")
     with tier.lock:
         if event == "clear":
             tier.apply_clear(6)
@@ -80,8 +80,8 @@ def test_an_epoch_between_token_and_put_refuses_any_value(tier: Tier, event: str
         elif event == "loss":
             tier.epoch += 1
     if event == "unknown write":
-        tier.doubt(["other"])
-    assert not tier.put("k", entry(9), token)
+        tier.journal_keys(["other"])
+    assert not tier.put("k", entry(9), snapshot)
     assert "k" not in tier.entries
 
 
@@ -93,7 +93,7 @@ def test_nothing_is_put_while_the_bus_is_not_proven(tier: Tier) -> None:
 
 def test_a_slow_put_does_not_bring_back_an_older_value(tier: Tier) -> None:
     """Own fill 5 is executed, its reply late; foreign set 6; another thread puts 6; the late reply comes (B)."""
-    slow = tier.token("k")
+    slow = tier.snapshot("k")
     assert put(tier, "k", entry(6))
     assert not tier.put("k", entry(5), slow)
     assert tier.entries["k"].version == at(6)
@@ -102,31 +102,31 @@ def test_a_slow_put_does_not_bring_back_an_older_value(tier: Tier) -> None:
 def test_a_refused_put_drops_what_is_older_than_the_value_returned(tier: Tier) -> None:
     """L1 holds 5; a thread reads 6, its put is refused, it returns 6; the next read must not hit 5 (C)."""
     assert put(tier, "k", entry(5))
-    token = tier.token("k")
+    snapshot = tier.snapshot("k")
     tier.epoch += 1
-    assert not tier.put("k", entry(6), token)
+    assert not tier.put("k", entry(6), snapshot)
     assert "k" not in tier.entries
 
 
 def test_a_refused_put_leaves_what_is_newer(tier: Tier) -> None:
     """A foreign value that came late is no reason to drop a newer one."""
     assert put(tier, "k", entry(7))
-    token = tier.token("k")
-    assert not tier.put("k", entry(6), token._replace(epoch=-1))
+    snapshot = tier.snapshot("k")
+    assert not tier.put("k", entry(6), snapshot._replace(epoch=-1))
     assert tier.entries["k"].version == at(7)
 
 
 def test_a_refused_own_write_drops_whatever_is_held(tier: Tier) -> None:
     """Numbers may be issued twice after a failover: "drop if older" could keep the wrong one (I)."""
     assert put(tier, "k", entry(7))
-    token = tier.token("k")
-    assert not tier.put("k", entry(6), token._replace(epoch=-1), own=True)
+    snapshot = tier.snapshot("k")
+    assert not tier.put("k", entry(6), snapshot._replace(epoch=-1), own=True)
     assert "k" not in tier.entries
 
 
 def test_a_refused_put_raises_the_stamp(tier: Tier) -> None:
     """A slower put of an older value is then refused too."""
-    slow = tier.token("k")
+    slow = tier.snapshot("k")
     tier.put("k", entry(6), slow._replace(epoch=-1))
     assert not tier.put("k", entry(5), slow)
 
@@ -150,10 +150,10 @@ def test_a_message_drops_what_is_older_and_knows_its_own_write(tier: Tier) -> No
 def test_an_own_write_without_a_value_drops_and_stamps(tier: Tier) -> None:
     """A delete is seen at once here, and a read that was under way does not bring the value back."""
     assert put(tier, "k", entry(5))
-    token = tier.token("k")
+    snapshot = tier.snapshot("k")
     tier.wrote("k", version_of(6, 0))
     assert "k" not in tier.entries
-    assert not tier.put("k", entry(5), token)
+    assert not tier.put("k", entry(5), snapshot)
 
 
 def test_a_clear_counts_once(tier: Tier) -> None:
@@ -187,11 +187,11 @@ def test_a_tag_whose_floor_was_read_is_not_taken_for_applied(tier: Tier) -> None
     """The floor came with another key; the entries are still there until the message comes."""
     put(tier, "a", entry(5, tags=("users",)))
     tier.keep_tag_floors({"users": 6}, tier.epoch)
-    token = tier.token("other")
+    snapshot = tier.snapshot("other")
     with tier.lock:
         tier.apply_tags(["users"], 6)
     assert not tier.entries
-    assert not tier.put("other", entry(5, tags=("users",)), token)
+    assert not tier.put("other", entry(5, tags=("users",)), snapshot)
 
 
 def test_a_flush_forgets_what_was_known_of_other_writers(tier: Tier) -> None:
@@ -221,18 +221,18 @@ def test_tag_floors_are_kept_under_the_epoch_they_were_asked_in(tier: Tier) -> N
 
 
 def test_a_journalled_key_is_a_miss_until_it_is_replayed(tier: Tier) -> None:
-    """It leaves L1, what is under way is not put, and a token of it is not trusted."""
+    """It leaves L1, what is under way is not put, and a snapshot of it is not trusted."""
     put(tier, "k", entry(5))
-    under_way = tier.token("k")
-    tier.doubt(["k"])
+    under_way = tier.snapshot("k")
+    tier.journal_keys(["k"])
     assert "k" not in tier.entries
-    assert not tier.token("k").trusted
-    assert tier.token("other").trusted
+    assert not tier.snapshot("k").trusted
+    assert tier.snapshot("other").trusted
     assert not tier.put("k", entry(5), under_way)
     batch = tier.journal.next(1)
     assert batch is not None
     tier.replayed(batch, 9)
-    assert tier.token("k").trusted
+    assert tier.snapshot("k").trusted
     assert not tier.put("k", entry(8), under_way), "the replay is a write as any other"
 
 
@@ -240,13 +240,13 @@ def test_a_journalled_key_is_a_miss_until_it_is_replayed(tier: Tier) -> None:
 def test_a_journalled_clear_or_tag_makes_every_key_a_miss(tier: Tier, tags: tuple[str, ...]) -> None:
     """Any value in L2 may be one that was to be cleared; the replay is applied here as well."""
     put(tier, "k", entry(5))
-    tier.doubt_floors(tags)
+    tier.journal_floors(tags)
     assert not tier.entries
-    assert not tier.token("any").trusted
+    assert not tier.snapshot("any").trusted
     batch = tier.journal.next(1)
     assert batch is not None
     tier.replayed(batch, 9)
-    assert tier.token("any").trusted
+    assert tier.snapshot("any").trusted
     assert tier.floors.tags == {"t": 9} if tags else tier.floors.namespace == 9
 
 
@@ -285,7 +285,7 @@ def test_what_is_loaded_without_redis_is_bounded() -> None:
     few, small = Tier(2), Tier(100, 2000)
     for tier, size in ((few, 10), (small, 700)):
         for key in ("a", "b", "c"):
-            tier.passed_by(key, 0.0, tier.token(key), entry(0, size=size))
+            tier.returned_unversioned(key, 0.0, tier.snapshot(key), entry(0, size=size))
         assert [key for key in "abc" if tier.last_resort(key)] == ["b", "c"]
-    small.passed_by("d", 0.0, small.token("d"), entry(0, size=5000))
+    small.returned_unversioned("d", 0.0, small.snapshot("d"), entry(0, size=5000))
     assert [key for key in "abcd" if small.last_resort(key)] == ["b", "c"]

@@ -22,9 +22,9 @@ class Bell(ThreadLatch):
         return self._is_set
 
 
-def flight(token: Snapshot = OLD, owner: object = "me") -> Flight:
+def flight(snapshot: Snapshot = OLD, owner: object = "me") -> Flight:
     """A flight of somebody."""
-    return Flight(token, Bell(), (owner,))
+    return Flight(snapshot, Bell(), (owner,))
 
 
 def test_a_reader_joins_a_flight_under_the_same_token() -> None:
@@ -34,19 +34,19 @@ def test_a_reader_joins_a_flight_under_the_same_token() -> None:
     assert flights.enter(KEY, follower) is leader
     flights.end(KEY, leader, Outcome("value"))
     assert leader.outcome == Outcome("value")
-    assert isinstance(leader.wake, Bell)
-    assert leader.wake.rung
+    assert isinstance(leader.latch, Bell)
+    assert leader.latch.rung
     assert not len(flights)
 
 
-@pytest.mark.parametrize("token", [OLD._replace(epoch=2), OLD._replace(stamp=9)], ids=["epoch", "stamp"])
-def test_a_reader_after_a_write_begins_its_own_flight(token: Snapshot) -> None:
+@pytest.mark.parametrize("snapshot", [OLD._replace(epoch=2), OLD._replace(stamp=9)], ids=["epoch", "stamp"])
+def test_a_reader_after_a_write_begins_its_own_flight(snapshot: Snapshot) -> None:
     """A loader that has read the old row must not answer a reader that came after the delete (H)."""
-    flights, old, new = Flights(), flight(), flight(token, owner="you")
+    flights, old, new = Flights(), flight(), flight(snapshot, owner="you")
     flights.enter(KEY, old)
     assert flights.enter(KEY, new) is new
     flights.end(KEY, old, Outcome("old"))
-    assert flights.enter(KEY, flight(token, owner="they")) is new, "the old flight's end does not end the new one"
+    assert flights.enter(KEY, flight(snapshot, owner="they")) is new, "the old flight's end does not end the new one"
 
 
 def test_a_flight_of_the_own_thread_is_told_whatever_its_token() -> None:
