@@ -114,7 +114,7 @@ class Ours:
 
             def take_in() -> None:
                 for piece in cut[self.keys_each]:
-                    run_sync(connection._take(talk.understand(decoder.feed(piece))))
+                    run_sync(connection._take(talk.parse(decoder.feed(piece))))
 
             took = clocked(take_in)
             last = FIRST + len(KEYS) // self.keys_each

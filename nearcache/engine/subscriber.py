@@ -2,7 +2,7 @@
 
 A heartbeat is asked every ``max_staleness / 4``. When none is answered for ``max_staleness / 2``, the socket is read
 once more, since this process may have stalled, and then the connection is given up: a half-open one is never noticed
-otherwise. Whether the bus asks on its own connection (RESP3) or aside (RESP2) makes no difference here.
+otherwise.
 """
 
 from __future__ import annotations

@@ -26,11 +26,7 @@ from nearcache.protocol.messages import pack_probe
 from nearcache.protocol.records import HEAD_BYTES, MAGIC, pack_names, unpack
 from nearcache.protocol.versions import NO_FLOOR
 
-Question = Literal["greeting", "beat"] | bytes
-"""Or, on RESP2, the nonce of a PING."""
-
-LineItem = BusItem | list[bytes]
-"""A list is a PONG."""
+Question = Literal["greeting", "beat"]
 
 
 @dataclass(eq=False)
@@ -39,12 +35,12 @@ class Line:
 
     questions: deque[Question] = field(default_factory=deque)
     """On the way to the server."""
-    items: deque[LineItem] = field(default_factory=deque)
+    items: deque[BusItem] = field(default_factory=deque)
     """On the way to the client."""
     wake: Callable[[], None] = field(default=lambda: None)
     """Called when something has been put on the way."""
 
-    def push(self, item: LineItem) -> None:
+    def push(self, item: BusItem) -> None:
         """The server sends."""
         self.items.append(item)
         self.wake()
@@ -290,9 +286,7 @@ class Server:
     def answer(self, line: Line) -> None:
         """Answer the oldest question of a connection."""
         question = line.questions.popleft()
-        if isinstance(question, bytes):
-            line.push([b"pong", question])
-        elif question == "greeting":
+        if question == "greeting":
             line.push(Greeting(self.identity, *self.counters(), self.clock()))
         elif self.number is None:
             line.push(Beat(None, None, self.clock(), master=True))

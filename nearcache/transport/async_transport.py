@@ -18,9 +18,8 @@ from nearcache.engine.ports import NotSent, RemoteFailed, RemoteTimeout
 from nearcache.protocol.answers import BusItem
 from nearcache.protocol.names import Names
 from nearcache.transport import resp
-from nearcache.transport.aside import new_talk
 from nearcache.transport.endpoint import Endpoint
-from nearcache.transport.handshake import BusProtocol, Handshake, Query
+from nearcache.transport.handshake import BusProtocol, Handshake
 from nearcache.transport.streams import Pipeline, Stream
 
 
@@ -123,15 +122,13 @@ class TaskWire:
 
 
 class TaskBus:
-    """The subscribed connection, read by one task; and with RESP2, one more for the questions."""
+    """The subscribed connection, read by one task."""
 
     def __init__(self, endpoint: Endpoint, timeout: float, names: Names) -> None:
         self._endpoint = endpoint
         self._timeout = timeout
-        self._names = names
-        self._talk = BusProtocol(names)
+        self._protocol = BusProtocol(names)
         self._stream = Stream(self._take, self._ended, resp.BUS_CHUNK)
-        self._aside: Pipeline | None = None
         self._pieces: deque[list[BusItem]] = deque()
         self._failure: RemoteFailed | None = None
         self._news: asyncio.Future[bool] | None = None
@@ -145,25 +142,21 @@ class TaskBus:
                 await self._stream.connect(self._endpoint)
         except TimeoutError:
             raise RemoteTimeout("connecting took too long") from None
-        self._talk = new_talk(self._names, self._stream.protocol)
-        self._stream.send(self._talk.subscribe)
+        self._stream.send(self._protocol.subscribe)
         until = time.monotonic() + self._timeout
-        while not self._talk.confirmed:
+        while not self._protocol.confirmed:
             if not await self._news_within(until - time.monotonic()):
                 raise RemoteTimeout("the subscription was not confirmed in time")
             if self._failure is not None:
                 raise self._failure
-        if self._talk.aside:
-            self._aside = Pipeline(self._timeout)
-            await self._aside.stream.connect(self._endpoint)
 
     async def ask_greeting(self) -> None:
         """Send the question."""
-        await self._ask(self._talk.greeting)
+        self._stream.send(self._protocol.request(self._protocol.greeting))
 
     async def ask_beat(self) -> None:
         """Send the question."""
-        await self._ask(self._talk.beat)
+        self._stream.send(self._protocol.request(self._protocol.beat))
 
     async def receive(self, timeout: float) -> Sequence[BusItem]:
         """Wait until something comes. When time is over, the socket is read once more: the loop may have stalled."""
@@ -181,21 +174,14 @@ class TaskBus:
     def interrupt(self) -> None:
         """Close; on the loop's thread alone, where all of an AsyncNearCache lives."""
         self._stream.close()
-        if self._aside is not None:
-            self._aside.stream.close()
 
     async def close(self) -> None:
         """Close."""
         self.interrupt()
         await asyncio.sleep(0)  # let connection_lost run: nothing of ours is left on the loop
 
-    async def _ask(self, question: Query) -> None:
-        self._talk.begin()
-        answers = () if self._aside is None else await self._aside.send(question.packed, question.count)
-        self._stream.send(self._talk.ask(question, answers))
-
     def _take(self, replies: list[Any]) -> None:
-        items = self._talk.understand(replies)
+        items = self._protocol.parse(replies)
         if items:
             self._pieces.append(items)
         self._wake(news=True)

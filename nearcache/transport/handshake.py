@@ -1,7 +1,7 @@
 """What is said on new connections and on the bus: introduce, subscribe, greet, heartbeat; and what the replies mean.
 
-Questions are pipelined on the subscribed connection itself (RESP3), so that an answer stands behind every message that
-the server sent before it. RESP2 does not allow that; see ``aside``.
+Queries are pipelined on the subscribed connection itself, so that an answer stands behind every message that the server
+sent before it. Only RESP3 allows that; on RESP2 there is no bus, and L1 stays off.
 """
 
 from __future__ import annotations
@@ -62,9 +62,6 @@ def _check_protocol(meta: bytes) -> None:
 class BusProtocol:
     """One connection's conversation."""
 
-    aside = False
-    """Whether questions are asked on another connection."""
-
     def __init__(self, names: Names) -> None:
         self.subscribe = resp.pack((b"SUBSCRIBE", names.channel))
         self.greeting = Query(_greeted, (_HELLO, *INFO, greet(names)))
@@ -73,21 +70,12 @@ class BusProtocol:
         self._replies: list[Any] = []
         self.confirmed = False
 
-    def begin(self) -> None:
-        """A question is about to be asked."""
+    def request(self, query: Query) -> bytes:
+        """The bytes to send for ``greeting`` or ``beat``; its answer stands behind every earlier message."""
+        self._asked.append(query)
+        return query.packed
 
-    def ask(self, question: Query, answers: Sequence[Any] = ()) -> bytes:
-        """What to send on the bus for its greeting or beat, which comes when it stands behind every earlier message.
-
-        Args:
-            question: ``greeting`` or ``beat``.
-            answers: what was answered to it, where it was asked aside.
-        """
-        del answers
-        self._asked.append(question)
-        return question.packed
-
-    def understand(self, replies: Sequence[Any]) -> list[BusItem]:
+    def parse(self, replies: Sequence[Any]) -> list[BusItem]:
         """What the replies mean, in order.
 
         Raises:
@@ -127,9 +115,15 @@ def greet(names: Names) -> tuple[Any, ...]:
 
 
 def refusal(reply: object) -> RemoteFailed:
-    """Why there is no subscription; what goes away by itself is no word about rights."""
+    """Why there is no subscription; an error that goes away by itself says nothing about rights."""
     if isinstance(reply, resp.ServerError) and reply.code in _PASSING:
         return reply
+    if isinstance(reply, list):  # a confirmation, but no push: on RESP2 an answer could overtake a message
+        return BusRefused(
+            "the connection speaks RESP2, on which nothing proves that no message was missed, so L1 stays off and only "
+            "Redis serves; use RESP3, which every server speaks that runs the scripts: remove protocol=2 from the URL, "
+            "or let the proxy pass HELLO 3 on"
+        )
     code = f": {reply.code}" if isinstance(reply, resp.ServerError) else ""
     if code == ": NOAUTH":
         return RemoteMisconfigured("the server wants a password: NOAUTH; name it in the URL")

@@ -25,7 +25,6 @@ class Stream(asyncio.Protocol):
         self._decoder = resp.Decoder()
         self._transport: asyncio.Transport | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self.protocol = 0
 
     async def connect(self, endpoint: Endpoint) -> None:
         """Let redis-py connect, then take the transport over."""
@@ -40,7 +39,6 @@ class Stream(asyncio.Protocol):
                     raise
                 if not endpoint.refused(connection, error):
                     raise resp.translate(error) from None
-        self.protocol = int(connection.protocol)
         # The writer is kept: collected before its transport is closed, it would close it.
         self._writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001  # see the head of the file
         self._transport = cast("asyncio.Transport", self._writer.transport)

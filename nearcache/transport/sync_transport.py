@@ -21,15 +21,14 @@ from nearcache.engine.ports import NotSent, RemoteFailed, RemoteTimeout
 from nearcache.protocol.answers import BusItem
 from nearcache.protocol.names import Names
 from nearcache.transport import connecting, resp
-from nearcache.transport.aside import new_talk
 from nearcache.transport.endpoint import Endpoint
-from nearcache.transport.handshake import BusProtocol, Handshake, Query
+from nearcache.transport.handshake import BusProtocol, Handshake
 
 
 class SocketConnection:
     """One connected socket. Whatever fails closes it."""
 
-    __slots__ = ("_connection", "_decoder", "_own_timeout", "_poll", "_socket", "_timeout", "generation", "protocol")
+    __slots__ = ("_connection", "_decoder", "_own_timeout", "_poll", "_socket", "_timeout", "generation")
 
     def __init__(self, endpoint: Endpoint, timeout: float, introduction: Handshake | None = None) -> None:
         self._connection: Any = None
@@ -37,7 +36,6 @@ class SocketConnection:
         self._timeout = timeout
         self._own_timeout: float | None = timeout
         self.generation = 0
-        self.protocol = 0
         deadline = endpoint.arguments.get("socket_connect_timeout") or timeout
         connecting.within(deadline, endpoint.shown, lambda: self._connect(endpoint, introduction), self._shut)
 
@@ -53,7 +51,6 @@ class SocketConnection:
                 self.close()
                 if not endpoint.refused(self._connection, error):
                     raise resp.translate(error) from None
-        self.protocol = int(self._connection.protocol)
         self._patience()
         if introduction is None:
             return
@@ -267,15 +264,13 @@ class ThreadWire:
 
 
 class ThreadBus:
-    """The subscribed connection, read by one thread; and with RESP2, one more for the questions."""
+    """The subscribed connection, read by one thread."""
 
     def __init__(self, endpoint: Endpoint, timeout: float, names: Names) -> None:
         self._endpoint = endpoint
         self._timeout = timeout
-        self._names = names
-        self._talk = BusProtocol(names)
+        self._protocol = BusProtocol(names)
         self._connection: SocketConnection | None = None
-        self._aside: SocketConnection | None = None
         self._early: list[BusItem] = []
         self._closed = False
 
@@ -283,53 +278,40 @@ class ThreadBus:
         """Connect and subscribe."""
         self._endpoint.try_anew()
         self._connection = SocketConnection(self._endpoint, self._timeout)
-        self._check_open()
-        self._talk = new_talk(self._names, self._connection.protocol)
-        self._connection.send(self._talk.subscribe)
+        if self._closed:  # by another thread while this one connected
+            self.interrupt()
+            raise RemoteFailed("closed")
+        self._connection.send(self._protocol.subscribe)
         until = time.monotonic() + self._timeout
-        while not self._talk.confirmed:
+        while not self._protocol.confirmed:
             if time.monotonic() > until:
                 raise RemoteTimeout("the subscription was not confirmed in time")
-            self._early += self._talk.understand(self._connection.receive(self._timeout))
-        if self._talk.aside:
-            self._aside = SocketConnection(self._endpoint, self._timeout)
-            self._check_open()
+            self._early += self._protocol.parse(self._connection.receive(self._timeout))
 
     async def ask_greeting(self) -> None:
         """Send the question."""
-        self._ask(self._talk.greeting)
+        self._connected.send(self._protocol.request(self._protocol.greeting))
 
     async def ask_beat(self) -> None:
         """Send the question."""
-        self._ask(self._talk.beat)
+        self._connected.send(self._protocol.request(self._protocol.beat))
 
     async def receive(self, timeout: float) -> Sequence[BusItem]:
         """Block until something comes."""
         if self._early:  # came right behind the confirmation
             early, self._early = self._early, []
             return early
-        return self._talk.understand(self._connected.receive(timeout))
+        return self._protocol.parse(self._connected.receive(timeout))
 
     def interrupt(self) -> None:
         """Close; from another thread too."""
         self._closed = True
-        for connection in (self._connection, self._aside):
-            if connection is not None:
-                connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     async def close(self) -> None:
         """Close."""
         self.interrupt()
-
-    def _check_open(self) -> None:
-        if self._closed:  # by another thread while this one connected
-            self.interrupt()
-            raise RemoteFailed("closed")
-
-    def _ask(self, question: Query) -> None:
-        self._talk.begin()
-        answers = () if self._aside is None else self._aside.execute(question.packed, question.count)
-        self._connected.send(self._talk.ask(question, answers))
 
     @property
     def _connected(self) -> SocketConnection:

@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     report.begin()
     seconds = asked.seconds or (SHORT_SECONDS if asked.short else SECONDS)
     options = Options(seconds, random.randrange(1 << 32) if asked.seed is None else asked.seed, asked.ablate)
-    options = replace(options, judge_speed=not asked.short, resp2=asked.resp2)
+    options = replace(options, judge_speed=not asked.short)
     print(f"{'seed:':<12}{options.seed}\n{'phases:':<12}{seconds:g} s each, max_staleness 1 s")
     kinds = servers.KINDS if asked.server == "both" else (asked.server,)
     if asked.ablations or asked.ablate:
@@ -61,7 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help=f"per phase, {SECONDS:g} by default")
     parser.add_argument("--seed", type=int, help="as an earlier run printed it")
     parser.add_argument("--phase", nargs="+", choices=PHASES, metavar="NAME", help=f"of: {', '.join(PHASES)}")
-    parser.add_argument("--resp2", action="store_true", help="the caches speak RESP2, and prove aside")
     parser.add_argument("--short", action="store_true", help="short phases; speed is not judged")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     without = parser.add_mutually_exclusive_group()

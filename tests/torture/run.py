@@ -93,7 +93,6 @@ class Options:
     seed: int
     without: str | None = None
     judge_speed: bool = True
-    resp2: bool = False
 
 
 def run_phase(phase: Phase, kind: str, options: Options) -> Result:
@@ -151,7 +150,7 @@ def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: Exi
 
 def _plans(phase: Phase, near: FaultProxy, far: FaultProxy, seed: str, options: Options) -> list[Plan]:
     common = {"seed": seed, "ttl": phase.agreement or LONG_TTL, "without": options.without}
-    near_url, far_url = (f"{proxy.url}?protocol=2" if options.resp2 else proxy.url for proxy in (near, far))
+    near_url, far_url = near.url, far.url
     return [
         Plan("threads", "threads", near_url, raw=phase.whole, **common),  # type: ignore[arg-type]
         Plan("asyncio", "asyncio", near_url, raw=phase.whole, **common),  # type: ignore[arg-type]

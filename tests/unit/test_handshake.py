@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from nearcache.engine.ports import BusRefused, Incompatible, RemoteFailed
-from nearcache.protocol.answers import Beat, Peer
+from nearcache.protocol.answers import Peer
 from nearcache.protocol.names import PROTOCOL, Names
-from nearcache.transport.aside import AsideProtocol
 from nearcache.transport.handshake import BusProtocol, Handshake
 from nearcache.transport.resp import ServerError
 
@@ -79,85 +78,13 @@ def test_an_error_is_a_failure(text: str, kind: type[Exception]) -> None:
 @pytest.mark.parametrize(("text", "kind"), [("BUSY it", ServerError), ("NOPERM it", BusRefused)])
 def test_a_subscription_that_is_refused(text: str, kind: type[RemoteFailed]) -> None:
     """What goes away by itself is no word about rights: a script that runs does not make coherence fail."""
-    talk = BusProtocol(Names("shop"))
+    bus = BusProtocol(Names("shop"))
     with pytest.raises(RemoteFailed) as caught:
-        talk.understand([ServerError(text)])
+        bus.parse([ServerError(text)])
     assert type(caught.value) is kind
 
 
-# -------------------------------------------------------------------------------------------------------- RESP2
-
-
-def subscribed(replication: Any = REPLICATION) -> AsideProtocol:
-    """A conversation after the confirmation."""
-    talk = AsideProtocol(Names("shop"))
-    assert talk.understand([SERVER, replication, [b"subscribe", b"channel", 1]]) == []
-    assert talk.confirmed
-    return talk
-
-
-def asked(talk: AsideProtocol, replication: bytes = REPLICATION) -> bytes:
-    """A heartbeat was answered aside; what is sent on the bus."""
-    talk.begin()
-    return talk.ask(talk.beat, [[b"7", b"3"], TIME, SERVER, replication])
-
-
-def test_an_answer_stands_at_its_pong() -> None:
-    """Not before, and in the order of the questions."""
-    talk = subscribed()
-    assert asked(talk) == b"*2\r\n$4\r\nPING\r\n$1\r\n1\r\n"
-    asked(talk)
-    message = b"\x01I" + (8).to_bytes(8)
-    assert talk.understand([[b"pong", b"1"], [b"message", b"channel", message], [b"pong", b"2"]]) == [
-        Beat(7, 3, 100_500_000, master=True),
-        message,
-        Beat(8, 3, 100_500_000, master=True),
-    ]
-
-
-def test_the_role_is_told() -> None:
-    """A primary that was just demoted has its history still."""
-    talk = subscribed()
-    asked(talk, REPLICATION.replace(b"role:master", b"role:slave"))
-    (beat,) = talk.understand([[b"pong", b"1"]])
-    assert isinstance(beat, Beat)
-    assert not beat.master
-
-
-@pytest.mark.parametrize(
-    ("reply", "kind"),
-    [
-        ([b"pong", b"2"], RemoteFailed),
-        ([b"pong", b""], RemoteFailed),
-        ([b"unsubscribe", b"channel", 0], RemoteFailed),
-        (b"2", BusRefused),
-        (ServerError("ERR only (P)SUBSCRIBE"), BusRefused),
-    ],
-)
-def test_what_was_not_asked_for_ends_the_bus(reply: Any, kind: type[Exception]) -> None:
-    """Another PONG, the end of the subscription, an error: nothing is proven by them."""
-    talk = subscribed()
-    asked(talk)
-    with pytest.raises(kind):
-        talk.understand([reply])
-
-
-def test_a_pong_before_the_answer_proves_nothing() -> None:
-    """A question under way has not been followed by a PING."""
-    talk = subscribed()
-    talk.begin()
-    with pytest.raises(RemoteFailed, match="PING"):
-        talk.understand([[b"pong", b"1"]])
-
-
-def test_a_subscription_that_is_refused_is_told() -> None:
-    """Whatever INFO said."""
-    for facts in ([SERVER, REPLICATION], [ServerError("NOPERM it")] * 2):
-        with pytest.raises(BusRefused, match="refused to subscribe: NOPERM"):
-            AsideProtocol(Names("shop")).understand([*facts, ServerError("NOPERM channel")])
-
-
-def test_without_an_identity_there_is_no_subscription() -> None:
-    """Nothing would prove that both connections lead to one server."""
-    with pytest.raises(BusRefused, match="needs INFO"):
-        subscribed(ServerError("NOPERM it"))
+def test_a_bus_on_resp2_is_refused_with_the_way_out() -> None:
+    """There an answer could overtake a message, so nothing would be proven."""
+    with pytest.raises(BusRefused, match=r"speaks RESP2.*remove protocol=2 from the URL"):
+        BusProtocol(Names("shop")).parse([[b"subscribe", b"channel", 1]])
