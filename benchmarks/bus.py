@@ -28,7 +28,7 @@ from benchmarks.report import Report, Table
 from benchmarks.timing import Spread
 from nearcache import NearCache
 from nearcache.engine.ports import Bus
-from nearcache.engine.subscriber import Connection, Listener
+from nearcache.engine.subscriber import Subscriber, Subscription
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.store import Entry
 from nearcache.protocol import messages
@@ -110,7 +110,7 @@ class Ours:
                 core.tier.put(key, Entry("value", NEVER, version_of(FIRST, 1), (), 20, NEVER), core.tier.snapshot(key))
             before = len(core.tier.entries)
             decoder, talk = resp.Decoder(), BusProtocol(NAMES)
-            connection = Connection(Listener(core, core.runtime.latch(), core.runtime.latch()), cast("Bus", None))
+            connection = Subscription(Subscriber(core, core.runtime.latch(), core.runtime.latch()), cast("Bus", None))
 
             def take_in() -> None:
                 for piece in cut[self.keys_each]:

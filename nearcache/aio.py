@@ -12,8 +12,8 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from nearcache.base import BaseCache
 from nearcache.engine import load, read, write
 from nearcache.engine.ports import MISSING
-from nearcache.engine.replay import drain
-from nearcache.engine.subscriber import Listener
+from nearcache.engine.replay import replay_journal
+from nearcache.engine.subscriber import Subscriber
 from nearcache.errors import ConfigError
 from nearcache.functions.cached import AsyncCachedFunction, cached_async
 from nearcache.local.s3fifo import USES_MAX
@@ -59,7 +59,7 @@ class AsyncNearCache(BaseCache):
         self._runtime = TaskRuntime()
         super().__init__(where, settings, self._runtime)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._subscriber: Listener | None = None
+        self._subscriber: Subscriber | None = None
         self._bus: asyncio.Task[object] | None = None
         self._finalizer = None
 
@@ -93,7 +93,7 @@ class AsyncNearCache(BaseCache):
                 self._bus.cancel()
             settings = self._core.settings
             await self._runtime.drain(settings.redis_connect_timeout + 2 * settings.redis_timeout)
-            await drain(self._core)
+            await replay_journal(self._core)
         await self._core.remote.close()
         if self._backend.server is not None:
             self._backend.server.stop()
@@ -102,13 +102,13 @@ class AsyncNearCache(BaseCache):
         """As :meth:`NearCache.wait_healthy`."""
         return await (await self._ready()).wait_healthy(seconds("timeout", timeout))
 
-    async def _ready(self) -> Listener:
+    async def _ready(self) -> Subscriber:
         """Before anything that may ask Redis: the bus starts at the first use, on the loop that runs then."""
         self._check_open()
         loop = asyncio.get_running_loop()
         if self._subscriber is None:
             self._loop = loop
-            self._subscriber = Listener(self._core, stop=self._runtime.latch(), tried=self._runtime.latch())
+            self._subscriber = Subscriber(self._core, stop=self._runtime.latch(), tried=self._runtime.latch())
             if self._core.new_bus is not None:
                 self._bus = self._runtime.create_task(live(self._subscriber), "nearcache-bus")
                 self._finalizer = weakref.finalize(self, end_of_tasks, self._bus, loop)

@@ -77,7 +77,8 @@ class BaseCache:
     def _restart_after_fork(self) -> None:
         if self._finalizer is not None:
             self._finalizer.detach()  # the sockets that it would shut are the parent's
-        self._core.bypassed = True  # a flow that forked in its loader asks nobody: it would read the parent's replies
+        # An operation that forked in its loader must not go on to ask: it would read the parent's replies.
+        self._core.requests.bypassed = True
         if not self._closed:
             listeners = self._core.listeners
             self._build(self._backend.again(), self.settings)

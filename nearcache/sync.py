@@ -11,8 +11,8 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from nearcache.base import BaseCache
 from nearcache.engine import load, read, write
 from nearcache.engine.ports import MISSING
-from nearcache.engine.replay import drain
-from nearcache.engine.subscriber import Listener
+from nearcache.engine.replay import replay_journal
+from nearcache.engine.subscriber import Subscriber
 from nearcache.errors import ConfigError
 from nearcache.functions.cached import CachedFunction, cached_sync
 from nearcache.local.s3fifo import USES_MAX
@@ -54,7 +54,7 @@ class NearCache(BaseCache):
     def _build(self, where: Backend, settings: Settings) -> None:
         self._runtime = ThreadRuntime(settings.max_concurrent_loads)
         super().__init__(where, settings, self._runtime)
-        self._subscriber = Listener(self._core, stop=self._core.runtime.latch(), tried=self._core.runtime.latch())
+        self._subscriber = Subscriber(self._core, stop=self._core.runtime.latch(), tried=self._core.runtime.latch())
         self._bus = BusThread(self._subscriber)
         self._finalizer = weakref.finalize(self, end_of_threads, self._subscriber, self._backend)
 
@@ -89,13 +89,13 @@ class NearCache(BaseCache):
         if self._finalizer is not None:
             self._finalizer.detach()
         self._stop_serving()
-        if self._core.bus is not None:
-            self._core.bus.interrupt()
+        if self._core.requests.bus is not None:
+            self._core.requests.bus.interrupt()
         settings = self._core.settings
         patience = settings.redis_connect_timeout + 2 * settings.redis_timeout
         self._bus.join(patience)
         self._runtime.drain(patience)
-        run_sync(drain(self._core))
+        run_sync(replay_journal(self._core))
         run_sync(self._core.remote.close())
         if self._backend.server is not None:
             self._backend.server.stop()

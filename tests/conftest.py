@@ -131,12 +131,21 @@ def _no_thread_is_left_behind() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each coroutine function the loop."""
+    """Give each coroutine function the loop, and a test with a server of its own no second kind of shared server.
+
+    ``make_cache`` asks for the shared server even where a test brings its own: each kind once, not each pair of kinds.
+    """
+    items[:] = [item for item in items if not _pairs_kinds(item)]
     for item in items:
         if not isinstance(item, pytest.Function) or not inspect.iscoroutinefunction(item.obj):
             continue
         if "runner" not in item.fixturenames:
             item.fixturenames.append("runner")
+
+
+def _pairs_kinds(item: pytest.Item) -> bool:
+    asked = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return "fresh_server" in asked and asked.get("server", asked["fresh_server"]) != asked["fresh_server"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nearcache.engine import stale
-from nearcache.engine.core import Core, Encoded
+from nearcache.engine.core import Core
+from nearcache.engine.entries import Encoded
 from nearcache.engine.leases import abort
 from nearcache.engine.ports import NotSent, RemoteFailed
 from nearcache.engine.read import Found, fetch_one
+from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale
 from nearcache.errors import LoaderTimeout
 from nearcache.events import LoadFailed
@@ -83,7 +85,7 @@ class Attempt:
         entry = stale.fresh_entry(core, key) if self.aim is Aim.VALUE else None
         if entry is not None:
             core.counters.l1_hits += 1
-            return Outcome(core.value_of(entry))
+            return Outcome(core.entries.value_of(entry))
         if not self.snapshot.trusted:
             self._away = core.away
             return self._begin_load()
@@ -106,7 +108,7 @@ class Attempt:
                 self._grant = lease
             return self._begin_load(worth_it=isinstance(lease, Granted))
         except RemoteFailed:
-            self._away = not core.bypassed
+            self._away = not core.requests.bypassed
             return self._begin_load(worth_it=False)
         finally:
             core.waiters.remove(key, news)
@@ -152,7 +154,9 @@ class Attempt:
         core, policy = self.core, self.policy
         lease_ms = max(1, int(policy.lease * 1000))
         try:
-            return await core.ask(core.remote.lease, self.key, self._lease_id, head, lease_ms, policy.tags)
+            return await core.requests.ask(
+                Operation.LEASE, core.remote.lease, self.key, self._lease_id, head, lease_ms, policy.tags
+            )
         except NotSent:
             raise
         except RemoteFailed:
@@ -197,7 +201,7 @@ class Attempt:
         outcome, load_ms = await self._call()
         if outcome.error is None:
             encoded = self._encode(outcome.value, load_ms) if self._away else None
-            entry = None if encoded is None else core.outage_entry(encoded, began, self.policy)
+            entry = None if encoded is None else core.entries.of_outage(encoded, began, self.policy)
             core.tier.returned_unversioned(self.key, core.runtime.monotonic(), self.snapshot, entry)
         return outcome
 
@@ -233,7 +237,7 @@ class Attempt:
         """A loaded value as it can be stored; one that can't be is the caller's all the same, uncached."""
         core = self.core
         try:
-            return core.encode(self.key, value, self.policy, load_ms)
+            return core.entries.encode(self.key, value, self.policy, load_ms)
         except Exception as error:  # noqa: BLE001  # the codec, ttl and condition may be the user's
             core.counters.uncached += 1
             core.emit_once(LoadFailed(self.key, f"loaded, but not cached: {error}"))
@@ -243,14 +247,16 @@ class Attempt:
         """Offer a loaded value to L2, and put it into L1 if L2 took it; whether it did."""
         core, key = self.core, self.key
         try:
-            written = await core.ask(core.remote.fill, encoded, self._lease_id, grant, self.policy.tags)
+            written = await core.requests.ask(
+                Operation.FILL, core.remote.fill, encoded, self._lease_id, grant, self.policy.tags
+            )
         except RemoteFailed:
             core.unused_leases.append((key, self._lease_id))
             return False
         if written is None:
             core.counters.fills_refused += 1
             return False
-        if not core.tier.put(key, core.entry_of(encoded, written, self.policy), self.snapshot):
+        if not core.tier.put(key, core.entries.of_write(encoded, written, self.policy), self.snapshot):
             core.counters.fills_refused += 1
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nearcache.engine.core import Core
 from nearcache.engine.ports import RemoteFailed
+from nearcache.engine.requests import Operation
 
 
 async def abort(core: Core, key: str, lease_id: bytes) -> None:
@@ -20,7 +21,7 @@ async def give_back(core: Core) -> None:
         except IndexError:  # another thread was quicker
             return
         try:
-            await core.ask(core.remote.abort, key, lease_id)
+            await core.requests.ask(Operation.ABORT, core.remote.abort, key, lease_id)
         except RemoteFailed:
             core.unused_leases.append((key, lease_id))
             return

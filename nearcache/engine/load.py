@@ -89,7 +89,7 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, 
                 outcome = await attempt.load()
         finally:  # whatever happens: interrupted, the outcome is None, and a follower leads
             if behind is None:
-                core.flights.end((key, aim), mine, None if attempt.abandoned else outcome, core.pack)
+                core.flights.end((key, aim), mine, None if attempt.abandoned else outcome, core.entries.pack)
         if outcome is None and (flight is not mine or behind is not None):
             outcome = await _follow(attempt, flight, behind)
         if outcome is not None:
@@ -134,7 +134,7 @@ async def _end(attempt: Attempt, flight: Flight) -> None:
     except BaseException as error:  # noqa: BLE001  # it is for who waits, and raised there
         attempt.fatal = error
     finally:
-        attempt.core.flights.end((attempt.key, attempt.aim), flight, outcome, attempt.core.pack)
+        attempt.core.flights.end((attempt.key, attempt.aim), flight, outcome, attempt.core.entries.pack)
 
 
 async def _follow(attempt: Attempt, flight: Flight, behind: Background | None) -> Outcome | None:

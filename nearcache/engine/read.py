@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from nearcache.engine.core import Core, chunks
 from nearcache.engine.ports import MISSING, Missing, RemoteFailed
+from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale, fresh_entry
 from nearcache.events import CorruptValue
 from nearcache.local.snapshot import Snapshot
@@ -53,7 +53,7 @@ async def get(core: Core, key: str) -> Any | Missing:
     entry = fresh_entry(core, key)
     if entry is not None:
         core.counters.l1_hits += 1
-        return core.value_of(entry)
+        return core.entries.value_of(entry)
     snapshot = core.tier.snapshot(key)
     value: Any = MISSING
     if snapshot.trusted:  # a key whose last write is unproven is a miss
@@ -65,7 +65,7 @@ async def get(core: Core, key: str) -> Any | Missing:
 
 async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
     """The fresh values of some keys that are no plain hits in L1."""
-    values = {key: core.value_of(entry) for key in keys if (entry := fresh_entry(core, key)) is not None}
+    values = {key: core.entries.value_of(entry) for key in keys if (entry := fresh_entry(core, key)) is not None}
     core.counters.l1_hits += len(values)
     if values:
         keys = [key for key in keys if key not in values]
@@ -97,7 +97,7 @@ async def fetch(core: Core, snapshots: Mapping[str, Snapshot], policy: Policy) -
     epoch = core.tier.epoch
     while True:
         proven = core.floors_proven
-        reading = await core.ask(core.remote.read, keys, with_floor=not proven)
+        reading = await core.requests.ask(Operation.GET, core.remote.read, keys, with_floor=not proven)
         taken = [_unpack(core, key, raw) for key, raw in zip(keys, reading.records, strict=True)]
         tags = {tag for record in taken if record is not None for tag in record.tags}
         tag_floors = await _tag_floors(core, tags, proven, epoch) if tags else NO_FLOORS
@@ -114,14 +114,14 @@ async def fetch_one(core: Core, key: str, snapshot: Snapshot, policy: Policy) ->
     epoch = core.tier.epoch
     while True:
         proven = core.floors_proven
-        core.permit()
+        core.requests.permit()
         take = partial(_take, core, key, snapshot, policy, proven)
         try:
             taken = await core.remote.read_one(key, with_floor=not proven, take=take)
         except RemoteFailed as failure:
-            core.failed(failure, "read")
+            core.requests.failed(failure, Operation.GET)
             raise
-        core.answered("read", None)
+        core.requests.answered(Operation.GET, None)
         if isinstance(taken, Found):
             return taken
         raw, record, floor = taken
@@ -150,7 +150,7 @@ async def _tag_floors(core: Core, tags: Collection[str], proven: bool, epoch: in
     asked = core.tier.floors.unknown(tags) if proven else list(tags)
     if not asked:
         return NO_FLOORS
-    floors = dict(zip(asked, await core.ask(core.remote.tag_floors, asked), strict=True))
+    floors = dict(zip(asked, await core.requests.ask(Operation.GET, core.remote.tag_floors, asked), strict=True))
     core.tier.keep_tag_floors({tag: floor for tag, floor in floors.items() if floor}, epoch)
     return floors
 
@@ -194,7 +194,7 @@ def _judge(
     """A record's value unless it was invalidated; a fresh one goes to L1 by the put rule."""
     if not core.tier.floors.allow(number_of(record.version), floor, record.tags, tag_floors):
         return Found(head=head)
-    past = core.server_now() - record.fresh_until  # marked stale, it was fresh until 0
+    past = core.requests.server_now() - record.fresh_until  # marked stale, it was fresh until 0
     if past >= 0 and not policy.stale_ms:
         return Found(head=head)
     try:
@@ -202,8 +202,7 @@ def _judge(
     except Exception as error:  # noqa: BLE001  # a codec of the user's may raise anything
         _corrupt(core, key, str(error))
         return Found(head=head)
-    policy = policy if policy.tags == record.tags else replace(policy, tags=record.tags)
-    entry = core.entry(key, value, record.payload, record.version, record.fresh_until, policy, record.load_ms)
+    entry = core.entries.of_record(key, value, record, policy)
     if past >= 0:
         return Found(head=head, stale=Stale(value, entry, past / 1e6, marked=not record.fresh_until))
     if not core.tier.put(key, entry, snapshot):

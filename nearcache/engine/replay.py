@@ -1,4 +1,4 @@
-"""Drain the journal: what Redis did not acknowledge is replayed there as deletes, when it answers again."""
+"""Replay the journal: what Redis did not acknowledge is deleted there when it answers again."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from functools import partial
 
 from nearcache.engine.core import Core
 from nearcache.engine.ports import RemoteFailed
+from nearcache.engine.requests import Operation
 from nearcache.events import Drained
-from nearcache.local.journal import ALL, KEYS, Batch
+from nearcache.local.journal import ALL, KEYS, TAGS, Batch
 from nearcache.protocol.answers import Written
 
 
-async def drain(core: Core, *, probing: bool = False) -> bool:
+async def replay_journal(core: Core, *, probing: bool = False) -> bool:
     """Replay what can be replayed now, up to the first failure.
 
     Args:
@@ -31,7 +32,7 @@ async def drain(core: Core, *, probing: bool = False) -> bool:
             break
         try:
             replay = _replay(core, batch)
-            written = await (replay() if probing else core.ask(replay))
+            written = await (replay() if probing else core.requests.ask(_OPERATIONS[batch.kind], replay))
         except RemoteFailed:
             break
         if written is None:  # by the server's own clock it is too early
@@ -41,6 +42,9 @@ async def drain(core: Core, *, probing: bool = False) -> bool:
     if names:
         core.emit(Drained(names, len(journal)))
     return names > 0
+
+
+_OPERATIONS = {KEYS: Operation.DELETE, TAGS: Operation.INVALIDATE_TAGS, ALL: Operation.CLEAR}
 
 
 def _replay(core: Core, batch: Batch) -> Callable[[], Awaitable[Written | None]]:

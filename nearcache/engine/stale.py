@@ -65,13 +65,13 @@ def look(core: Core, key: str, policy: Policy) -> Served | None:
     entry = fresh_entry(core, key)
     if entry is not None:
         core.counters.l1_hits += 1
-        return Served(core.value_of(entry), entry.version if due(core, key, entry, policy) else None)
+        return Served(core.entries.value_of(entry), entry.version if due(core, key, entry, policy) else None)
     now = core.runtime.monotonic()
     entry = core.tier.entries.get(key)
     # Under a cap of L1's own, L2 may have it fresh. Without a proof, the loader comes before the stale value.
     if entry is None or policy.l1_ttl is not None or now >= core.tier.fresh_until:
         return None
-    stale = Stale(core.value_of(entry), entry, now - entry.expires)
+    stale = Stale(core.entries.value_of(entry), entry, now - entry.expires)
     return serve_meanwhile(core, key, stale) if stale.while_revalidating(policy) else None
 
 
@@ -105,5 +105,5 @@ def last_resort(core: Core, key: str, policy: Policy) -> Stale | None:
     entry = core.tier.last_resort(key)
     if entry is None:
         return None
-    stale = Stale(core.value_of(entry), entry, core.runtime.monotonic() - entry.expires)
+    stale = Stale(core.entries.value_of(entry), entry, core.runtime.monotonic() - entry.expires)
     return stale if stale.if_error(policy) else None

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
-from nearcache.engine.core import Core, Encoded, chunks
+from nearcache.engine.core import Core, chunks
+from nearcache.engine.entries import Encoded
 from nearcache.engine.ports import RemoteFailed
+from nearcache.engine.requests import Operation
 from nearcache.errors import RemoteUnavailable
 from nearcache.events import Journalled
 from nearcache.local.snapshot import Snapshot
@@ -28,7 +30,7 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
         CodecError, ValueTooLarge: nothing was stored.
         RemoteUnavailable: not acknowledged, with ``on_unavailable="raise"``.
     """
-    encoded = [one for key, value in values.items() if (one := core.encode(key, value, policy)) is not None]
+    encoded = [one for key, value in values.items() if (one := core.entries.encode(key, value, policy)) is not None]
     failed: RemoteFailed | None = None
     for part in chunks(encoded, BATCH):
         failed = await _store(core, part, policy) or failed
@@ -44,14 +46,16 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
         nonlocal deadline
         if not core.remote.now():
             await core.remote.connect()
-        deadline = core.deadline()
+        deadline = core.requests.deadline()
         try:
             return await core.remote.set(part, policy.tags, deadline)
         except RemoteFailed as failure:
             deadline = deadline if failure.sent else 0
             raise
 
-    written = await _write(core, store, lambda: core.tier.journal_keys(keys, not_before=deadline), len(keys))
+    written = await _write(
+        core, Operation.SET, store, lambda: core.tier.journal_keys(keys, not_before=deadline), len(keys)
+    )
     if isinstance(written, RemoteFailed):
         return written
     for one, snapshot in zip(part, snapshots, strict=True):
@@ -61,7 +65,7 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
     full = RemoteFailed("its memory is full; the keys were deleted instead")
     full.code = "OOM"
     core.counters.l2_errors += 1
-    core.refused("store", full)
+    core.requests.refuse(Operation.SET, full)
     return full
 
 
@@ -69,24 +73,26 @@ def _put_own(core: Core, one: Encoded, snapshot: Snapshot, written: Written, pol
     if not written.stored:
         core.tier.wrote(one.key, written.version)
         return
-    core.tier.put(one.key, core.entry_of(one, written, policy), snapshot, own=True)
+    core.tier.put(one.key, core.entries.of_write(one, written, policy), snapshot, own=True)
 
 
 async def delete(core: Core, keys: Sequence[str], hold_ms: int = 0) -> bool:
     """Delete some keys everywhere, and let nobody fill them for ``hold_ms``; whether Redis acknowledged all of them."""
-    return await _drop(core, keys, partial(core.remote.delete, hold_ms=hold_ms), hold_ms)
+    return await _drop(core, Operation.DELETE, keys, partial(core.remote.delete, hold_ms=hold_ms), hold_ms)
 
 
 async def mark_stale(core: Core, keys: Sequence[str]) -> bool:
     """Make some values dead everywhere, so that the next read loads; whether Redis acknowledged all of them."""
-    return await _drop(core, keys, core.remote.mark_stale, 0)
+    return await _drop(core, Operation.MARK_STALE, keys, core.remote.mark_stale, 0)
 
 
-async def _drop(core: Core, keys: Sequence[str], method: Callable[[Sequence[str]], Answer], hold_ms: int) -> bool:
+async def _drop(
+    core: Core, operation: Operation, keys: Sequence[str], method: Callable[[Sequence[str]], Answer], hold_ms: int
+) -> bool:
     failed: RemoteFailed | None = None
     for part in chunks(keys, BATCH):
         journal = partial(core.tier.journal_keys, part, hold_ms=hold_ms)
-        written = await _write(core, partial(method, part), journal, len(part))
+        written = await _write(core, operation, partial(method, part), journal, len(part))
         if isinstance(written, RemoteFailed):
             failed = written
             continue
@@ -97,7 +103,7 @@ async def _drop(core: Core, keys: Sequence[str], method: Callable[[Sequence[str]
 
 async def clear(core: Core) -> bool:
     """Clear the namespace everywhere; applied here before it returns (PROTOCOL.md, G)."""
-    written = await _write(core, core.remote.clear, partial(core.tier.journal_floors, ()), 0)
+    written = await _write(core, Operation.CLEAR, core.remote.clear, partial(core.tier.journal_floors, ()), 0)
     if isinstance(written, RemoteFailed):
         return _acknowledged(core, written)
     with core.tier.lock:
@@ -110,7 +116,7 @@ async def invalidate_tags(core: Core, tags: Sequence[str]) -> bool:
     failed: RemoteFailed | None = None
     for part in chunks(tags, BATCH):
         send, journal = partial(core.remote.invalidate_tags, part), partial(core.tier.journal_floors, part)
-        written = await _write(core, send, journal, 0)
+        written = await _write(core, Operation.INVALIDATE_TAGS, send, journal, 0)
         if isinstance(written, RemoteFailed):
             failed = written
             continue
@@ -120,14 +126,14 @@ async def invalidate_tags(core: Core, tags: Sequence[str]) -> bool:
 
 
 async def _write(
-    core: Core, send: Callable[[], Answer], journal: Callable[[], None], keys: int
+    core: Core, operation: Operation, send: Callable[[], Answer], journal: Callable[[], None], keys: int
 ) -> Written | RemoteFailed:
     """Send a write; the failure if Redis did not acknowledge it, after it was journalled.
 
     Any failure, a cancellation too, leaves the outcome unknown; what is none of Redis' is raised.
     """
     try:
-        written = await core.ask(send)
+        written = await core.requests.ask(operation, send)
         assert written is not None  # noqa: S101  # only a replay can be too early
     except BaseException as failure:
         journal()
@@ -136,7 +142,7 @@ async def _write(
             raise
         core.emit(Journalled(keys, str(failure)))
         return failure
-    core.wrote(written.number)
+    core.requests.wrote(written.number)
     return written
 
 

@@ -48,6 +48,8 @@ class Invalidation:
         """A number that Redis gave to an own write and the messages have not reached, and since when (monotonic)."""
         self.nonce: str | None = None
         """The probe that has not come back yet."""
+        self.echoed = False
+        """Whether a probe has come back."""
         self.server_offset = 0.0
         """The server's clock minus ours, in seconds; at most too large, so that deadlines err to the early side."""
 
@@ -113,7 +115,7 @@ class Invalidation:
         if kind == messages.PROBE:
             effects.received -= 1
             if self.nonce in names:
-                self.nonce = None
+                self.nonce, self.echoed = None, True
             return
         if self._greeted and number != self.last + 1:
             self._flush(effects, f"a gap: {number} came after {self.last}", number)

@@ -1,6 +1,6 @@
 """How the bus of a cache begins, and how it ends if nobody closes: with the last reference, the loop, the process.
 
-The thread or task has the listener and the core; the face, which users hold, has a finaliser. So a forgotten cache is
+The thread or task has the subscriber and the core; the cache that users hold has a finaliser. So a forgotten cache is
 collected, and then its bus ends. A callback given to ``on_event`` that refers to the cache keeps it alive.
 """
 
@@ -10,7 +10,7 @@ import asyncio
 import threading
 from contextlib import suppress
 
-from nearcache.engine.subscriber import Listener
+from nearcache.engine.subscriber import Subscriber
 from nearcache.runtime.run_sync import run_sync
 from nearcache.transport.open import Backend
 
@@ -18,17 +18,17 @@ from nearcache.transport.open import Backend
 class BusThread:
     """The thread that keeps the bus of a NearCache, from the first use on."""
 
-    def __init__(self, listener: Listener) -> None:
-        self._subscriber = listener
+    def __init__(self, subscriber: Subscriber) -> None:
+        self._subscriber = subscriber
         self.starting = threading.RLock()  # a signal handler may use the cache while its thread starts the bus
         self.thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start it, unless it was."""
-        listener = self._subscriber
+        subscriber = self._subscriber
         with self.starting:
             if self.thread is None:
-                thread = threading.Thread(target=lambda: run_sync(listener.run()), name="nearcache-bus", daemon=True)
+                thread = threading.Thread(target=lambda: run_sync(subscriber.run()), name="nearcache-bus", daemon=True)
                 self.thread = thread
                 try:
                     thread.start()
@@ -36,7 +36,7 @@ class BusThread:
                     self.thread = None
                     if not isinstance(error, RuntimeError):  # interrupted; if it runs all the same, it is the only one
                         raise
-                    listener.tried.set()  # no thread to be had: this read does without L1, the next one tries again
+                    subscriber.tried.set()  # no thread to be had: this read does without L1, the next one tries again
 
     def join(self, timeout: float) -> None:
         """Wait for its end, unless this is it."""
@@ -44,24 +44,24 @@ class BusThread:
             self.thread.join(timeout)
 
 
-def end_of_threads(listener: Listener, where: Backend) -> None:
+def end_of_threads(subscriber: Subscriber, where: Backend) -> None:
     """A NearCache was forgotten without ``close``, or the process ends: what is open is closed, and nothing waits."""
-    listener.end()
-    if listener.core.bus is not None:
-        listener.core.bus.interrupt()
-    run_sync(listener.core.remote.close())
+    subscriber.end()
+    if subscriber.core.requests.bus is not None:
+        subscriber.core.requests.bus.interrupt()
+    run_sync(subscriber.core.remote.close())
     if where.server is not None:
         where.server.stop()
 
 
-async def live(listener: Listener) -> None:
+async def live(subscriber: Subscriber) -> None:
     """The task that keeps the bus of an AsyncNearCache; when its loop ends, it takes the connections along."""
     try:
-        await listener.run()
+        await subscriber.run()
     finally:
-        if not listener.stopping:
-            listener.end()
-            await listener.core.remote.close()
+        if not subscriber.ended:
+            subscriber.end()
+            await subscriber.core.remote.close()
 
 
 def end_of_tasks(bus: asyncio.Task[object], loop: asyncio.AbstractEventLoop) -> None:

@@ -74,7 +74,7 @@ async def test_writes_that_are_refused(make_cache: MakeCache, fresh_server: Embe
             client.config_set("maxmemory-policy", "noeviction")
             client.config_set("maxmemory", 1)
             assert await cache.set("a", 1) is False
-            assert (cache.health().status, cache.health().refused) == ("degraded", ("store: OOM",))
+            assert (cache.health().status, cache.health().refused) == ("degraded", ("set: OOM",))
             client.config_set("maxmemory", 0)
         assert await cache.set("a", 1) is True
         assert cache.health().status == "ok"

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from nearcache.engine import subscriber as listen
-from nearcache.engine import write
-from nearcache.engine.core import Core
+from nearcache.engine import subscriber, write
 from nearcache.engine.ports import RemoteFailed, TooLate
+from nearcache.engine.requests import Operation, Requests
 from nearcache.local.fallback import Fallback
 from nearcache.local.floors import Floors
 from nearcache.local.invalidation import Effects, Invalidation
@@ -454,7 +453,7 @@ def _never_back(self: Fallback) -> None:
 
 async def _clear_elsewhere(core: Any) -> bool:
     """A clear that waits for its own message."""
-    return not isinstance(await write._write(core, core.remote.clear, lambda: None, 0), RemoteFailed)
+    return not isinstance(await write._write(core, Operation.CLEAR, core.remote.clear, lambda: None, 0), RemoteFailed)
 
 
 def _replayed_by_name(self: Journal, batch: Batch) -> None:
@@ -469,7 +468,7 @@ def _note_without_deadline(self: Journal, keys: Sequence[str], _not_before: int,
     _NOTE(self, keys, 0, hold_ms)
 
 
-def _counted_only(self: Core, _number: int) -> None:
+def _counted_only(self: Requests, _number: int) -> None:
     self.counters.invalidations_sent += 1
 
 
@@ -496,12 +495,12 @@ JOURNAL_WITHOUT_EPOCH = Rules(tier=JournalWithoutEpoch)
 ACKNOWLEDGEMENTS_END_ENTRIES = Rules(tier=AcknowledgementsEndEntries)
 JOURNAL_WITHOUT_NUMBERS = Rules(patched=((Journal, "replayed", _replayed_by_name),))
 JOURNAL_WITHOUT_DEADLINES = Rules(patched=((Journal, "note", _note_without_deadline),))
-NEVER_DRAINED = Rules(patched=((listen, "drain", _never_drain),))
+NEVER_DRAINED = Rules(patched=((subscriber, "replay_journal", _never_drain),))
 LATE_SETS_STORED = Rules(server=LateSetsStored)
 LATE_SETS_ACKNOWLEDGED = Rules(server=LateSetsAcknowledged)
 HOLDS_NOTHING = Rules(server=HoldsNothing)
 REPLAYS_VALUES = Rules(remote=ReplaysValues)
-PROMISES_NOTHING = Rules(patched=((Core, "wrote", _counted_only),))
+PROMISES_NOTHING = Rules(patched=((Requests, "wrote", _counted_only),))
 NEVER_DISOWNS = Rules(invalidation=NeverDisowns)
 READ_FLOORS_COUNT_AS_APPLIED = Rules(tier=ReadFloorsCountAsApplied)
 KEEP_TAG_FLOORS_OF_ANY_TIME = Rules(tier=KeepTagFloorsOfAnyTime)

@@ -14,7 +14,7 @@ from nearcache.engine import load, read, write
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, RemoteFailed, RemoteTimeout
-from nearcache.engine.subscriber import Listener
+from nearcache.engine.subscriber import Subscriber
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.singleflight import Outcome
 from nearcache.local.tier import Tier
@@ -494,9 +494,9 @@ class Instance:
             breaker=Breaker(settings.breaker_failures, settings.breaker_reset),
             policy=Policy.of(settings),
         )
-        self.listener = Listener(self.core, stop=runtime.latch(), tried=runtime.latch())
+        self.subscriber = Subscriber(self.core, stop=runtime.latch(), tried=runtime.latch())
         world.instances.append(self)
-        self.listening = world.start(f"{name}: listen", self.listener.run())
+        self.listening = world.start(f"{name}: listen", self.subscriber.run())
         if connected:
             self.connect()
 

@@ -1,0 +1,97 @@
+"""Values become what is stored: records for Redis, entries for L1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nearcache.errors import CodecError, ValueTooLarge
+from nearcache.local.invalidation import Invalidation
+from nearcache.local.store import Entry
+from nearcache.local.tier import Tier
+from nearcache.options import Policy
+from nearcache.protocol.answers import Item, Written
+from nearcache.protocol.records import Record, pack_tail
+from nearcache.protocol.versions import created_of
+from nearcache.settings import Settings
+
+
+@dataclass(slots=True)
+class Encoded(Item):
+    """A value that may be stored: as Redis gets it, as given, and as bytes."""
+
+    value: Any = None
+    payload: bytes = b""
+    load_ms: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Entries:
+    """Makes records and entries for one cache."""
+
+    settings: Settings
+    monotonic: Callable[[], float]
+    tier: Tier
+    invalidation: Invalidation
+
+    def encode(self, key: str, value: object, policy: Policy, load_ms: int = 0) -> Encoded | None:
+        """A value ready to be stored; None when negative_ttl or the condition turns it down.
+
+        Raises:
+            CodecError, ValueTooLarge: it can't be stored.
+        """
+        ttl_ms = policy.ttl_ms(value)
+        if ttl_ms is None:
+            return None
+        payload = self.settings.codec.encode(value)
+        if not isinstance(payload, bytes):
+            raise CodecError(f"the codec gave {type(payload).__name__} for {key!r}: encode must give bytes")
+        if len(payload) > self.settings.max_value_bytes:
+            raise ValueTooLarge(
+                f"the value of {key!r} has {len(payload)} bytes encoded: at most "
+                f"max_value_bytes={self.settings.max_value_bytes}; store it in parts, or raise the setting"
+            )
+        tail = pack_tail(payload, policy.tags, load_ms)
+        return Encoded(key, tail, ttl_ms, policy.stale_ms, value, payload, load_ms)
+
+    def of_record(self, key: str, value: object, record: Record, policy: Policy) -> Entry:
+        """A record as L1 holds it, with the deadlines that L2's freshness, l1_ttl and early refreshes give."""
+        expires = self.invalidation.deadline(record.fresh_until)
+        deadline = expires
+        if policy.early_refresh is not None or policy.xfetch_beta is not None:
+            created = self.invalidation.deadline(created_of(record.version))
+            deadline = min(expires, policy.refresh_at(created, expires, record.load_ms / 1000))
+        if policy.l1_ttl is not None:
+            expires = min(expires, self.monotonic() + policy.l1_ttl)
+            deadline = min(deadline, expires)
+        kept, size = self._kept(value, record.payload), len(key) + len(record.payload)
+        return self.tier.make_entry(kept, deadline, record.version, record.tags, size, expires)
+
+    def of_write(self, encoded: Encoded, written: Written, policy: Policy) -> Entry:
+        """A value that Redis has just taken, as L1 holds it."""
+        fresh_until = written.created + encoded.ttl_ms * 1000
+        record = Record(written.version, fresh_until, policy.tags, encoded.payload, encoded.load_ms)
+        return self.of_record(encoded.key, encoded.value, record, policy)
+
+    def of_outage(self, encoded: Encoded, began: float, policy: Policy) -> Entry:
+        """A value that Redis could not take, kept for so long that no write is missed for more than G1 allows."""
+        until = began + min(self.settings.outage_life, encoded.ttl_ms / 1000)
+        kept, size = self._kept(encoded.value, encoded.payload), len(encoded.key) + len(encoded.payload)
+        return self.tier.make_entry(kept, until, 0, policy.tags, size, until)
+
+    def value_of(self, entry: Entry) -> Any:
+        """The value of an entry, as a hit gives it."""
+        return entry.value if self.tier.decode is None else self.tier.decode(entry.value)
+
+    def pack(self, value: object) -> bytes | None:
+        """The bytes of a value that several readers share; None: they share the value itself."""
+        if self.tier.decode is None:
+            return None
+        try:
+            return self.settings.codec.encode(value)
+        except Exception:  # noqa: BLE001  # a value that can't be stored is shared as it is; its leader has reported it
+            return None
+
+    def _kept(self, value: object, payload: bytes) -> object:
+        return value if self.tier.decode is None else payload

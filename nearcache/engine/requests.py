@@ -1,0 +1,145 @@
+"""The one way to ask Redis: through the breaker, which hears how each request ended."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import ParamSpec, TypeVar
+
+from nearcache.engine.breaker import Breaker
+from nearcache.engine.ports import Bus, NotSent, Remote, RemoteFailed, RemoteTimeout
+from nearcache.events import Accepted, BreakerClosed, BreakerOpened, Event, Refused
+from nearcache.local.invalidation import Invalidation
+from nearcache.local.tier import Tier
+from nearcache.protocol.answers import Granted, Written
+from nearcache.settings import Settings
+from nearcache.stats import Counters
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Operation(Enum):
+    """What is asked of Redis; the value is the public word of the call that asks, as events and health show it."""
+
+    GET = "get"
+    LEASE = "get_or_set (lease)"
+    FILL = "get_or_set (fill)"
+    ABORT = "get_or_set (abort)"
+    SET = "set"
+    DELETE = "delete"
+    MARK_STALE = "mark_stale"
+    INVALIDATE_TAGS = "invalidate_tags"
+    CLEAR = "clear"
+    PROBE = "probe"
+
+
+_STORING = frozenset({Operation.FILL, Operation.SET})
+"""Operations whose acknowledgement says that a value was stored."""
+
+
+@dataclass(slots=True, eq=False)
+class Requests:
+    """Asks Redis for one cache. No call is sent while the breaker is open, or another protocol keeps the namespace."""
+
+    settings: Settings
+    monotonic: Callable[[], float]
+    remote: Remote
+    tier: Tier
+    invalidation: Invalidation
+    breaker: Breaker
+    counters: Counters
+    emit: Callable[[Event], None]
+    bus: Bus | None = None
+    """The subscribed connection, or the last one there was."""
+    bypassed: bool = False
+    """Whether the namespace is kept by another protocol: then Redis is not asked, and L1 is not filled."""
+
+    def __post_init__(self) -> None:
+        self.remote.may_repeat = lambda: self.breaker.sends
+
+    async def ask(
+        self, operation: Operation, method: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Ask Redis, unless the breaker is open.
+
+        Raises:
+            RemoteFailed: it was not asked (NotSent), or did not answer as it should.
+        """
+        self.permit()
+        try:
+            answer = await method(*args, **kwargs)
+        except RemoteFailed as failure:
+            self.failed(failure, operation)
+            raise
+        self.answered(operation, answer)
+        return answer
+
+    # ``ask`` consists of these three; a read of one key calls them itself, since there a frame counts.
+
+    def permit(self) -> None:
+        """Raise NotSent if Redis is not to be asked now."""
+        if self.breaker.sends and not self.bypassed:  # as nearly always
+            return
+        if self.bypassed:
+            raise NotSent("the namespace is kept by another protocol")
+        if not self.breaker.permit(self.monotonic()):
+            raise NotSent("Redis is left alone for a while after failures")
+
+    def answered(self, operation: Operation, answer: object) -> None:
+        """Redis answered: the breaker may close, and what was refused may be accepted again."""
+        if self.breaker.ok():
+            self.emit(BreakerClosed())
+        if self.breaker.refused:
+            self._accepted(operation, answer)
+
+    def failed(self, failure: RemoteFailed, operation: Operation) -> None:
+        """Count a failure, and open the breaker when it is one too many; an error reply is a refusal."""
+        if failure.counted:
+            return
+        self.counters.l2_errors += 1
+        if failure.answered:
+            if self.breaker.ok():
+                self.emit(BreakerClosed())
+            self.refuse(operation, failure)
+        elif self.breaker.failed(timeout=isinstance(failure, RemoteTimeout), now=self.monotonic()):
+            self.emit(BreakerOpened(str(failure)))
+
+    def refuse(self, operation: Operation, failure: RemoteFailed) -> None:
+        """Redis is there, but will not do this: report it once, until everything is done again."""
+        if self.breaker.refuse(operation.value, failure.code):
+            self.emit(Refused(operation.value, str(failure)))
+        if failure.code == "READONLY":  # no primary any more: connecting anew finds out where the new one is
+            self.remote.discard_idle()
+            if self.bus is not None:
+                self.bus.interrupt()
+
+    def _accepted(self, operation: Operation, answer: object) -> None:
+        wrote = isinstance(answer, Written)
+        stored = isinstance(answer, Granted) or (wrote and operation in _STORING)
+        name = operation.value
+        if isinstance(answer, Written) and not answer.stored:  # memory is full: a set became a delete
+            name, stored = "", False
+        elif operation is Operation.LEASE and not stored:  # a lease that is not given writes nothing
+            return
+        if self.breaker.accept(name, wrote=wrote, stored=stored):
+            self.emit(Accepted())
+
+    # -------------------------------------------------------------------------------------------- the server's clock
+
+    def server_now(self) -> int:
+        """The server's time in µs, by the bus while it is synced, else by the newest command connection."""
+        if self.tier.synced:
+            return int((self.monotonic() + self.invalidation.server_offset) * 1e6)
+        return self.remote.now()
+
+    def deadline(self) -> int:
+        """Server time (µs) after which the server must refuse a set that is sent now (E)."""
+        longest = self.settings.redis_timeout + self.settings.redis_connect_timeout
+        return self.remote.now() + int(longest * 1e6)
+
+    def wrote(self, number: int) -> None:
+        """A write was acknowledged under this number: the bus has to bring it, too."""
+        self.counters.invalidations_sent += 1
+        self.invalidation.expect(number, self.monotonic())
