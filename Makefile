@@ -20,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench torture format clean
+.PHONY: demo test check bench torture settings format clean
 .DEFAULT_GOAL := test
 
 demo: $(READY)
@@ -42,6 +42,10 @@ bench: $(RIVALS)
 
 torture: $(READY)
 	@$(BIN)/python -m tests.torture $(ARGS)
+
+# docs/settings.md, from the table of settings.
+settings: $(READY)
+	@$(BIN)/python -m tests.support.settings_page > docs/settings.md
 
 # What `make check` asks of the layout, done.
 format: $(READY)

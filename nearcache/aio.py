@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from nearcache.base import BaseCache
+from nearcache.checks import Duration, seconds
 from nearcache.engine import load, read, write
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
@@ -17,10 +18,10 @@ from nearcache.engine.subscriber import Subscriber
 from nearcache.errors import ConfigError
 from nearcache.functions.cached import AsyncCachedFunction, cached_async
 from nearcache.local.s3fifo import USES_MAX
-from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
+from nearcache.policy import CachedOptions, LoadOptions, Policy, WriteOptions, check_tags
 from nearcache.runtime.lifetime import end_of_tasks, live
 from nearcache.runtime.tasks import TaskRuntime
-from nearcache.settings import Duration, Settings, seconds
+from nearcache.settings import Settings
 from nearcache.transport.open import AsyncClient, Backend, open_client
 
 D = TypeVar("D")
@@ -157,15 +158,14 @@ class AsyncNearCache(BaseCache):
         value = self._look(key)
         if value is not MISSING:
             return value  # type: ignore[no-any-return]  # what was stored under the key is what the loader gives
-        return await self._load(key, loader, options, replace=False)
+        return await self._load(key, loader, self._policy.over(options), replace=False)
 
     async def refresh(self, key: str, loader: Callable[[], Awaitable[T]], **options: Unpack[LoadOptions]) -> T:
         """As :meth:`NearCache.refresh`."""
-        return await self._load(key, loader, options, replace=True)
+        return await self._load(key, loader, self._policy.over(options), replace=True)
 
-    async def _load(self, key: str, loader: Callable[[], Awaitable[T]], options: LoadOptions, *, replace: bool) -> T:
+    async def _load(self, key: str, loader: Callable[[], Awaitable[T]], policy: Policy, *, replace: bool) -> T:
         await self._ready()
-        policy = self._core.policy.over(options)
         outcome = await load.get_or_load(self._core, self._checked(key), loader, policy, replace=replace)
         return outcome.get()  # type: ignore[no-any-return]  # as above
 
@@ -174,13 +174,13 @@ class AsyncNearCache(BaseCache):
     async def set(self, key: str, value: object, **options: Unpack[WriteOptions]) -> bool:
         """As :meth:`NearCache.set`; cancelled, its outcome is unknown, and it counts as not acknowledged."""
         await self._ready()
-        policy = self._core.policy.over(options)
+        policy = self._policy.over(options)
         return await write.store(self._core, {self._checked(key): value}, policy)
 
     async def set_many(self, values: Mapping[str, object], **options: Unpack[WriteOptions]) -> bool:
         """As :meth:`NearCache.set_many`."""
         await self._ready()
-        policy = self._core.policy.over(options)
+        policy = self._policy.over(options)
         return await write.store(self._core, self._checked_items(values), policy)
 
     async def delete(self, *keys: str, hold: Duration | None = None) -> bool:
@@ -213,5 +213,4 @@ class AsyncNearCache(BaseCache):
     ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], AsyncCachedFunction[P, T]]: ...
     def cached(self, target: Any = None, /, **options: Any) -> Any:
         """As :meth:`NearCache.cached`, for coroutine functions; ``invalidate`` and ``refresh`` are awaited too."""
-        self._core.policy.over({name: value for name, value in options.items() if name not in {"ignore", "tags"}})  # type: ignore[arg-type]
-        return cached_async(self, target, max_key_bytes=self._core.settings.max_key_bytes, **options)
+        return cached_async(self, target, **options)

@@ -9,7 +9,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, ClassVar, Self, TypeVar, Unpack, overload
 
-from nearcache import environment
+from nearcache.checks import Duration, seconds
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, Missing, Runtime
@@ -19,8 +19,8 @@ from nearcache.health import Health, health_of
 from nearcache.local.invalidation import AlwaysFresh, Invalidation
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.tier import NEVER, Tier
-from nearcache.options import Policy, check_key
-from nearcache.settings import Duration, Settings, SettingsOptions, seconds
+from nearcache.policy import Policy, check_key
+from nearcache.settings import Settings, SettingsOptions, from_env
 from nearcache.stats import Stats
 from nearcache.transport.open import Backend, open_url
 
@@ -66,7 +66,7 @@ class BaseCache:
         Raises:
             ConfigError: ``NEARCACHE_URL`` is missing, or a variable is unknown or can't be read.
         """
-        return cls._make(*environment.from_env(os.environ))
+        return cls._make(*from_env(os.environ))
 
     @classmethod
     def _make(cls, url: str, settings: Settings) -> Self:
@@ -114,6 +114,10 @@ class BaseCache:
     def __repr__(self) -> str:
         settings = self._core.settings
         return f"<{type(self).__name__} {self._backend.shown} namespace={settings.namespace!r}>"
+
+    @property
+    def _policy(self) -> Policy:
+        return self._core.policy
 
     @property
     def settings(self) -> Settings:

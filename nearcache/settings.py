@@ -1,32 +1,127 @@
-"""Settings: every knob, checked once, frozen. Durations are float seconds inside, whatever came in."""
+"""Every setting once: type, default, check and one line of help; what else is said of settings follows from this table.
+
+Follow from it: Settings, the keywords of ``from_url`` and of single calls, the variables of the environment, and
+docs/settings.md (``make settings`` writes it). The two static forms that type checkers need, the fields of Settings and
+SettingsOptions, are held equal to it by a test.
+"""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from datetime import timedelta
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, cast
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack, cast
 
+from nearcache import checks
+from nearcache.checks import Check, Duration, Ttl, optional, reject_unknown, seconds, whole, window
 from nearcache.errors import ConfigError
 from nearcache.protocol.codec import Codec, MsgpackCodec
 
-Duration: TypeAlias = float | timedelta
-"""Seconds as a number, or a timedelta."""
 
-Ttl: TypeAlias = Duration | Callable[[Any], Duration]
-"""A duration, or a function from the value to its duration."""
+class Setting(NamedTuple):
+    """One row of the table."""
 
-FOREVER = 10 * 365 * 86400.0
-"""The longest duration taken, in seconds; longer ones are typing errors or infinities."""
+    default: Any
+    check: Check
+    help: str
+    calls: Literal["", "store", "load"] = ""
+    """Calls that take it as an option too: those that store and those that load, or those that load alone."""
 
-BETA_MAX = 100
-"""The largest factor of XFetch taken."""
+
+SETTINGS: Mapping[str, Setting] = {
+    "namespace": Setting(
+        "nearcache", checks.namespace, "prefix of every name in Redis; caches of one namespace share values"
+    ),
+    "ttl": Setting(
+        300.0, checks.ttl, "seconds for which a value is fresh, or a function of the value that gives them", "store"
+    ),
+    "l1_ttl": Setting(
+        None, optional(seconds), "seconds for which a value is fresh in L1 at most; None: as in Redis", "store"
+    ),
+    "l1_max_entries": Setting(10_000, whole(1), "entries that L1 holds at most"),
+    "l1_max_bytes": Setting(
+        None, optional(whole(1)), "bytes that L1 holds at most, keys and encoded values; None: no bound"
+    ),
+    "eviction": Setting("lru", checks.one_of("lru", "s3fifo"), "which entry leaves a full L1 first"),
+    "jitter": Setting(
+        0.05, checks.fraction, "fraction of the ttl that is taken off at random, so that values do not end together"
+    ),
+    "negative_ttl": Setting(
+        None, optional(window), "ttl of a cached None, in seconds; None: as ttl; 0: None is not cached", "store"
+    ),
+    "stale_while_revalidate": Setting(
+        0.0, window, "seconds beyond the ttl in which the old value serves while it is loaded anew", "load"
+    ),
+    "stale_if_error": Setting(
+        0.0, window, "seconds beyond the ttl in which the old value serves when the loader fails", "load"
+    ),
+    "stale_backoff": Setting(
+        5.0, seconds, "seconds before a load that failed is tried again while an old value serves"
+    ),
+    "early_refresh": Setting(
+        None, optional(checks.part), "fraction of the ttl after which the first reader starts a refresh", "load"
+    ),
+    "xfetch_beta": Setting(
+        None, optional(checks.beta), "factor of XFetch's refresh by chance; 1.0 is the paper's", "load"
+    ),
+    "loader_soft_timeout": Setting(
+        None, optional(seconds), "seconds of a load after which an old value serves, if stale_if_error allows", "load"
+    ),
+    "loader_hard_timeout": Setting(
+        None, optional(seconds), "seconds of a load after which LoaderTimeout is raised", "load"
+    ),
+    "lease": Setting(
+        10.0, seconds, "seconds for which one instance alone may load a key; longer than the longest load", "load"
+    ),
+    "wait_timeout": Setting(
+        None, optional(seconds), "seconds to wait for another instance's load; None: twice the lease", "load"
+    ),
+    "max_concurrent_loads": Setting(
+        32,
+        whole(1, 10_000),
+        "loads at a time in this process while Redis is away or back empty; threads for loads with a time limit",
+    ),
+    "outage_ttl": Setting(
+        None,
+        optional(seconds),
+        "seconds for which a value lives here that was loaded while Redis is away; None: max_staleness",
+    ),
+    "max_staleness": Setting(2.0, seconds, "seconds by which a hit in L1 may miss an acknowledged write at most (G1)"),
+    "redis_timeout": Setting(0.25, seconds, "seconds that one operation waits for Redis"),
+    "redis_connect_timeout": Setting(1.0, seconds, "seconds that connecting takes at most"),
+    "max_connections": Setting(
+        32, whole(1, 10_000), "connections for commands in the pool of a NearCache; asyncio needs one"
+    ),
+    "retries": Setting(3, whole(0, 100), "times that connecting or a read is tried again, within redis_timeout in all"),
+    "breaker_failures": Setting(
+        3, whole(1), "failures in a row after which Redis is left alone; a timeout is enough by itself"
+    ),
+    "breaker_reset": Setting(1.0, seconds, "seconds after which one operation tries Redis again"),
+    "reconnect_max": Setting(0.5, seconds, "longest pause in seconds between two attempts of the bus to connect"),
+    "on_unavailable": Setting(
+        "degrade", checks.one_of("degrade", "raise"), "a write that Redis does not acknowledge: return False, or raise"
+    ),
+    "journal_max": Setting(
+        10_000, whole(1), "keys of unacknowledged writes that are kept; more of them become one clear"
+    ),
+    "copy": Setting(
+        "none",
+        checks.one_of("none", "serialized"),
+        "what a hit gives: the object itself, or one decoded anew each time",
+    ),
+    "codec": Setting(MsgpackCodec(), checks.codec, "makes bytes of values and values of bytes; not in the environment"),
+    "max_key_bytes": Setting(1024, whole(1, 64 * 1024 - 1), "bytes of a key or tag at most"),
+    "max_value_bytes": Setting(8 * 1024 * 1024, whole(1, 512 * 1024 * 1024), "bytes of an encoded value at most"),
+    "on_reconnect": Setting(
+        "prove",
+        checks.one_of("prove", "flush"),
+        "what L1 does when the bus is back: stay if nothing was missed, or drop all",
+    ),
+}
+"""By name, in the order of the docs. To add one: a row here, a field of Settings and a line of SettingsOptions."""
 
 
 class SettingsOptions(TypedDict, total=False):
-    """Every setting as an optional keyword; a test holds it equal to :class:`Settings`."""
+    """Every setting as an optional keyword."""
 
     namespace: str
     ttl: Ttl
@@ -64,9 +159,9 @@ class SettingsOptions(TypedDict, total=False):
     on_reconnect: Literal["prove", "flush"]
 
 
-@dataclass(frozen=True, slots=True, init=False, kw_only=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Settings:
-    """All settings of a cache, frozen; durations in seconds.
+    """All settings of a cache, frozen; durations are float seconds inside, whatever came in.
 
     Args:
         **given: any of the fields below; what is absent has its default.
@@ -81,221 +176,87 @@ class Settings:
     nearcache.errors.ConfigError: ttl=-1: must be more than 0 seconds and at most 10 years
     """
 
-    namespace: str = "nearcache"
-    ttl: float | Callable[[Any], Duration] = 300.0
-    l1_ttl: float | None = None
-    l1_max_entries: int = 10_000
-    l1_max_bytes: int | None = None
-    eviction: Literal["lru", "s3fifo"] = "lru"
-    jitter: float = 0.05
-    negative_ttl: float | None = None
-    stale_while_revalidate: float = 0.0
-    stale_if_error: float = 0.0
-    stale_backoff: float = 5.0
-    early_refresh: float | None = None
-    xfetch_beta: float | None = None
-    loader_soft_timeout: float | None = None
-    loader_hard_timeout: float | None = None
-    lease: float = 10.0
-    wait_timeout: float | None = None
-    max_concurrent_loads: int = 32
-    outage_ttl: float | None = None
-    max_staleness: float = 2.0
-    redis_timeout: float = 0.25
-    redis_connect_timeout: float = 1.0
-    max_connections: int = 32
-    retries: int = 3
-    breaker_failures: int = 3
-    breaker_reset: float = 1.0
-    reconnect_max: float = 0.5
-    on_unavailable: Literal["degrade", "raise"] = "degrade"
-    journal_max: int = 10_000
-    copy: Literal["none", "serialized"] = "none"
-    codec: Codec = MsgpackCodec()
-    max_key_bytes: int = 1024
-    max_value_bytes: int = 8 * 1024 * 1024
-    on_reconnect: Literal["prove", "flush"] = "prove"
+    namespace: str
+    ttl: float | Callable[[Any], Duration]
+    l1_ttl: float | None
+    l1_max_entries: int
+    l1_max_bytes: int | None
+    eviction: Literal["lru", "s3fifo"]
+    jitter: float
+    negative_ttl: float | None
+    stale_while_revalidate: float
+    stale_if_error: float
+    stale_backoff: float
+    early_refresh: float | None
+    xfetch_beta: float | None
+    loader_soft_timeout: float | None
+    loader_hard_timeout: float | None
+    lease: float
+    wait_timeout: float | None
+    max_concurrent_loads: int
+    outage_ttl: float | None
+    max_staleness: float
+    redis_timeout: float
+    redis_connect_timeout: float
+    max_connections: int
+    retries: int
+    breaker_failures: int
+    breaker_reset: float
+    reconnect_max: float
+    on_unavailable: Literal["degrade", "raise"]
+    journal_max: int
+    copy: Literal["none", "serialized"]
+    codec: Codec
+    max_key_bytes: int
+    max_value_bytes: int
+    on_reconnect: Literal["prove", "flush"]
 
     def __init__(self, **given: Unpack[SettingsOptions]) -> None:
         chosen = cast("dict[str, Any]", given)
-        reject_unknown(chosen, DEFAULTS, "setting")
-        for name, default in DEFAULTS.items():
-            value = CHECKS[name](name, chosen[name]) if name in chosen else default
+        reject_unknown(chosen, SETTINGS, "setting")
+        for name, setting in SETTINGS.items():
+            value = setting.check(name, chosen[name]) if name in chosen else setting.default
             object.__setattr__(self, name, value)
         for clash in CLASHES:
             if all(name in chosen for name in clash.names) and clash.when(self):
-                raise ConfigError(f"{clash.show(self)}: {clash.why}")
+                shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in clash.names)
+                raise ConfigError(f"{shown}: {clash.why}")
 
     @property
     def outage_life(self) -> float:
-        """For how long a value is kept that was loaded while Redis is away, in seconds: never beyond max_staleness."""
+        """Seconds for which a value is kept that was loaded while Redis is away: never beyond max_staleness."""
         return self.max_staleness if self.outage_ttl is None else min(self.outage_ttl, self.max_staleness)
 
 
-def reject_unknown(given: Mapping[str, object], known: Mapping[str, object], what: str) -> None:
-    """Raise ConfigError for a name that does not exist, and say which one may have been meant."""
-    for name in given:
-        if name not in known:
-            import difflib  # noqa: PLC0415  # for a mistake only
-
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
-            raise ConfigError(f"unknown {what} {name!r}; {hint}")
+Settings.__doc__ = f"{Settings.__doc__}\n    " + "\n    ".join(
+    f"{name}: {setting.help} (default {setting.default!r})" for name, setting in SETTINGS.items()
+)
 
 
-def seconds(name: str, value: object) -> float:
-    """A duration as float seconds, more than 0 and at most FOREVER."""
-    if isinstance(value, timedelta):
-        number = value.total_seconds()
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        number = float(max(min(value, 2 * FOREVER), -1))  # an int may be too large for a float
-    else:
-        raise ConfigError(f"{name}={value!r}: must be seconds as a number, or a timedelta")
-    if not 0 < number <= FOREVER:
-        raise ConfigError(f"{name}={value!r}: must be more than 0 seconds and at most 10 years")
-    return number
-
-
-def check_ttl(name: str, value: object) -> float | Callable[[Any], Duration]:
-    """A duration, or a function that gives one for each value."""
-    return cast("Callable[[Any], Duration]", value) if callable(value) else seconds(name, value)
-
-
-def check_negative_ttl(name: str, value: object) -> float | None:
-    """None: as ttl. 0: a None is not cached. Else a duration."""
-    return None if value is None else check_window(name, value)
-
-
-def check_window(name: str, value: object) -> float:
-    """A duration, or 0 for none."""
-    zero = isinstance(value, int | float) and not isinstance(value, bool) and value == 0
-    return 0.0 if zero else seconds(name, value)
-
-
-def check_part(name: str, value: object) -> float | None:
-    """None, or a fraction of the ttl."""
-    number = None if value is None else _number(value)
-    if value is not None and (number is None or not 0 < number < 1):
-        raise ConfigError(f"{name}={value!r}: must be a fraction of the ttl, more than 0 and less than 1, or None")
-    return number
-
-
-def check_beta(name: str, value: object) -> float | None:
-    """None, or the factor of XFetch."""
-    number = None if value is None else _number(value)
-    if value is not None and (number is None or not 0 < number <= BETA_MAX):
-        raise ConfigError(f"{name}={value!r}: must be more than 0 and at most {BETA_MAX}, or None; 1.0 is the paper's")
-    return number
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def optional_seconds(name: str, value: object) -> float | None:
-    """None, or a duration."""
-    return None if value is None else seconds(name, value)
-
-
-def _whole(low: int, high: int = 1 << 40) -> Callable[[str, object], int]:
-    def check(name: str, value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ConfigError(f"{name}={value!r}: must be a whole number from {low} to {high}")
-        return value
-
-    return check
-
-
-def _optional_whole(low: int) -> Callable[[str, object], int | None]:
-    whole = _whole(low)
-    return lambda name, value: None if value is None else whole(name, value)
-
-
-def _one_of(*words: str) -> Callable[[str, object], str]:
-    def check(name: str, value: object) -> str:
-        if value not in words:
-            raise ConfigError(f"{name}={value!r}: must be one of {', '.join(map(repr, words))}")
-        return str(value)
-
-    return check
-
-
-def _fraction(name: str, value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1 or math.isnan(value):
-        raise ConfigError(f"{name}={value!r}: must be a fraction, from 0 to less than 1")
-    return float(value)
-
-
-def _namespace(name: str, value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
-        raise ConfigError(f"{name}={value!r}: must be 1 to 64 of the characters A-Z a-z 0-9 _ . -")
-    return value
-
-
-def _codec(name: str, value: object) -> Codec:
-    if not callable(getattr(value, "encode", None)) or not callable(getattr(value, "decode", None)):
-        raise ConfigError(f"{name}={value!r}: must have encode(value) -> bytes and decode(bytes) -> value")
-    return cast("Codec", value)
+# ---------------------------------------------------------------------------------------------------- contradictions
 
 
 class Clash(NamedTuple):
-    """Two settings that, both given, contradict each other."""
+    """Settings that, all of them given, contradict each other."""
 
     names: tuple[str, ...]
     when: Callable[[Settings], bool]
     why: str
-
-    def show(self, settings: Settings) -> str:
-        """The settings as the user would write them."""
-        return ", ".join(f"{name}={getattr(settings, name)!r}" for name in self.names)
-
-
-CHECKS: Mapping[str, Callable[[str, Any], object]] = {
-    "namespace": _namespace,
-    "ttl": check_ttl,
-    "l1_ttl": optional_seconds,
-    "l1_max_entries": _whole(1),
-    "l1_max_bytes": _optional_whole(1),
-    "eviction": _one_of("lru", "s3fifo"),
-    "jitter": _fraction,
-    "negative_ttl": check_negative_ttl,
-    "stale_while_revalidate": check_window,
-    "stale_if_error": check_window,
-    "stale_backoff": seconds,
-    "early_refresh": check_part,
-    "xfetch_beta": check_beta,
-    "loader_soft_timeout": optional_seconds,
-    "loader_hard_timeout": optional_seconds,
-    "lease": seconds,
-    "wait_timeout": optional_seconds,
-    "max_concurrent_loads": _whole(1, 10_000),
-    "outage_ttl": optional_seconds,
-    "max_staleness": seconds,
-    "redis_timeout": seconds,
-    "redis_connect_timeout": seconds,
-    "max_connections": _whole(1, 10_000),
-    "retries": _whole(0, 100),
-    "breaker_failures": _whole(1),
-    "breaker_reset": seconds,
-    "reconnect_max": seconds,
-    "on_unavailable": _one_of("degrade", "raise"),
-    "journal_max": _whole(1),
-    "copy": _one_of("none", "serialized"),
-    "codec": _codec,
-    "max_key_bytes": _whole(1, 64 * 1024 - 1),  # lengths of names have two bytes
-    "max_value_bytes": _whole(1, 512 * 1024 * 1024),
-    "on_reconnect": _one_of("prove", "flush"),
-}
 
 
 def _longer(first: float | None, second: float | None) -> bool:
     return first is not None and second is not None and first > second
 
 
+def _backs_off_from_nothing(s: Settings) -> bool:
+    refreshes = s.stale_while_revalidate or s.stale_if_error or s.early_refresh is not None
+    return s.stale_backoff != SETTINGS["stale_backoff"].default and not refreshes
+
+
 CLASHES: tuple[Clash, ...] = (
     Clash(
         ("l1_ttl", "ttl"),
-        lambda s: s.l1_ttl is not None and not callable(s.ttl) and s.l1_ttl > s.ttl,
+        lambda s: not callable(s.ttl) and _longer(s.l1_ttl, s.ttl),
         "l1_ttl caps the freshness that ttl gives, so it must be at most ttl",
     ),
     Clash(
@@ -306,7 +267,7 @@ CLASHES: tuple[Clash, ...] = (
     Clash(
         ("outage_ttl", "max_staleness"),
         lambda s: _longer(s.outage_ttl, s.max_staleness),
-        "what is loaded while Redis is away hears of no write, so outage_ttl must be at most max_staleness",
+        "a value loaded while Redis is away hears of no write, so outage_ttl must be at most max_staleness",
     ),
     Clash(
         ("early_refresh", "xfetch_beta"),
@@ -315,12 +276,7 @@ CLASHES: tuple[Clash, ...] = (
     ),
     Clash(
         ("stale_backoff",),
-        lambda s: (
-            s.stale_backoff != DEFAULTS["stale_backoff"]
-            and not s.stale_while_revalidate
-            and not s.stale_if_error
-            and s.early_refresh is None
-        ),
+        _backs_off_from_nothing,
         "it is the pause after a refresh that failed, and there is none without stale_while_revalidate, stale_if_error "
         "or early_refresh: give one of them too",
     ),
@@ -336,5 +292,42 @@ CLASHES: tuple[Clash, ...] = (
     ),
 )
 
-# With slots the class attribute is a descriptor, so the defaults are read from the fields.
-DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(Settings)}
+
+# --------------------------------------------------------------------------------------------------- the environment
+
+
+def from_env(environ: Mapping[str, str], prefix: str = "NEARCACHE_") -> tuple[str, Settings]:
+    """The URL and the settings that the environment gives: the name of a setting in capitals, behind the prefix.
+
+    Args:
+        environ: usually ``os.environ``.
+        prefix: what the names of the variables begin with.
+
+    Raises:
+        ConfigError: the URL is missing, or a variable is unknown or cannot be read.
+
+    >>> from_env({"NEARCACHE_URL": "redis://cache:6379/0", "NEARCACHE_TTL": "60"})[1].ttl
+    60.0
+    """
+    texts = {name[len(prefix) :].lower(): text for name, text in environ.items() if name.startswith(prefix)}
+    url = texts.pop("url", None)
+    if not url:
+        raise ConfigError(f"{prefix}URL is not set; set it to, for example, redis://localhost:6379/0")
+    reject_unknown(texts, {name: None for name in SETTINGS if name != "codec"}, "setting in the environment,")
+    given = {name: _parse(prefix + name.upper(), text, SETTINGS[name].default) for name, text in texts.items()}
+    try:
+        return url, Settings(**cast("SettingsOptions", given))
+    except ConfigError as error:
+        raise ConfigError(f"{error} (set by {prefix}{str(error).partition('=')[0].upper()})") from None
+
+
+def _parse(variable: str, text: str, default: object) -> object:
+    """A variable's text as the type of the setting's default; a setting without a default is a number."""
+    if isinstance(default, str):
+        return text
+    if text.strip().lower() in {"none", ""}:
+        return None
+    try:
+        return int(text) if isinstance(default, int) or text.isdigit() else float(text)
+    except ValueError:
+        raise ConfigError(f"{variable}={text!r}: must be a number, or none") from None

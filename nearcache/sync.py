@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from nearcache.base import BaseCache
+from nearcache.checks import Duration, seconds
 from nearcache.engine import load, read, write
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
@@ -16,11 +17,11 @@ from nearcache.engine.subscriber import Subscriber
 from nearcache.errors import ConfigError
 from nearcache.functions.cached import CachedFunction, cached_sync
 from nearcache.local.s3fifo import USES_MAX
-from nearcache.options import CachedOptions, LoadOptions, WriteOptions, check_tags
+from nearcache.policy import CachedOptions, LoadOptions, Policy, WriteOptions, check_tags
 from nearcache.runtime.lifetime import BusThread, end_of_threads
 from nearcache.runtime.run_sync import run_sync
 from nearcache.runtime.threads import ThreadRuntime
-from nearcache.settings import Duration, Settings, seconds
+from nearcache.settings import Settings
 from nearcache.transport.open import Backend, Client, open_client
 
 D = TypeVar("D")
@@ -202,7 +203,7 @@ class NearCache(BaseCache):
         value = self._look(key)
         if value is not MISSING:
             return value  # type: ignore[no-any-return]  # what was stored under the key is what the loader gives
-        return self._load(key, loader, options, replace=False)
+        return self._load(key, loader, self._policy.over(options), replace=False)
 
     def refresh(self, key: str, loader: Callable[[], T], **options: Unpack[LoadOptions]) -> T:
         """Load now, whether there is a value or not.
@@ -226,13 +227,11 @@ class NearCache(BaseCache):
         >>> cache.set("answer", 41), cache.refresh("answer", lambda: 42), cache.get("answer")
         (True, 42, 42)
         """
-        return self._load(key, loader, options, replace=True)
+        return self._load(key, loader, self._policy.over(options), replace=True)
 
-    def _load(self, key: str, loader: Callable[[], T], options: LoadOptions, *, replace: bool) -> T:
+    def _load(self, key: str, loader: Callable[[], T], policy: Policy, *, replace: bool) -> T:
         self._ready()
-        core = self._core
-        policy = core.policy.over(options)
-        outcome = run_sync(load.get_or_load(core, self._checked(key), loader, policy, replace=replace))
+        outcome = run_sync(load.get_or_load(self._core, self._checked(key), loader, policy, replace=replace))
         return outcome.get()  # type: ignore[no-any-return]  # as above
 
     # ---------------------------------------------------------------------------------------------- writing
@@ -255,13 +254,13 @@ class NearCache(BaseCache):
             CacheClosed: after ``close``.
         """
         self._ready()
-        policy = self._core.policy.over(options)
+        policy = self._policy.over(options)
         return run_sync(write.store(self._core, {self._checked(key): value}, policy))
 
     def set_many(self, values: Mapping[str, object], **options: Unpack[WriteOptions]) -> bool:
         """Store some values, each as ``set`` does; all are checked and encoded before any is stored."""
         self._ready()
-        policy = self._core.policy.over(options)
+        policy = self._policy.over(options)
         return run_sync(write.store(self._core, self._checked_items(values), policy))
 
     def delete(self, *keys: str, hold: Duration | None = None) -> bool:
@@ -341,5 +340,4 @@ class NearCache(BaseCache):
         >>> square(7), square.peek(7), square.key(7)
         (49, 49, 'square:7')
         """
-        self._core.policy.over({name: value for name, value in options.items() if name not in {"ignore", "tags"}})  # type: ignore[arg-type]
-        return cached_sync(self, target, max_key_bytes=self._core.settings.max_key_bytes, **options)
+        return cached_sync(self, target, **options)

@@ -20,7 +20,7 @@ from nearcache.events import LoadFailed
 from nearcache.local.singleflight import Aim, Flight, Outcome
 from nearcache.local.snapshot import Snapshot
 from nearcache.local.waiters import Latch
-from nearcache.options import Policy
+from nearcache.policy import Policy
 from nearcache.protocol.answers import Busy, Granted, Held, Present
 from nearcache.protocol.versions import Version
 

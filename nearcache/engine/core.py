@@ -18,7 +18,7 @@ from nearcache.local.loads import Loads
 from nearcache.local.singleflight import Flights
 from nearcache.local.tier import Tier
 from nearcache.local.waiters import Waiters
-from nearcache.options import Policy
+from nearcache.policy import Policy
 from nearcache.protocol.answers import Peer
 from nearcache.settings import Settings
 from nearcache.stats import Counters, Stats

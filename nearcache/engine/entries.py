@@ -10,7 +10,7 @@ from nearcache.errors import CodecError, ValueTooLarge
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.store import Entry
 from nearcache.local.tier import Tier
-from nearcache.options import Policy
+from nearcache.policy import Policy
 from nearcache.protocol.answers import Item, Written
 from nearcache.protocol.records import Record, pack_tail
 from nearcache.protocol.versions import created_of

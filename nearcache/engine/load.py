@@ -13,7 +13,7 @@ from nearcache.engine.ports import Background
 from nearcache.errors import LoaderTimeout
 from nearcache.events import LoadFailed
 from nearcache.local.singleflight import Aim, Flight, Outcome
-from nearcache.options import Policy
+from nearcache.policy import Policy
 from nearcache.protocol.versions import Version
 
 LONGEST_WAIT = 3600.0

@@ -14,7 +14,7 @@ from nearcache.engine.stale import Stale, fresh_entry
 from nearcache.events import CorruptValue
 from nearcache.local.snapshot import Snapshot
 from nearcache.local.store import Entry
-from nearcache.options import Policy
+from nearcache.policy import Policy
 from nearcache.protocol import records
 from nearcache.protocol.answers import BATCH
 from nearcache.protocol.records import Record

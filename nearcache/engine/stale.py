@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from nearcache.engine.core import Core
 from nearcache.local.store import Entry
-from nearcache.options import XFETCH_WINDOW, Policy
+from nearcache.policy import XFETCH_WINDOW, Policy
 from nearcache.protocol.versions import Version
 
 

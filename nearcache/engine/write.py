@@ -13,7 +13,7 @@ from nearcache.engine.requests import Operation
 from nearcache.errors import RemoteUnavailable
 from nearcache.events import Journalled
 from nearcache.local.snapshot import Snapshot
-from nearcache.options import Policy
+from nearcache.policy import Policy
 from nearcache.protocol.answers import BATCH, Written
 from nearcache.protocol.versions import version_of
 

@@ -26,6 +26,7 @@ from typing import (
 from nearcache.functions import check_coroutine, check_plain, label_of, make_key_function, make_tags_function
 from nearcache.functions.spec import Cache, FunctionSpec
 from nearcache.local.s3fifo import USES_MAX
+from nearcache.policy import LoadOptions
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -71,7 +72,7 @@ class _Wrapper(functools.partial[R], Generic[P, T, R]):
 
     def _refreshed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         whole = (*self.args, *args)
-        return self._plan.load(self._plan.cache.refresh, self._plan.key(*whole, **kwargs), whole, kwargs)
+        return self._plan.load(self._plan.key(*whole, **kwargs), whole, kwargs, replace=True)
 
     def _bound(self, instance: object, owner: type | None) -> Any:
         """What ``instance.name`` is: a wrapper with ``instance`` in front, if the function would bind at all."""
@@ -162,7 +163,7 @@ def given(first: object, others: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _plain_call(plan: FunctionSpec) -> Callable[..., Any]:
-    cache, keys, load = plan.cache, plan.key, plan.loader()
+    cache, keys, load = plan.cache, plan.key, plan.load
     short, memo = keys.short.kept, keys.memo
 
     def call(first: Any = NONE, /, *others: Any, **named: Any) -> Any:
@@ -195,7 +196,7 @@ def _plain_call(plan: FunctionSpec) -> Callable[..., Any]:
 
 
 def _coroutine_call(plan: FunctionSpec) -> Callable[..., Awaited[Any]]:
-    cache, keys, load = plan.cache, plan.key, plan.loader()
+    cache, keys, load = plan.cache, plan.key, plan.load
     short, memo = keys.short.kept, keys.memo
 
     async def call(first: Any = NONE, /, *others: Any, **named: Any) -> Any:
@@ -250,18 +251,19 @@ def _cached(
     target: Callable[..., Any] | str | None,
     *,
     ignore: Sequence[str] = (),
-    max_key_bytes: int = 1024,
     tags: Sequence[str] = (),
     **options: Any,
 ) -> W | Callable[[Callable[..., Any]], W]:
+    policy = cache._policy.over(cast("LoadOptions", options))  # noqa: SLF001  # made for this one caller
+
     def decorate(fn: Callable[..., Any], template: str | None = None) -> W:
         of_class = isinstance(fn, classmethod)
         binds = of_class or _binds(fn)
         if isinstance(fn, classmethod | staticmethod):
             fn = fn.__func__
         check(fn)
-        key = make_key_function(fn, template, ignore, max_key_bytes)
-        plan = FunctionSpec(cache, fn, key, make_tags_function(fn, tags) if tags else None, options, binds, of_class)
+        key = make_key_function(fn, template, ignore, policy.max_key_bytes)
+        plan = FunctionSpec(cache, fn, key, make_tags_function(fn, tags) if tags else None, policy, binds, of_class)
         # The closure has the function's signature too: some frameworks look at what a partial is made of.
         wrapper = kind(functools.update_wrapper(make_call(plan), fn))
         functools.update_wrapper(wrapper, fn)
@@ -286,13 +288,14 @@ def cached_sync(cache: Cache, target: Callable[..., Any] | str | None = None, **
     Args:
         cache: where its values live.
         target: the function (bare ``@cached``), a key template such as ``"user:{id}"``, or None.
-        **options: ``ignore``, names of parameters that do not count for the key; ``max_key_bytes``, of a key without
-            template; ``tags``, templates as the key's; all others go to ``get_or_set`` and ``refresh`` as they are.
+        **options: ``ignore``, names of parameters that do not count for the key; ``tags``, templates as the key's; and
+            the options of ``get_or_set``.
 
     Returns:
         The wrapper, or a decorator that makes it.
 
     Raises:
+        ConfigError: an option is unknown or out of its range.
         TypeError: the function is not a plain one, or would not have a key of its own for each call.
     """
     return _cached(CachedFunction, check_plain, _plain_call, cache, target, **options)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from nearcache.functions import KeyFunction
 from nearcache.local.tier import Tier
+from nearcache.policy import Policy
 
 
 class Cache(Protocol):
@@ -19,18 +20,18 @@ class Cache(Protocol):
         """Where a call looks; asked for at each call, since after a fork it is another one."""
         ...
 
+    @property
+    def _policy(self) -> Policy:
+        """What the settings say of values; a function's own options go over it."""
+        ...
+
     def peek(self, key: str, /) -> Any:
         """The value in L1 or None."""
         ...
 
     @property
-    def get_or_set(self) -> Callable[..., Any]:
-        """``(key, loader, **options)``: the value, loaded when it is missing."""
-        ...
-
-    @property
-    def refresh(self) -> Callable[..., Any]:
-        """``(key, loader, **options)``: the value, loaded whether it is missing or not."""
+    def _load(self) -> Callable[..., Any]:
+        """``(key, loader, policy, *, replace)``: the value, loaded when it is missing, or in any case."""
         ...
 
     @property
@@ -47,16 +48,13 @@ class FunctionSpec:
     fn: Callable[..., Any]
     key: KeyFunction
     tags: Callable[..., tuple[str, ...]] | None
-    options: Mapping[str, Any]
+    policy: Policy
+    """How its values are stored and loaded, made once when the function is decorated."""
     binds: bool
     of_class: bool  # a classmethod: it binds the class, from an instance too
     bound_names: dict[str, Any] = field(default_factory=dict)  # every attribute of a bound copy but __wrapped__
 
-    def loader(self) -> Callable[..., Any]:
-        """What a call does when L1 has no value for it: ``(key, args, kwargs)``."""
-        return functools.partial(self.load, self.cache.get_or_set)
-
-    def load(self, ask: Callable[..., Any], key: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Ask the cache for the value of a call, with a loader that makes the call."""
-        options = self.options if self.tags is None else {**self.options, "tags": self.tags(*args, **kwargs)}
-        return ask(key, functools.partial(self.fn, *args, **kwargs), **options)
+    def load(self, key: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, replace: bool = False) -> Any:
+        """Ask the cache for the value of a call, with a loader that makes the call; ``replace``: load in any case."""
+        policy = self.policy if self.tags is None else self.policy.with_tags(self.tags(*args, **kwargs))
+        return self.cache._load(key, functools.partial(self.fn, *args, **kwargs), policy, replace=replace)  # noqa: SLF001  # made for wrappers

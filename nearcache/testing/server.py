@@ -16,10 +16,11 @@ from functools import partial
 from typing import Any, TypeAlias, Unpack, overload
 
 from nearcache.aio import AsyncNearCache
+from nearcache.checks import seconds
 from nearcache.errors import ConfigError
 from nearcache.runtime.latches import ThreadLatch
 from nearcache.runtime.tasks import TaskLatch
-from nearcache.settings import Settings, SettingsOptions, seconds
+from nearcache.settings import Settings, SettingsOptions
 from nearcache.sync import NearCache
 from nearcache.testing.network import OPERATIONS, Fault, Kind, Network
 from nearcache.testing.wires import FakeBus, FakeRemote

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from nearcache import InvalidKey, RemoteUnavailable, Settings, ValueTooLarge
-from nearcache.settings import DEFAULTS
+from nearcache.settings import SETTINGS
 from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import free_port
 from tests.api import test_every_setting_of_loads as of_loads
@@ -32,13 +32,13 @@ def uncovered(settings: Iterable[str], tests: Iterable[str]) -> set[str]:
 
 def test_each_setting_is_tested() -> None:
     """Every field of Settings has its tests in one of the three files."""
-    assert uncovered(DEFAULTS, {*globals(), *vars(of_the_link), *vars(of_loads)}) == set()
+    assert uncovered(SETTINGS, {*globals(), *vars(of_the_link), *vars(of_loads)}) == set()
 
 
 def test_a_setting_without_a_test_would_be_found() -> None:
     """The check above can fail."""
-    assert uncovered([*DEFAULTS, "dead_option"], {*globals(), *vars(of_the_link), *vars(of_loads)}) == {"dead_option"}
-    assert set(DEFAULTS) == {field.name for field in fields(Settings)}
+    assert uncovered([*SETTINGS, "dead_option"], {*globals(), *vars(of_the_link), *vars(of_loads)}) == {"dead_option"}
+    assert set(SETTINGS) == {field.name for field in fields(Settings)}
 
 
 async def kept_ms(cache: Twin, key: str) -> float:

@@ -18,7 +18,7 @@ from nearcache.engine.subscriber import Subscriber
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.singleflight import Outcome
 from nearcache.local.tier import Tier
-from nearcache.options import LoadOptions, Policy
+from nearcache.policy import LoadOptions, Policy
 from nearcache.protocol.answers import BusItem, Take
 from nearcache.settings import Settings
 from nearcache.testing.model import Line, Server

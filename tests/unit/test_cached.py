@@ -9,17 +9,22 @@ import inspect
 import math
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nearcache.engine.ports import MISSING
-from nearcache.errors import UncacheableArgument
+from nearcache.errors import ConfigError, UncacheableArgument
 from nearcache.functions.cached import AsyncCachedFunction, CachedFunction, cached_async, cached_sync
 from nearcache.local.store import Entry
+from nearcache.policy import Policy
+from nearcache.settings import Settings
 
 HERE = __name__
+
+POLICY = Policy.of(Settings())
 
 
 class Entries:
@@ -33,47 +38,38 @@ class Entries:
 
 
 class Fake:
-    """A cache that is a dict, and remembers what it was asked and with which options."""
+    """A cache that is a dict, and remembers what it was asked, and by which policy."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         looked_at = {"entries": Entries(self.values), "touch": str, "fresh_until": math.inf, "hits": 0, "decode": None}
         self._tier: Any = SimpleNamespace(**looked_at)
-        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.asked: list[tuple[str, str, Policy]] = []
+        self._policy = POLICY
 
     def peek(self, key: str, default: Any = None) -> Any:
         """As the real ones."""
         return self.values.get(key, default)
 
-    def get_or_set(self, key: str, loader: Callable[[], Any], **options: Any) -> Any:
-        """As NearCache's."""
-        self.asked.append(("get_or_set", key, options))
-        return self.values.setdefault(key, loader())
-
-    def refresh(self, key: str, loader: Callable[[], Any], **options: Any) -> Any:
-        """As NearCache's."""
-        self.asked.append(("refresh", key, options))
-        self.values[key] = loader()
-        return self.values[key]
+    def _load(self, key: str, loader: Callable[[], Any], policy: Policy, *, replace: bool) -> Any:
+        self.asked.append(("refresh" if replace else "get_or_set", key, policy))
+        value = loader()
+        if replace:
+            self.values[key] = value
+        return self.values.setdefault(key, value)
 
     def delete(self, *keys: str) -> bool:
         """As NearCache's, but tells whether there was something."""
-        self.asked.append(("delete", *keys, {}))  # type: ignore[arg-type]  # one key is all that is asked for
+        self.asked.append(("delete", *keys, POLICY))  # type: ignore[arg-type]  # one key is all that is asked for
         return any([self.values.pop(key, MISSING) is not MISSING for key in keys])  # noqa: C419  # all are popped
 
 
 class AsyncFake(Fake):
     """The same, awaited."""
 
-    async def get_or_set(self, key: str, loader: Callable[[], Awaitable[Any]], **options: Any) -> Any:
-        """As AsyncNearCache's."""
+    async def _load(self, key: str, loader: Callable[[], Awaitable[Any]], policy: Policy, *, replace: bool) -> Any:
         loaded = await loader()
-        return super().get_or_set(key, lambda: loaded, **options)
-
-    async def refresh(self, key: str, loader: Callable[[], Awaitable[Any]], **options: Any) -> Any:
-        """As AsyncNearCache's."""
-        loaded = await loader()
-        return super().refresh(key, lambda: loaded, **options)
+        return super()._load(key, lambda: loaded, policy, replace=replace)
 
     async def delete(self, *keys: str) -> bool:  # type: ignore[override]
         """As AsyncNearCache's."""
@@ -382,17 +378,33 @@ class TestOptions:
     """What is given with the decorator."""
 
     @pytest.mark.parametrize("how", ["call", "refresh"])
-    def test_options_reach_the_cache_as_they_are(self, how: str) -> None:
-        """Whether ttl or another, they are the cache's affair; tags are rendered with the call's arguments."""
+    def test_options_reach_the_cache_as_a_policy(self, how: str) -> None:
+        """Over the settings; tags are rendered with the call's arguments."""
 
         @cached_sync(CACHE, "user:{id}", ttl=60, lease=None, tags=["users", "user:{id}", "full:{full}"])
         def tagged(id: int, *, full: bool = False) -> int:  # noqa: A002  # as above
             return id
 
         (tagged if how == "call" else tagged.refresh)(7, full=True)
-        [(_, key, options)] = CACHE.asked
+        [(_, key, policy)] = CACHE.asked
         assert key == "user:7"
-        assert options == {"ttl": 60, "lease": None, "tags": ("users", "user:7", "full:True")}
+        assert policy == replace(POLICY, ttl=60.0, tags=("full:True", "user:7", "users"))
+
+    def test_a_policy_is_made_once(self) -> None:
+        """At decoration: a miss makes none anew, and what makes no sense is told where it is written."""
+
+        @cached_sync(CACHE, "once:{id}", ttl=60)
+        def once(id: int) -> int:  # noqa: A002  # as above
+            return id
+
+        once(7)
+        once(8)
+        once.refresh(8)
+        (first, second, third) = [policy for _, _, policy in CACHE.asked]
+        assert first is second is third
+        assert first.ttl == 60.0
+        with pytest.raises(ConfigError, match="unknown option 'tll'"):
+            cached_sync(CACHE, "once:{id}", tll=60)
 
     def test_tags_of_a_method(self) -> None:
         """Tags know the object, whether called or refreshed."""
@@ -404,12 +416,12 @@ class TestOptions:
 
         Tenant("a").find(7)
         Tenant("a").find.refresh(7)
-        assert [options["tags"] for _, _, options in CACHE.asked] == [("tenant:a",)] * 2
+        assert [policy.tags for _, _, policy in CACHE.asked] == [("tenant:a",)] * 2
 
-    def test_no_options_no_keywords(self) -> None:
-        """Bare, the cache is asked without options."""
+    def test_without_options_the_settings_hold(self) -> None:
+        """Bare, the cache's own policy is used as it is."""
         user(7)
-        assert CACHE.asked[0][2] == {}
+        assert CACHE.asked[0][2] is POLICY
 
     def test_all_three_forms(self) -> None:
         """Bare, with options alone, and with a template."""
@@ -423,7 +435,9 @@ class TestOptions:
         assert cached_sync(CACHE, ttl=60)(number).key(7) == name
         assert cached_sync(CACHE, "n:{id}")(number).key(7) == "n:7"
         assert cached_sync(CACHE, ignore=["id"])(number).key(7) == name.replace("id=7", "")
-        assert len(cached_sync(CACHE, max_key_bytes=70)(number).key(7)) <= 70
+        narrow = Fake()
+        narrow._policy = Policy.of(Settings(max_key_bytes=70))
+        assert len(cached_sync(narrow)(number).key(7)) <= 70
 
         async def later(id: int) -> int:  # noqa: A002  # as above
             return id

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import typing
 from datetime import timedelta
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nearcache import ConfigError, Settings
-from nearcache.environment import from_env
-from nearcache.settings import CHECKS, CLASHES, DEFAULTS, FOREVER, SettingsOptions
+from nearcache.checks import FOREVER
+from nearcache.settings import CLASHES, SETTINGS, SettingsOptions, from_env
+from tests.support.settings_page import page
 
 SECONDS = [
     "ttl",
@@ -83,12 +86,14 @@ def variables(**texts: str) -> dict[str, str]:
 
 
 def test_the_lists_here_are_complete() -> None:
-    """Every setting has a check, a default, a typed keyword of its name, and its place in the tests below."""
-    names = set(DEFAULTS)
+    """Every setting has a field, a typed keyword of its name, one line of help, and its place in the tests below."""
+    names = set(SETTINGS)
     assert names == {field.name for field in dataclasses.fields(Settings)}
-    assert names == set(CHECKS)
     assert names == typing.get_type_hints(SettingsOptions).keys()
     assert names == {*SECONDS, *WHOLE, *WORDS, *OTHER}
+    for name, setting in SETTINGS.items():
+        assert re.fullmatch(r"[^\n]{10,120}", setting.help), name
+        assert f"{name}: {setting.help}" in (Settings.__doc__ or "")
 
 
 def test_typed_keywords_are_all_optional() -> None:
@@ -98,7 +103,7 @@ def test_typed_keywords_are_all_optional() -> None:
 
 def test_each_default_is_a_value_that_may_be_given() -> None:
     """Giving every default at once changes nothing, and clashes with nothing."""
-    options: Any = dict(DEFAULTS)
+    options: Any = {name: setting.default for name, setting in SETTINGS.items()}
     assert Settings(**options) == Settings()
 
 
@@ -230,7 +235,7 @@ def test_outage_life_is_at_most_max_staleness() -> None:
     assert Settings(outage_ttl=5).outage_life == 2.0
 
 
-@pytest.mark.parametrize("name", sorted(DEFAULTS))
+@pytest.mark.parametrize("name", sorted(SETTINGS))
 def test_none_is_taken_where_it_has_a_meaning(name: str) -> None:
     """And refused elsewhere."""
     if name in OPTIONAL:
@@ -398,7 +403,7 @@ def test_every_setting_is_a_variable() -> None:
         "max_value_bytes": ("999", 999),
         "on_reconnect": ("flush", "flush"),
     }
-    assert set(texts) == set(DEFAULTS) - {"codec", "xfetch_beta"}
+    assert set(texts) == set(SETTINGS) - {"codec", "xfetch_beta"}
     assert from_env(variables(NEARCACHE_XFETCH_BETA="1"))[1].xfetch_beta == 1.0
     url, settings = from_env(variables(**{f"NEARCACHE_{name.upper()}": text for name, (text, _) in texts.items()}))
     assert url == "redis://localhost"
@@ -465,3 +470,8 @@ def test_a_secret_in_a_wrong_variable_is_not_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         from_env(variables(NEARCACHE_PASSWORD="s3cret"))
     assert "s3cret" not in str(caught.value)
+
+
+def test_the_page_is_made_from_the_table() -> None:
+    """docs/settings.md is what `make settings` writes."""
+    assert (Path(__file__).parents[2] / "docs" / "settings.md").read_text() == page()

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict, cast
 
+from nearcache.checks import Duration, Ttl, reject_unknown, seconds
 from nearcache.errors import ConfigError, InvalidKey
-from nearcache.settings import (
-    Duration,
-    Settings,
-    Ttl,
-    check_beta,
-    check_negative_ttl,
-    check_part,
-    check_ttl,
-    check_window,
-    reject_unknown,
-    seconds,
-)
+from nearcache.settings import SETTINGS, Settings
 
 
 class WriteOptions(TypedDict, total=False):
@@ -51,24 +41,13 @@ class CachedOptions(LoadOptions, total=False):
     ignore: Sequence[str]
 
 
-_CHECKS: dict[str, Callable[[str, Any], object]] = {
-    "ttl": check_ttl,
-    "l1_ttl": seconds,
-    "negative_ttl": check_negative_ttl,
-    "stale_while_revalidate": check_window,
-    "stale_if_error": check_window,
-    "early_refresh": check_part,
-    "xfetch_beta": check_beta,
-    "loader_soft_timeout": seconds,
-    "loader_hard_timeout": seconds,
-    "lease": seconds,
-    "wait_timeout": seconds,
-}
 XFETCH_WINDOW = 10
 """XFetch begins this many times beta and load time before the end; the odds of an earlier refresh are e^-10."""
 TAGS_MAX = 255
 """Tags on one value."""
-_KNOWN = dict.fromkeys((*_CHECKS, "tags", "condition"))
+OPTIONS = {name: setting for name, setting in SETTINGS.items() if setting.calls}
+"""The settings that a call may give for itself."""
+_KNOWN = dict.fromkeys((*OPTIONS, "tags", "condition"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,39 +57,25 @@ class Policy:
     ttl: float | Callable[[Any], Duration]
     l1_ttl: float | None
     negative_ttl: float | None
+    jitter: float
+    stale_while_revalidate: float
+    stale_if_error: float
+    stale_backoff: float
+    early_refresh: float | None
+    xfetch_beta: float | None
+    loader_soft_timeout: float | None
+    loader_hard_timeout: float | None
     lease: float
     wait_timeout: float | None
-    jitter: float
     max_key_bytes: int
-    stale_while_revalidate: float = 0.0
-    stale_if_error: float = 0.0
-    stale_backoff: float = 5.0
-    early_refresh: float | None = None
-    xfetch_beta: float | None = None
-    loader_soft_timeout: float | None = None
-    loader_hard_timeout: float | None = None
     tags: tuple[str, ...] = ()
     condition: Callable[[Any], bool] | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
         """What the settings say."""
-        return cls(
-            settings.ttl,
-            settings.l1_ttl,
-            settings.negative_ttl,
-            settings.lease,
-            settings.wait_timeout,
-            settings.jitter,
-            settings.max_key_bytes,
-            settings.stale_while_revalidate,
-            settings.stale_if_error,
-            settings.stale_backoff,
-            settings.early_refresh,
-            settings.xfetch_beta,
-            settings.loader_soft_timeout,
-            settings.loader_hard_timeout,
-        )
+        names = (field.name for field in fields(cls) if field.name in SETTINGS)
+        return cls(**{name: getattr(settings, name) for name in names})
 
     @property
     def patience(self) -> float:
@@ -154,7 +119,9 @@ class Policy:
         reject_unknown(options, _KNOWN, "option")
         given = cast("dict[str, Any]", options)
         chosen: dict[str, Any] = {
-            name: _CHECKS[name](name, value) for name, value in given.items() if name in _CHECKS and value is not None
+            name: OPTIONS[name].check(name, value)
+            for name, value in given.items()
+            if name in OPTIONS and value is not None
         }
         if "tags" in given:
             chosen["tags"] = check_tags(given["tags"], self.max_key_bytes)
@@ -175,6 +142,14 @@ class Policy:
                 "longer: give stale_if_error too, or loader_hard_timeout instead"
             )
         return policy
+
+    def with_tags(self, tags: object) -> Policy:
+        """This policy with these tags: those of a decorated function depend on its arguments.
+
+        Raises:
+            InvalidKey: a tag is no tag.
+        """
+        return replace(self, tags=check_tags(tags, self.max_key_bytes))
 
     def ttl_ms(self, value: object) -> int | None:
         """For how long this value is fresh, in ms, jitter taken off; None: it is not to be stored."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import typing
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearcache import ConfigError, InvalidKey, NearCache, Settings
-from nearcache.options import (
+from nearcache.policy import (
     TAGS_MAX,
     CachedOptions,
     LoadOptions,
@@ -21,7 +22,7 @@ from nearcache.options import (
     check_key,
     check_tags,
 )
-from nearcache.settings import DEFAULTS
+from nearcache.settings import SETTINGS
 
 POLICY = Policy.of(Settings(ttl=100, jitter=0))
 
@@ -35,7 +36,7 @@ def test_a_policy_begins_as_the_settings_say() -> None:
     """Each field of the same name has the setting's value."""
     settings = Settings(ttl=9, l1_ttl=8, negative_ttl=7, lease=6, wait_timeout=5, jitter=0.4, max_key_bytes=30)
     policy = Policy.of(settings)
-    for name in ("ttl", "l1_ttl", "negative_ttl", "lease", "wait_timeout", "jitter", "max_key_bytes"):
+    for name in {field.name for field in fields(Policy)} - {"tags", "condition"}:
         assert getattr(policy, name) == getattr(settings, name)
     assert policy.tags == ()
     assert policy.condition is None
@@ -49,13 +50,16 @@ def test_without_options_nothing_is_made() -> None:
 def test_options_that_are_settings_have_their_types() -> None:
     """An option of a call that is a setting too takes what the setting takes, or None."""
     known = {**typing.get_type_hints(WriteOptions), **typing.get_type_hints(LoadOptions)}
-    assert set(known) - set(DEFAULTS) == {"tags", "condition"}
+    assert set(known) - set(SETTINGS) == {"tags", "condition"}
+    stored = {name for name, setting in SETTINGS.items() if setting.calls == "store"}
+    assert set(typing.get_type_hints(WriteOptions)) == stored | {"tags", "condition"}
+    assert set(known) == {name for name, setting in SETTINGS.items() if setting.calls} | {"tags", "condition"}
     assert set(typing.get_type_hints(CachedOptions)) - set(known) == {"ignore"}
     assert not CachedOptions.__required_keys__
     factors = {"early_refresh": 0.5, "xfetch_beta": 2.0}
     for name, factor in factors.items():
         assert getattr(over(**{name: factor}), name) == factor
-    for name in (set(known) & set(DEFAULTS)) - set(factors):
+    for name in (set(known) & set(SETTINGS)) - set(factors):
         if name == "loader_soft_timeout":
             continue  # alone it makes no sense
         assert getattr(over(**{name: 3}), name) == 3.0

@@ -1,0 +1,137 @@
+"""What a setting or an option may be: each check gives the value as it is kept, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, TypeAlias, cast
+
+from nearcache.errors import ConfigError
+from nearcache.protocol.codec import Codec
+
+Duration: TypeAlias = float | timedelta
+"""Seconds as a number, or a timedelta."""
+
+Ttl: TypeAlias = Duration | Callable[[Any], Duration]
+"""A duration, or a function from the value to its duration."""
+
+Check: TypeAlias = Callable[[str, Any], Any]
+"""From the name and the given value to the value as it is kept.
+
+Raises:
+    ConfigError: the value is out of its range; the message names both and the way out.
+"""
+
+FOREVER = 10 * 365 * 86400.0
+"""The longest duration taken, in seconds; longer ones are typing errors or infinities."""
+
+BETA_MAX = 100
+"""The largest factor of XFetch taken."""
+
+
+def reject_unknown(given: Mapping[str, object], known: Mapping[str, object], what: str) -> None:
+    """Raise ConfigError for a name that does not exist, and say which one may have been meant."""
+    for name in given:
+        if name not in known:
+            import difflib  # noqa: PLC0415  # for a mistake only
+
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
+            raise ConfigError(f"unknown {what} {name!r}; {hint}")
+
+
+def seconds(name: str, value: object) -> float:
+    """A duration as float seconds, more than 0 and at most FOREVER."""
+    if isinstance(value, timedelta):
+        number = value.total_seconds()
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(max(min(value, 2 * FOREVER), -1))  # an int may be too large for a float
+    else:
+        raise ConfigError(f"{name}={value!r}: must be seconds as a number, or a timedelta")
+    if not 0 < number <= FOREVER:
+        raise ConfigError(f"{name}={value!r}: must be more than 0 seconds and at most 10 years")
+    return number
+
+
+def optional(check: Check) -> Check:
+    """The same check, but None is taken too."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def ttl(name: str, value: object) -> float | Callable[[Any], Duration]:
+    """A duration, or a function that gives one for each value."""
+    return cast("Callable[[Any], Duration]", value) if callable(value) else seconds(name, value)
+
+
+def window(name: str, value: object) -> float:
+    """A duration, or 0 for none."""
+    zero = isinstance(value, int | float) and not isinstance(value, bool) and value == 0
+    return 0.0 if zero else seconds(name, value)
+
+
+def fraction(name: str, value: object) -> float:
+    """From 0 to less than 1."""
+    number = _number(value)
+    if number is None or not 0 <= number < 1 or math.isnan(number):
+        raise ConfigError(f"{name}={value!r}: must be a fraction, from 0 to less than 1")
+    return number
+
+
+def part(name: str, value: object) -> float:
+    """A fraction of the ttl."""
+    number = _number(value)
+    if number is None or not 0 < number < 1:
+        raise ConfigError(f"{name}={value!r}: must be a fraction of the ttl, more than 0 and less than 1, or None")
+    return number
+
+
+def beta(name: str, value: object) -> float:
+    """The factor of XFetch."""
+    number = _number(value)
+    if number is None or not 0 < number <= BETA_MAX:
+        raise ConfigError(f"{name}={value!r}: must be more than 0 and at most {BETA_MAX}, or None; 1.0 is the paper's")
+    return number
+
+
+def whole(low: int, high: int = 1 << 40) -> Check:
+    """A whole number in a range."""
+
+    def check(name: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ConfigError(f"{name}={value!r}: must be a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def one_of(*words: str) -> Check:
+    """One of some words."""
+
+    def check(name: str, value: object) -> str:
+        if value not in words:
+            raise ConfigError(f"{name}={value!r}: must be one of {', '.join(map(repr, words))}")
+        return str(value)
+
+    return check
+
+
+def namespace(name: str, value: object) -> str:
+    """What may stand in the names of Redis."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
+        raise ConfigError(f"{name}={value!r}: must be 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+    return value
+
+
+def codec(name: str, value: object) -> Codec:
+    """An object with encode and decode."""
+    if not callable(getattr(value, "encode", None)) or not callable(getattr(value, "decode", None)):
+        raise ConfigError(f"{name}={value!r}: must have encode(value) -> bytes and decode(bytes) -> value")
+    return cast("Codec", value)
+
+
+def _number(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(max(min(value, 1e9), -1))  # out of every range here; an int may be too large for a float
