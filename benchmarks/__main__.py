@@ -10,46 +10,29 @@ import argparse
 import importlib.util
 import json
 import sys
-import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks import (
-    blip,
+from benchmarks.harness import charts, page
+from benchmarks.sections import (
     bus,
+    calls,
     capacity,
-    charts,
-    coherence,
     concurrency,
-    faults,
     fleet,
-    hanging,
     hitratio,
     hits,
-    hotkey,
     imports,
     l2,
     local,
     memory,
-    outages,
-    page,
     pauses,
     peers,
-    races,
     scale,
-    stampede,
     tiers,
 )
-from benchmarks.report import Report, surroundings
-
-
-def _races(report: Report) -> bool:
-    code = races.main([])
-    report.keep("races", {"exit code": code})
-    return code == 0
-
+from tests.support.report import Report, surroundings
 
 SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "hits": hits.show,
@@ -61,24 +44,17 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "hitratio": hitratio.show,
     "local": local.show,
     "imports": imports.show,
+    "calls": calls.show,
     "l2": l2.show,
-    "coherence": coherence.show,
-    "races": _races,
     "bus": bus.show,
     "fleet": fleet.show,
-    "blip": blip.show,
     "pauses": pauses.show,
     "capacity": capacity.show,
-    "stampede": stampede.show,
-    "hotkey": hotkey.show,
-    "outages": outages.show,
-    "hanging": hanging.show,
-    "faults": faults.show,
 }
 """Each prints its tables, keeps its figures in the report, and says whether what must hold did."""
 
-QUICK = ("hits", "tiers", "peers", "memory", "scale", "hitratio", "imports", "races", "blip")
-"""What --quick runs when no section is named: less than two minutes. The others need outages, or many processes."""
+QUICK = ("hits", "tiers", "peers", "memory", "scale", "hitratio", "imports", "calls")
+"""What --quick runs when no section is named: less than two minutes. The others need many processes."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,7 +71,6 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = [name for name in asked.sections if name not in SECTIONS]
     if unknown:
         parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
-
     if asked.png is not None and not _can_draw():  # it is said before hours of measuring, not after
         parser.error("--png needs matplotlib, which `make bench` installs with the extra `bench`")
     if asked.earlier is not None:
@@ -103,39 +78,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     report = Report(surroundings(), quick=asked.quick, traces=asked.traces)
     report.begin()
-    started = time.monotonic()
     chosen = asked.sections or (QUICK if asked.quick else tuple(SECTIONS))
-    failed = _run(report, chosen)
+    code = report.run({name: SECTIONS[name] for name in chosen})
     if not asked.sections and len(chosen) < len(SECTIONS):
         print(f"\nNOT RUN with --quick: {', '.join(name for name in SECTIONS if name not in chosen)}")
-    print(f"\nin all {time.monotonic() - started:.0f} s")
-    report.verdicts()
     if asked.json is not None:
         report.write(asked.json)
     # By way of JSON, so that what is drawn now is what an earlier run would be drawn from.
     _draw(json.loads(json.dumps(report.whole())), asked.html, asked.png)
-    if failed:
-        print(f"\nFAILED: {', '.join(failed)}", file=sys.stderr)
-    for line in report.missed:
-        print(f"\n{line.verdict}: {'  '.join(line.row()[:3])}", file=sys.stderr)
-    return 1 if failed or report.missed else 0
-
-
-def _run(report: Report, sections: Sequence[str]) -> list[str]:
-    """Run some sections; those that failed."""
-    failed = []
-    for name in sections:
-        report.section = name
-        began = time.monotonic()
-        try:
-            held = SECTIONS[name](report)
-        except Exception:  # noqa: BLE001  # it fails its section, and the others run
-            traceback.print_exc()
-            held = False
-        if not held:
-            failed.append(name)
-        print(f"  {name}: {time.monotonic() - began:.0f} s", flush=True)
-    return failed
+    return code
 
 
 def _can_draw() -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.coherence import KEYS, run
 from nearcache.local.invalidation import Effects
 from nearcache.protocol import messages
 from nearcache.transport.embedded import EmbeddedServer
+from tests.torture.scenarios.coherence import KEYS, run
 
 # The two ways to break a cache are this module's own functions: another process finds them by name.
 

@@ -1,4 +1,8 @@
-"""The command: ``python -m tests.torture [--phase ...] [--ablate NAME | --ablations]``; 0 if all is well."""
+"""The checker: ``python -m tests.torture [--phase ...] [--ablate NAME | --ablations] [scenarios [NAME ...]]``.
+
+Without further words it runs the phases. ``scenarios`` runs whole situations instead: a stampede, a hot key, an outage.
+The exit code is 0 only if all that was run holds.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.report import Report, surroundings
 from tests.support import servers
+from tests.support.report import Report, surroundings
 from tests.torture import ablate, show
 from tests.torture.guards import GUARDS
 from tests.torture.phases import PHASES
 from tests.torture.run import Options, Result, run_phase
+from tests.torture.scenarios import SCENARIOS
 
 SECONDS, SHORT_SECONDS = 8.0, 3.0
 
@@ -23,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     report = Report(surroundings(), quick=asked.short)
     report.begin()
+    if asked.words:
+        return _scenarios(asked.words, asked.json, report)
     seconds = asked.seconds or (SHORT_SECONDS if asked.short else SECONDS)
     options = Options(seconds, random.randrange(1 << 32) if asked.seed is None else asked.seed, asked.ablate)
     options = replace(options, judge_speed=not asked.short)
@@ -42,6 +49,17 @@ def main(arguments: list[str] | None = None) -> int:
     return int(failed)
 
 
+def _scenarios(words: list[str], json: Path | None, report: Report) -> int:
+    kind, *names = words
+    unknown = [name for name in names if name not in SCENARIOS]
+    if kind != "scenarios" or unknown:
+        _parser().error(f"unknown: {', '.join(unknown or [kind])}; scenarios are {', '.join(SCENARIOS)}")
+    code = report.run({name: SCENARIOS[name] for name in names or SCENARIOS})
+    if json is not None:
+        report.write(json)
+    return code
+
+
 def _phases(names: list[str], kinds: tuple[str, ...], options: Options, report: Report) -> bool:
     results: list[Result] = []
     for kind in kinds:
@@ -57,6 +75,7 @@ def _phases(names: list[str], kinds: tuple[str, ...], options: Options, report: 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("words", nargs="*", metavar="scenarios [NAME ...]", help=f"of: {', '.join(SCENARIOS)}")
     parser.add_argument("--server", choices=("valkey", "redis", "both"), default="both", help="both by default")
     parser.add_argument("--seconds", type=float, help=f"per phase, {SECONDS:g} by default")
     parser.add_argument("--seed", type=int, help="as an earlier run printed it")

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmarks.report import Report, Table
 from nearcache.local.tier import Tier
+from tests.support.report import Report
+from tests.support.tables import Table
 from tests.torture import show
 from tests.torture.guards import GUARDS, Guard
 from tests.torture.phases import PHASES

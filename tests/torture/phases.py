@@ -16,8 +16,8 @@ from nearcache.protocol.names import Names
 from nearcache.testing import FaultProxy, commands, everyone, subscribers
 from nearcache.transport.embedded import HOST, EmbeddedServer
 from tests.support import servers
+from tests.support.processes import Crew
 from tests.torture.book import Window, now
-from tests.torture.crew import Crew
 from tests.torture.look import Looker
 from tests.torture.worker import NAMESPACE, REDIS_TIMEOUT
 

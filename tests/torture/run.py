@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 from nearcache.testing import FaultProxy
 from tests.support import servers
+from tests.support.processes import Crew
 from tests.torture.book import Book, now
-from tests.torture.crew import Crew
 from tests.torture.judge import Case, at_the_end, delays, percentile, resurrected
 from tests.torture.look import Looker
 from tests.torture.phases import FAR_WRITER, CannotRun, Phase, Stage
-from tests.torture.worker import MAX_STALENESS, REDIS_TIMEOUT, WRITE_PAUSE, Figures, Plan
+from tests.torture.worker import MAX_STALENESS, REDIS_TIMEOUT, WRITE_PAUSE, Figures, Plan, work
 
 LONG_TTL = 3600.0
 """Seconds; nothing old goes by itself."""
@@ -113,7 +113,9 @@ def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: Exi
     near = cleanup.enter_context(FaultProxy(server.port))
     far = cleanup.enter_context(FaultProxy(server.port))
     seed = f"{options.seed} {phase.name}"
-    crew = cleanup.enter_context(Crew(context, _plans(phase, near, far, seed, options), book))
+    crew = cleanup.enter_context(
+        Crew(work, {plan.who: (plan, book) for plan in _plans(phase, near, far, seed, options)})
+    )
     looker = cleanup.enter_context(Looker(server.port))
     stage = Stage(
         kind, server, near, far, crew, looker, random.Random(seed), options.seconds * FAULT, cleanup, notes=result.notes

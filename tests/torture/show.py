@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.report import Table
+from tests.support.tables import Table
 from tests.torture.run import BUDGET, INVARIANTS, RECOVERY, Result, known
 
 EXAMPLES = 3

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
-from benchmarks.instance import RawSubscriber
 from nearcache import AsyncNearCache, NearCache
 from nearcache.protocol import messages
+from tests.support.processes import connected, done, serve
+from tests.support.raw_subscriber import RawSubscriber
 from tests.torture import guards
 from tests.torture.book import DROP, KEYS, SET, Book, Window, name, now, owned, tags
 from tests.torture.judge import Case, Kept, Read, Verdict, judge
@@ -75,32 +76,18 @@ def work(plan: Plan, book: Book, pipe: Connection) -> None:
 
 async def _work(plan: Plan, book: Book, pipe: Connection) -> None:
     make = NearCache if plan.kind == "threads" else AsyncNearCache
-    cache: NearCache | AsyncNearCache = make.from_url(
-        plan.url, namespace=NAMESPACE, ttl=plan.ttl, max_staleness=MAX_STALENESS, redis_timeout=REDIS_TIMEOUT, jitter=0
-    )
-    raw = RawSubscriber(plan.url, NAMESPACE) if plan.raw else None
-    instance = Instance(plan, book, cache, raw)
-    try:
-        if not await _done(cache.wait_healthy(10)):
-            raise RuntimeError(f"{cache!r} did not become healthy")
-        if raw is not None:
-            raw.start()
-        pipe.send(None)
-        while True:
-            order, arguments = await asyncio.to_thread(pipe.recv)
-            pipe.send(await getattr(instance, order)(*arguments))
-    except EOFError:  # no further orders
-        pass
-    finally:
-        await instance.stop()
-        if raw is not None:
-            raw.stop()
-        await _done(cache.close())
-
-
-async def _done(answer: Any) -> Any:
-    """What a method of either class gives: plain, or to be awaited."""
-    return await answer if inspect.isawaitable(answer) else answer
+    settings = {"ttl": plan.ttl, "max_staleness": MAX_STALENESS, "redis_timeout": REDIS_TIMEOUT, "jitter": 0}
+    async with connected(make, plan.url, namespace=NAMESPACE, **settings) as cache:
+        raw = RawSubscriber(plan.url, NAMESPACE) if plan.raw else None
+        instance = Instance(plan, book, cache, raw)
+        try:
+            if raw is not None:
+                raw.start()
+            await serve(pipe, instance)
+        finally:
+            await instance.stop()
+            if raw is not None:
+                raw.stop()
 
 
 class Instance:
@@ -159,7 +146,7 @@ class Instance:
     async def compare(self) -> Kept:
         """What this instance has of every key now."""
         local = [self._cache.peek(name(key)) for key in range(KEYS)]
-        values = await _done(self._cache.get_many([name(key) for key in range(KEYS)]))
+        values = await done(self._cache.get_many([name(key) for key in range(KEYS)]))
         return Kept(self._plan.who, local, [values.get(name(key)) for key in range(KEYS)])
 
     async def report(self, window: Window) -> Figures:
@@ -195,13 +182,13 @@ class Instance:
         start = now()
         try:
             if not load:
-                version = await _done(self._cache.get(name(key)))
+                version = await done(self._cache.get(name(key)))
             elif tags(key):
-                version = await _done(
+                version = await done(
                     self._cache.get_or_set(name(key), lambda: self._loader(key), tags=tags(key), lease=2)
                 )
             else:
-                version = await _done(self._decorated(key))
+                version = await done(self._decorated(key))
         except Exception as error:  # whatever it is, it is a violation
             self._raised.append(f"a read of {name(key)} raised {error!r}")
             return
@@ -268,13 +255,13 @@ class Instance:
             self._writing = False
             return
         versions = {key: self._book.begin(key, how) for key in keys}
-        done = False
+        acknowledged = False
         try:
-            done = await _done(write(versions[keys[0]]))
+            acknowledged = await done(write(versions[keys[0]]))
         finally:
             for key, version in versions.items():
-                self._book.end(key, version, acknowledged=done)
-            self._done[f"{what}{'' if done else ', not acknowledged'}"] += 1
+                self._book.end(key, version, acknowledged=acknowledged)
+            self._done[f"{what}{'' if acknowledged else ', not acknowledged'}"] += 1
 
 
 def _names(data: bytes) -> Sequence[str]:

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import capacity, charts, memory, page, peers
-from benchmarks.report import Chart, Report, Table
-from benchmarks.stage import HIT, Cases, NotRun, Rival, Stage, case
-from benchmarks.timing import Case, Spread, compare
+from benchmarks.harness import charts, page
+from benchmarks.harness.timing import Case, compare
+from benchmarks.rivals.base import HIT, Cases, NotRun, Rival, Stage, case
+from benchmarks.sections import capacity, memory, peers
+from tests.support.report import Chart, Report
+from tests.support.tables import Spread, Table
 
 BARS = Chart(
     "cost",

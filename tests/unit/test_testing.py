@@ -23,10 +23,10 @@ from nearcache.testing.network import Fault, Kind, Network
 from nearcache.testing.wires import FakeBus, FakeRemote
 
 ROOT = Path(__file__).parents[2]
-OURS = [path for folder in ("tests", "torture", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
+OURS = [path for folder in ("tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 USERS = {
-    "FaultProxy": ("tests/conftest.py", "tests/torture/run.py", "benchmarks/blip.py", "benchmarks/soak.py"),
+    "FaultProxy": ("tests/conftest.py", "tests/torture/run.py", "tests/torture/scenarios/blip.py"),
     "FakeServer": ("tests/conftest.py",),
     "ManualClock": ("tests/api/test_manual_clock.py", "tests/api/test_fake_server.py"),
     "Server": ("tests/schedules/stepper.py", "tests/schedules/test_model.py"),

@@ -6,17 +6,11 @@ import math
 
 import pytest
 
-from benchmarks import __main__ as command
-from benchmarks import faults, hotkey, stampede, trial
-from benchmarks.herd import CALLERS
-from benchmarks.soaked import Census, Minute
-from benchmarks.stampede import BARE, KILLED, NAIVE, TOGETHER, Round
-from benchmarks.trial import HEAD, Took
-
-
-def test_each_trial_is_a_section() -> None:
-    """They run by their names, and with all others."""
-    assert {"stampede", "hotkey", "outages", "hanging", "faults"} <= set(command.SECTIONS)
+from tests.torture.scenarios import faults, hotkey, stampede, took
+from tests.torture.scenarios.herd import CALLERS
+from tests.torture.scenarios.soaked import Census, Minute
+from tests.torture.scenarios.stampede import BARE, KILLED, NAIVE, TOGETHER, Round
+from tests.torture.scenarios.took import HEAD, Took
 
 
 def test_percentiles_are_calls_that_were_made() -> None:
@@ -35,14 +29,14 @@ def test_no_calls_have_no_figures() -> None:
 @pytest.mark.parametrize(("ms", "text"), [(0.0021, "0.002"), (5.144, "5.14"), (251.3, "251"), (math.nan, "")])
 def test_milliseconds_are_as_precise_as_they_deserve(ms: float, text: str) -> None:
     """Microseconds of a hit and seconds of an outage stand in one column."""
-    assert trial.milliseconds(ms) == text
+    assert took.milliseconds(ms) == text
 
 
 def test_tails_are_taken_stretch_by_stretch() -> None:
     """Calls that were late show in their stretch alone, and what is over is left out, unless it is all there is."""
     steady, late = [1e6] * 100, [1e6] * 98 + [3e6] * 2
-    assert trial.tails([*late, *steady, *steady, 9e6], 100) == [3.0, 1.0, 1.0]
-    assert trial.tails([2e6], 100) == [2.0]
+    assert took.tails([*late, *steady, *steady, 9e6], 100) == [3.0, 1.0, 1.0]
+    assert took.tails([2e6], 100) == [2.0]
 
 
 def test_a_late_read_is_one_over_the_limit() -> None:

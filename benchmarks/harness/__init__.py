@@ -1,0 +1,1 @@
+"""How it is measured and shown: times of statements, charts, the page."""

@@ -1,0 +1,265 @@
+"""What invalidations cost: to take them in, and as the number of instances grows, their delay and the server's work.
+
+Intake is processor time of the path from the socket's bytes to L1: decoder, conversation, listener, feed, tier, in
+pieces as the bus reads them. Beside it, in the same rounds, a bare hiredis.Reader over the same bytes, which is the
+floor, and redis-py's PubSub, which gets the same messages from a server and does nothing with them. The garbage
+collector is off.
+
+Growth uses the processes of the fleet: first with a raw subscriber in each, more and more of them; then without, fewer
+and fewer, which is when the server's work per write is taken.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, cast
+
+import hiredis
+import redis
+
+from benchmarks.sections.fleet import PERCENTILES, Delays, Fleet, costs, percentile
+from nearcache import NearCache
+from nearcache.engine.ports import Bus
+from nearcache.engine.subscriber import Subscriber, Subscription
+from nearcache.local.invalidation import Invalidation
+from nearcache.local.store import Entry
+from nearcache.protocol import messages
+from nearcache.protocol.answers import Greeting
+from nearcache.protocol.names import Names
+from nearcache.protocol.records import pack_names
+from nearcache.protocol.versions import version_of
+from nearcache.runtime.run_sync import run_sync
+from nearcache.transport import resp
+from nearcache.transport.embedded import EmbeddedServer
+from nearcache.transport.handshake import BusProtocol
+from tests.support.report import Report
+from tests.support.tables import Spread, Table
+
+NAMES = Names("bus")
+KEYS = tuple(f"user:{number}:profile" for number in range(20_000))
+SEVERAL = 10
+"""Keys of a message that has several."""
+LIMIT_NS = 1200.0
+"""Per key, held or not, in messages of one key."""
+FIRST = 5
+"""The number that the counter stands at before the first message."""
+INSTANCES, FEWER = (1, 5, 10, 20, 24), (1, 5)
+KINDS = ("SET", "NearCache.set")
+"""Of write, that are shown."""
+NEVER = float("inf")
+
+READER, PUBSUB = "hiredis.Reader alone, one key", "redis-py PubSub, one key"
+JUDGED = ("not held, one key", "held, one key")
+
+
+def packed(keys_each: int) -> list[bytes]:
+    """The messages of writes of all keys, as the scripts make them."""
+    return [
+        messages.NUMBERED.pack(messages.VERSION, messages.CHANGED, FIRST + 1 + at)
+        + pack_names(KEYS[at * keys_each : (at + 1) * keys_each])
+        for at in range(len(KEYS) // keys_each)
+    ]
+
+
+def pieces(data: Sequence[bytes]) -> list[bytes]:
+    """As the server sends them, cut as the bus reads them."""
+    channel = NAMES.channel
+    pushes = (
+        b">3\r\n$7\r\nmessage\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(channel), channel, len(one), one) for one in data
+    )
+    stream = b"".join(pushes)
+    return [stream[start : start + resp.BUS_CHUNK] for start in range(0, len(stream), resp.BUS_CHUNK)]
+
+
+def clocked(work: Callable[[], object]) -> float:
+    """Nanoseconds of this thread's processor time per key."""
+    gc.collect()
+    gc.disable()
+    try:
+        began = time.thread_time_ns()
+        work()
+        return (time.thread_time_ns() - began) / len(KEYS)
+    finally:
+        gc.enable()
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Our intake, of one kind."""
+
+    held: bool
+    keys_each: int
+
+    def __str__(self) -> str:
+        keys = "one key" if self.keys_each == 1 else f"{self.keys_each} keys"
+        return f"{'held' if self.held else 'not held'}, {keys}"
+
+    def __call__(self, cut: dict[int, list[bytes]]) -> float:
+        """One round."""
+        with NearCache.from_url("memory://", l1_max_entries=2 * len(KEYS)) as cache:
+            core = cache._core
+            feed = core.invalidation = Invalidation(core.tier, NEVER)
+            feed.back(Greeting("server", FIRST, 0, 0), 0.0, prove=True)
+            for key in KEYS if self.held else ():
+                core.tier.put(key, Entry("value", NEVER, version_of(FIRST, 1), (), 20, NEVER), core.tier.snapshot(key))
+            before = len(core.tier.entries)
+            decoder, talk = resp.Decoder(), BusProtocol(NAMES)
+            connection = Subscription(Subscriber(core, core.runtime.latch(), core.runtime.latch()), cast("Bus", None))
+
+            def take_in() -> None:
+                for piece in cut[self.keys_each]:
+                    run_sync(connection._take(talk.parse(decoder.feed(piece))))
+
+            took = clocked(take_in)
+            last = FIRST + len(KEYS) // self.keys_each
+            if (before, len(core.tier.entries), feed.last) != (self.held * len(KEYS), 0, last) or core.counters.flushes:
+                raise RuntimeError(f"{self}: the messages did not do what they are for")
+            return took
+
+
+def read(cut: Sequence[bytes]) -> None:
+    """What hiredis alone takes."""
+    reader = hiredis.Reader(notEnoughData=None)
+    for piece in cut:
+        reader.feed(piece)
+        replies = []
+        while (reply := reader.gets()) is not None:
+            replies.append(reply)
+
+
+def subscribed(client: Any, data: Sequence[bytes]) -> float:
+    """One round of redis-py's PubSub, with the reading of its socket, which takes 64 KiB at a time."""
+    with client.pubsub() as pubsub:
+        pubsub.subscribe(NAMES.channel)
+        pubsub.get_message(timeout=5.0)
+        pipe = client.pipeline(transaction=False)
+        for one in data:
+            pipe.publish(NAMES.channel, one)
+        pipe.execute()
+
+        def take_in() -> None:
+            for _ in data:
+                if pubsub.get_message(timeout=5.0) is None:
+                    raise RuntimeError("redis-py did not get every message")
+
+        return clocked(take_in)
+
+
+def intake(server: EmbeddedServer, rounds: int) -> dict[str, list[float]]:
+    """Nanoseconds of CPU per key, per case and round; all cases of a round side by side."""
+    data = {keys_each: packed(keys_each) for keys_each in (1, SEVERAL)}
+    cut = {keys_each: pieces(one) for keys_each, one in data.items()}
+    with redis.Redis(port=server.port, socket_read_size=64 * 1024) as client:
+        cases: dict[str, Callable[[], float]] = {
+            str(case): lambda case=case: case(cut)  # type: ignore[misc]
+            for case in (Ours(held, keys_each) for keys_each in (1, SEVERAL) for held in (False, True))
+        }
+        cases[READER] = lambda: clocked(lambda: read(cut[1]))
+        cases[PUBSUB] = lambda: subscribed(client, data[1])
+        found: dict[str, list[float]] = {name: [] for name in cases}
+        for number in range(rounds + 1):
+            for name in random.sample(list(cases), len(cases)):
+                took = cases[name]()
+                if number:  # the first is for the interpreter to specialise the code
+                    found[name].append(took)
+    return found
+
+
+def show(report: Report) -> bool:
+    """Run, print and keep; whether the intake keeps to its budget, and nothing was missed in the fleets."""
+    with EmbeddedServer() as server:
+        taken = intake(server, 5 if report.quick else 11)
+        held = _intake(report, taken)
+        delays, alone, spent, whole = growth(report, server)
+    report.keep(
+        "bus",
+        {
+            "intake, ns per key": taken,
+            "delays, ms": {
+                name: {
+                    str(count): {what: percentile(getattr(one, kind), part) for what, part in PERCENTILES.items()}
+                    for count, one in found.items()
+                }
+                for name, found, kind in (
+                    ("dropped", delays, "dropped"),
+                    ("raw", delays, "raw"),
+                    ("dropped, no raw subscribers", alone, "dropped"),
+                )
+            },
+            "server µs per write": {str(count): one for count, one in spent.items()},
+        },
+    )
+    return held and whole
+
+
+def _intake(report: Report, taken: dict[str, list[float]]) -> bool:
+    rows = []
+    for name, line in taken.items():
+        ns = Spread.of(line)
+        to = {
+            other: statistics.median(a / b for a, b in zip(line, taken[other], strict=True))
+            for other in (READER, PUBSUB)
+        }
+        range_ = f"{ns.least / 1000:.2f}–{ns.greatest / 1000:.2f}"
+        rows.append([name, f"{ns.median / 1000:.2f}", range_, f"{to[READER]:.2f}", f"{to[PUBSUB]:.2f}"])
+    for name in JUDGED:
+        microseconds = Spread.of([ns / 1000 for ns in taken[name]])
+        report.budget(f"taking in invalidations, {name}", microseconds, LIMIT_NS / 1000, "µs", note="of CPU per key")
+    over = [name for name in JUDGED if statistics.median(taken[name]) > LIMIT_NS]
+    notes = [
+        f"µs of CPU; {len(taken[READER])} rounds of {len(KEYS):,} keys, interleaved; ratios are medians of the rounds'",
+        f"at most {LIMIT_NS / 1000} µs per key, held or not: {'MISSED by ' + ', '.join(over) if over else 'kept'}",
+    ]
+    head = ["taking in invalidations", "µs per key", "least–greatest", "× hiredis", "× PubSub"]
+    report.show(Table("Intake, without the socket", head, rows, notes))
+    return not over
+
+
+def growth(
+    report: Report, server: EmbeddedServer
+) -> tuple[dict[int, Delays], dict[int, Delays], dict[int, dict[str, list[float]]], bool]:
+    """Delays with raw subscribers and without, and the server's work, by the number of instances; whether all came."""
+    counts = FEWER if report.quick else INSTANCES
+    rounds, writes, spending = (1, 50, 100) if report.quick else (3, 200, 1000)
+    delays: dict[int, Delays] = {}
+    alone: dict[int, Delays] = {}
+    spent: dict[int, dict[str, list[float]]] = {}
+    with redis.Redis(port=server.port) as client:
+        fleet = Fleet(server, writes)
+        with fleet.writer, ExitStack() as crews:
+            leave = []
+            for before, count in zip((0, *counts), counts, strict=False):
+                crew = fleet.crew(before, count)
+                fleet.crews.append(crews.enter_context(crew))
+                leave.append(crew)
+                delays[count] = fleet.measure(rounds)[False]
+            fleet.ask("silence")
+            for count in reversed(counts):
+                alone[count] = fleet.measure(rounds)[False]
+                spent[count] = costs(fleet, client, rounds=1 if report.quick else 5, writes=spending)
+                fleet.crews.pop()
+                leave.pop().__exit__(None, None, None)
+    rows = []
+    for count in counts:
+        row = [str(count)]
+        for line in (delays[count].dropped, delays[count].raw, alone[count].dropped):
+            row += [f"{percentile(line, part):.2f}" for part in PERCENTILES.values()]
+        medians = {name: statistics.median(line) for name, line in spent[count].items()}
+        rows.append([*row, *(f"{medians[name]:.1f}" for name in KINDS)])
+    missed = sum(one.missed + one.stale for found in (delays, alone) for one in found.values())
+    few, many = (statistics.median(spent[count]["NearCache.set"]) for count in (counts[0], counts[-1]))
+    notes = [
+        f"ms from the call of set, {rounds * writes} writes; beside raw subscribers in the same processes, and alone",
+        "server µs: CPU per write of 200 bytes, heartbeats taken off; the instances and the writer's own subscribe",
+        f"each further instance costs the server {(many - few) / (counts[-1] - counts[0]):.1f} µs per set",
+        f"missed or stale: {missed}, must be 0",
+    ]
+    head = ["instances", *(f"{what} {name}" for what in ("dropped", "raw", "alone") for name in PERCENTILES)]
+    report.show(Table("Propagation and the server's work", [*head, *(f"{name}, µs" for name in KINDS)], rows, notes))
+    return delays, alone, spent, not missed

@@ -1,0 +1,144 @@
+"""A crew of worker processes: started together, given orders over pipes, and ended.
+
+A worker process runs a module's function of its own arguments and a pipe; as a rule that function makes a cache and
+hands an object to ``serve``, whose methods are the orders. ``Crew.ask`` gives an order to all processes and waits for
+all answers, so that it is a barrier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import multiprocessing
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any, Self
+
+from nearcache import AsyncNearCache, NearCache
+
+ANSWER_TIMEOUT = 60.0
+"""Seconds that the crew waits for an answer of a process."""
+
+Cache = NearCache | AsyncNearCache
+
+
+class Crew:
+    """Some processes, each of which runs ``work(*arguments, pipe)``.
+
+    Args:
+        work: a function of a module, since a spawned process finds it by its name.
+        arguments: of each process, by the name of the process.
+    """
+
+    def __init__(self, work: Callable[..., None], arguments: Mapping[str, Sequence[Any]]) -> None:
+        self._work, self._arguments = work, arguments
+        self._members: dict[str, tuple[SpawnProcess, Connection]] = {}
+
+    def __enter__(self) -> Self:
+        context = multiprocessing.get_context("spawn")
+        try:
+            for name, arguments in self._arguments.items():
+                ours, theirs = context.Pipe()
+                process = context.Process(target=self._work, args=(*arguments, theirs), name=name, daemon=True)
+                process.start()
+                theirs.close()
+                self._members[name] = process, ours
+            for name in self._members:
+                self._answer(name)  # the process is ready
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._end()
+
+    def ask(self, order: str, *arguments: object) -> list[Any]:
+        """Give an order to all processes, and wait for all answers, in the order of the processes.
+
+        Raises:
+            RuntimeError: a process has ended, or does not answer.
+        """
+        self.tell(order, *arguments)
+        return [self._answer(name) for name in self._members]
+
+    def tell(self, order: str, *arguments: object) -> None:
+        """Give an order to all processes; ``answers`` waits for the answers."""
+        for _, pipe in self._members.values():
+            pipe.send((order, arguments))
+
+    def answers(self) -> list[Any]:
+        """The answers of the processes to what ``tell`` told them."""
+        return [self._answer(name) for name in self._members]
+
+    def kill(self, name: str) -> None:
+        """End a process as a crash does."""
+        process, pipe = self._members.pop(name)
+        process.kill()
+        process.join()
+        pipe.close()
+
+    def name_of(self, pid: int) -> str:
+        """The name of the process that has this number."""
+        return next(name for name, (process, _) in self._members.items() if process.pid == pid)
+
+    def _answer(self, name: str) -> Any:
+        process, pipe = self._members[name]
+        try:
+            if pipe.poll(ANSWER_TIMEOUT):
+                return pipe.recv()
+        except (EOFError, ConnectionError):
+            process.join(5)
+            raise RuntimeError(f"{name} ended with {process.exitcode}; its traceback is above") from None
+        raise RuntimeError(f"{name} has not answered for {ANSWER_TIMEOUT:.0f} s")
+
+    def _end(self) -> None:
+        for _, pipe in self._members.values():
+            pipe.close()  # the worker's orders end here
+        for process, _ in self._members.values():
+            process.join(5)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+async def serve(pipe: Connection, worker: object) -> None:
+    """Say that the process is ready, and follow orders until the pipe is closed; an order names a coroutine method."""
+    pipe.send(None)
+    readable = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    while True:
+        loop.add_reader(pipe.fileno(), readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(pipe.fileno())
+        readable.clear()
+        try:
+            order, arguments = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(await getattr(worker, order)(*arguments))
+
+
+async def done(answer: Any) -> Any:
+    """The result of a method of either class: it is plain, or has to be awaited."""
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+@asynccontextmanager
+async def connected(make: type[Cache], url: str, **settings: Any) -> AsyncIterator[Any]:
+    """A healthy cache of either class, closed at the end.
+
+    Raises:
+        RuntimeError: it does not become healthy.
+    """
+    cache: Cache = make.from_url(url, **settings)
+    try:
+        if not await done(cache.wait_healthy(20)):
+            raise RuntimeError(f"{cache!r} did not become healthy")
+        yield cache
+    finally:
+        await done(cache.close())

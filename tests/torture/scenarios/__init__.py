@@ -1,0 +1,20 @@
+"""Whole situations under faults, each judged by what must not be: ``python -m tests.torture scenarios [name ...]``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tests.support.report import Report
+from tests.torture.scenarios import blip, coherence, faults, hanging, hotkey, outages, races, stampede
+
+SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
+    "coherence": coherence.show,
+    "races": races.show,
+    "blip": blip.show,
+    "stampede": stampede.show,
+    "hotkey": hotkey.show,
+    "outages": outages.show,
+    "hanging": hanging.show,
+    "faults": faults.show,
+}
+"""Each prints its tables, keeps its figures in the report, and says whether what must hold did."""
