@@ -137,7 +137,7 @@ def watch(cache: Cache) -> list[float]:
 
         return step
 
-    for name in ("tidy", "apply_clear", "apply_tags", "flush"):
+    for name in ("free_some", "apply_clear", "apply_tags", "flush"):
         setattr(tier, name, timed(getattr(tier, name)))
     return took
 
