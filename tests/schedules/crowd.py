@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any
 
 from nearcache.engine.ports import MISSING
-from tests.schedules.ablations import Rules
-from tests.schedules.stepper import Cancelled, Flow, Instance, Loading, Pause, Receiving, Request, World
+from tests.support.ablations.rules import Rules
+from tests.support.stepper import Cancelled, Flow, Instance, Loading, Pause, Receiving, Request, World
 
 KEYS = ("x", "y")
 TAGS: dict[str, list[str]] = {"x": [], "y": ["t"]}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from nearcache.engine.ports import MISSING
-from tests.schedules.stepper import Cancelled, Flow, Instance, World
+from tests.support.stepper import Cancelled, Flow, Instance, World
 
 BEGIN: dict[str, Callable[[Instance], Flow]] = {
     "get": lambda one: one.get("k"),

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.schedules import ablations as without
-from tests.schedules.ablations import Rules
 from tests.schedules.crowd import Violated, play
+from tests.support.ablations import rules as without
+from tests.support.ablations.rules import Rules
 
 LENGTH = 90
 """Steps of a schedule, before everything is let come to its end."""

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.support import servers
+from tests.support.ablations.guards import GUARDS
 from tests.support.report import Report, surroundings
 from tests.torture import ablate, show
-from tests.torture.guards import GUARDS
 from tests.torture.phases import PHASES
 from tests.torture.run import Options, Result, run_phase
 from tests.torture.scenarios import SCENARIOS

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nearcache.local.tier import Tier
+from tests.support.ablations.guards import GUARDS, Guard
 from tests.support.report import Report
 from tests.support.tables import Table
 from tests.torture import show
-from tests.torture.guards import GUARDS, Guard
 from tests.torture.phases import PHASES
 from tests.torture.run import INVARIANTS, Options, run_phase
 
@@ -47,23 +46,15 @@ def run(names: Sequence[str], phases: Sequence[str] | None, kind: str, options: 
 
 
 def _without(name: str, phases: Sequence[str] | None, kind: str, options: Options) -> Outcome:
-    from tests.schedules import ablations, test_named  # a run without ablations needs neither
+    from tests.schedules import named, test_named  # a run without ablations needs no schedules
 
+    assert test_named.TOPICS  # imported, each has registered its schedules
     guard, outcome = GUARDS[name], Outcome(name)
-    missing = [rule for rule in guard.rules if not hasattr(ablations, rule)]
-    if missing:
-        outcome.not_run = f"tests.schedules.ablations has no {', '.join(missing)}"
-        return outcome
-    for rule in guard.rules:
-        rules = getattr(ablations, rule)
-        schedules = [schedule for schedule, lacking in test_named.NAMED if lacking is rules]
-        if not schedules:
-            outcome.not_run = f"no schedule is named for {rule}"
-        for schedule in schedules:
-            _try(schedule, rules, outcome)
-    for schedule in guard.schedules:
-        schedule(ablations.Rules())  # with its guard it holds
-        _try(schedule, ablations.Rules(tier=guard.tier or Tier), outcome)
+    schedules = [schedule for schedule, lacking in named.NAMED if lacking is guard.rules]
+    if not schedules and guard.phase is None:
+        outcome.not_run = f"no schedule is named for {guard.rules.name}, and no phase tells it"
+    for schedule in schedules:
+        _try(schedule, guard.rules, outcome)
     for phase in phases or _telling(guard):
         result = run_phase(PHASES[phase], kind, replace(options, without=name))
         if result.not_run:
@@ -85,7 +76,7 @@ def _telling(guard: Guard) -> list[str]:
 
 
 def _try(schedule: Callable[[Any], None], rules: Any, outcome: Outcome) -> None:
-    from tests.schedules.test_named import Violated
+    from tests.schedules.named import Violated
 
     try:
         schedule(rules)

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from nearcache import AsyncNearCache, NearCache
 from nearcache.protocol import messages
+from tests.support.ablations import guards
 from tests.support.processes import connected, done, serve
 from tests.support.raw_subscriber import RawSubscriber
-from tests.torture import guards
 from tests.torture.book import DROP, KEYS, SET, Book, Window, name, now, owned, tags
 from tests.torture.judge import Case, Kept, Read, Verdict, judge
 

@@ -1,7 +1,7 @@
 """The two races of every near cache, on a real server, with the guard off and on: the fill race and the lease race.
 
 Fill race: a reader's GET is answered, the answer is late, a foreign write and its message come before it. Without the
-token, L1 then keeps the old value, and nothing will ever drop it.
+snapshot, L1 then keeps the old value, and nothing will ever drop it.
 
 Lease race: a loader reads the old row, a foreign write is acknowledged, the fill arrives after it. Without the fill's
 look at lease and floor, Redis then keeps the old value until its ttl ends.
@@ -12,7 +12,6 @@ show its race: a check that cannot fail is no check.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,15 +22,12 @@ from unittest import mock
 
 import redis
 
-from nearcache import NearCache
-from nearcache import base as face
-from nearcache.local.snapshot import Snapshot
-from nearcache.local.store import Entry
-from nearcache.local.tier import Tier
+from nearcache import NearCache, base
 from nearcache.protocol import scripts
-from nearcache.protocol.scripts import Script
 from nearcache.testing import FaultProxy, commands
 from nearcache.transport.embedded import EmbeddedServer
+from tests.support.ablations import rules
+from tests.support.ablations.guards import FILLS_BELOW_FLOORS, FILLS_WITHOUT_LEASE, changed
 from tests.support.report import Report
 from tests.support.tables import Table
 
@@ -45,32 +41,14 @@ SETTINGS: dict[str, Any] = {"namespace": NAMESPACE, "ttl": 60, "redis_timeout": 
 OLD, NEW = "old", "new"
 
 
-class TokenOff(Tier):
-    """A put that does not look at what was written since its token."""
-
-    def put(self, key: str, entry: Entry, token: Snapshot, *, own: bool = False) -> bool:
-        """Put under a token of now."""
-        now = token._replace(epoch=self.epoch, stamp=self.stamps[token.stripe])
-        return super().put(key, entry, now, own=own)
-
-
-def fill_without_checks() -> Script:
-    """The fill script without its look at lease and floor."""
-    guard = b"local good = mine and s and f and f <= tonumber(ARGV[3])"
-    if scripts.FILL.text.count(guard) != 1:
-        raise RuntimeError("fill.lua has changed: the guard that is to be taken away is not found in it")
-    text = scripts.FILL.text.replace(guard, b"local good = s and f")
-    return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
-
-
-def token_off() -> AbstractContextManager[object]:
-    """Caches made now have no token."""
-    return mock.patch.object(face, "Tier", TokenOff)
+def snapshot_off() -> AbstractContextManager[object]:
+    """Caches made now put without a look at what was written since their snapshot."""
+    return mock.patch.object(base, "Tier", rules.NO_SNAPSHOT.tier)
 
 
 def checks_off() -> AbstractContextManager[object]:
     """Fills look neither at lease nor at floor."""
-    return mock.patch.object(scripts, "FILL", fill_without_checks())
+    return mock.patch.object(scripts, "FILL", changed(scripts.FILL, FILLS_BELOW_FLOORS + FILLS_WITHOUT_LEASE))
 
 
 @dataclass
@@ -176,7 +154,7 @@ class Race:
 
 
 RACES = (
-    Race("fill race, foreign set", "token", token_off, fill_race),
+    Race("fill race, foreign set", "snapshot", snapshot_off, fill_race),
     Race("lease race, delete", "lease", checks_off, lambda on, key: lease_race(on, key, NearCache.delete)),
     Race("lease race, set", "lease", checks_off, lambda on, key: lease_race(on, key, lambda c, k: c.set(k, NEW))),
     Race("lease race, clear", "floor", checks_off, lambda on, key: lease_race(on, key, lambda c, _: c.clear())),

@@ -1,0 +1,111 @@
+"""Schedules of clears and tags: floors that were lost, read too early, or told too late."""
+
+from __future__ import annotations
+
+from nearcache.engine.ports import MISSING
+from tests.schedules.named import get, miss_a_message, must, put, schedule, two
+from tests.support.ablations import rules as without
+from tests.support.ablations.rules import Rules
+
+
+@schedule(without.CLEAR_ELSEWHERE)
+def a_read_after_an_own_clear(rules: Rules) -> None:
+    """(G) The clear is acknowledged; the next read here comes before its message."""
+    with rules.world() as world:
+        a, _ = two(rules, world)
+        put(a, "k", 1)
+        assert world.run(a.clear())
+        must(get(a, "k") is MISSING, "G3: an own clear is not seen")
+
+
+@schedule(without.LOCAL_FLOOR_IS_ENOUGH)
+def a_tag_floor_that_the_server_lost(rules: Rules) -> None:
+    """(K) A tag's floor is evicted and the tag invalidated, while an instance that knew the floor has no bus."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(a, "k", 1, tags=["t"])
+        assert get(b, "k") == 1
+        with b.core.tier.lock:
+            b.core.tier._drop("k")
+        b.lose()
+        world.server.tags.clear()
+        assert world.run(a.invalidate("t"))
+        must(get(b, "k") is MISSING, "an L2 read after the acknowledgement returns what was invalidated")
+
+
+@schedule(without.FILLS_WITHOUT_COUNTER)
+def a_floor_that_the_server_lost(rules: Rules) -> None:
+    """(K) A clear comes under a loader, and then the floor is evicted: the fill can't know, and is refused."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        loading = world.reach(a.load("k", lambda: 1), "loader")
+        assert world.run(b.clear())
+        world.server.lose_counters()
+        world.run(loading)
+        must(world.server.living("k") is None, "G5: a loader's old value after a clear")
+
+
+@schedule(without.FLOORS_FALL)
+def a_greeting_older_than_an_own_clear(rules: Rules) -> None:
+    """(L) The counters are read for a returning bus, an own clear is acknowledged, then that answer comes."""
+    with rules.world() as world:
+        a, _ = two(rules, world)
+        put(a, "k", 1)
+        a.lose()
+        a.connect(greet=False)
+        assert a.bus is not None
+        world.server.answer(a.bus.line)
+        assert world.run(a.clear())
+        a.deliver(1)
+        must(get(a, "k") is MISSING, "G3: an own clear is undone by an older floor")
+
+
+@schedule(without.KNOWN_AFTER_A_GAP)
+def a_lost_clear_behind_a_gap(rules: Rules) -> None:
+    """(M) A clear's message is lost, a later number shows the gap: until a heartbeat the local floor is the old one."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(b, "k", 1)
+        miss_a_message(a, b.clear())
+        must(get(a, "k") is MISSING, "a cleared value comes alive")
+
+
+@schedule(without.KEEP_TAG_FLOORS_OF_ANY_TIME)
+def tag_floors_read_before_a_gap(rules: Rules) -> None:
+    """(M) A tag's floor is read, the tag invalidated, its message lost; the gap is seen before the reply comes."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(b, "k", 1, tags=["t"])
+        reading = world.reach(a.get("k"), "tag_floors")
+        reading.request.execute()
+        miss_a_message(a, b.invalidate("t"))
+        a.beat()
+        world.run(reading)
+        must(get(a, "k") is MISSING, "a floor from before the gap lets an invalidated value live")
+
+
+@schedule(without.READ_FLOORS_COUNT_AS_APPLIED)
+def a_tag_floor_read_before_its_message(rules: Rules) -> None:
+    """(M) A tag's new floor is read with another key, before the tag's message comes: that has to drop all the same."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(a, "k", 1, tags=["t"])
+        put(b, "k2", 1, tags=["t"])
+        assert world.run(b.invalidate("t"))
+        assert get(a, "k2") is MISSING
+        a.deliver()
+        must(get(a, "k") is MISSING, "G1: what was invalidated is stale for ever")
+
+
+@schedule(without.READ_FLOORS_COUNT_AS_APPLIED)
+def a_tag_floor_read_before_its_acknowledgement(rules: Rules) -> None:
+    """(G) The same with an own invalidation: its acknowledgement has to drop all the same."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(a, "k", 1, tags=["t"])
+        put(b, "k2", 1, tags=["t"])
+        invalidating = a.invalidate("t")
+        invalidating.request.execute()
+        assert get(a, "k2") is MISSING
+        assert world.run(invalidating)
+        must(get(a, "k") is MISSING, "G3: an own invalidation is not seen")

@@ -1,0 +1,82 @@
+"""The guards of the protocol by the names that ``--ablate`` takes: what takes each away, and which phase tells it.
+
+A guard is taken away in one process: in a world of the schedules by its Rules, in a whole cache by ``take_away``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nearcache import base
+from nearcache.local.invalidation import Invalidation
+from nearcache.local.tier import Tier
+from nearcache.protocol import scripts
+from tests.support.ablations import rules
+from tests.support.ablations.rules import Rules
+
+Changes = tuple[tuple[str, str], ...]
+"""Texts of a script, and by what they are replaced."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A guard: by which rules it is lacking, and which phase tells."""
+
+    rules: Rules
+    """Its schedules must fail under these rules."""
+    lua: Mapping[str, Changes] | None = None
+    """By script, for real servers."""
+    phase: str | None = None
+    """The phase that tells it in a run."""
+
+    def take_away(self) -> None:
+        """Be without it in this process, from now on."""
+        lacking = self.rules
+        if lacking.tier is not Tier:
+            setattr(base, "Tier", lacking.tier)
+        if lacking.invalidation is not Invalidation:
+            setattr(base, "Invalidation", lacking.invalidation)
+        for target, attribute, replacement in lacking.patched:
+            setattr(target, attribute, replacement)
+        for script, changes in (self.lua or {}).items():
+            setattr(scripts, script.upper(), changed(getattr(scripts, script.upper()), changes))
+
+
+def changed(script: scripts.Script, changes: Changes) -> scripts.Script:
+    """A script with some of its text replaced.
+
+    Raises:
+        ValueError: the text is not found: the script has changed, and the guard would stay.
+    """
+    text = script.text.decode()
+    for old, new in changes:
+        if old not in text:
+            raise ValueError(f"the script has no {old!r} any more")
+        text = text.replace(old, new)
+    return scripts.Script(text.encode(), hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode())
+
+
+FILLS_WITHOUT_LEASE: Changes = (("good = mine and s and f", "good = s and f"),)
+FILLS_BELOW_FLOORS: Changes = (
+    ("f <= tonumber(ARGV[3])", "true"),
+    ("good = floor and floor <= tonumber(ARGV[i + 3])", "good = floor and true"),
+)
+
+GUARDS: Mapping[str, Guard] = {
+    "snapshot-stamp": Guard(rules.NO_STAMP, phase="delayed replies"),
+    "snapshot-epoch": Guard(rules.NO_EPOCH),
+    "own-stamp": Guard(rules.OWN_WRITE_LEAVES_STAMP),
+    "lease": Guard(rules.FILLS_WITHOUT_LEASE, lua={"fill": FILLS_WITHOUT_LEASE}, phase="steady"),
+    "fill-floor": Guard(rules.FILLS_BELOW_FLOORS, lua={"fill": FILLS_BELOW_FLOORS}),
+    "journal-epoch": Guard(rules.JOURNAL_WITHOUT_EPOCH),
+    "back-comparison": Guard(rules.BACK_PROVES_ALL, phase="bus cut"),
+    "identity": Guard(rules.ANY_SERVER_IS_THE_SAME),
+    "heartbeat-deadline": Guard(rules.FRESH_FOR_EVER, phase="bus held back"),
+    "set-deadline": Guard(rules.LATE_SETS_STORED),
+    "journal-number": Guard(rules.JOURNAL_WITHOUT_NUMBERS),
+    "join": Guard(rules.JOIN_ANY),
+    "local-clear": Guard(rules.CLEAR_ELSEWHERE),
+}
+"""By the name that ``--ablate`` takes. To add one: the rules without it, and its schedule among the named ones."""

@@ -1,0 +1,304 @@
+"""Local state without one of its guards: the put rule, the journal's marks, the bus's numbers, the floors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nearcache.local.floors import Floors
+from nearcache.local.invalidation import Effects, Invalidation
+from nearcache.local.snapshot import Snapshot
+from nearcache.local.store import Entry
+from nearcache.local.tier import NEVER, Tier
+from nearcache.protocol.answers import Greeting
+from nearcache.protocol.messages import Message
+from nearcache.protocol.versions import Version, number_of, version_of
+
+
+class NoSnapshot(Tier):
+    """The put looks at nothing that was written since the snapshot."""
+
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """Put with the stamp and the epoch of now."""
+        now = snapshot._replace(epoch=self.epoch, stamp=self.stamps[snapshot.stripe])
+        return super().put(key, entry, now, own=own)
+
+
+class WroteLeavesStamp(Tier):
+    """An own write raises no stamp: what was asked before it may be put after it."""
+
+    def put(self, key: str, entry: Any, snapshot: Any, *, own: bool = False) -> bool:
+        """Put, and set the stamp back after an own write."""
+        before = self.stamps[snapshot.stripe]
+        done = super().put(key, entry, snapshot, own=own)
+        if own:
+            self.stamps[snapshot.stripe] = before
+        return done
+
+    def wrote(self, key: str, version: Version) -> None:
+        """Drop only."""
+        del version
+        super().wrote(key, 0)
+
+
+class FreshForEver(Tier):
+    """Once proven, L1 is served without a further proof."""
+
+    _proven = False
+
+    @property
+    def fresh_until(self) -> float:
+        """Without end."""
+        return float("inf") if self._proven else NEVER
+
+    @fresh_until.setter
+    def fresh_until(self, value: float) -> None:
+        self._proven = value > NEVER
+
+
+# ---------------------------------------------------------------------------------------------------------------- tier
+
+
+class NoStamp(Tier):
+    """The put does not look whether the key was written since the snapshot."""
+
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """Put with the stamp of now."""
+        return super().put(key, entry, snapshot._replace(stamp=self.stamps[snapshot.stripe]), own=own)
+
+
+class NoEpoch(Tier):
+    """The put does not look whether a clear, a tag, a loss or a flush came since the snapshot."""
+
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """Put with the epoch of now."""
+        return super().put(key, entry, snapshot._replace(epoch=self.epoch), own=own)
+
+
+class PutAnything(Tier):
+    """The put looks at nothing."""
+
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """Put."""
+        with self.lock:
+            self._store[key] = entry
+        return True
+
+
+class PutLeavesStamp(Tier):
+    """A put does not raise the stamp, so that a slower put does not know of it."""
+
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """Put, and set the stamp back."""
+        before = self.stamps[snapshot.stripe]
+        done = super().put(key, entry, snapshot, own=own)
+        self.stamps[snapshot.stripe] = before
+        return done
+
+
+class RefusedPutDropsNothing(Tier):
+    """A refused put leaves an older entry, also after an own write."""
+
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """Put, and bring back what was dropped."""
+        held = self.entries.get(key)
+        done = super().put(key, entry, snapshot, own=own)
+        if not done and held is not None:
+            self._store[key] = held
+        return done
+
+
+class OwnPutAsAnyOther(Tier):
+    """A refused own write drops only what is older."""
+
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """Put as if somebody else had written it."""
+        del own
+        return super().put(key, entry, snapshot)
+
+
+class NumbersAlone(Tier):
+    """A version is its number: two loads under one number are not told apart."""
+
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """Put without the time."""
+        return super().put(key, replace(entry, version=version_of(number_of(entry.version), 0)), snapshot, own=own)
+
+
+class NeverPassedBy(Tier):
+    """A loaded value that is returned but not kept leaves L1 as it is."""
+
+    def returned_unversioned(
+        self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
+    ) -> None:
+        """Nothing."""
+
+
+class PassedByDropsOnly(Tier):
+    """Such a value drops what L1 holds, but not what is under way."""
+
+    def returned_unversioned(
+        self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
+    ) -> None:
+        """Drop."""
+        with self.lock:
+            self._drop(key)
+
+
+class OutageKeepsAnything(Tier):
+    """What was loaded while Redis is away is kept, whatever was written meanwhile."""
+
+    def returned_unversioned(
+        self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
+    ) -> None:
+        """Keep."""
+        super().returned_unversioned(key, now, self.snapshot(key), fallback)
+
+
+class LoadedPassesNothing(Tier):
+    """A value that was loaded while Redis is away leaves all else as it is when it is served again."""
+
+    def serve_loaded(self, key: str, now: float) -> Entry | None:
+        """It alone."""
+        entry = self.fallback.get(key)
+        return entry if entry is not None and now < entry.deadline else None
+
+
+class StalePassesNothing(Tier):
+    """A stale value that is returned leaves L1 as it is."""
+
+    def returned_stale(self, key: str, version: Version, snapshot: Snapshot) -> None:
+        """Nothing."""
+
+
+class ForgetUnknownWrites(Tier):
+    """A write of unknown outcome is taken for one that did nothing."""
+
+    def journal_keys(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
+        """Nothing."""
+
+    def journal_floors(self, tags: Sequence[str]) -> None:
+        """Nothing."""
+
+
+class JournalWithoutEpoch(Tier):
+    """Journalling drops what L1 holds, but puts that are under way go on."""
+
+    def journal_keys(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
+        """Set the epoch back."""
+        before = self.epoch
+        super().journal_keys(keys, not_before=not_before, hold_ms=hold_ms)
+        self.epoch = before
+
+
+class AcknowledgementsEndEntries(Tier):
+    """An acknowledged write takes its key for settled."""
+
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """Forget the journal's entry."""
+        if own:
+            self.journal.keys.pop(key, None)
+        return super().put(key, entry, snapshot, own=own)
+
+    def wrote(self, key: str, version: int) -> None:
+        """Forget the journal's entry."""
+        self.journal.keys.pop(key, None)
+        super().wrote(key, version)
+
+
+class ReadFloorsCountAsApplied(Tier):
+    """A tag that stands at this number already, since its floor was read, is taken for applied."""
+
+    def apply_tags(self, tags: Iterable[str], number: int) -> None:
+        """Apply the others."""
+        super().apply_tags([tag for tag in tags if self.floors.tags.get(tag, 0) < number], number)
+
+
+class KeepTagFloorsOfAnyTime(Tier):
+    """Tag floors that were read are kept, whatever came meanwhile."""
+
+    def keep_tag_floors(self, floors: dict[str, int], epoch: int) -> None:
+        """Keep."""
+        del epoch
+        super().keep_tag_floors(floors, self.epoch)
+
+
+# -------------------------------------------------------------------------------------------------------- invalidation
+
+
+class NoGapWhileLost(Invalidation):
+    """A gap is looked for only while the bus is proven; between loss and greeting, the number is just taken over."""
+
+    def _message(self, message: Message, heard: Effects) -> None:
+        if not self._tier.synced and message.number:
+            self.last = message.number - 1
+        super()._message(message, heard)
+
+
+class NoGap(Invalidation):
+    """Numbers are not looked at."""
+
+    def _message(self, message: Message, heard: Effects) -> None:
+        if message.number:
+            self.last = message.number - 1
+        super()._message(message, heard)
+
+
+class BackProvesAll(Invalidation):
+    """At the return of the bus L1 is kept, wherever the counter stands."""
+
+    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Effects, int]:
+        """Take the number over first."""
+        self.last = greeting.number
+        return super().back(greeting, asked_at, prove=prove)
+
+
+class AnyServerIsTheSame(Invalidation):
+    """The identity is not looked at."""
+
+    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Effects, int]:
+        """Take the identity over first."""
+        self.identity = greeting.identity
+        return super().back(greeting, asked_at, prove=prove)
+
+
+class NeverOverdue(Invalidation):
+    """A number that the messages do not reach is waited for without end, and taken for proof."""
+
+    def overdue(self, now: float) -> Effects:
+        """Nothing."""
+        del now
+        if self.ahead is not None:
+            self.last, self.ahead = self.ahead[0], None
+        return Effects()
+
+
+class NeverDisowns(Invalidation):
+    """Who answers commands is not compared with who is listened to."""
+
+    def check_identity(self, identity: str | None) -> Effects:
+        """Nothing."""
+        del identity
+        return Effects()
+
+
+# -------------------------------------------------------------------------------------------------------------- floors
+
+
+def _known_after_a_gap(self: Floors) -> None:
+    self.tags.clear()
+
+
+def _lower(self: Floors, floor: int, _asked_at: float) -> None:
+    self.namespace = floor
+    self.known = True
+
+
+def _local_floor_is_enough(
+    self: Floors, number: int, floor: int | None, tags: Sequence[str], tag_floors: Mapping[str, int | None]
+) -> bool:
+    """An absent tag floor is overridden by one that was known."""
+    if number < self.namespace or (floor is not None and number < floor):
+        return False
+    return all(number >= max(self.tags.get(tag, 0), tag_floors.get(tag) or 0) for tag in tags)

@@ -1,0 +1,199 @@
+"""Each guard of the protocol taken away, by name: a schedule that shows no violation without its guard shows nothing.
+
+``Rules()`` is the library as it is. Every other one replaces a single guard by nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from nearcache.engine import subscriber, write
+from nearcache.engine.ports import RemoteFailed
+from nearcache.engine.requests import Operation, Requests
+from nearcache.local.fallback import Fallback
+from nearcache.local.floors import Floors
+from nearcache.local.invalidation import Invalidation
+from nearcache.local.journal import Batch, Journal
+from nearcache.local.singleflight import Aim, Flight, FlightKey, Flights
+from nearcache.local.tier import Tier
+from nearcache.testing.model import Server
+from tests.support.ablations.local import (
+    AcknowledgementsEndEntries,
+    AnyServerIsTheSame,
+    BackProvesAll,
+    ForgetUnknownWrites,
+    FreshForEver,
+    JournalWithoutEpoch,
+    KeepTagFloorsOfAnyTime,
+    LoadedPassesNothing,
+    NeverDisowns,
+    NeverOverdue,
+    NeverPassedBy,
+    NoEpoch,
+    NoGap,
+    NoGapWhileLost,
+    NoSnapshot,
+    NoStamp,
+    NumbersAlone,
+    OutageKeepsAnything,
+    OwnPutAsAnyOther,
+    PassedByDropsOnly,
+    PutAnything,
+    PutLeavesStamp,
+    ReadFloorsCountAsApplied,
+    RefusedPutDropsNothing,
+    StalePassesNothing,
+    WroteLeavesStamp,
+    _known_after_a_gap,
+    _local_floor_is_enough,
+    _lower,
+)
+from tests.support.ablations.server import (
+    FillsBelowFloors,
+    FillsInSilence,
+    FillsWithoutCounter,
+    FillsWithoutLease,
+    HoldsNothing,
+    LateSetsAcknowledged,
+    LateSetsStored,
+    RefusesInSilence,
+    RepeatsLeases,
+    ReplaysValues,
+)
+from tests.support.stepper import Instance, ModelBus, ModelRemote, World
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The parts that a world is made of."""
+
+    tier: type[Tier] = Tier
+    invalidation: type[Invalidation] = Invalidation
+    server: type[Server] = Server
+    remote: type[ModelRemote] = ModelRemote
+    bus: type[ModelBus] = ModelBus
+    patched: tuple[tuple[object, str, object], ...] = ()
+    """What else is replaced while the world exists: object, attribute, by what."""
+
+    @property
+    def name(self) -> str:
+        """What is replaced by what."""
+        ours = [
+            part
+            for part in (self.tier, self.invalidation, self.server, self.remote)
+            if part.__module__.startswith(__package__ or __name__)
+        ]
+        return "+".join([part.__name__ for part in ours] + [getattr(by, "__name__", "?") for _, _, by in self.patched])
+
+    @contextmanager
+    def world(self) -> Iterator[World]:
+        """A world under these rules."""
+        with ExitStack() as patches:
+            for patch in self.patched:
+                patches.enter_context(mock.patch.object(*patch))
+            yield World(self.server)
+
+    def instance(self, world: World, name: str, **options: Any) -> Instance:
+        """An instance under these rules."""
+        return Instance(
+            world, name, tier=self.tier, invalidation=self.invalidation, remote=self.remote, bus=self.bus, **options
+        )
+
+
+def _join_any(self: Flights, key: FlightKey, mine: Flight, now: float) -> Flight:
+    flight = self._flying(key)
+    return _ENTER(self, key, mine, now) if flight is None else flight
+
+
+def _impatient_alone(self: Flights, key: FlightKey, mine: Flight, now: float) -> Flight:
+    return mine if key[1] is Aim.IMPATIENT else _ENTER(self, key, mine, now)
+
+
+_ENTER = Flights.enter
+
+
+def _hears_nothing(self: Fallback, key: str) -> None:
+    """Whatever is written, the value stays."""
+
+
+def _never_back(self: Fallback) -> None:
+    """Redis is back, and the value stays."""
+
+
+async def _clear_elsewhere(core: Any) -> bool:
+    """A clear that waits for its own message."""
+    return not isinstance(await write._write(core, Operation.CLEAR, core.remote.clear, lambda: None, 0), RemoteFailed)
+
+
+def _replayed_by_name(self: Journal, batch: Batch) -> None:
+    for name in batch.names:
+        self.keys.pop(name, None)
+
+
+_NOTE = Journal.note
+
+
+def _note_without_deadline(self: Journal, keys: Sequence[str], _not_before: int, hold_ms: int) -> None:
+    _NOTE(self, keys, 0, hold_ms)
+
+
+def _counted_only(self: Requests, _number: int) -> None:
+    self.counters.invalidations_sent += 1
+
+
+async def _never_drain(_core: Any, *, probing: bool = False) -> bool:
+    return probing and False
+
+
+NO_STAMP = Rules(tier=NoStamp)
+NO_EPOCH = Rules(tier=NoEpoch)
+PUT_ANYTHING = Rules(tier=PutAnything)
+PUT_LEAVES_STAMP = Rules(tier=PutLeavesStamp)
+REFUSED_PUT_DROPS_NOTHING = Rules(tier=RefusedPutDropsNothing)
+OWN_PUT_AS_ANY_OTHER = Rules(tier=OwnPutAsAnyOther)
+NUMBERS_ALONE = Rules(tier=NumbersAlone)
+NEVER_PASSED_BY = Rules(tier=NeverPassedBy)
+PASSED_BY_DROPS_ONLY = Rules(tier=PassedByDropsOnly)
+OUTAGE_KEEPS_ANYTHING = Rules(tier=OutageKeepsAnything)
+LOADED_PASSES_NOTHING = Rules(tier=LoadedPassesNothing)
+STALE_PASSES_NOTHING = Rules(tier=StalePassesNothing)
+OUTAGE_HEARS_NOTHING = Rules(patched=((Fallback, "drop", _hears_nothing),))
+OUTAGE_NEVER_ENDS = Rules(patched=((Fallback, "back", _never_back),))
+FORGET_UNKNOWN_WRITES = Rules(tier=ForgetUnknownWrites)
+JOURNAL_WITHOUT_EPOCH = Rules(tier=JournalWithoutEpoch)
+ACKNOWLEDGEMENTS_END_ENTRIES = Rules(tier=AcknowledgementsEndEntries)
+JOURNAL_WITHOUT_NUMBERS = Rules(patched=((Journal, "replayed", _replayed_by_name),))
+JOURNAL_WITHOUT_DEADLINES = Rules(patched=((Journal, "note", _note_without_deadline),))
+NEVER_DRAINED = Rules(patched=((subscriber, "replay_journal", _never_drain),))
+LATE_SETS_STORED = Rules(server=LateSetsStored)
+LATE_SETS_ACKNOWLEDGED = Rules(server=LateSetsAcknowledged)
+HOLDS_NOTHING = Rules(server=HoldsNothing)
+REPLAYS_VALUES = Rules(remote=ReplaysValues)
+PROMISES_NOTHING = Rules(patched=((Requests, "wrote", _counted_only),))
+NEVER_DISOWNS = Rules(invalidation=NeverDisowns)
+READ_FLOORS_COUNT_AS_APPLIED = Rules(tier=ReadFloorsCountAsApplied)
+KEEP_TAG_FLOORS_OF_ANY_TIME = Rules(tier=KeepTagFloorsOfAnyTime)
+NO_GAP_WHILE_LOST = Rules(invalidation=NoGapWhileLost)
+NO_GAP = Rules(invalidation=NoGap)
+BACK_PROVES_ALL = Rules(invalidation=BackProvesAll)
+ANY_SERVER_IS_THE_SAME = Rules(invalidation=AnyServerIsTheSame)
+NEVER_OVERDUE = Rules(invalidation=NeverOverdue)
+KNOWN_AFTER_A_GAP = Rules(patched=((Floors, "forget", _known_after_a_gap),))
+FLOORS_FALL = Rules(patched=((Floors, "learn", _lower),))
+LOCAL_FLOOR_IS_ENOUGH = Rules(patched=((Floors, "allow", _local_floor_is_enough),))
+FILLS_WITHOUT_LEASE = Rules(server=FillsWithoutLease)
+FILLS_BELOW_FLOORS = Rules(server=FillsBelowFloors)
+FILLS_WITHOUT_COUNTER = Rules(server=FillsWithoutCounter)
+REFUSES_IN_SILENCE = Rules(server=RefusesInSilence)
+FILLS_IN_SILENCE = Rules(server=FillsInSilence)
+REPEATS_LEASES = Rules(remote=RepeatsLeases)
+JOIN_ANY = Rules(patched=((Flights, "enter", _join_any),))
+IMPATIENT_ALONE = Rules(patched=((Flights, "enter", _impatient_alone),))
+CLEAR_ELSEWHERE = Rules(patched=((write, "clear", _clear_elsewhere),))
+NO_SNAPSHOT = Rules(tier=NoSnapshot)
+OWN_WRITE_LEAVES_STAMP = Rules(tier=WroteLeavesStamp)
+FRESH_FOR_EVER = Rules(tier=FreshForEver)

@@ -1,0 +1,127 @@
+"""A model of the server, and of the way to it, without one guard of the scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from nearcache.engine.ports import RemoteFailed, TooLate
+from nearcache.protocol.answers import Granted, Item, Written
+from nearcache.testing.model import Server
+from tests.support.stepper import ModelRemote
+
+# -------------------------------------------------------------------------------------------------------------- server
+
+
+class FillsWithoutLease(Server):
+    """A fill does not look whose the lease is."""
+
+    def lease_holds(self, key: str, snapshot: bytes) -> bool:
+        """Yes."""
+        return True
+
+
+class FillsBelowFloors(Server):
+    """A fill does not look at floors."""
+
+    def floors_hold(self, grant: Granted, tags: Sequence[str]) -> bool:
+        """Yes, if there is a counter at all."""
+        self.counters()
+        return True
+
+
+class FillsWithoutCounter(Server):
+    """A lost floor is no reason to refuse a fill."""
+
+    def floors_hold(self, grant: Granted, tags: Sequence[str]) -> bool:
+        """Begin the counter anew at the number of the lease."""
+        if self.number is None:
+            self.number, self.floor = grant.number, grant.floor
+        return super().floors_hold(grant, tags)
+
+
+class RefusesInSilence(Server):
+    """A refused fill tells nobody."""
+
+    def fill(self, item: Item, snapshot: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+        """Forget who waits before the lease is released."""
+        holder = self.holder(item.key)
+        if holder is not None and not self.may_fill(item.key, snapshot, grant, tags):
+            holder.waited_for = False
+        return super().fill(item, snapshot, grant, tags)
+
+
+class FillsInSilence(Server):
+    """No fill tells anybody."""
+
+    def fill(self, item: Item, snapshot: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+        """Forget who waits."""
+        if (holder := self.holder(item.key)) is not None:
+            holder.waited_for = False
+        return super().fill(item, snapshot, grant, tags)
+
+
+class LateSetsStored(Server):
+    """A set has no deadline."""
+
+    def late(self, deadline: int) -> bool:
+        """Never."""
+        del deadline
+        return False
+
+
+class LateSetsAcknowledged(Server):
+    """A set that came too late is answered as any other."""
+
+    def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
+        """Answer with the number of the delete."""
+        try:
+            return super().set(items, tags, deadline)
+        except TooLate:
+            assert self.number is not None
+            return Written(self.number, self.clock())
+
+
+class HoldsNothing(Server):
+    """A delete's hold is not kept."""
+
+    def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
+        """Delete."""
+        del hold_ms
+        return super().delete(keys, not_before=not_before)
+
+
+class ReplaysValues(ModelRemote):
+    """A set that failed is replayed with its value."""
+
+    def __getattr__(self, script: str) -> Callable[..., Awaitable[Any]]:
+        ask = super().__getattr__(script)
+
+        async def note(*args: Any, **options: Any) -> Any:
+            if script == "delete" and vars(self).get("failed"):
+                return await super(ReplaysValues, self).__getattr__("set")(*vars(self).pop("failed"))
+            try:
+                return await ask(*args, **options)
+            except RemoteFailed:
+                if script == "set":
+                    vars(self)["failed"] = (*args[:2], 1 << 62)
+                raise
+
+        return note
+
+
+class RepeatsLeases(ModelRemote):
+    """A lease request is sent again, with its snapshot, when its connection broke."""
+
+    def __getattr__(self, script: str) -> Callable[..., Awaitable[Any]]:
+        ask = super().__getattr__(script)
+
+        async def again(*args: Any, **options: Any) -> Any:
+            try:
+                return await ask(*args, **options)
+            except RemoteFailed:
+                if script != "lease":
+                    raise
+                return await ask(*args, **options)
+
+        return again
