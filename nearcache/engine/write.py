@@ -102,7 +102,7 @@ async def _drop(
 
 
 async def clear(core: Core) -> bool:
-    """Clear the namespace everywhere; applied here before it returns (PROTOCOL.md, G)."""
+    """Clear the namespace everywhere; applied here before it returns (docs/protocol.md, G)."""
     written = await _write(core, Operation.CLEAR, core.remote.clear, partial(core.tier.journal_floors, ()), 0)
     if isinstance(written, RemoteFailed):
         return _acknowledged(core, written)

@@ -14,7 +14,7 @@ class Floors:
     """The namespace's floor and the tags' floors as far as they are known.
 
     ``known`` is False from a gap in the numbers until a heartbeat has told the floor anew: the message that was missed
-    may have been a clear. Meanwhile floors are read with the values (PROTOCOL.md, counterexample M).
+    may have been a clear. Meanwhile floors are read with the values (docs/protocol.md, counterexample M).
     """
 
     __slots__ = ("_suspect_since", "known", "namespace", "tags")

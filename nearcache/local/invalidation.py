@@ -1,9 +1,9 @@
 """The bus's side of L1: numbers without a gap, heartbeats that prove it, and what happens when they do not.
 
 Each message carries the next write number. ``last`` is the highest one seen; it survives a lost connection, so that a
-gap is noticed in every state (PROTOCOL.md, A). A heartbeat's answer comes on the same connection, behind every earlier
-message: if its number is ``last``, nothing was missed, and L1 may be trusted for ``max_staleness`` from the moment the
-heartbeat was asked.
+gap is noticed in every state (docs/protocol.md, A). A heartbeat's answer comes on the same connection, behind every
+earlier message: if its number is ``last``, nothing was missed, and L1 may be trusted for ``max_staleness`` from the
+moment the heartbeat was asked.
 """
 
 from __future__ import annotations

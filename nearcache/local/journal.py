@@ -1,7 +1,7 @@
 """The journal: writes whose outcome is unknown, to be replayed as deletes when Redis answers again.
 
-It holds keys and no values: replaying a set could bring an old value back (PROTOCOL.md, D), a delete costs a miss at
-most. Each journalling gives its entry a new number, and only a replay that read this number ends it: an acknowledged
+It holds keys and no values: replaying a set could bring an old value back (docs/protocol.md, D), a delete costs a miss
+at most. Each journalling gives its entry a new number, and only a replay that read this number ends it: an acknowledged
 write of the key may have been executed before the one that is journalled (F).
 """
 

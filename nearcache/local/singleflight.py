@@ -85,8 +85,8 @@ class Flights:
         """Join the flight of a key or begin one: the flight joined, or ``mine``.
 
         A flight is joined only under the snapshot it began with: a loader that started before a write must not answer a
-        reader that came after it (PROTOCOL.md, H). A thread's own flight is returned whatever its snapshot, and whether
-        it replaces or not: its lease is ours. Who wants a value joins a refresh as well.
+        reader that came after it (docs/protocol.md, H). A thread's own flight is returned whatever its snapshot, and
+        whether it replaces or not: its lease is ours. A reader that wants a value joins a refresh as well.
         """
         with self._lock:
             for aim in Aim:

@@ -1,4 +1,4 @@
-"""L1: entries, and the guards that decide what may be put there (PROTOCOL.md, "Local state", "Read", "Write").
+"""L1: entries, and the guards that decide what may be put there (docs/protocol.md, "Local state", "Read", "Write").
 
 Everything that changes state is called under ``lock``; readers take none. A reader's hit is
 
