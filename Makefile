@@ -1,6 +1,5 @@
 # Each target makes the environment .venv from python3 alone, once, and anew when what it is made from changes.
-#   make demo ARGS="..."    make test ARGS="-k name"    make check    make bench ARGS="..."
-#   make torture ARGS="--server valkey"
+# `make help` lists them. ARGS reaches the program behind a target: make test ARGS="-k name"
 
 PYTHON ?= python3
 ARGS ?=
@@ -20,16 +19,23 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench torture settings format clean
+.PHONY: help demo test quick check coverage matrix bench torture settings format hooks clean
 .DEFAULT_GOAL := test
 
-demo: $(READY)
+# A target's line of help stands behind its ##.
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+
+demo: $(READY) ## 4 processes share a cache on a real Valkey, through an outage
 	@$(BIN)/nearcache demo $(ARGS)
 
-test: $(READY)
-	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+test: $(READY) ## every test, against real servers; ends with the slowest ten
+	@$(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(ARGS)
 
-check: $(READY)
+quick: $(READY) ## unit tests, schedules and doctests alone
+	@$(BIN)/python -m pytest tests/unit tests/schedules nearcache -n $(WORKERS) $(ARGS)
+
+check: $(READY) ## linters, type checkers and the rules of imports
 	@echo "ruff:    $$($(BIN)/ruff --version)"
 	@$(BIN)/ruff check --quiet --output-format=concise $(CODE)
 	@$(BIN)/ruff format --check --quiet $(CODE)
@@ -37,23 +43,35 @@ check: $(READY)
 	@printf 'pyright: ' && $(BIN)/pyright
 	@$(BIN)/lint-imports --no-logo
 
-bench: $(RIVALS)
+# Processes that the tests kill leave no data; [tool.coverage] in pyproject.toml says what is measured, and the floor.
+coverage: $(READY) ## every test with branch coverage; fails below the floor
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+# It makes an environment for each combination, so it needs none.
+matrix: ## the tests on each Python, with the lowest and the newest redis-py
+	@$(PYTHON) tests/support/matrix.py -n $(WORKERS) $(ARGS)
+
+bench: $(RIVALS) ## benchmarks beside other caches, and the budget
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-torture: $(READY)
+torture: $(READY) ## the promises under faults on real servers
 	@$(BIN)/python -m tests.torture $(ARGS)
 
-# docs/settings.md, from the table of settings.
-settings: $(READY)
+settings: $(READY) ## write docs/settings.md from the table of settings
 	@$(BIN)/python -m tests.support.settings_page > docs/settings.md
 
-# What `make check` asks of the layout, done.
-format: $(READY)
+format: $(READY) ## mend what `make check` finds in the layout of the code
 	@$(BIN)/ruff check --fix --quiet $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
-clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+hooks: $(READY) ## let git run the checks before each commit
+	@$(BIN)/pre-commit install
+
+clean: ## remove the environments and what the tools leave behind
+	rm -rf $(VENV) .matrix .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
