@@ -3,8 +3,9 @@
 Contract: ``read_one`` is Remote's. A read joins others only before they are sent, since its caller took a snapshot
 just before it asked: what was sent earlier may have run before a write that the snapshot says is known
 (docs/protocol.md, H). Each batch is one request, and its failure reaches everybody in it, but is reported to the
-breaker once. The caller that asks for a batch also calls everybody's ``take``, one after the other: that is much quicker than
-if each had its turn for it. A caller that gives up (a cancellation, a KeyboardInterrupt) harms none of the others.
+breaker once. The caller that asks for a batch also calls everybody's ``take``, one after the other: that is much
+quicker than if each had its turn for it. A caller that gives up (a cancellation, a KeyboardInterrupt) harms none of the
+others.
 """
 
 from __future__ import annotations
