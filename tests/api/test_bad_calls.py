@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nearcache import CacheClosed, CodecError, ConfigError, InvalidKey, ValueTooLarge
+from tests.support.cases import each
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import shut
 
@@ -46,9 +47,9 @@ METHODS = ["get", "get_many", "peek", "set", "set_many", "delete", "get_or_set",
 STORING = ["set", "set_many", "get_or_set", "refresh"]
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    ("key", "words"),
+@each("method", METHODS)
+@each(
+    "key, words",
     [
         ("", "the key is empty"),
         (7, "key 7 is of type int: must be a string, as in f'user:{id}'"),
@@ -89,9 +90,9 @@ async def test_the_longest_key_is_good(cache: Twin) -> None:
     assert await cache.get("é" * 16) == 1
 
 
-@pytest.mark.parametrize("method", STORING)
-@pytest.mark.parametrize("value", [-1, 0, math.inf, -math.inf, math.nan, True, "60", timedelta(-1), 10**400])
-@pytest.mark.parametrize("name", ["ttl", "l1_ttl", "negative_ttl"])
+@each("method", STORING)
+@each("value", [-1, 0, math.inf, -math.inf, math.nan, True, "60", timedelta(-1), 10**400])
+@each("name", ["ttl", "l1_ttl", "negative_ttl"])
 async def test_a_wrong_duration_in_a_call(cache: Twin, method: str, name: str, value: Any) -> None:
     """The durations of a call are checked as those of the settings; nothing is stored or loaded."""
     if name == "negative_ttl" and value == 0:
@@ -125,9 +126,9 @@ async def test_an_unknown_option(cache: Twin, method: str) -> None:
         await call(cache, method, "a", tll=5)
 
 
-@pytest.mark.parametrize("method", STORING)
-@pytest.mark.parametrize(
-    ("tags", "error", "words"),
+@each("method", STORING)
+@each(
+    "tags, error, words",
     [
         ("users", ConfigError, "tags='users': must be a sequence of strings, as in tags=['users']"),
         (7, ConfigError, "tags=7: must be a sequence"),
@@ -137,7 +138,6 @@ async def test_an_unknown_option(cache: Twin, method: str) -> None:
         (["\udfff"], InvalidKey, "has a lone surrogate"),
         ([f"tag{number}" for number in range(256)], ConfigError, "256 tags at once: at most 255"),
     ],
-    ids=range(7),
 )
 async def test_bad_tags(cache: Twin, method: str, tags: Any, error: type[Exception], words: str) -> None:
     """A tag is checked as a key is; a lone string as tags is a mistake."""

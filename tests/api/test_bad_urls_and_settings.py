@@ -13,6 +13,7 @@ import redis.asyncio
 import redis.cluster
 
 from nearcache import AsyncNearCache, ConfigError, NearCache
+from tests.support.cases import each
 
 CLASSES = [NearCache, AsyncNearCache]
 SECRET = "s3cret"
@@ -44,8 +45,8 @@ BAD_URLS = [
 ]
 
 
-@pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize(("url", "words"), BAD_URLS, ids=range(len(BAD_URLS)))
+@each("kind", CLASSES)
+@each("url, words", BAD_URLS)
 def test_a_wrong_url(kind: Any, url: Any, words: str) -> None:
     """A URL that can never work is refused when the cache is made, not when it is used."""
     with pytest.raises(ConfigError) as caught:
@@ -53,8 +54,8 @@ def test_a_wrong_url(kind: Any, url: Any, words: str) -> None:
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize(
+@each("kind", CLASSES)
+@each(
     "url",
     [
         f"redis://:{SECRET}@localhost:zero/0",
@@ -130,9 +131,9 @@ def test_an_unknown_setting(kind: Any) -> None:
         kind.from_url("memory://", zzz=1)
 
 
-@pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize("value", [-1, 0, math.inf, math.nan, True, "60", timedelta(0), 10**400])
-@pytest.mark.parametrize("name", ["ttl", "l1_ttl", "max_staleness", "lease", "redis_timeout", "reconnect_max"])
+@each("kind", CLASSES)
+@each("value", [-1, 0, math.inf, math.nan, True, "60", timedelta(0), 10**400])
+@each("name", ["ttl", "l1_ttl", "max_staleness", "lease", "redis_timeout", "reconnect_max"])
 def test_a_wrong_duration_in_the_settings(kind: Any, name: str, value: Any) -> None:
     """A duration that is negative, zero, not finite, no number or a bool is refused with its name and value."""
     with pytest.raises(ConfigError) as caught:

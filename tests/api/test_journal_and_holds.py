@@ -12,6 +12,7 @@ from nearcache.engine.ports import BusRefused
 from nearcache.protocol.answers import Peer
 from nearcache.testing import FaultProxy, subscribers
 from nearcache.transport.embedded import EmbeddedServer
+from tests.support.cases import each
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, shut, until, value_name
 
@@ -123,7 +124,7 @@ async def test_a_delete_that_holds(make_cache: MakeCache) -> None:
         await until(kept)
 
 
-@pytest.mark.parametrize("hold", [0, -1, "1", True, float("inf")])
+@each("hold", [0, -1, "1", True, float("inf")])
 async def test_a_wrong_hold(make_cache: MakeCache, hold: Any) -> None:
     """As every duration; nothing is deleted."""
     cache = make_cache("memory://")

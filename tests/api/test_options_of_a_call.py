@@ -9,6 +9,7 @@ import pytest
 
 from nearcache import ConfigError
 from nearcache.transport.embedded import EmbeddedServer
+from tests.support.cases import each
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import redis_of, until, value_name
 
@@ -48,8 +49,8 @@ async def test_a_value_ends_with_its_ttl(make_cache: MakeCache, url: str | None)
         assert await cache.get("long") == 2
 
 
-@pytest.mark.parametrize("ttl", [40, 40.0, timedelta(seconds=40), lambda value: value["seconds"]])
-@pytest.mark.parametrize("place", ["setting", "call"])
+@each("ttl", [40, 40.0, timedelta(seconds=40), lambda value: value["seconds"]])
+@each("place", ["setting", "call"])
 async def test_a_ttl_may_be_a_number_a_timedelta_or_a_function(
     make_cache: MakeCache, server: EmbeddedServer, namespace: str, ttl: Any, place: str
 ) -> None:

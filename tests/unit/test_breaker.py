@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from nearcache.engine.breaker import REFUSES_WRITES, TRANSITIONS, Breaker, Signal, State
+from tests.support.cases import each
 
 
 def breaker_of(failures: int = 3, reset: float = 1.0) -> Breaker:
@@ -58,7 +59,7 @@ def rows() -> Iterator[tuple[str, str, str]]:
             yield state, signal, end
 
 
-@pytest.mark.parametrize(("state", "signal", "end"), list(rows()))
+@each("state, signal, end", list(rows()))
 def test_a_row_of_the_table(state: str, signal: str, end: str) -> None:
     """What happens leads from each state where the protocol says, by the link's own methods."""
     one = Breaker(3, 1.0)

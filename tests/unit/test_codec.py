@@ -33,6 +33,7 @@ from nearcache.errors import CodecError
 from nearcache.protocol import codec as module
 from nearcache.protocol.codec import MsgpackCodec
 from nearcache.protocol.types import EXTENSIONS, PACKS
+from tests.support.cases import each
 
 CODEC = MsgpackCodec()
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -167,7 +168,7 @@ ONE_OF_EACH = [
 ]
 
 
-@pytest.mark.parametrize(("value", "golden"), ONE_OF_EACH, ids=numbered(value for value, _ in ONE_OF_EACH))
+@each("value, golden", ONE_OF_EACH)
 def test_the_bytes_of_each_type_stay_as_they_are(value: object, golden: str | None) -> None:
     """The encoding of each type is a wire format, shared with older and newer releases."""
     data = CODEC.encode(value)
@@ -233,7 +234,7 @@ EDGES = [
 ]
 
 
-@pytest.mark.parametrize("value", EDGES, ids=numbered(EDGES))
+@each("value", EDGES)
 def test_edges_come_back_as_they_were(value: object) -> None:
     """The ends of every range, signs of zero, NaN and its payload, exponents, empty containers, mixed keys."""
     through(value)
@@ -410,7 +411,7 @@ UNHASHABLE_REFUSED = [
 EVERYWHERE_REFUSED = REFUSED + UNHASHABLE_REFUSED
 
 
-@pytest.mark.parametrize(("value", "words"), EVERYWHERE_REFUSED, ids=numbered(value for value, _ in EVERYWHERE_REFUSED))
+@each("value, words", EVERYWHERE_REFUSED)
 def test_what_is_not_carried_is_refused_wherever_it_sits(value: object, words: str) -> None:
     """A type outside the table is refused at any place, with its name, where it sits and the way out."""
     places: list[tuple[object, str]] = [
@@ -429,7 +430,7 @@ def test_what_is_not_carried_is_refused_wherever_it_sits(value: object, words: s
         assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(("value", "words"), REFUSED, ids=numbered(value for value, _ in REFUSED))
+@each("value, words", REFUSED)
 def test_what_is_not_carried_is_refused_as_a_key_and_as_a_member(value: Any, words: str) -> None:
     """A key, a part of a key and a member of a set are held to the same."""
     for place in ({value: 1}, {1: 1, (2, value): 1}, {value}, frozenset({(value,)}), [{"a": {value: 1}}]):
@@ -703,9 +704,7 @@ DAMAGED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("data", "words"), DAMAGED, ids=[f"{number}-{words}" for number, (_, words) in enumerate(DAMAGED)]
-)
+@each("data, words", DAMAGED)
 def test_damaged_and_foreign_bytes_are_refused(data: bytes, words: str) -> None:
     """Every way in which bytes can be wrong is a CodecError that says how."""
     with pytest.raises(CodecError) as caught:
@@ -753,7 +752,7 @@ def test_flipped_bits_give_a_value_or_a_refusal() -> None:
 
 
 @given(st.integers(0, 30), st.lists(values, max_size=9))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_marks_with_wrong_fields_give_a_value_or_a_refusal(code: int, fields: list[object]) -> None:
     """Fields of any type and number under any mark give a value of ours or CodecError."""
     decode_or_refuse(marked(code, *fields))

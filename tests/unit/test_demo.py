@@ -34,6 +34,7 @@ from nearcache.cli.demo.story import versions
 from nearcache.cli.demo.stream import ranking, zipf
 from nearcache.cli.demo.truth import Ledger, compare, digest
 from nearcache.cli.demo.worker import Observation
+from tests.support.cases import each
 
 # ------------------------------------------------------------------------------------------------------------ database
 
@@ -292,8 +293,8 @@ def test_a_phase_that_did_not_happen_is_a_failure(phase: str) -> None:
     assert words.conclusions(figures).count(None) == 1
 
 
-@pytest.mark.parametrize(
-    ("figures", "failure"),
+@each(
+    "figures, failure",
     [
         (dataclasses.replace(GOOD, aborted="worker 1 ended"), "worker 1 ended"),
         (broken("reading", wrong=1), "never gave"),

@@ -15,6 +15,7 @@ from nearcache.protocol.answers import Beat, Greeting
 from nearcache.protocol.messages import pack_probe
 from nearcache.protocol.records import pack_names
 from nearcache.protocol.versions import version_of
+from tests.support.cases import each
 
 STALENESS = 2.0
 SECOND = 1_000_000
@@ -74,8 +75,8 @@ def test_messages_in_order_drop_what_they_name(invalidation: Invalidation) -> No
     assert invalidation.last == 9
 
 
-@pytest.mark.parametrize("number", [5, 4, 7, 100])
-@pytest.mark.parametrize("kind", ["I", "C", "T"])
+@each("number", [5, 4, 7, 100])
+@each("kind", ["I", "C", "T"])
 def test_a_number_that_is_not_the_next_flushes(invalidation: Invalidation, kind: str, number: int) -> None:
     """A gap, a repetition and a step back alike: something was missed, or the counter was lost."""
     hold(invalidation, "a")

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from nearcache.errors import ConfigError, UncacheableArgument
 from nearcache.functions import canonical, make_key_function, make_tags_function
+from tests.support.cases import each
 
 HERE = __name__
 
@@ -297,7 +298,7 @@ class TestKey:
 class TestUncacheable:
     """Arguments that have no text."""
 
-    @pytest.mark.parametrize(
+    @each(
         "value",
         [
             object(),
@@ -315,9 +316,8 @@ class TestUncacheable:
             datetime(2024, 1, 2, tzinfo=Zone()),
             time(1, tzinfo=Zone()),
         ],
-        ids=lambda value: type(value).__name__,
     )
-    @pytest.mark.parametrize("wrap", [lambda v: v, lambda v: {"a": [(1, v)]}], ids=["open", "inside"])
+    @each("wrap", [lambda v: v, lambda v: {"a": [(1, v)]}])
     def test_is_refused_with_its_name_its_type_and_the_ways_out(self, value: Any, wrap: Callable[[Any], Any]) -> None:
         """What has no exact text is refused, in the open or inside: no subclass is taken for its base."""
         with pytest.raises(UncacheableArgument) as caught:
@@ -352,7 +352,7 @@ class TestLength:
         assert one != other
         assert len(one) == len(f"{HERE}.anything:") + 64
 
-    @pytest.mark.parametrize("length", range(60, 110))
+    @each("length", range(60, 110))
     def test_never_longer_in_bytes(self, length: int) -> None:
         """The length is that of the UTF-8, and the longest key that fits is left as it is."""
         key = make_key_function(anything, max_key_bytes=150)
@@ -386,8 +386,8 @@ class TestLength:
 class TestTemplate:
     """Keys and tags from templates."""
 
-    @pytest.mark.parametrize(
-        ("template", "value", "key"),
+    @each(
+        "template, value, key",
         [
             ("user:{value}", 7, "user:7"),
             ("of:{value}", "7", "of:7"),

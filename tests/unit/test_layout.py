@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.support.cases import each
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ def test_imports_run_down_only() -> None:
     assert "0 broken" in done.stdout
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@each("path", MODULES)
 def test_a_module_says_its_purpose_in_one_line_and_is_short(path: Path) -> None:
     """Each file opens with one line that is a sentence, and stays under 350 lines."""
     text = path.read_text()

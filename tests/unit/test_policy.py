@@ -23,6 +23,7 @@ from nearcache.policy import (
     check_tags,
 )
 from nearcache.settings import SETTINGS
+from tests.support.cases import each
 
 POLICY = Policy.of(Settings(ttl=100, jitter=0))
 
@@ -67,8 +68,8 @@ def test_options_that_are_settings_have_their_types() -> None:
         assert getattr(over(**{name: None}), name) == getattr(POLICY, name)
 
 
-@pytest.mark.parametrize("name", ["ttl", "l1_ttl", "negative_ttl", "lease", "wait_timeout"])
-@pytest.mark.parametrize("value", [-1, float("inf"), float("nan"), True, "5"])
+@each("name", ["ttl", "l1_ttl", "negative_ttl", "lease", "wait_timeout"])
+@each("value", [-1, float("inf"), float("nan"), True, "5"])
 def test_durations_are_checked(name: str, value: object) -> None:
     """As those of the settings."""
     with pytest.raises(ConfigError, match=f"{name}=.*: must be "):
@@ -250,8 +251,8 @@ def test_there_is_a_most_of_tags() -> None:
         check_tags([f"t{number}" for number in range(TAGS_MAX + 1)], 10)
 
 
-@pytest.mark.parametrize("name", sorted(LoadOptions.__annotations__))
-@pytest.mark.parametrize("method", ["get_or_set", "cached"])
+@each("name", sorted(LoadOptions.__annotations__))
+@each("method", ["get_or_set", "cached"])
 def test_docstrings_name_every_option(method: str, name: str) -> None:
     """Whoever reads the help of a call learns of all that it takes."""
     assert f"``{name}``" in (getattr(NearCache, method).__doc__ or "")

@@ -16,6 +16,7 @@ import pytest
 from nearcache import ConfigError, Settings
 from nearcache.checks import FOREVER
 from nearcache.settings import CLASHES, SETTINGS, SettingsOptions, from_env
+from tests.support.cases import each
 from tests.support.settings_page import page
 
 SECONDS = [
@@ -107,8 +108,8 @@ def test_each_default_is_a_value_that_may_be_given() -> None:
     assert Settings(**options) == Settings()
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
+@each(
+    "name, value",
     [
         ("namespace", "nearcache"),
         ("ttl", 300.0),
@@ -155,8 +156,8 @@ def test_settings_are_compared_by_value() -> None:
     assert Settings(ttl=5) != Settings(ttl=6)
 
 
-@pytest.mark.parametrize("name", SECONDS)
-@pytest.mark.parametrize("value", [0.001, 7, 7.5, timedelta(milliseconds=1), timedelta(days=1), FOREVER])
+@each("name", SECONDS)
+@each("value", [0.001, 7, 7.5, timedelta(milliseconds=1), timedelta(days=1), FOREVER])
 def test_durations_become_float_seconds(name: str, value: float | timedelta) -> None:
     """Whole numbers, floats and timedeltas."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
@@ -165,8 +166,8 @@ def test_durations_become_float_seconds(name: str, value: float | timedelta) -> 
     assert type(got) is float
 
 
-@pytest.mark.parametrize("name", SECONDS)
-@pytest.mark.parametrize(
+@each("name", SECONDS)
+@each(
     "value",
     [
         -1,
@@ -186,7 +187,6 @@ def test_durations_become_float_seconds(name: str, value: float | timedelta) -> 
         -(10**400),
         1j,
     ],
-    ids=range(16),
 )
 def test_what_is_no_duration_is_refused(name: str, value: object) -> None:
     """The message has the name and the value as given, and what would be right."""
@@ -196,8 +196,8 @@ def test_what_is_no_duration_is_refused(name: str, value: object) -> None:
     assert "seconds" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted({*SECONDS} - {*ZERO}))
-@pytest.mark.parametrize("value", [0, 0.0, -0.0, timedelta(0)])
+@each("name", sorted({*SECONDS} - {*ZERO}))
+@each("value", [0, 0.0, -0.0, timedelta(0)])
 def test_zero_is_no_duration(name: str, value: object) -> None:
     """Of any but those where it means: not at all."""
     with pytest.raises(ConfigError, match="must be more than 0 seconds and at most 10 years"):
@@ -235,7 +235,7 @@ def test_outage_life_is_at_most_max_staleness() -> None:
     assert Settings(outage_ttl=5).outage_life == 2.0
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS))
+@each("name", sorted(SETTINGS))
 def test_none_is_taken_where_it_has_a_meaning(name: str) -> None:
     """And refused elsewhere."""
     if name in OPTIONAL:
@@ -245,8 +245,8 @@ def test_none_is_taken_where_it_has_a_meaning(name: str) -> None:
             given(name, None)
 
 
-@pytest.mark.parametrize("name", [*WHOLE, "retries"])
-@pytest.mark.parametrize("value", [-1, 1.5, True, "5", math.inf, 1 << 50])
+@each("name", [*WHOLE, "retries"])
+@each("value", [-1, 1.5, True, "5", math.inf, 1 << 50])
 def test_what_is_no_whole_number_is_refused(name: str, value: object) -> None:
     """The message has name, value and range."""
     with pytest.raises(ConfigError) as caught:
@@ -284,7 +284,7 @@ def test_jitter_is_a_fraction(value: float) -> None:
     assert Settings(jitter=value).jitter == value
 
 
-@pytest.mark.parametrize("value", [1, 1.0, -0.1, 5, math.nan, math.inf, True, "0.1", None, 10**400])
+@each("value", [1, 1.0, -0.1, 5, math.nan, math.inf, True, "0.1", None, 10**400])
 def test_what_is_no_fraction_is_refused(value: object) -> None:
     """All of the ttl, or more, can't be taken off."""
     with pytest.raises(ConfigError, match=r"jitter=.*: must be a fraction, from 0 to less than 1"):
@@ -441,8 +441,8 @@ def test_without_a_url_there_is_nothing() -> None:
             from_env(environ)
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
+@each(
+    "name, text, words",
     [
         ("TTL", "soon", "NEARCACHE_TTL='soon': must be a number"),
         ("RETRIES", "1.5", "NEARCACHE_RETRIES='1.5': must be a number"),

@@ -21,6 +21,7 @@ from nearcache.runtime.run_sync import run_sync
 from nearcache.testing import OPERATIONS, ManualClock
 from nearcache.testing.network import Fault, Kind, Network
 from nearcache.testing.wires import FakeBus, FakeRemote
+from tests.support.cases import each
 
 ROOT = Path(__file__).parents[2]
 OURS = [path for folder in ("tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -91,8 +92,8 @@ def test_every_operation_of_the_protocol_is_known() -> None:
     assert asked == OPERATIONS == set(ASKED)
 
 
-@pytest.mark.parametrize("operation", sorted(ASKED))
-@pytest.mark.parametrize("kind", [Kind.AWAY, Kind.HUNG, Kind.LOST_REPLIES, Kind.DELAY])
+@each("operation", sorted(ASKED))
+@each("kind", [Kind.AWAY, Kind.HUNG, Kind.LOST_REPLIES, Kind.DELAY])
 def test_a_fault_is_for_its_operation_alone(kind: Kind, operation: str) -> None:
     """The others are answered; afterwards all are."""
     network = Network()
