@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from nearcache.cli.demo.crew import DemoFailed
-from nearcache.cli.demo.plain import SilentScreen
-from nearcache.cli.demo.stage import Options, Stage, stage
+from nearcache.cli.demo.run import Demo, Options, set_up
+from nearcache.cli.demo.show import Silent
+from nearcache.cli.demo.workers import DemoFailed
 
 DEMO = [sys.executable, "-m", "nearcache.cli", "demo"]
 
@@ -23,7 +23,7 @@ DEMO = [sys.executable, "-m", "nearcache.cli", "demo"]
 def test_whole_show() -> None:
     """`--json` prints one document and nothing else: all phases happened, every promise was kept, exit code 0."""
     ended = subprocess.run(
-        [*DEMO, "--json", "--duration", "8", "--workers", "3"], capture_output=True, text=True, check=False
+        [*DEMO, "--json", "--duration", "6", "--workers", "3"], capture_output=True, text=True, check=False
     )
     figures = json.loads(ended.stdout)
     assert (ended.returncode, ended.stderr, figures["failures"], figures["ok"]) == (0, "", [], True)
@@ -56,7 +56,7 @@ def test_interrupted(how: signal.Signals, tmp_path: Path) -> None:
     )
     with demo:
         assert demo.stdout is not None
-        while "1 Reading" not in demo.stdout.readline():
+        while "reading" not in demo.stdout.readline():
             assert demo.poll() is None
         os.killpg(demo.pid, how) if how is signal.SIGINT else demo.send_signal(how)  # as a terminal does, as kill does
         _, errors = demo.communicate()  # ends with the last process that has these pipes: the workers have them
@@ -76,20 +76,20 @@ def command_lines() -> list[str]:
 
 
 @pytest.fixture
-def set_up() -> Iterator[Stage]:
-    """A stage with two workers."""
-    with stage(Options(duration=8, workers=2, seed=1), SilentScreen()) as set_up:
-        yield set_up
+def demo() -> Iterator[Demo]:
+    """Two workers, ready."""
+    with set_up(Options(duration=8, workers=2), Silent(), {}) as ready:
+        yield ready
 
 
-def test_dead_worker_is_noticed(set_up: Stage) -> None:
-    """A worker that is killed stops the show with an error that names it."""
-    os.kill(set_up.crew.pids[1], signal.SIGKILL)
+def test_dead_worker_is_noticed(demo: Demo) -> None:
+    """A worker that is killed ends the demo with an error that names it."""
+    os.kill(demo.workers.pids[1], signal.SIGKILL)
     with pytest.raises(DemoFailed, match=r"worker 2 .* exit code -9"):
-        set_up.listen(10)
+        demo.workers.ask([1], "status")
 
 
-def test_failing_worker_is_noticed(set_up: Stage) -> None:
-    """An error in a worker stops the show with the worker's number and the error."""
+def test_failing_worker_is_noticed(demo: Demo) -> None:
+    """An error in a worker ends the demo with the worker's number and the error."""
     with pytest.raises(DemoFailed, match=r"(?s)worker 1 failed.*LookupError.*category 0"):
-        set_up.crew.ask([0], "answers", [0])
+        demo.workers.ask([0], "answers", [0])

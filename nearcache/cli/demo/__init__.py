@@ -1,1 +1,1 @@
-"""`nearcache demo`: a real server, a real database, several processes, and what happens when things go wrong."""
+"""`nearcache demo`: a real server, a real database and several processes, through updates and an outage."""

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from nearcache.cli.demo.figures import Figures
-from nearcache.cli.demo.plain import PlainScreen, SilentScreen
-from nearcache.cli.demo.screen import LiveScreen
-from nearcache.cli.demo.stage import Options
-from nearcache.cli.demo.story import show
+from nearcache.cli.demo.run import Options, run
+from nearcache.cli.demo.show import LiveTable, Plain, Silent
 from nearcache.errors import NearCacheError
 
 INTERRUPTED = 130
@@ -24,7 +19,7 @@ UNUSABLE = 2
 
 
 def demo(
-    duration: Annotated[float, typer.Option(min=6, max=600, help="Seconds for the whole show, roughly.")] = 25,
+    duration: Annotated[float, typer.Option(min=6, max=600, help="Seconds for the whole demo, roughly.")] = 25,
     workers: Annotated[int, typer.Option(min=2, max=32, help="Worker processes.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the database's rows and of the choices of what to read.")] = 1,
     *,
@@ -35,35 +30,26 @@ def demo(
 
     Exit code 0: every promise was kept. 1: one was not, or a phase did not happen; the output says which.
     """
-    options = Options(duration, workers, seed)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM, too, leaves nothing behind
     try:
-        with _terminated_as_interrupted():
-            figures = _show(options, plain=plain or not sys.stdout.isatty(), as_json=as_json)
+        figures = _run(Options(duration, workers, seed), plain=plain or not sys.stdout.isatty(), as_json=as_json)
     except KeyboardInterrupt:
         typer.echo("interrupted; server, workers and database are gone", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except NearCacheError as error:
         typer.echo(f"nearcache demo: {error}", err=True)
         raise typer.Exit(UNUSABLE) from None
-    raise typer.Exit(1 if figures.failures() else 0)
-
-
-def _show(options: Options, *, plain: bool, as_json: bool) -> Figures:
-    if as_json:
-        figures = show(options, SilentScreen())
-        typer.echo(json.dumps(figures.as_dict(), indent=2))
-        return figures
-    if plain:
-        return show(options, PlainScreen())
-    with LiveScreen(Console()) as screen:
-        return show(options, screen)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, so that nothing is left behind."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
     finally:
         signal.signal(signal.SIGTERM, before)
+    raise typer.Exit(0 if figures["ok"] else 1)
+
+
+def _run(options: Options, *, plain: bool, as_json: bool) -> dict[str, Any]:
+    if as_json:
+        figures = run(options, Silent())
+        typer.echo(json.dumps(figures, indent=2))
+        return figures
+    if plain:
+        return run(options, Plain())
+    with LiveTable(Console()) as screen:
+        return run(options, screen)

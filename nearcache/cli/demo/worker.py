@@ -1,76 +1,43 @@
 """One worker process: it answers a stream of reports through the cache, and does what the parent asks in between.
 
-The parent sends ``(command, arguments)``; a worker sends ``(kind, value)``. Before every answer, and five times a
-second, it sends a :class:`Status` with all that it has observed, so that an answer never overtakes what came before.
+The parent sends ``(command, arguments)``. A worker sends ``("status", answers, errors, health)`` five times a second
+and before each answer to a command, so that an answer never overtakes what came before it.
 """
 
 from __future__ import annotations
 
+import random
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import accumulate
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from nearcache import NearCache
 from nearcache.cli.demo.database import CATEGORIES, Report, Shop
-from nearcache.cli.demo.stream import ranking, zipf
-from nearcache.cli.demo.truth import digest
-
-Tier: TypeAlias = Literal["l1", "l2", "database"]
-TIERS: tuple[Tier, ...] = ("l1", "l2", "database")
+from nearcache.cli.demo.judge import Answer, Tier, digest
 
 STATUS_EVERY = 0.2
+READS_PER_SECOND = 200.0
 GIVE_UP_NS = 2_000_000_000
-# A watcher that never slept would keep its own listening thread from the interpreter lock, 5 ms at a time, and other
-# workers from the processor: it would measure itself. A nap makes a reading too high by about 0.1 ms, never too low.
-NAP = 50e-6
+# A loop without a pause would keep its own bus thread from the interpreter lock, and so measure itself. The pause makes
+# a reading too high by about 0.1 ms, never too low.
+PAUSE = 50e-6
 
 
 @dataclass(frozen=True)
-class WorkerConfig:
+class Config:
     """All that a worker has to know; picklable."""
 
     number: int
     url: str
-    namespace: str
     database: Path
     seed: int
-    reads_per_second: float
-    ttl: float
-    l1_max_entries: int
     max_staleness: float
-
-
-class Observation(NamedTuple):
-    """One answer, and how it came."""
-
-    category: int
-    revision: int
-    digest: int
-    start_ns: int
-    took_ns: int
-    tier: Tier
-    healthy: bool
-    """Whether L1 was proven coherent when the read began."""
-
-
-class Health(NamedTuple):
-    """A change of ``cache.healthy``, and when it was seen."""
-
-    at_ns: int
-    healthy: bool
-
-
-class Status(NamedTuple):
-    """What a worker has seen since its last status."""
-
-    observations: list[Observation]
-    errors: list[str]
-    health: list[Health]
 
 
 class Invalidation(NamedTuple):
@@ -80,38 +47,50 @@ class Invalidation(NamedTuple):
     called_ns: int
 
 
-def run(config: WorkerConfig, pipe: Connection) -> None:
-    """Work until the parent closes the pipe; the process' entry point."""
+def ranking(seed: int) -> list[int]:
+    """The categories, hottest first; all workers of a run share the order."""
+    keys = list(range(1, CATEGORIES + 1))
+    random.Random(seed).shuffle(keys)
+    return keys
+
+
+def zipf(ranked: list[int], seed: str, skew: float = 1.1) -> Iterator[int]:
+    """Draw keys for ever, the r-th of ``ranked`` with weight 1 / r ** skew.
+
+    Source: Breslau et al., Web Caching and Zipf-like Distributions (INFOCOM 1999).
+    """
+    weights = list(accumulate((rank + 1) ** -skew for rank in range(len(ranked))))
+    generator = random.Random(seed)
+    while True:
+        yield generator.choices(ranked, cum_weights=weights)[0]
+
+
+def run(config: Config, pipe: Connection) -> None:
+    """Work until the parent closes the pipe; the entry point of the process."""
     try:
         with (
             closing(Shop(config.database)) as shop,
+            # Half of the reports fit into L1, so that L2 has something to do as well.
             NearCache.from_url(
                 config.url,
-                namespace=config.namespace,
-                ttl=config.ttl,
-                l1_max_entries=config.l1_max_entries,
+                namespace="demo",
+                ttl=60,
+                l1_max_entries=CATEGORIES // 2,
                 max_staleness=config.max_staleness,
             ) as cache,
         ):
             Worker(config, pipe, shop, cache).work()
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent has gone, and so do we
-    except Exception:  # noqa: BLE001  # whatever it is, the parent is to say it
+        return  # the parent has gone
+    except Exception:  # noqa: BLE001  # whatever it is, the parent reports it
         pipe.send(("failed", traceback.format_exc(limit=-3)))
         raise SystemExit(1) from None
 
 
 class Worker:
-    """The loop of one worker, single-threaded.
+    """The loop of one worker, single-threaded; its public methods are the parent's commands."""
 
-    Args:
-        config: see there.
-        pipe: to the parent.
-        shop: this process' own connection to the database.
-        cache: this process' own.
-    """
-
-    def __init__(self, config: WorkerConfig, pipe: Connection, shop: Shop, cache: NearCache) -> None:
+    def __init__(self, config: Config, pipe: Connection, shop: Shop, cache: NearCache) -> None:
         # This is all that an application writes.
         @cache.cached("report:{category}")
         def report(category: int) -> Report:
@@ -120,103 +99,94 @@ class Worker:
         self._report = report
         self._cache = cache
         self._pipe = pipe
-        self._keys = zipf(ranking(CATEGORIES, config.seed), f"{config.seed}:{config.number}")
-        self._period = 1 / config.reads_per_second
+        self._keys = zipf(ranking(config.seed), f"{config.seed}:{config.number}")
         self._streaming = False
         self._healthy: bool | None = None
-        self._status = Status([], [], [])
-        self._status_due = 0.0
-        self._commands: dict[str, Callable[..., object]] = {
-            "stream": self._stream,
-            "healthy": self._wait_healthy,
-            "warm": self._warm,
-            "watch": self._watch,
-            "invalidate": self._invalidate,
-            "answers": self._answers,
-            "forget": self._forget,
-            "report_in": lambda: None,
-        }
+        self._answers: list[Answer] = []
+        self._errors: list[str] = []
+        self._health: list[tuple[int, bool]] = []
 
     def work(self) -> None:
         """Read at an even pace, commands first, until the pipe closes."""
-        read_due = time.monotonic()
+        read_due = status_due = time.monotonic()
         while True:
             self._note_health()
             now = time.monotonic()
-            if now >= self._status_due:
-                self._report_in()
-            due = min(read_due, self._status_due) if self._streaming else self._status_due
+            if now >= status_due:
+                self._send_status()
+                status_due = now + STATUS_EVERY
+            due = min(read_due, status_due) if self._streaming else status_due
             if self._pipe.poll(max(0.0, due - now)):
                 command, arguments = self._pipe.recv()
-                self._answer(command, self._commands[command](*arguments))
+                self._send(command, getattr(self, command)(*arguments))
             elif self._streaming and time.monotonic() >= read_due:
-                # late is late: to catch up in a burst would only be late again
-                read_due = max(read_due + self._period, time.monotonic())
+                read_due = max(read_due + 1 / READS_PER_SECOND, time.monotonic())  # a late read is not made up for
                 self._read(next(self._keys))
 
     def _read(self, category: int) -> None:
-        healthy = self._cache.healthy
-        before = self._cache.stats()
+        healthy, before = self._cache.healthy, self._cache.stats()
         start = time.monotonic_ns()
         try:
             answer = self._report(category)
         except Exception as error:  # noqa: BLE001  # any error of any read is what the demo counts
-            self._status.errors.append(repr(error))
+            self._errors.append(repr(error))
             return
-        took = time.monotonic_ns() - start
-        after = self._cache.stats()
+        took, after = time.monotonic_ns() - start, self._cache.stats()
         tier: Tier = "database" if after.loads > before.loads else "l2" if after.l2_hits > before.l2_hits else "l1"
-        self._status.observations.append(
-            Observation(category, answer["revision"], digest(answer), start, took, tier, healthy)
-        )
+        self._answers.append(Answer(category, answer["revision"], digest(answer), start, took, tier, healthy))
 
     def _note_health(self) -> None:
-        healthy = self._cache.healthy
-        if healthy is not self._healthy:
-            self._healthy = healthy
-            self._status.health.append(Health(time.monotonic_ns(), healthy))
+        if self._cache.healthy is not self._healthy:
+            self._healthy = self._cache.healthy
+            self._health.append((time.monotonic_ns(), self._healthy))
 
-    def _report_in(self) -> None:
-        self._pipe.send(("status", self._status))
-        self._status = Status([], [], [])
-        self._status_due = time.monotonic() + STATUS_EVERY
+    def _send_status(self) -> None:
+        self._pipe.send(("status", (self._answers, self._errors, self._health)))
+        self._answers, self._errors, self._health = [], [], []
 
-    def _answer(self, kind: str, value: object) -> None:
+    def _send(self, kind: str, value: object) -> None:
         self._note_health()
-        self._report_in()
+        self._send_status()
         self._pipe.send((kind, value))
 
     # ------------------------------------------------------------------------------------------------------- commands
 
-    def _stream(self, on: bool) -> None:
+    def stream(self, on: bool) -> None:
+        """Begin or end to read."""
         self._streaming = on
 
-    def _wait_healthy(self, timeout: float) -> bool:
+    def status(self) -> None:
+        """Send what was seen up to now."""
+
+    def wait_healthy(self, timeout: float) -> bool:
+        """Wait for the proof of L1."""
         return self._cache.wait_healthy(timeout=timeout)
 
-    def _warm(self, category: int) -> bool:
-        """Have the report in L1, and say whether it is there."""
+    def warm(self, category: int) -> bool:
+        """Have the report in L1; whether it is there."""
         self._report(category)
         return self._report.peek(category) is not None
 
-    def _watch(self, category: int) -> int | None:
-        """Say "armed", then look until L1 has dropped the report; when that was seen, or None."""
+    def watch(self, category: int) -> int | None:
+        """Send "armed", then look until L1 has dropped the report; when that was seen, or None."""
         armed = self._report.peek(category) is not None
-        self._answer("armed", armed)
+        self._send("armed", armed)
         give_up = time.monotonic_ns() + GIVE_UP_NS
         while armed and time.monotonic_ns() < give_up:
             if self._report.peek(category) is None:
                 return time.monotonic_ns()
-            time.sleep(NAP)
+            time.sleep(PAUSE)
         return None
 
-    def _invalidate(self, category: int) -> Invalidation:
+    def invalidate(self, category: int) -> Invalidation:
+        """Invalidate a report everywhere."""
         called = time.monotonic_ns()
         return Invalidation(self._report.invalidate(category), called)
 
-    def _answers(self, categories: list[int]) -> list[Report]:
+    def answers(self, categories: list[int]) -> list[Report]:
+        """The reports, by way of the cache."""
         return [self._report(category) for category in categories]
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Drop this L1, so that the next answers come from Redis."""
         self._cache.clear_local()
