@@ -32,8 +32,8 @@ _caches: weakref.WeakSet[BaseCache] = weakref.WeakSet()
 
 def _after_fork() -> None:
     """In the child: sockets, threads and locks are the parent's, and so is what L1 knows; begin anew."""
-    for face in tuple(_caches):
-        face._restart_after_fork()  # noqa: SLF001  # its class is below
+    for cache in tuple(_caches):
+        cache._restart_after_fork()  # noqa: SLF001  # its class is below
 
 
 os.register_at_fork(after_in_child=_after_fork)

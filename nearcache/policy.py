@@ -81,8 +81,8 @@ class Policy:
     def patience(self) -> float:
         """For how long another's load is waited for, in seconds.
 
-        By default for two leases: if who loads dies, one of those who wait takes over when the first one ends, and the
-        others wait for him. With one lease all their patience would end at that moment, and each would load.
+        By default for two leases: if the loading instance dies, one of the waiting callers takes over when its lease
+        ends, and the others wait for that one. With one lease all waits would end then, and each caller would load.
         """
         return 2 * self.lease if self.wait_timeout is None else self.wait_timeout
 
@@ -93,7 +93,7 @@ class Policy:
 
     @property
     def timed(self) -> bool:
-        """Whether a load has a time limit, so that nobody may wait inside it."""
+        """Whether a load has a time limit, so that no other load may be waited for inside it."""
         return self.loader_soft_timeout is not None or self.loader_hard_timeout is not None
 
     def refresh_at(self, created: float, expires: float, load: float) -> float:

@@ -1,4 +1,4 @@
-"""The way of one load: a look into L2, a lease, the loader, the fill; and what serves when it fails."""
+"""One attempt to load a value: look into L2, take a lease, call the loader, fill; and a stale value when it fails."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nearcache.protocol.versions import Version
 
 Loader = Callable[[], Any]
 POLL = 0.05
-"""Seconds between looks while another instance loads and the bus can't wake us."""
+"""Seconds between looks while another instance loads and no message can wake this reader."""
 NEVER = float("inf")
 ANY: Version = -1
 """Below every version."""
@@ -36,14 +36,14 @@ NEWEST: Version = 1 << 255
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One try to get a value."""
+    """One attempt to get a value."""
 
     core: Core
     key: str
     loader: Loader
     policy: Policy
     flight: Flight
-    """Its own, which others follow if it leads."""
+    """The reader's own flight, which others follow if it leads."""
     began: float
     """When the wait began (monotonic) that the loader's time limits are for."""
     until: float
@@ -54,14 +54,14 @@ class Attempt:
     ready: bool = False
     """Whether the search has ended in a load that is to be made here."""
     abandoned: bool = False
-    """Whether it ended for a reason of its own, as a refresh that was not worth it: who joined it sees for himself."""
+    """Whether it ended for a reason of its own, as a refresh without a lease: its followers look for themselves."""
     wait_is_over: bool = False
     fatal: BaseException | None = None
-    """What ended the load behind its leader that is no Exception: a cancellation, KeyboardInterrupt."""
+    """A cancellation or KeyboardInterrupt that ended the load in the background."""
     due: Version | None = None
-    """The version of the value that was found and is to be refreshed behind the reader's back."""
+    """The version of the value that was found and is to be refreshed in the background."""
     stale: Stale | None = None
-    """What L2 has past its end."""
+    """The value that L2 has past its end."""
     _lease_id: bytes = field(default_factory=lambda: os.urandom(16))
     _grant: Granted | None = None
     _away: bool = False
@@ -78,7 +78,7 @@ class Attempt:
         """Look into L2, and ask for the lease if it has nothing.
 
         Returns:
-            The value. None: ``ready`` to load, or there is news of another's load and L2 is to be looked into again.
+            The value. None: ``ready`` to load, or another load has ended, and L2 is to be asked again.
         """
         core, key = self.core, self.key
         # Two readers miss in L1; one loads and lands before the other enters its flight: look again, or it loads too.
@@ -114,7 +114,7 @@ class Attempt:
             core.waiters.remove(key, news)
 
     async def _await_news(self, news: Latch, patience: float) -> Outcome | None:
-        """Wait for another instance's load; None: L2 is to be looked into again."""
+        """Wait for another instance's load; None: ask L2 again."""
         core = self.core
         patience = min(patience, self.until_next_limit(core.runtime.monotonic()))
         if await news.wait(patience if core.tier.synced else min(patience, POLL)) or self.aim is Aim.REFRESH:
@@ -127,13 +127,13 @@ class Attempt:
         """Load now; but a refresh does so only under a lease: its readers have a value."""
         if self.aim is Aim.REFRESH and not worth_it:
             self.abandoned = True
-            self._back_off()  # else each reader would begin one that gives up
+            self._back_off()  # else each reader would start a refresh that gets no lease
             return Outcome()
         self.ready = True
         return None
 
     def _found(self, found: Found) -> Outcome | None:
-        """What can be served of it at once."""
+        """The value of a record that can serve at once."""
         core, entry = self.core, found.entry
         if entry is not None and entry.version > self.older_than:
             if self.aim is Aim.VALUE and stale.due(core, self.key, entry, self.policy):
@@ -150,7 +150,7 @@ class Attempt:
         return self.stale_instead() if stale.backing_off(core, self.key) else None
 
     async def _lease(self, head: bytes) -> Granted | Busy | Held | Present:
-        """Ask for the lease. Without an answer it may be ours all the same, and is given back."""
+        """Ask for the lease. Without an answer it may have been granted all the same, and is given back."""
         core, policy = self.core, self.policy
         lease_ms = max(1, int(policy.lease * 1000))
         try:
@@ -167,7 +167,7 @@ class Attempt:
             raise
 
     async def give_lease_back(self) -> None:
-        """The load is not made after all."""
+        """Give the lease back: the load is not made."""
         if self._grant is not None:
             await abort(self.core, self.key, self._lease_id)
 
@@ -234,7 +234,7 @@ class Attempt:
         return outcome, int(1000 * (core.runtime.monotonic() - began))
 
     def _encode(self, value: object, load_ms: int) -> Encoded | None:
-        """A loaded value as it can be stored; one that can't be is the caller's all the same, uncached."""
+        """A loaded value as it can be stored; None: it is returned to the caller uncached."""
         core = self.core
         try:
             return core.entries.encode(self.key, value, self.policy, load_ms)
@@ -269,7 +269,7 @@ class Attempt:
         return min((end - now for end in ends if end > now), default=NEVER)
 
     def timed_out(self, now: float) -> Outcome | None:
-        """What the reader gets because a time limit is over; None: nothing, it waits on."""
+        """The outcome when a time limit is over; None: no limit is over, or no value may serve."""
         soft, hard = self.policy.loader_soft_timeout, self.policy.loader_hard_timeout
         if hard is not None and now >= self.began + hard:
             error = LoaderTimeout(f"{self.key!r} was not loaded within loader_hard_timeout={hard}")
@@ -277,12 +277,12 @@ class Attempt:
         return self.stale_instead() if soft is not None and now >= self.began + soft else None
 
     def outcome_of(self, flight: Flight, *, follows: bool) -> Outcome | None:
-        """What a flight has brought, another's or the own one."""
+        """The outcome of a flight, as this reader may have it."""
         outcome = flight.outcome
         if not follows or outcome is None:
             return outcome
         if outcome.stale:
-            if flight.windows != self.flight.windows:  # it may not be for this reader, who looks himself
+            if flight.windows != self.flight.windows:  # it may be too old for this reader, which looks for itself
                 return None
             self.core.counters.stale_served += 1
         self.core.counters.misses += 1
@@ -291,7 +291,7 @@ class Attempt:
         return self.or_stale(outcome)
 
     async def wait_ended(self) -> Outcome | None:
-        """Another's load takes too long."""
+        """Act on a load of another instance that takes too long."""
         if self.aim is not Aim.IMPATIENT:
             self.wait_is_over = True
             return None
@@ -321,11 +321,11 @@ class Attempt:
         return self.stale_instead() or outcome
 
     def _back_off(self) -> None:
-        """Leave the loader alone for a while, as long as there is a value to be served."""
+        """Leave the loader alone for a while, as long as an old value can serve."""
         core = self.core
         until = core.runtime.monotonic() + self.policy.stale_backoff
         core.loads.note_failure(self.key, until, core.tier.snapshot(self.key))
 
     def _note_stale(self, served: Stale) -> None:
-        """What is returned goes by L1's rule, though it is not kept: nobody goes back before it (S)."""
+        """Record the version of a stale value that is returned, so that no later read returns an older one (S)."""
         self.core.tier.returned_stale(self.key, served.entry.version, self.snapshot)

@@ -1,4 +1,4 @@
-"""Leases that nobody uses any more are given back, so that others need not wait for their end."""
+"""Unused leases are given back, so that other instances need not wait for their end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from nearcache.engine.requests import Operation
 
 
 async def abort(core: Core, key: str, lease_id: bytes) -> None:
-    """Give a lease back, so that others need not wait for its end."""
+    """Give a lease back now, or after the next proof if Redis does not answer."""
     core.unused_leases.append((key, lease_id))
     await give_back(core)
 
 
 async def give_back(core: Core) -> None:
-    """Give back the leases that nobody uses; what Redis does not answer now is tried again after the next proof."""
+    """Give back the unused leases, up to the first that Redis does not answer; it is tried after the next proof."""
     for _ in range(len(core.unused_leases)):
         try:
             key, lease_id = core.unused_leases.popleft()

@@ -1,7 +1,7 @@
-"""Load what neither tier has: who leads, who follows, and what is served meanwhile.
+"""Load a value that neither tier has: one reader leads, others follow, and a stale value may serve meanwhile.
 
 One load per key in a process: its first reader leads a flight, the others follow it. One in the fleet: the leader's
-attempt takes a lease. When a load has a time limit, it runs behind its leader, who then waits as its followers do.
+attempt takes a lease. A load with a time limit runs in the background, and its leader waits as its followers do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def get_or_load(core: Core, key: str, loader: Loader, policy: Policy, *, r
     Args:
         core: the cache.
         key: the key.
-        loader: called at most once here; nobody holds a lock meanwhile.
+        loader: called at most once here; no lock is held meanwhile.
         policy: how the value is stored, how long to wait for another's load, what may be served stale.
         replace: load even if L2 has a living value, and fill over it.
 
@@ -43,7 +43,7 @@ async def get_or_load(core: Core, key: str, loader: Loader, policy: Policy, *, r
 
 
 async def _refresh_behind(core: Core, key: str, loader: Loader, policy: Policy, older_than: Version | None) -> None:
-    """Load anew what a reader is being given, in a thread or task of its own, unless that is under way."""
+    """Refresh the value that a reader is given, in the background, unless a refresh of it is under way."""
     refreshing = core.loads.refreshing
     if older_than is None or key in refreshing:
         return
@@ -95,12 +95,12 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, 
         if outcome is not None:
             await _refresh_behind(core, key, loader, policy, attempt.due)
             return outcome
-        if attempt.wait_is_over:  # all whose patience has ended share one more load
+        if attempt.wait_is_over:  # all callers whose wait is over share one more load
             aim, until = Aim.IMPATIENT, core.runtime.monotonic() + policy.patience
 
 
 async def _load(attempt: Attempt, flight: Flight) -> tuple[Background | None, Outcome | None]:
-    """Make the load that the attempt is ready for: here, or behind when it has a time limit."""
+    """Make the load that the attempt is ready for: here, or in the background when it has a time limit."""
     runtime, policy = attempt.core.runtime, attempt.policy
     limits = [limit for limit in (policy.loader_soft_timeout, policy.loader_hard_timeout) if limit is not None]
     if not limits:
@@ -124,7 +124,7 @@ async def _load(attempt: Attempt, flight: Flight) -> tuple[Background | None, Ou
         if not begun:
             await runtime.settle(attempt.give_lease_back())
     flight.owner = flight.callers[-1]
-    return None, await attempt.load()  # nothing would serve meanwhile, so it may as well be made here
+    return None, await attempt.load()  # no value could serve meanwhile, so the load is made here
 
 
 async def _end(attempt: Attempt, flight: Flight) -> None:
@@ -141,22 +141,23 @@ async def _follow(attempt: Attempt, flight: Flight, behind: Background | None) -
     """Wait for a flight, as long as the time limits allow.
 
     Args:
-        attempt: whose turn it would be.
-        flight: another's, or the own one.
-        behind: the own one's load; None: the flight is another's, and patience has an end.
+        attempt: the reader's own attempt.
+        flight: another reader's, or the own one.
+        behind: the own load in the background; None: the flight is another's, and the wait has an end.
 
     Returns:
-        None: nobody leads any more, or the attempt has become impatient.
+        None: the leader gave up, or the wait is over; try again.
     """
     core, policy = attempt.core, attempt.policy
     attempt.stale = attempt.stale or flight.reserve
     patience = attempt.until if behind is None else NEVER
-    # Whoever is inside a load that has a permit, or a thread, must not wait for somebody who waits for one.
+    # Deadlock rule: a caller inside a permitted load, or one that has a thread, never waits for a leader
+    # that needs one.
     me = core.runtime.callers()
     has_turn = behind is None and len(me) > 1 and (policy.timed or not core.loads.permitted.isdisjoint(me))
     look_again = POLL if has_turn else LONGEST_WAIT
     landed = False
-    # A load that has just hung is still in its thread: who has something to serve waits for it no more.
+    # A load that has just hung is still in its thread: a reader that has a stale value does not wait for it again.
     served = attempt.stale_instead() if behind is None and stale.backing_off(core, attempt.key) else None
     if served is not None:
         return served

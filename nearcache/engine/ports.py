@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Missing(Enum):
-    """The one value that no user can have stored."""
+    """A value that no user can have stored."""
 
     MISSING = "missing"
 
@@ -43,10 +43,10 @@ class RemoteFailed(Exception):
     code = ""
     """The code of the error that Redis answered, such as OOM."""
     counted = False
-    """Whether the breaker need not hear of it: it says nothing, or another who asked with the same request tells."""
+    """Whether the breaker need not count it: it says nothing about Redis, or it was counted for another caller."""
 
     def again(self) -> Self:
-        """The same for another one who asked with the same request."""
+        """A copy for another caller whose read went with the same request."""
         copy = type(self).__new__(type(self), *self.args)
         copy.__dict__.update(self.__dict__)
         copy.counted = True
@@ -86,7 +86,7 @@ class Remote(Protocol):
     """L2 as the protocol needs it. Every method may raise RemoteFailed, and nothing else."""
 
     on_connected: Callable[[Peer], None]
-    """Called with who answers on each new connection; a RemoteFailed that it raises closes that connection."""
+    """Called with the server behind each new connection; a RemoteFailed that it raises closes that connection."""
     may_repeat: Callable[[], bool]
     """Asked before a failed connection, or a failed read, is tried once more."""
 
@@ -114,7 +114,7 @@ class Remote(Protocol):
         ...
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
-        """Store some values under one number, and tell everybody.
+        """Store some values under one number, and publish it.
 
         Raises:
             TooLate: the server's clock has passed the deadline.
@@ -122,17 +122,17 @@ class Remote(Protocol):
         ...
 
     async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
-        """Delete some keys under one number, and tell everybody.
+        """Delete some keys under one number, and publish it.
 
         Args:
             keys: at most BATCH.
-            hold_ms: for so long nobody may fill them; a longer hold stays.
+            hold_ms: for so long no instance may fill them; a longer hold stays.
             not_before: the server's time (µs) until which nothing is done and None answered.
         """
         ...
 
     async def mark_stale(self, keys: Sequence[str]) -> Written:
-        """Make some values dead, under one number, and tell everybody; they stay for who serves stale ones."""
+        """Make some values dead under one number, and publish it; they stay for readers that accept stale ones."""
         ...
 
     async def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
@@ -148,11 +148,11 @@ class Remote(Protocol):
         ...
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
-        """Raise the floor of the namespace, and tell everybody; None: it is not yet ``not_before``, as in delete."""
+        """Raise the floor of the namespace, and publish it; None: it is not yet ``not_before``, as in delete."""
         ...
 
     async def invalidate_tags(self, tags: Sequence[str]) -> Written:
-        """Raise the floors of some tags, and tell everybody."""
+        """Raise the floors of some tags, and publish it."""
         ...
 
     async def probe(self, nonce: str) -> None:
@@ -160,7 +160,7 @@ class Remote(Protocol):
         ...
 
     def discard_idle(self) -> None:
-        """Use no present connection any more: the server behind it may have gone. What is in flight may end."""
+        """Use the present connections no more: the server behind them may have gone. Requests in flight may end."""
         ...
 
     async def close(self) -> None:
@@ -203,10 +203,10 @@ class Bus(Protocol):
 
 
 class Background(Protocol):
-    """Work that goes on behind its caller's back."""
+    """Work in a thread or task of its own."""
 
     def cancel(self, after: float) -> None:
-        """Nobody waits for it any more: tasks are cancelled ``after`` so many seconds, threads can't be."""
+        """No caller waits for it any more: a task is cancelled ``after`` so many seconds, a thread can't be."""
         ...
 
 
@@ -218,9 +218,9 @@ class Runtime(Protocol):
         ...
 
     def callers(self) -> tuple[object, ...]:
-        """The thread or task that runs this, last; inside a loader, before it those in whose names it was called.
+        """The thread or task that runs this, last; before it, those for which the surrounding loaders were called.
 
-        Two tasks of one loader have its names in common, but not the last one: they are two readers.
+        Two tasks that one loader has started differ in the last one only: they are two readers.
         """
         ...
 
@@ -237,11 +237,12 @@ class Runtime(Protocol):
 
         Args:
             work: runs in the caller's context.
-            owner: a name for it, so that its asking for its own key is known; None: it is nobody's loader.
-            timeout: how long to wait for a thread, in seconds, where their number is bounded.
+            owner: stands for it among the callers, so that a loader that asks for its own key is recognised; None: no
+                loader runs in it.
+            timeout: seconds to wait for a thread, where their number is bounded.
 
         Returns:
-            None if there was no thread for it; then nothing of it was run.
+            None if no thread came free; then nothing of it was run.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What may be served without a load, or in its place: values past their end, and values before it that are refreshed.
+"""Values that serve without a load, or in its place: past their end, or before it while they are refreshed.
 
 RFC 5861: within ``stale_while_revalidate`` beyond its ttl a value is served while it is loaded anew behind the reader's
 back; within ``stale_if_error`` it is served when the load failed. Before the end, ``early_refresh`` lets the first
@@ -42,7 +42,7 @@ class Stale(NamedTuple):
 
 
 class Served(NamedTuple):
-    """What a read is answered with at once."""
+    """A value that answers a read at once."""
 
     value: Any
     older_than: Version | None
@@ -50,7 +50,7 @@ class Served(NamedTuple):
 
 
 def fresh_entry(core: Core, key: str) -> Entry | None:
-    """A fresh value here that is no plain hit: it was loaded while Redis is away, or its refresh is due."""
+    """A fresh local entry that the fast path skips: loaded while Redis is away, or due for early refresh."""
     now = core.runtime.monotonic()
     if core.tier.fallback.used:
         entry = core.tier.serve_loaded(key, now)
@@ -61,7 +61,7 @@ def fresh_entry(core: Core, key: str) -> Entry | None:
 
 
 def look(core: Core, key: str, policy: Policy) -> Served | None:
-    """What L1 can answer though it is no plain hit; None: L2 has to be asked, or the loader."""
+    """A local answer that the fast path skips; None: ask L2, or the loader."""
     entry = fresh_entry(core, key)
     if entry is not None:
         core.counters.l1_hits += 1
@@ -101,7 +101,7 @@ def backing_off(core: Core, key: str) -> bool:
 
 
 def last_resort(core: Core, key: str, policy: Policy) -> Stale | None:
-    """What there is here of a key, however old, if it may be served after an error."""
+    """The value that this process has of a key, however old, if it may serve after an error."""
     entry = core.tier.last_resort(key)
     if entry is None:
         return None

@@ -77,7 +77,7 @@ def _put_own(core: Core, one: Encoded, snapshot: Snapshot, written: Written, pol
 
 
 async def delete(core: Core, keys: Sequence[str], hold_ms: int = 0) -> bool:
-    """Delete some keys everywhere, and let nobody fill them for ``hold_ms``; whether Redis acknowledged all of them."""
+    """Delete some keys everywhere, and hold them for ``hold_ms``; whether Redis acknowledged all of them."""
     return await _drop(core, Operation.DELETE, keys, partial(core.remote.delete, hold_ms=hold_ms), hold_ms)
 
 
@@ -147,7 +147,7 @@ async def _write(
 
 
 def _acknowledged(core: Core, failed: RemoteFailed | None) -> bool:
-    """What the caller is told when everything has been tried.
+    """The result of a write for its caller.
 
     Raises:
         RemoteUnavailable: something failed, with ``on_unavailable="raise"``.

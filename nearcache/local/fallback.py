@@ -1,8 +1,8 @@
-"""What is kept for the time when Redis is away: values that were loaded then, and flushed ones that may serve in need.
+"""Fallback values: loaded while Redis is away, or flushed and good enough to serve after an error.
 
-Neither is in readers' sight; flows ask for them when L1 and L2 have nothing. Every own write and every message of a key
-drops what is here of it, and so does every value of it that is read or loaded, so that nobody goes back to it (N, G4).
-All under the tier's lock.
+The fast path does not see them; the engine asks for them when L1 and L2 have nothing. Every own write and every
+message of a key drops its fallback value, and so does every value of it that is read or loaded, so that no read goes
+back to it (N, G4). All under the tier's lock.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nearcache.local.store import Entry, Lru, Store
 
 
 class Fallback:
-    """Values out of readers' sight.
+    """Values that the fast path does not see.
 
     Args:
         max_entries: of values that were loaded while Redis is away; the oldest leaves first.
@@ -27,12 +27,12 @@ class Fallback:
         self._loaded = Lru(max_entries, max_bytes)
         self._flushed: Store[Any] | None = None
         self.keeps_flushed = False
-        """Whether somebody may ask for flushed entries: who serves stale values after an error."""
+        """Whether flushed entries are kept at all: some reader uses stale_if_error."""
         self.used = False
         """Whether anything is here, so that the bus need not ask for each key while Redis is well."""
 
     def get(self, key: str) -> Entry | None:
-        """The value that was loaded while Redis is away; who asks looks at its deadline."""
+        """The value that was loaded while Redis is away; the caller compares its deadline."""
         return self._loaded.entries.get(key)
 
     def keep(self, key: str, entry: Entry) -> None:
@@ -77,7 +77,7 @@ class Fallback:
         return None
 
     def back(self) -> None:
-        """Redis is back: what was loaded without it has done its service."""
+        """Redis is back: values that were loaded without it end."""
         self._loaded.clear()
         self.used = self._flushed is not None
 

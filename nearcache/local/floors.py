@@ -45,7 +45,7 @@ class Floors:
         self._suspect_since = now
 
     def learn(self, floor: int, asked_at: float) -> None:
-        """The server told its floor, after every message that it sent before; asked before a doubt, it ends none."""
+        """The server told its floor behind every earlier message; asked before ``suspect``, it makes nothing known."""
         self.raise_to(floor)
         self.known = self.known or asked_at > self._suspect_since
 

@@ -22,7 +22,7 @@ from nearcache.protocol.versions import CREATED_BITS, version_of
 
 @dataclass(slots=True)
 class Effects:
-    """What a batch of messages did, for those who act outside the lock."""
+    """What a batch of messages did, to be reported outside the lock."""
 
     keys: list[str] = field(default_factory=list)
     everything: bool = False
@@ -256,7 +256,7 @@ class Invalidation:
 
 
 class AlwaysFresh(Invalidation):
-    """A feed without a bus: one process alone is coherent with itself (``memory://``)."""
+    """Without a bus: one process alone is coherent with itself (``memory://``)."""
 
     def __init__(self, tier: Tier) -> None:
         super().__init__(tier, float("inf"))

@@ -1,4 +1,4 @@
-"""What is known of the loads of one cache: how many may be under way, which keys are refreshed, which loads failed."""
+"""The loads of one cache: how many may be under way, which keys are refreshed, which loads failed lately."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Loads:
     refills_until: float = float("-inf")
     """Until when (monotonic) Redis counts as just back empty."""
     permitted: set[object] = field(default_factory=set)
-    """Who has a permit."""
+    """The callers that have a permit."""
     refreshing: set[str] = field(default_factory=set)
-    """The keys that are refreshed behind their readers' backs."""
+    """The keys that are refreshed in the background."""
     failed: dict[str, tuple[float, Snapshot]] = field(default_factory=dict)
 
     def limited(self, now: float, *, away: bool) -> bool:

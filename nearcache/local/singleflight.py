@@ -30,27 +30,27 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Flight:
-    """One load under way, and how it ended; no outcome when woken: its leader gave up, somebody else has to lead."""
+    """One load under way, and its outcome. Woken without an outcome: the leader gave up, and another has to lead."""
 
     snapshot: Snapshot
     latch: Latch
     callers: tuple[object, ...]
-    """Who leads, last; before it, in whose loaders it is called, outermost first."""
+    """The leader, last; before it, the callers of the loaders that it runs in, outermost first."""
     ends: float = float("inf")
     """Until when others join it (monotonic): a load that takes longer has lost its lease."""
     windows: tuple[float, float] = (0.0, 0.0)
     """For how long its leader takes a value past its end: while it is loaded anew, and after an error (seconds)."""
     outcome: Outcome | None = None
     reserve: Any = None
-    """A stale value that its leader has found, for those who can't wait."""
+    """A stale value that its leader has found, for followers that can't wait."""
     followed: bool = False
-    """Whether somebody has joined it."""
+    """Whether another reader has joined it."""
     packed: bytes | None = None
-    """The value as bytes, where each reader is given one of his own."""
+    """The value as bytes, where each reader gets a copy of its own."""
     queues: bool = False
-    """Whether its leader waits for its turn to load, which somebody who follows may have."""
+    """Whether its leader waits for a permit to load, which a follower may have."""
     owner: object = field(init=False)
-    """Who calls the loader: what the loader asks for is asked in this name too."""
+    """The caller of the loader: requests of the loader are made on its behalf too."""
 
     def __post_init__(self) -> None:
         self.owner = self.callers[-1]
@@ -108,13 +108,13 @@ class Flights:
         outcome: Outcome | None,
         pack: Callable[[object], bytes | None] | None = None,
     ) -> None:
-        """The flight has landed, or its leader gave up: wake who joined it.
+        """The load has ended, or its leader gave up: wake the followers.
 
         Args:
             key: where it was entered.
             flight: the flight.
             outcome: what it has brought; None: nothing.
-            pack: makes bytes of a value, before its leader can change it, where each reader is given one of his own.
+            pack: makes bytes of a value, before its leader can change it, where each reader gets a copy of its own.
         """
         with self._lock:
             if self._flying(key) is flight:

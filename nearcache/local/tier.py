@@ -134,7 +134,7 @@ class Tier:
     def returned_unversioned(
         self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
     ) -> None:
-        """A loaded value of this key is returned but not put, and nothing says how new it is.
+        """A loaded value of unknown version is about to be returned: drop the key's entry and reject results in flight.
 
         The entry in L1, results under way and loads that others could join may be older: all end here (G4).
 
@@ -223,7 +223,7 @@ class Tier:
                 self.apply_clear(number)
             self.journal.replayed(batch)
 
-    # ---------------------------------------------------------------- called by the feed, and above, under the lock
+    # ---------------------------------------------------------------- called by Invalidation, and above, under the lock
 
     def apply_changes(self, keys: Sequence[str], version: Version) -> None:
         """A message says that keys were written: drop what is older. An own write is known by its version.
@@ -302,14 +302,14 @@ class Tier:
     # ------------------------------------------------------------------------------- what is too much for one step
 
     def free_some(self) -> bool:
-        """A step of what was put off; whether there is more. The bus asks for it, with pauses for everybody else."""
+        """Free up to STEP dropped entries; whether some remain. The bus asks for it, with pauses for other threads."""
         if self._deferred:
             with self.lock:
                 self._free_some(STEP)
         return bool(self._deferred)
 
     def release(self) -> None:
-        """Release what was dropped, whatever it takes: nobody reads any more."""
+        """Release everything that was dropped at once: the cache is closed."""
         with self.lock:
             self.fallback.clear()
             self._deferred.clear()

@@ -11,7 +11,7 @@ class Latch(Protocol):
     """Something that waits once and is woken from anywhere."""
 
     def set(self) -> None:
-        """Wake whoever waits, now or later."""
+        """Wake the caller that waits, now or later."""
         ...
 
     async def wait(self, timeout: float) -> bool:
@@ -20,7 +20,7 @@ class Latch(Protocol):
 
 
 class Waiters:
-    """Who waits for news of a key from other processes."""
+    """Callers that wait for news of a key from other processes."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -30,12 +30,12 @@ class Waiters:
         return len(self._waiting)
 
     def add(self, key: str, wake: Latch) -> None:
-        """Begin to wait; before anything is sent, so that no news is missed."""
+        """Register a caller, before anything is sent, so that no news is missed."""
         with self._lock:
             self._waiting.setdefault(key, []).append(wake)
 
     def remove(self, key: str, wake: Latch) -> None:
-        """Stop waiting."""
+        """Forget a caller."""
         with self._lock:
             waiting = self._waiting[key]
             waiting.remove(wake)
@@ -43,7 +43,7 @@ class Waiters:
                 del self._waiting[key]
 
     def wake(self, keys: Iterable[str]) -> None:
-        """News of these keys."""
+        """Wake the callers that wait for these keys."""
         if not self._waiting:
             return
         with self._lock:
@@ -52,7 +52,7 @@ class Waiters:
             wake.set()
 
     def wake_all(self) -> None:
-        """News that may be of any key."""
+        """Wake all callers: the news may be of any key."""
         with self._lock:
             woken = [wake for waiting in self._waiting.values() for wake in waiting]
         for wake in woken:

@@ -90,7 +90,7 @@ class Demo:
     def updates(self) -> dict[str, Any]:
         """Row after row changes."""
         seconds, least = 0.26 * self.options.duration, round(min(200.0, 8 * self.options.duration))
-        began, drops = time.monotonic(), Drops()
+        began, drops, count = time.monotonic(), Drops(), 0
         for count, writer in enumerate(itertools.cycle(self.workers.all), 1):
             self._update(writer, drops)
             self.note = f"{count} updates, dropped elsewhere after {quantile_us(drops.ns, 0.5):.0f} µs (median)"
