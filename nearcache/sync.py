@@ -85,8 +85,8 @@ class NearCache(BaseCache):
 
     def close(self) -> None:
         """Stop the bus and close every connection; L1 is dropped. Closing twice is allowed."""
-        listener = self._subscriber
-        listener.end()
+        subscriber = self._subscriber
+        subscriber.end()
         if self._finalizer is not None:
             self._finalizer.detach()
         self._stop_serving()

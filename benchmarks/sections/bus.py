@@ -1,6 +1,6 @@
 """What invalidations cost: to take them in, and as the number of instances grows, their delay and the server's work.
 
-Intake is processor time of the path from the socket's bytes to L1: decoder, conversation, listener, feed, tier, in
+Intake is processor time from the socket's bytes to L1: decoder, protocol, subscriber, invalidation, tier, in
 pieces as the bus reads them. Beside it, in the same rounds, a bare hiredis.Reader over the same bytes, which is the
 floor, and redis-py's PubSub, which gets the same messages from a server and does nothing with them. The garbage
 collector is off.
@@ -109,12 +109,12 @@ class Ours:
             for key in KEYS if self.held else ():
                 core.tier.put(key, Entry("value", NEVER, version_of(FIRST, 1), (), 20, NEVER), core.tier.snapshot(key))
             before = len(core.tier.entries)
-            decoder, talk = resp.Decoder(), BusProtocol(NAMES)
+            decoder, protocol = resp.Decoder(), BusProtocol(NAMES)
             connection = Subscription(Subscriber(core, core.runtime.latch(), core.runtime.latch()), cast("Bus", None))
 
             def take_in() -> None:
                 for piece in cut[self.keys_each]:
-                    run_sync(connection._take(talk.parse(decoder.feed(piece))))
+                    run_sync(connection._take(protocol.parse(decoder.feed(piece))))
 
             took = clocked(take_in)
             last = FIRST + len(KEYS) // self.keys_each

@@ -1,1 +1,1 @@
-"""What goes over the wire: values as bytes, records around them, and the bus's messages. No I/O."""
+"""The protocol without I/O: values as bytes, records, the messages of the bus, names and scripts in Redis."""

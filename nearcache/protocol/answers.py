@@ -1,4 +1,4 @@
-"""What the server is asked to store, and what it answers, as data: to reads, to writes, to leases, on the bus."""
+"""The server's answers as data: to reads, writes and leases, and on the bus; and the item of a set."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from nearcache.protocol.versions import Version, version_of
 T = TypeVar("T")
 
 BATCH = 500
-"""Keys that one call to a Remote may have: Redis answers nobody else meanwhile."""
+"""The most keys of one call to a Remote: Redis serves no other client while it executes it."""
 
 
 class Written(NamedTuple):
-    """What a script answers to a write: its number, and the server's time in µs."""
+    """The answer to a write: its number, and the server's time in µs."""
 
     number: int
     created: int
     stored: bool = True
-    """False: Redis' memory is full, and what was to be set was deleted instead."""
+    """False: Redis' memory is full, and the keys of the set were deleted instead."""
 
     @property
     def version(self) -> Version:
@@ -29,16 +29,16 @@ class Written(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """Who answered on a new connection: its identity (None: it would not say), and its clock."""
+    """The server on a new connection: its identity (None: the user may not call INFO), and its clock."""
 
     identity: str | None
     offset: float
     """The server's clock minus ours (monotonic), in seconds."""
 
 
-@dataclass(slots=True)  # not frozen: that makes each three times as dear
+@dataclass(slots=True)  # not frozen: that makes an instance three times as expensive
 class Item:
-    """One value to be stored: the encoded tail of its record, its freshness in ms, and how long it is kept beyond."""
+    """One value to store: the tail of its record, how long it is fresh, and how much longer it is kept (ms)."""
 
     key: str
     tail: bytes
@@ -47,18 +47,18 @@ class Item:
 
 
 class Reading(NamedTuple):
-    """Raw records as they stand in Redis, and floors as far as they were asked for (None: not asked, or absent)."""
+    """Raw records as Redis keeps them, and the floor if it was asked for (None: not asked for, or absent)."""
 
     records: Sequence[bytes | None]
     floor: int | None = None
 
 
 Take: TypeAlias = Callable[[bytes | None, int | None], T]
-"""What is made of a raw record, and of the floor if it was asked for."""
+"""A function of a raw record, and of the floor if it was asked for."""
 
 
 class Granted(NamedTuple):
-    """The lease is ours: fill under these floors."""
+    """The lease was granted; a fill is valid while these floors hold."""
 
     number: int
     floor: int
@@ -66,13 +66,13 @@ class Granted(NamedTuple):
 
 
 class Busy(NamedTuple):
-    """Another instance loads; its lease ends in ``remaining`` seconds."""
+    """Another instance has the lease, for ``remaining`` seconds more."""
 
     remaining: float
 
 
 class _Sign:
-    """An answer that says nothing more: one is as good as another."""
+    """An answer without fields: all instances of a class are equal."""
 
     __slots__ = ()
 
@@ -87,18 +87,18 @@ class _Sign:
 
 
 class Held(_Sign):
-    """Nobody may fill for now: a delete asked for a hold."""
+    """A delete has set a hold: no instance may fill the key for now."""
 
 
 class Present(_Sign):
-    """Somebody filled it meanwhile: read again."""
+    """Another instance has filled the key meanwhile: read again."""
 
 
 Lease: TypeAlias = Granted | Busy | Held | Present
 
 
 class Greeting(NamedTuple):
-    """A server's answer to a new bus: who it is (None: it would not say), where its counter stands, its time in µs."""
+    """The answer to a new bus: identity (None: the user may not call INFO), number, floor, server time in µs."""
 
     identity: str | None
     number: int
@@ -108,7 +108,7 @@ class Greeting(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """A server's answer to a heartbeat, ordered after every message that it sent before."""
+    """The answer to a heartbeat; it comes after every message that the server sent before it."""
 
     number: int | None
     floor: int | None
@@ -117,4 +117,4 @@ class Beat(NamedTuple):
 
 
 BusItem: TypeAlias = bytes | Greeting | Beat
-"""What a bus brings, in the order the server sent it: messages as bytes, and its answers."""
+"""A message as bytes, or an answer; a bus gives them in the order in which the server sent them."""

@@ -2,11 +2,12 @@
 
     version (1)  kind (1)  number (8, kinds I C T only)  per key or tag: length (2), UTF-8
 
-    I  these keys changed      C  clear the namespace      T  these tags changed
-    F  a fill that somebody waited for, no number      P  a probe of an instance that starts: its nonce, no number
+    I  these keys changed      C  the namespace was cleared      T  these tags were invalidated
+    F  a lease ended that another instance waits for (no number)
+    P  the probe of an instance that starts: its nonce (no number)
 
-One number per message, many keys allowed. What does not parse, or is of an unknown kind, is a BadMessage: L1
-is flushed.
+A message has one number and may have many keys. Bytes that do not parse, and an unknown kind, are a BadMessage, for
+which L1 is flushed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ NUMBERED = struct.Struct(">BBQ")
 CHANGE = struct.Struct(">HQH")
 """The head of nearly all messages, I with one key: version and kind, number, length of the key that follows."""
 ONE_CHANGED = VERSION << 8 | CHANGED
-"""What such a head begins with."""
+"""The first two bytes of such a head."""
 
 
 class BadMessage(ValueError):
@@ -31,7 +32,7 @@ class BadMessage(ValueError):
 
 
 class Message(NamedTuple):
-    """A message taken apart; ``number`` is 0 for a kind that has none."""
+    """A parsed message; ``number`` is 0 for a kind that has none."""
 
     kind: int
     number: int
@@ -39,12 +40,12 @@ class Message(NamedTuple):
 
 
 def pack_probe(nonce: str) -> bytes:
-    """A message that its sender waits for, and nobody else."""
+    """The probe with which a new instance checks that messages come back to it; other instances ignore it."""
     return bytes((VERSION, PROBE)) + pack_names([nonce])
 
 
 def unpack(data: bytes) -> Message:
-    """Take a message apart.
+    """Parse a message.
 
     Raises:
         BadMessage: the bytes are no message of this library.

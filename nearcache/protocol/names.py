@@ -1,11 +1,11 @@
-"""Every name that the cache has in Redis. One bucket's names share a hash tag; one server is one bucket, number 0."""
+"""The names in Redis. The names of one bucket share a hash tag; one server is one bucket, number 0."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 PROTOCOL = b"1/1"
-"""Major number of the protocol, and number of buckets: what a namespace is kept by (``{ns:meta}``)."""
+"""Major number of the protocol, and number of buckets, as ``{ns:meta}`` keeps them."""
 
 
 class Names:
@@ -27,17 +27,17 @@ class Names:
         self._tag = bucket + b"t:"
 
     def value(self, key: str) -> bytes:
-        """Where the record of a key is."""
+        """The name of a key's record."""
         return self._value + key.encode()
 
     def lease(self, key: str) -> bytes:
-        """Where it stands who may fill a key."""
+        """The name of a key's lease or hold."""
         return self._lease + key.encode()
 
     def tags(self, tags: Sequence[str]) -> list[bytes]:
-        """Where the floors of some tags are."""
+        """The names of the floors of some tags."""
         return [self._tag + tag.encode() for tag in tags]
 
     def pairs(self, keys: Sequence[str]) -> list[bytes]:
-        """Record and lease of each key."""
+        """The names of record and lease of each key."""
         return [name for key in keys for name in (self.value(key), self.lease(key))]

@@ -4,8 +4,8 @@
     tail   load time, ms (4)  count of tags (1)  per tag: length (2), UTF-8  payload of the codec
 
 All numbers are big-endian. The head has a fixed size, so that a script can change ``fresh until`` in place. A new
-layout gets a new magic: old readers then see a foreign value, which is a miss. The load time is 0 where nothing was
-loaded; XFetch goes by it.
+layout gets a new magic: older releases then see a foreign value, which is a miss. The load time is for XFetch; it is 0
+for a value that was set.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ HEAD_BYTES = _HEAD.size
 _LENGTH = struct.Struct(">H")
 _TAIL = struct.Struct(">IB")
 _WHOLE = struct.Struct(">BQQQIB")
-"""Head and tail, as far as they have a fixed size."""
+"""The head, and the part of the tail that has a fixed size."""
 _LOAD_MS_MAX = (1 << 32) - 1
 
 
 class Record(NamedTuple):
-    """A record taken apart; the payload is still encoded."""
+    """A parsed record; the payload is still encoded."""
 
     version: Version
     fresh_until: int
@@ -37,13 +37,13 @@ class Record(NamedTuple):
 
 
 def pack_tail(payload: bytes, tags: Sequence[str] = (), load_ms: int = 0) -> bytes:
-    """What the client sends: how long the load took, at most 255 tags, and the payload."""
+    """The tail of a record: how long the load took, at most 255 tags, and the payload."""
     head = _TAIL.pack(min(load_ms, _LOAD_MS_MAX), len(tags))
     return b"".join((head, pack_names(tags), payload)) if tags else head + payload
 
 
 def pack_names(names: Sequence[str]) -> bytes:
-    """Some keys or tags, each behind its length."""
+    """The bytes of some keys or tags, each behind its length."""
     if len(names) == 1:
         name = names[0].encode()
         return _LENGTH.pack(len(name)) + name
@@ -52,7 +52,11 @@ def pack_names(names: Sequence[str]) -> bytes:
 
 
 def unpack_names(data: bytes, at: int, end: int) -> list[str]:
-    """The keys or tags that stand from ``at`` to exactly ``end``; ValueError or IndexError when they do not."""
+    """Parse the keys or tags from ``at`` to exactly ``end``.
+
+    Raises:
+        ValueError: the last name runs over the end, or one is no UTF-8. IndexError: half a length is left.
+    """
     names: list[str] = []
     while at < end:
         size = data[at] << 8 | data[at + 1]
@@ -65,10 +69,10 @@ def unpack_names(data: bytes, at: int, end: int) -> list[str]:
 
 
 def unpack(record: bytes) -> Record:
-    """Take a record apart.
+    """Parse a record.
 
     Raises:
-        ValueError: it is not a record of this library, or it is damaged. The codec judges the payload.
+        ValueError: it is no record of this library, or it is damaged. The payload is not checked.
     """
     if len(record) < _WHOLE.size:
         raise ValueError(f"{len(record)} bytes are no record")

@@ -1,1 +1,1 @@
-"""How threads and tasks run the engine: they wait, start background work and call loaders."""
+"""The engine's Runtime for threads and for asyncio: waiting, background work, loaders, and the end of a cache."""

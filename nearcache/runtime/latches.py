@@ -1,4 +1,4 @@
-"""How threads wait: by primitives in C alone, which an interruption leaves whole; and in real time."""
+"""Latches and permits for threads: from primitives in C alone, which an interrupt leaves intact; in real time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from functools import partial
 from queue import Empty, SimpleQueue
 
 LOOK_AGAIN = 1.0
-"""Seconds after which a waiting thread looks for itself whether it was woken."""
+"""Seconds after which a waiting thread checks by itself whether the latch was set."""
 
 
 class ThreadLatch:
     """A Latch for threads.
 
-    Made of a flag and a lock in C, since threading.Event has code in Python under its lock: a signal handler or a
-    finaliser that sets one on the thread that is in there waits for itself, and a KeyboardInterrupt leaves it locked.
+    It is a flag and a lock in C, since threading.Event runs Python code under its lock: a signal handler or a finaliser
+    that sets one on a thread inside that code would wait for itself, and a KeyboardInterrupt would leave it locked.
     """
 
     __slots__ = ("_gate", "_is_set")
@@ -27,24 +27,22 @@ class ThreadLatch:
         self._gate.acquire()
 
     def set(self) -> None:
-        """Wake whoever waits, now or later."""
         self._is_set = True
         self._open()
 
     async def wait(self, timeout: float) -> bool:
-        """Block up to ``timeout`` seconds."""
         until = time.monotonic() + timeout
         while not self._is_set:
             left = until - time.monotonic()
             if left <= 0:
                 return False
-            # Looking again now and then: whoever was to open the gate for the next one may have been interrupted.
+            # Checked again now and then: a thread that should have opened the gate for the next may be interrupted.
             if self._gate.acquire(timeout=min(left, LOOK_AGAIN)):
                 self._open()
         return True
 
     def _open(self) -> None:
-        with suppress(RuntimeError):  # it is open
+        with suppress(RuntimeError):  # it is open already
             self._gate.release()
 
 
@@ -58,7 +56,6 @@ class ThreadPermits:
         self.release = partial(self._free.put, None)
 
     async def acquire(self, timeout: float) -> bool:
-        """Block up to ``timeout`` seconds."""
         try:
             self._free.get(timeout=timeout) if timeout > 0 else self._free.get_nowait()
         except Empty:

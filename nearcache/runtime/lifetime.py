@@ -1,7 +1,8 @@
-"""How the bus of a cache begins, and how it ends if nobody closes: with the last reference, the loop, the process.
+"""The start of a cache's bus, and its end without ``close``: with the last reference, the loop or the process.
 
-The thread or task has the subscriber and the core; the cache that users hold has a finaliser. So a forgotten cache is
-collected, and then its bus ends. A callback given to ``on_event`` that refers to the cache keeps it alive.
+The thread or task of the bus refers to the subscriber and the core, but not to the cache of the user, which has a
+finaliser. So a forgotten cache is collected, and then its bus ends. A callback given to ``on_event`` that refers to the
+cache keeps it alive.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from nearcache.transport.open import Backend
 
 
 class BusThread:
-    """The thread that keeps the bus of a NearCache, from the first use on."""
+    """The thread of a NearCache's bus, which runs from the first use on."""
 
     def __init__(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
@@ -24,7 +25,7 @@ class BusThread:
         self.thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start it, unless it was."""
+        """Start the thread, unless it was started."""
         subscriber = self._subscriber
         with self.starting:
             if self.thread is None:
@@ -34,18 +35,20 @@ class BusThread:
                     thread.start()
                 except BaseException as error:
                     self.thread = None
-                    if not isinstance(error, RuntimeError):  # interrupted; if it runs all the same, it is the only one
+                    if not isinstance(
+                        error, RuntimeError
+                    ):  # an interrupt: if the thread runs after all, it is the only one
                         raise
-                    subscriber.tried.set()  # no thread to be had: this read does without L1, the next one tries again
+                    subscriber.tried.set()  # no thread is left: this read goes without L1, the next one tries again
 
     def join(self, timeout: float) -> None:
-        """Wait for its end, unless this is it."""
+        """Wait for the end of the thread, unless it is the caller's."""
         if self.thread is not None and self.thread is not threading.current_thread():
             self.thread.join(timeout)
 
 
 def end_of_threads(subscriber: Subscriber, where: Backend) -> None:
-    """A NearCache was forgotten without ``close``, or the process ends: what is open is closed, and nothing waits."""
+    """End a NearCache that was forgotten without ``close``, or at the end of the process, without waiting."""
     subscriber.end()
     if subscriber.core.requests.bus is not None:
         subscriber.core.requests.bus.interrupt()
@@ -55,7 +58,7 @@ def end_of_threads(subscriber: Subscriber, where: Backend) -> None:
 
 
 async def live(subscriber: Subscriber) -> None:
-    """The task that keeps the bus of an AsyncNearCache; when its loop ends, it takes the connections along."""
+    """Run the bus of an AsyncNearCache; at the end of its loop close the connections as well."""
     try:
         await subscriber.run()
     finally:
@@ -65,6 +68,6 @@ async def live(subscriber: Subscriber) -> None:
 
 
 def end_of_tasks(bus: asyncio.Task[object], loop: asyncio.AbstractEventLoop) -> None:
-    """An AsyncNearCache was forgotten without ``close``."""
-    with suppress(RuntimeError):  # the loop is closed, and all that was on it has ended
+    """End an AsyncNearCache that was forgotten without ``close``."""
+    with suppress(RuntimeError):  # the loop is closed, and its tasks have ended
         loop.call_soon_threadsafe(bus.cancel)

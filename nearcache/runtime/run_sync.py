@@ -1,7 +1,7 @@
-"""Run a flow to completion in the caller's thread.
+"""Run a coroutine of the engine to completion in the caller's thread.
 
-Why it is safe: a coroutine suspends only where something that it awaits yields. The threaded adapters block instead
-and never yield, so one ``send(None)`` runs the whole flow. An adapter that does yield is a mistake, told so at once.
+Why it is safe: a coroutine suspends only where something that it awaits yields. The threaded adapters block instead and
+never yield, so one ``send(None)`` runs the whole coroutine. An adapter that does yield is a bug, and raises at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def run_sync(flow: Coroutine[Any, Any, T]) -> T:
-    """The result of a flow over ports that never suspend.
+    """The result of a coroutine over ports that never suspend.
 
     Raises:
         RuntimeError: a port suspended.

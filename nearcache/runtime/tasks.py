@@ -22,14 +22,12 @@ class TaskLatch:
         self._loop = asyncio.get_running_loop()
 
     def set(self) -> None:
-        """Wake whoever waits, now or later."""
         if asyncio._get_running_loop() is self._loop:  # noqa: SLF001  # public since 3.7's C API, and never raises
             self._event.set()
         elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._event.set)
 
     async def wait(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 return await self._event.wait()
@@ -45,7 +43,6 @@ class TaskPermits:
         self.release = self._free.release
 
     async def acquire(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds."""
         if not self._free.locked():
             return await self._free.acquire()
         try:
@@ -62,70 +59,65 @@ class BackgroundTask:
         self._task = task
 
     def cancel(self, after: float) -> None:
-        """Cancel it, unless it ends before."""
         timer = self._task.get_loop().call_later(after, self._task.cancel)
         self._task.add_done_callback(lambda _: timer.cancel())
 
 
 class TaskRuntime:
-    """Flows are awaited by the caller's task."""
-
-    def monotonic(self) -> float:
-        """The monotonic clock."""
-        return monotonic()
+    """The caller's task awaits the engine's coroutines."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[object]] = set()
 
+    def monotonic(self) -> float:
+        return monotonic()
+
     def callers(self) -> tuple[object, ...]:
-        """The task; before it, those in whose names loaders were called: a loader may ask from tasks of its own."""
+        # Before the task the callers of the loaders around it: a loader may read from tasks of its own.
         return (*LOADING.get(), asyncio.current_task())
 
     def latch(self) -> TaskLatch:
-        """A new Latch."""
         return TaskLatch()
 
     def permits(self, count: int) -> TaskPermits:
-        """Permits for tasks."""
         return TaskPermits(count)
 
     async def spawn(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> BackgroundTask:
-        """Run it in a task; there is always room for one."""
+        """See Runtime; a task can always be made."""
         del timeout
         context = copy_context()
         context.run(LOADING.set, () if owner is None else (*self.callers(), owner))
         task = self.create_task(work, "nearcache-load", context)
-        task.add_done_callback(_retrieved)
+        task.add_done_callback(_retrieve)
         return BackgroundTask(task)
 
     async def load(self, loader: Callable[[], Any]) -> Outcome:
-        """Await the loader in the caller's task; a cancellation goes through."""
         loading = LOADING.set(self.callers())
         try:
             value = loader()
             if not isinstance(value, Awaitable):
                 raise TypeError(f"the loader {loader!r} gave no awaitable; AsyncNearCache takes coroutine functions")
             return Outcome(await value)
-        except Exception as error:  # noqa: BLE001  # it is the caller's, and travels as data
+        except Exception as error:  # noqa: BLE001  # it is raised to the callers, later
             return Outcome(error=error)
         finally:
             LOADING.reset(loading)
 
     async def settle(self, work: Coroutine[Any, Any, object]) -> None:
-        """Do it in a task of its own, so that a second cancellation leaves it alone."""
+        # In a task of its own, which a second cancellation of the caller does not cancel.
         await asyncio.shield(self.create_task(work, "nearcache-settle"))
 
     def create_task(
         self, work: Coroutine[Any, Any, object], name: str, context: Context | None = None
     ) -> asyncio.Task[object]:
-        """Run something in a task that is kept until it has ended."""
+        """Run a coroutine in a task, with a reference to it until it has ended."""
         task = asyncio.get_running_loop().create_task(work, name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def drain(self, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds for what was left behind, then cancel it."""
+        """Wait up to ``timeout`` seconds for the tasks that still run, then cancel them."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         if not tasks:
             return
@@ -135,7 +127,7 @@ class TaskRuntime:
         await asyncio.gather(*late, return_exceptions=True)
 
 
-def _retrieved(task: asyncio.Task[object]) -> None:
-    """Who waited for it may be gone; asyncio shall not complain."""
+def _retrieve(task: asyncio.Task[object]) -> None:
+    """Retrieve the exception, so that asyncio does not log it: the callers that waited may be gone."""
     if not task.cancelled():
         task.exception()

@@ -1,8 +1,8 @@
 """The engine's Runtime for threads: it blocks the caller's thread, and never suspends.
 
-Background work has a thread of its own, and not one of concurrent.futures: a loader that hangs would keep the
-interpreter from exiting. The number of threads is bounded; work that is begun inside such work needs no permit, since
-it would wait for itself.
+Background work has a thread of its own, not one of concurrent.futures: there a loader that hangs would keep the
+interpreter from exiting. The number of threads is bounded; work that is begun inside background work needs no permit,
+since it could wait for its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nearcache.runtime.loading import LOADING
 from nearcache.runtime.run_sync import run_sync
 
 _IN_BACKGROUND: ContextVar[bool] = ContextVar("nearcache-background", default=False)
-"""Whether this runs in a thread of ThreadRuntime.spawn."""
+"""Whether the present code runs in a thread of ThreadRuntime.spawn."""
 
 
 class BackgroundThread:
@@ -38,75 +38,70 @@ class BackgroundThread:
         _IN_BACKGROUND.set(True)
         try:
             run_sync(self._work)
-        except BaseException:  # noqa: BLE001, S110  # SystemExit ends a thread silently, and so does all else of a loader's
+        except BaseException:  # noqa: BLE001, S110  # as SystemExit, any exception of a loader ends the thread silently
             pass
         finally:
             self._done(self)
 
     def cancel(self, after: float) -> None:
-        """A thread can't be cancelled: it goes on, and what it loads is kept if it still may be."""
+        """Do nothing: a thread cannot be cancelled, and its value is stored if the put rule still allows it."""
 
 
 class ThreadRuntime:
-    """Flows run in the caller's thread.
+    """The caller's thread runs the engine's coroutines.
 
     Args:
-        threads: for work behind the caller's back.
+        threads: the most threads for background work.
     """
-
-    def monotonic(self) -> float:
-        """The monotonic clock."""
-        return monotonic()
 
     def __init__(self, threads: int = 32) -> None:
         self._threads = ThreadPermits(threads)
         self._working: set[BackgroundThread] = set()
 
+    def monotonic(self) -> float:
+        return monotonic()
+
     def callers(self) -> tuple[object, ...]:
-        """The thread; before it, those in whose names the loaders were called that this runs in."""
         return (*LOADING.get(), threading.get_ident())
 
     def latch(self) -> ThreadLatch:
-        """A new Latch."""
         return ThreadLatch()
 
     def permits(self, count: int) -> ThreadPermits:
-        """Permits for threads."""
         return ThreadPermits(count)
 
     async def spawn(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> BackgroundThread | None:
-        """Run it in a thread, if one comes free in time."""
         nested = _IN_BACKGROUND.get()
         if not nested and not await self._threads.acquire(timeout):
             work.close()
             return None
         names = () if owner is None else (*self.callers(), owner)
-        behind = BackgroundThread(work, names, self._ended if nested else self._ended_with_permit)
-        self._working.add(behind)
+        ended = self._ended if nested else self._ended_with_permit
+        background = BackgroundThread(work, names, ended)
+        self._working.add(background)
         try:
-            behind.thread.start()
-        except RuntimeError:  # no thread to be had now
+            background.thread.start()
+        except RuntimeError:  # the system has no thread left
             work.close()
-            (self._ended if nested else self._ended_with_permit)(behind)
+            ended(background)
             return None
-        return behind
+        return background
 
-    def _ended(self, behind: BackgroundThread) -> None:
-        self._working.discard(behind)
+    def _ended(self, background: BackgroundThread) -> None:
+        self._working.discard(background)
 
-    def _ended_with_permit(self, behind: BackgroundThread) -> None:
-        self._ended(behind)
+    def _ended_with_permit(self, background: BackgroundThread) -> None:
+        self._ended(background)
         self._threads.release()
 
     def drain(self, timeout: float) -> None:
-        """Wait up to ``timeout`` seconds for what runs behind."""
+        """Wait up to ``timeout`` seconds for the background work."""
         until = monotonic() + timeout
-        for behind in tuple(self._working):
-            if behind.thread is not threading.current_thread():
-                behind.thread.join(max(0.0, until - monotonic()))
+        for background in tuple(self._working):
+            if background.thread is not threading.current_thread():
+                background.thread.join(max(0.0, until - monotonic()))
 
     async def load(self, loader: Callable[[], Any]) -> Outcome:
-        """Call the loader in this thread."""
         loading = LOADING.set(self.callers())
         try:
             value = loader()
@@ -114,11 +109,10 @@ class ThreadRuntime:
                 value.close()
                 raise TypeError(f"the loader {loader!r} is a coroutine function; NearCache takes plain ones")
             return Outcome(value)
-        except Exception as error:  # noqa: BLE001  # it is the caller's, and travels as data
+        except Exception as error:  # noqa: BLE001  # it is raised to the callers, later
             return Outcome(error=error)
         finally:
             LOADING.reset(loading)
 
     async def settle(self, work: Coroutine[Any, Any, object]) -> None:
-        """Do it now."""
         await work

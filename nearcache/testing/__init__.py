@@ -1,9 +1,9 @@
-"""Test your own code against outages and time: a clock, a fake server, a proxy (docs/testing.md). No pytest needed."""
+"""Tools to test your own code: a manual clock, a fake server, a fault proxy (docs/testing.md); pytest is not needed."""
 
 from nearcache.testing.clock import ManualClock
-from nearcache.testing.links import Direction, Predicate, commands, everyone, subscribers
-from nearcache.testing.network import OPERATIONS, Fault
+from nearcache.testing.fake_network import OPERATIONS, Fault
 from nearcache.testing.proxy import FaultProxy, black_hole
+from nearcache.testing.proxy_connection import Direction, Predicate, commands, everyone, subscribers
 from nearcache.testing.server import FakeServer
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""A clock that stands until it is told to advance: put where the library reads the time, while it is entered."""
+"""A clock that stands until it is advanced; while it is entered, the library reads its time from it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PLACES = (
     "nearcache.runtime.threads",
     "nearcache.runtime.tasks",
     "nearcache.transport.memory",
-    "nearcache.testing.network",
+    "nearcache.testing.fake_network",
 )
 """The modules that read the time of a cache by a global of their own named ``monotonic``; a test holds this complete.
 
-What is not here reads the real time on purpose: sockets, and the clocks of real servers, which nothing here can move.
+Other modules read the real time on purpose: for sockets, and for the clocks of real servers, which do not follow.
 """
 
 
 class Watcher(Protocol):
-    """Who sleeps until some time of the clock."""
+    """An object that waits until some time of the clock."""
 
     def time_moved(self) -> None:
         """Look at the clock again; called on the thread that moved it."""
@@ -40,20 +40,20 @@ _lock = threading.Lock()
 
 
 def watch(watcher: Watcher) -> None:
-    """Have somebody told when a clock is entered, advanced or left, for as long as they live."""
+    """Call a watcher whenever a clock is entered, advanced or left, as long as the watcher exists."""
     with _lock:
         _watchers.add(watcher)
 
 
 class ManualClock:
-    """The time of every cache in this process, while it is entered; it stands until it is told to advance.
+    """The time of every cache in this process, while it is entered; it stands until it is advanced.
 
-    It decides what a cache decides by the time: ttl, l1_ttl, negative_ttl, max_staleness, breaker_reset, leases, holds
-    and all that expires in a :class:`FakeServer`. What really waits, for a reply or for another thread, waits in real
-    time. A real server has a clock of its own, so that what expires in Redis does not follow.
+    It is used for ttl, l1_ttl, negative_ttl, max_staleness, breaker_reset, leases, holds and every expiry in a
+    :class:`FakeServer`. A wait for a reply or for another thread takes real time. A real server has a clock of its own:
+    expiry in Redis does not follow this one.
 
-    Enter it before the caches are made or used, and close them before it is left: real time is another. One clock can
-    be entered at a time.
+    Enter it before the caches are made or used, and close them before it is left, since real time differs. One clock
+    can be entered at a time.
 
     >>> from nearcache import NearCache
     >>> with ManualClock() as clock, NearCache.from_url("memory://", ttl=30, jitter=0) as cache:
@@ -75,15 +75,15 @@ class ManualClock:
 
     def monotonic(self) -> float:
         """The time, in seconds that mean nothing by themselves."""
-        # Between two µs, so that whole ones come out of it whatever floats round to.
+        # Between two µs, so that a conversion to whole µs never rounds to a neighbour.
         return (self._micros + 0.5) / 1e6
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Let time pass at once.
+        """Move the time forward.
 
-        By a µs more than asked, so that what is due exactly then is due. When more than ``max_staleness`` passes, L1 is
-        not trusted until the next heartbeat, which comes at once but on another thread or task:
-        ``FakeServer.settle`` waits for it, as does ``cache.wait_healthy()``.
+        It moves by a µs more than asked, so that an event that is due exactly then is due. When more than
+        ``max_staleness`` passes, L1 is not trusted until the next heartbeat, which comes at once but on another thread
+        or task: ``FakeServer.settle`` waits for it, as does ``cache.wait_healthy()``.
 
         Args:
             seconds: how long, in seconds or as a timedelta.
@@ -95,7 +95,7 @@ class ManualClock:
         if not length >= 0:
             raise ValueError(f"seconds={seconds!r}: time does not go back")
         self._micros += round(length * 1e6) + 1
-        _tell()
+        _wake_watchers()
 
     def __enter__(self) -> Self:
         if ManualClock._entered is not None:
@@ -106,7 +106,7 @@ class ManualClock:
             module = importlib.import_module(name)
             self._kept.append((module, vars(module)["monotonic"]))
             vars(module)["monotonic"] = self.monotonic
-        _tell()
+        _wake_watchers()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -114,13 +114,13 @@ class ManualClock:
             module, real = self._kept.pop()
             vars(module)["monotonic"] = real
         ManualClock._entered = None
-        _tell()
+        _wake_watchers()
 
     def __repr__(self) -> str:
         return f"<ManualClock at {self.monotonic():.6f} s>"
 
 
-def _tell() -> None:
+def _wake_watchers() -> None:
     with _lock:
         watchers = tuple(_watchers)
     for watcher in watchers:

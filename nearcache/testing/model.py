@@ -1,4 +1,4 @@
-"""A server in plain Python with the meaning of the scripts: numbers, floors, values, leases, and messages in order."""
+"""A model of the server in plain Python: the effects of the scripts, and the messages in the order of their numbers."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ Question = Literal["greeting", "beat"]
 
 @dataclass(eq=False)
 class Line:
-    """A subscribed connection as the server and the network see it."""
+    """The two directions of a subscribed connection."""
 
     questions: deque[Question] = field(default_factory=deque)
-    """On the way to the server."""
+    """Sent to the server and not answered yet."""
     items: deque[BusItem] = field(default_factory=deque)
-    """On the way to the client."""
+    """Sent to the client and not received yet."""
     wake: Callable[[], None] = field(default=lambda: None)
-    """Called when something has been put on the way."""
+    """Called when an item has been sent."""
 
     def push(self, item: BusItem) -> None:
-        """The server sends."""
+        """Send an item to the client."""
         self.items.append(item)
         self.wake()
 
 
 @dataclass
 class Holder:
-    """Who may fill a key, until when (server µs)."""
+    """The lease of a key: its owner, and when it ends (server µs). An empty ``lease_id`` is a hold."""
 
     lease_id: bytes
     ends: int
@@ -60,7 +60,7 @@ class Server:
 
     Args:
         clock: the server's time in µs.
-        identity: who it is.
+        identity: its process and data set, as a real server tells them by INFO.
     """
 
     def __init__(self, clock: Callable[[], int], identity: str = "one") -> None:
@@ -76,17 +76,17 @@ class Server:
     # ------------------------------------------------------------------------------------------------------ the state
 
     def counters(self) -> tuple[int, int]:
-        """Number and floor, begun anew when lost."""
+        """Number and floor; they start from the clock when they were lost."""
         if self.number is None:
             self.number = self.floor = self.clock()
         return self.number, self.floor
 
     def lose_counters(self) -> None:
-        """The hash ``m`` is evicted."""
+        """Evict the hash ``m``."""
         self.number = None
 
     def bump(self) -> int:
-        """The next write number."""
+        """Count one write, and return its number."""
         if self.number is None:
             return self.counters()[0]
         self.number += 1
@@ -98,7 +98,7 @@ class Server:
         return record if ends > self.clock() else None
 
     def holder(self, key: str) -> Holder | None:
-        """Who may fill a key, if the lease has not ended."""
+        """The lease of a key, if it has not ended."""
         holder = self.leases.get(key)
         return holder if holder is not None and holder.ends > self.clock() else None
 
@@ -118,29 +118,29 @@ class Server:
         return record.payload
 
     def store(self, item: Item, number: int, created: int) -> None:
-        """SET with a head."""
+        """Store a value behind the head that a script writes."""
         fresh_until = created + item.ttl_ms * 1000
         head = struct.pack(">BQQQ", MAGIC, number, created, fresh_until)
         self.values[item.key] = (head + item.tail, fresh_until + item.stale_ms * 1000)
 
     def publish(self, message: bytes) -> None:
-        """To every subscriber, in order."""
+        """Send a message to every subscriber."""
         for line in self.lines:
             line.push(message)
 
     def tell(self, kind: bytes, number: int, names: Sequence[str] = ()) -> None:
-        """Publish a numbered message."""
+        """Send a numbered message to every subscriber."""
         self.publish(struct.pack(">BcQ", 1, kind, number) + pack_names(names))
 
     # ---------------------------------------------------------------------------------------------------- the scripts
 
     def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
-        """MGET, and the floor behind it."""
+        """MGET, and then the floor."""
         floor = (NO_FLOOR if self.number is None else self.floor) if with_floor else None
         return Reading([self.raw(key) for key in keys], floor)
 
     def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
-        """MGET."""
+        """MGET of the floors of tags."""
         return [self.tags.get(tag) for tag in tags]
 
     def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
@@ -162,13 +162,13 @@ class Server:
         return self.clock() > deadline
 
     def void(self, key: str) -> None:
-        """A write ends a lease, but no hold."""
+        """End the lease of a key that is written; a hold stays."""
         holder = self.leases.get(key)
         if holder is not None and holder.lease_id:
             del self.leases[key]
 
     def too_early(self, not_before: int) -> bool:
-        """Whether what is replayed may still be undone by what is on the way."""
+        """Whether a set that is still on its way could undo a replayed write."""
         return self.clock() <= not_before
 
     def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
@@ -222,16 +222,16 @@ class Server:
         return answer
 
     def may_fill(self, key: str, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> bool:
-        """The lease holds, and no floor was lost or has risen."""
+        """Whether the lease holds, and no floor was lost or has risen."""
         return self.lease_holds(key, lease_id) and self.floors_hold(grant, tags)
 
     def lease_holds(self, key: str, lease_id: bytes) -> bool:
-        """The lease is the asker's."""
+        """Whether the lease of a key is this one."""
         holder = self.holder(key)
         return holder is not None and holder.lease_id == lease_id
 
     def floors_hold(self, grant: Granted, tags: Sequence[str]) -> bool:
-        """No floor was lost or has risen."""
+        """Whether no floor was lost or has risen since the grant."""
         if self.number is None or self.floor > grant.floor:
             return False
         return all(self.tags.get(tag, NO_FLOOR) <= floor for tag, floor in zip(tags, grant.tag_floors, strict=True))
@@ -241,7 +241,7 @@ class Server:
         self.release(key, lease_id)
 
     def release(self, key: str, lease_id: bytes) -> None:
-        """End a lease, and wake who waits."""
+        """End a lease, and publish the end if another instance waits for it."""
         holder = self.holder(key)
         if holder is not None and holder.lease_id == lease_id:
             del self.leases[key]
@@ -267,17 +267,17 @@ class Server:
         return Written(number, created)
 
     def probe(self, nonce: str) -> None:
-        """PUBLISH."""
+        """PUBLISH of a probe."""
         self.publish(pack_probe(nonce))
 
     # -------------------------------------------------------------------------------------------------------- the bus
 
     def subscribe(self, line: Line) -> None:
-        """SUBSCRIBE."""
+        """SUBSCRIBE on a connection."""
         self.lines.append(line)
 
     def drop(self, line: Line) -> None:
-        """The connection ends; what is on the way is lost."""
+        """End a connection; questions and items on their way are lost."""
         if line in self.lines:
             self.lines.remove(line)
         line.items.clear()

@@ -1,6 +1,6 @@
 """A TCP proxy between a client and a server, whose faults a test starts and stops, and a port that never answers.
 
-Each method takes effect before it returns. Bytes that are held or late keep their order and are not lost, as on a real
+Each method takes effect before it returns. Held and delayed bytes keep their order and are not lost, as on a real
 network; only a cut loses them.
 """
 
@@ -13,21 +13,21 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self, TypeVar
 
-from nearcache.testing.links import Breaker, Direction, Predicate, everyone
+from nearcache.testing.proxy_connection import Direction, Predicate, ProxyConnection, everyone
 from nearcache.transport.embedded import HOST, free_port
 
 T = TypeVar("T")
 
 UNREAD = 64 * 1024
-"""Bytes that the kernel may take in on a connection that is not read."""
+"""Bytes that the kernel may buffer on a connection that is not read."""
 
 
 class FaultProxy:
     """A TCP proxy on 127.0.0.1 in front of a server, in a thread of its own; its faults begin and end at once.
 
     Args:
-        target_port: where connections are passed on to; it may be set anew, for the connections to come.
-        target_host: the same.
+        target_port: the server's port; it may be set to another one, for new connections.
+        target_host: the server's host; as ``target_port``.
 
     ::
 
@@ -44,12 +44,12 @@ class FaultProxy:
         self.target_port = target_port
         self.target_host = target_host
         self.port = free_port()
-        """Where the proxy listens."""
+        """The port on which the proxy listens."""
         self.accepted = 0
-        """How many connections there have ever been."""
+        """The number of connections since the start."""
         self._thread: threading.Thread | None = None
         self._server: asyncio.Server | None = None
-        self._links: set[Breaker] = set()
+        self._connections: set[ProxyConnection] = set()
         self._late: dict[Direction, tuple[float, Predicate]] = {}
         self._held: dict[Direction, Predicate] = {}
         self._changed = asyncio.Event()
@@ -61,8 +61,8 @@ class FaultProxy:
 
     @property
     def connections(self) -> int:
-        """How many connections are open now."""
-        return len(self._links)
+        """The number of connections that are open now."""
+        return len(self._connections)
 
     def start(self) -> Self:
         """Listen."""
@@ -84,30 +84,30 @@ class FaultProxy:
         self._loop.close()
 
     def delay_replies(self, seconds: float, only: Predicate = everyone) -> None:
-        """Deliver the server's bytes later than they come.
+        """Delay the bytes of the server.
 
         Args:
-            seconds: by so much; 0 ends the delay, for what is under way, too.
-            only: which connections: ``everyone``, ``subscribers`` (the bus), ``commands``, or a function of yours.
+            seconds: the delay; 0 ends it, also for bytes that are being delayed.
+            only: the connections: ``everyone``, ``subscribers`` (the bus), ``commands``, or a function of yours.
         """
         self._do(self._set(self._late, "replies", (seconds, only) if seconds else None))
 
     def delay_requests(self, seconds: float, only: Predicate = everyone) -> None:
-        """The same for the bytes of the clients."""
+        """Delay the bytes of the clients; the arguments are those of ``delay_replies``."""
         self._do(self._set(self._late, "requests", (seconds, only) if seconds else None))
 
     def hold(self, direction: Direction = "replies", only: Predicate = everyone) -> None:
         """Deliver nothing in this direction until ``release``; connections stay open.
 
         Args:
-            direction: "replies" come from the server, "requests" from the clients. Held replies are an outcome that is
-                unknown: the server has done what was asked.
+            direction: "replies" of the server, or "requests" of the clients. With held replies the outcome of a
+                command is unknown to its client: the server has executed it.
             only: as in ``delay_replies``.
         """
         self._do(self._set(self._held, direction, only))
 
     def release(self) -> None:
-        """Deliver what was held, in order."""
+        """Deliver the held bytes, in order."""
         self._do(self._release())
 
     def cut(self) -> None:
@@ -115,17 +115,17 @@ class FaultProxy:
         self._do(self._cut())
 
     def cut_connections(self, only: Predicate = everyone) -> None:
-        """Close the connections that are open now; new ones are welcome."""
+        """Close the connections that are open now; new ones are accepted."""
         self._do(self._cut_connections(only))
 
     @contextmanager
     def not_reading(self, only: Predicate = everyone) -> Iterator[int]:
-        """Take nothing from the server on the connections that are open now; new ones are read.
+        """Read nothing from the server on the connections that are open now; new ones are read.
 
-        What the server sends piles up in its own buffers, as with a client that has stopped.
+        The server's output piles up in its own buffers, as with a client that has stopped.
 
         Yields:
-            How many connections are left unread.
+            The number of connections that are not read.
         """
         stalled = self._do(self._stall(only))
         try:
@@ -143,7 +143,7 @@ class FaultProxy:
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
-    # ------------------------------------------------------------ on the proxy's thread
+    # ------------------------------------------------------------ on the thread of the proxy
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
@@ -167,7 +167,7 @@ class FaultProxy:
     async def _cut(self) -> None:
         if self._server is not None:
             server, self._server = self._server, None
-            # Closed while it accepts, it would leave the transport of the connection to nobody.
+            # A server that is closed while it accepts would leave the connection's transport open.
             for listener in server.sockets:
                 self._loop.remove_reader(listener.fileno())
             await asyncio.sleep(0)
@@ -175,14 +175,14 @@ class FaultProxy:
         await self._cut_connections(everyone)
 
     async def _cut_connections(self, only: Predicate) -> None:
-        for link in [link for link in self._links if only(link.head)]:
-            await link.close()
+        for connection in [connection for connection in self._connections if only(connection.head)]:
+            await connection.close()
 
     async def _stall(self, only: Predicate) -> list[asyncio.ReadTransport]:
-        transports = [link.server_side for link in self._links if only(link.head)]
+        transports = [connection.server_side for connection in self._connections if only(connection.head)]
         stalled = [transport for transport in transports if transport is not None and not transport.is_closing()]
         for transport in stalled:
-            # Set, it is not made larger any more: else the kernel would take tens of MB.
+            # The kernel does not enlarge a size that was set; else it would buffer tens of MB.
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD)
             transport.pause_reading()
         return stalled
@@ -192,14 +192,14 @@ class FaultProxy:
             transport.resume_reading()
 
     async def _end_tasks(self) -> None:
-        """A connection that ended while it was cut may not have seen its pumps end."""
+        """End the pumps of connections that ended by themselves during a cut."""
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
     def _wake(self) -> None:
-        """Let every pump look at the rules again."""
+        """Let every pump check the rules again."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -208,20 +208,20 @@ class FaultProxy:
             writer.transport.abort()
             return
         self.accepted += 1
-        link = Breaker(writer, self.due, (self.target_host, self.target_port))
-        self._links.add(link)
-        link.task = asyncio.current_task()
+        connection = ProxyConnection(writer, self.due, (self.target_host, self.target_port))
+        self._connections.add(connection)
+        connection.task = asyncio.current_task()
         with suppress(OSError, asyncio.CancelledError):
-            await link.run(reader)
-        self._links.discard(link)
+            await connection.run(reader)
+        self._connections.discard(connection)
 
-    async def due(self, link: Breaker, direction: Direction, arrived: float) -> None:
-        """Wait until bytes that arrived then may go on, by the rules as they are at each moment."""
+    async def due(self, connection: ProxyConnection, direction: Direction, arrived: float) -> None:
+        """Wait until the rules, as they are at each moment, let bytes that arrived then be delivered."""
         while True:
             seconds, late = self._late.get(direction, (0.0, everyone))
-            left = arrived + seconds - self._loop.time() if late(link.head) else 0.0
+            left = arrived + seconds - self._loop.time() if late(connection.head) else 0.0
             held = self._held.get(direction)
-            if held is not None and held(link.head):
+            if held is not None and held(connection.head):
                 left = 3600.0
             if left <= 0:
                 return
@@ -231,7 +231,7 @@ class FaultProxy:
 
 @contextmanager
 def black_hole() -> Iterator[int]:
-    """A port of 127.0.0.1 that takes connections and never answers, nor closes them.
+    """A port of 127.0.0.1 that accepts connections and never answers, nor closes them.
 
     Yields:
         The port.

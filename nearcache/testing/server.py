@@ -1,4 +1,4 @@
-"""A server in plain Python that caches of this process share, and whose faults a test starts and stops."""
+"""A server in plain Python that the caches of this process share, and whose faults a test starts and stops."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from nearcache.runtime.latches import ThreadLatch
 from nearcache.runtime.tasks import TaskLatch
 from nearcache.settings import Settings, SettingsOptions
 from nearcache.sync import NearCache
-from nearcache.testing.network import OPERATIONS, Fault, Kind, Network
-from nearcache.testing.wires import FakeBus, FakeRemote
+from nearcache.testing.fake_network import OPERATIONS, Fault, Kind, Network
+from nearcache.testing.fake_transport import FakeBus, FakeRemote
 from nearcache.transport.open import Backend
 
 AnyCache: TypeAlias = NearCache | AsyncNearCache
 
 PAUSE = 0.001
-"""Seconds between two looks whether the caches have settled."""
+"""Seconds between two checks whether the caches have settled."""
 
 SHOWN = "fake://"
-"""What a cache on a fake server gives as its address."""
+"""The address of a cache on a fake server."""
 
 
 class FakeServer:
     """A Redis for tests: any number of caches of both classes share it, in one process and without a network.
 
-    It means what the real one means with the library's scripts: versions, leases, tags, expiry, messages and proofs; a
-    test holds it against Valkey and Redis. Its time is a :class:`ManualClock` while one is entered. It shows how *your*
+    It behaves as a real one does with the library's scripts: versions, leases, tags, expiry, messages and proofs; a
+    test compares it with Valkey and Redis. Its time is a :class:`ManualClock` while one is entered. It shows how *your*
     code and this library behave, not how fast a real server is.
 
     Each fault is an object with ``start`` and ``stop``, and is on inside a ``with``. Their common arguments:
 
-    - ``only``: names of the operations that it is for, as in ``only={"set"}``; else all. They are those of the protocol
-      (``OPERATIONS``), so that a ``get_or_set`` that loads is a "read", a "lease" and a "fill".
-    - ``of``: the cache whose connections it is for; else everybody's.
+    - ``only``: names of the operations that it concerns, as in ``only={"set"}``; by default all. They are those of the
+      protocol (``OPERATIONS``): a ``get_or_set`` that loads is a "read", a "lease" and a "fill".
+    - ``of``: the cache whose connections it concerns; by default every cache.
 
     >>> server = FakeServer()
     >>> with server.cache(ttl=60) as here, server.cache(ttl=60) as there:
@@ -80,7 +80,7 @@ class FakeServer:
         return made
 
     def async_cache(self, **settings: Unpack[SettingsOptions]) -> AsyncNearCache:
-        """A cache for asyncio on this server; else as ``cache``."""
+        """A cache for asyncio on this server; arguments and errors are those of ``cache``."""
         made = AsyncNearCache.__new__(AsyncNearCache)
         chosen = Settings(**settings)
         made._build(self._backend(chosen, asynchronous=True), chosen)  # noqa: SLF001  # as its from_url does
@@ -91,12 +91,12 @@ class FakeServer:
     @overload
     def behind(self, cache: AsyncNearCache) -> AbstractAsyncContextManager[FakeServer]: ...
     def behind(self, cache: Any) -> Any:
-        """Put this server behind a cache that your application has made: inside ``with``, or ``async with``.
+        """Connect a cache that your application has made to this server, inside ``with`` or ``async with``.
 
-        The cache is closed and begins anew, before and after; its functions stay cached by it, and its settings stay.
+        The cache is closed and reopened, before and after; it keeps its settings and its cached functions.
 
         Args:
-            cache: one that is not in use now.
+            cache: it is not in use now.
 
         Raises:
             CacheClosed: it was closed.
@@ -107,7 +107,7 @@ class FakeServer:
         ...     cache.set("user:7", "Ada"), cache.get("user:7")
         (True, 'Ada')
         """
-        cache._check_open()  # noqa: SLF001  # asked before anything is changed
+        cache._check_open()  # noqa: SLF001  # before anything is changed
         if cache._backend.server is not None:  # noqa: SLF001
             raise ConfigError(f"{cache!r} has a server of its own, which ends with it; give it another URL")
         return self._behind_async(cache) if isinstance(cache, AsyncNearCache) else self._behind(cache)
@@ -136,23 +136,23 @@ class FakeServer:
 
     def _backend(self, settings: Settings, *, asynchronous: bool) -> Backend:
         network, name, timeout = self._network, settings.namespace, settings.redis_timeout
-        new_wake = TaskLatch if asynchronous else ThreadLatch
-        remote = FakeRemote(network, name, new_wake, timeout)
+        new_latch = TaskLatch if asynchronous else ThreadLatch
+        remote = FakeRemote(network, name, new_latch, timeout)
         again = partial(self._backend, settings, asynchronous=asynchronous)
-        return Backend(remote, lambda: FakeBus(network, remote, name, new_wake, timeout), SHOWN, again)
+        return Backend(remote, lambda: FakeBus(network, remote, name, new_latch, timeout), SHOWN, again)
 
     # --------------------------------------------------------------------------------------------------------- faults
 
     def away(self, *, only: Collection[str] = (), of: AnyCache | None = None) -> Fault:
-        """The server is away: connections are closed, and new ones refused. With ``only``, these operations are."""
+        """The server is away: connections are closed and new ones refused. With ``only``, those operations fail so."""
         return self._fault(Kind.AWAY, only, of)
 
     def hung(self, *, only: Collection[str] = (), of: AnyCache | None = None) -> Fault:
-        """The server has stopped: each operation waits for ``redis_timeout``; executed is all that at the end."""
+        """The server hangs: each operation waits for ``redis_timeout``, and is executed when the fault ends."""
         return self._fault(Kind.HUNG, only, of)
 
     def lost_replies(self, *, only: Collection[str] = (), of: AnyCache | None = None) -> Fault:
-        """What is asked is done, but the answer never comes: an outcome that is unknown, after ``redis_timeout``."""
+        """Operations are executed, but not answered: after ``redis_timeout`` their outcome is unknown."""
         return self._fault(Kind.LOST_REPLIES, only, of)
 
     def slow(self, delay: float | timedelta, *, only: Collection[str] = (), of: AnyCache | None = None) -> Fault:
@@ -160,24 +160,24 @@ class FakeServer:
         return self._fault(Kind.DELAY, only, of, seconds("delay", delay))
 
     def bus_cut(self, *, of: AnyCache | None = None) -> Fault:
-        """Nobody hears of changes: the connections for messages are closed, and new ones refused."""
+        """No cache hears of changes: the connections for messages are closed, and new ones refused."""
         return self._fault(Kind.BUS_CUT, (), of)
 
     def bus_held(self, *, of: AnyCache | None = None) -> Fault:
-        """Nobody hears of changes: messages and proofs are on their way, and come when it ends."""
+        """No cache hears of changes: messages and proofs are delayed until the fault ends."""
         return self._fault(Kind.BUS_HELD, (), of)
 
     def restart_empty(self) -> None:
-        """Everything is forgotten and every connection closed, as by a crash without persistence."""
+        """Lose all data and close every connection, as a crash without persistence does."""
         self._network.restart()
 
     # -------------------------------------------------------------------------------------------------------- waiting
 
     def settle(self, timeout: float | timedelta = 5.0) -> None:
-        """Wait until every cache here is connected, has applied all messages, and is proven for the time as it is.
+        """Wait until every cache here is connected, has applied all messages, and is proven for the present time.
 
-        A cache that a fault keeps from its messages is not waited for. To be called where it may block: not on the
-        loop of an AsyncNearCache.
+        It does not wait for a cache whose messages a fault holds back. It blocks: on the loop of an AsyncNearCache use
+        ``async_settle``.
 
         Args:
             timeout: seconds of real time.
@@ -192,13 +192,13 @@ class FakeServer:
     async def async_settle(self, timeout: float | timedelta = 5.0) -> None:
         """As ``settle``, on a loop."""
         until = time.monotonic() + seconds("timeout", timeout)
-        while not self._settled(until):  # noqa: ASYNC110  # no loop is told what threads do
+        while not self._settled(until):  # noqa: ASYNC110  # threads do not wake a loop
             await asyncio.sleep(PAUSE)
 
     def _settled(self, until: float) -> bool:
         settled = self._network.settled()
         if not settled and time.monotonic() > until:
-            raise TimeoutError("some cache on the fake server is not connected, or does not take its messages in")
+            raise TimeoutError("some cache on the fake server is not connected, or does not apply its messages")
         return settled
 
     def _fault(self, kind: Kind, only: Collection[str], of: AnyCache | None, delay: float = 0.0) -> Fault:
@@ -213,7 +213,7 @@ class FakeServer:
 
 
 def _restart_after_fork(cache: AnyCache, source: Backend) -> None:
-    """As after a fork: the same object, its functions and listeners, with everything behind it made anew."""
+    """Reopen a cache as after a fork: the same object with its functions and listeners, on new connections."""
     cache._closed = False  # noqa: SLF001
     cache._backend = cache._backend._replace(again=lambda: source)  # noqa: SLF001
     cache._restart_after_fork()  # noqa: SLF001

@@ -1,8 +1,7 @@
-"""Transports for asyncio: redis-py makes and connects a connection, then a Protocol of ours takes its transport over.
+"""The transport and the bus for asyncio: one multiplexed connection, and one subscribed. The ports document both.
 
 One connection carries the commands of all tasks: replies come in the order of the commands, so each is matched to its
-future, and a cancelled task leaves the connection in order. The private names used are ``Connection._reader`` and
-``._writer``; a test holds them against new releases.
+future, and a cancelled task leaves the connection in order.
 """
 
 from __future__ import annotations
@@ -18,20 +17,15 @@ from nearcache.engine.ports import NotSent, RemoteFailed, RemoteTimeout
 from nearcache.protocol.answers import BusItem
 from nearcache.protocol.names import Names
 from nearcache.transport import resp
+from nearcache.transport.async_connection import Pipeline, Stream, connect_deadline
 from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.handshake import BusProtocol, Handshake
-from nearcache.transport.streams import Pipeline, Stream
 
 
-def _deadline(endpoint: Endpoint) -> asyncio.Timeout:
-    """For all of connecting: redis-py's own timeouts are for each receive."""
-    return asyncio.timeout(endpoint.arguments.get("socket_connect_timeout"))
+class AsyncTransport:
+    """One multiplexed connection, made at the first use and made again after a loss."""
 
-
-class TaskWire:
-    """One multiplexed connection, made when first needed and again when lost."""
-
-    introduce: Handshake | None = None
+    handshake: Handshake | None = None
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
         self._endpoint = endpoint
@@ -42,7 +36,6 @@ class TaskWire:
         self._closed = False
 
     async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
-        """See Wire."""
         del repeatable  # a closed transport is known to be closed
         pipeline = self._pipeline
         if pipeline is None or pipeline.stream.closing:
@@ -50,16 +43,14 @@ class TaskWire:
         return await pipeline.send(packed, count)
 
     async def connect(self) -> None:
-        """Connect, unless connected."""
         if self._pipeline is None or self._pipeline.stream.closing:
             await self._connect()
 
     async def pause(self, seconds: float) -> None:
-        """Let other tasks run."""
         await asyncio.sleep(seconds)
 
     def discard_idle(self) -> None:
-        """The connection is used no more, and closed; with something in flight, when its last reply has come."""
+        """Use the connection no more, and close it; with commands in flight, when their last reply has come."""
         self._retired = [one for one in self._retired if not one.stream.closing]
         if self._pipeline is not None:
             retired, self._pipeline = self._pipeline, None
@@ -67,7 +58,7 @@ class TaskWire:
             retired.retire()
 
     async def close(self) -> None:
-        """Close the connection; what is in flight fails."""
+        """Close the connection; commands in flight fail."""
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
@@ -79,7 +70,7 @@ class TaskWire:
             await asyncio.sleep(0)  # let connection_lost run: nothing of ours is left on the loop
 
     async def _connect(self) -> Pipeline:
-        """Connect once for all who wait; a waiter that is cancelled does not cancel it for the others."""
+        """Connect once for all tasks that wait; the cancellation of one does not cancel it for the others."""
         if self._closed:
             raise NotSent("closed")
         if self._connecting is None:
@@ -97,9 +88,11 @@ class TaskWire:
     async def _make(self) -> Pipeline:
         pipeline = Pipeline(self._timeout)
         try:
-            async with _deadline(self._endpoint):
+            async with connect_deadline(self._endpoint):
                 await pipeline.stream.connect(self._endpoint)
-                await self._introduced(pipeline)
+                if self.handshake is not None:
+                    query, asked_at = self.handshake.query, time.monotonic()
+                    self.handshake.check(await pipeline.send(query.packed, query.count), asked_at)
         except BaseException as error:
             pipeline.stream.close()
             if not isinstance(error, Exception):
@@ -110,35 +103,30 @@ class TaskWire:
         self._pipeline = pipeline
         return pipeline
 
-    async def _introduced(self, pipeline: Pipeline) -> None:
-        if self.introduce is not None:
-            asked_at = time.monotonic()
-            self.introduce.hear(await pipeline.send(self.introduce.packed, self.introduce.count), asked_at)
-
     def _connected(self, task: asyncio.Task[Pipeline]) -> None:
         self._connecting = None
         if not task.cancelled():
-            task.exception()  # retrieved: who waited may be gone
+            task.exception()  # retrieved: the tasks that waited may be gone
 
 
-class TaskBus:
-    """The subscribed connection, read by one task."""
+class AsyncBus:
+    """The subscribed connection, which one task reads."""
 
     def __init__(self, endpoint: Endpoint, timeout: float, names: Names) -> None:
         self._endpoint = endpoint
         self._timeout = timeout
         self._protocol = BusProtocol(names)
-        self._stream = Stream(self._take, self._ended, resp.BUS_CHUNK)
-        self._pieces: deque[list[BusItem]] = deque()
+        self._stream = Stream(self._on_replies, self._on_lost, resp.BUS_CHUNK)
+        self._chunks: deque[list[BusItem]] = deque()
+        """The items of each chunk that has come, and that ``receive`` has not yet returned."""
         self._failure: RemoteFailed | None = None
         self._news: asyncio.Future[bool] | None = None
         """Set to True when something has come, to False when the time is over."""
 
     async def open(self) -> None:
-        """Connect and subscribe."""
-        self._endpoint.try_anew()
+        self._endpoint.ask_for_resp3()
         try:
-            async with _deadline(self._endpoint):
+            async with connect_deadline(self._endpoint):
                 await self._stream.connect(self._endpoint)
         except TimeoutError:
             raise RemoteTimeout("connecting took too long") from None
@@ -151,50 +139,47 @@ class TaskBus:
                 raise self._failure
 
     async def ask_greeting(self) -> None:
-        """Send the question."""
         self._stream.send(self._protocol.request(self._protocol.greeting))
 
     async def ask_beat(self) -> None:
-        """Send the question."""
         self._stream.send(self._protocol.request(self._protocol.beat))
 
     async def receive(self, timeout: float) -> Sequence[BusItem]:
-        """Wait until something comes. When time is over, the socket is read once more: the loop may have stalled."""
-        if self._pieces:  # more than one came at once: in between, it is the other tasks' turn
+        if self._chunks:  # more than one came at once: between two, let other tasks run
             await asyncio.sleep(0)
         elif self._failure is None and not await self._news_within(timeout):
+            # Let the loop read the socket once more: it may have stalled for longer than the timeout.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-        if self._pieces:
-            return self._pieces.popleft()
+        if self._chunks:
+            return self._chunks.popleft()
         if self._failure is not None:
             raise self._failure
         return []
 
     def interrupt(self) -> None:
-        """Close; on the loop's thread alone, where all of an AsyncNearCache lives."""
+        """Close; only on the thread of the loop, where all of an AsyncNearCache lives."""
         self._stream.close()
 
     async def close(self) -> None:
-        """Close."""
-        self.interrupt()
+        self._stream.close()
         await asyncio.sleep(0)  # let connection_lost run: nothing of ours is left on the loop
 
-    def _take(self, replies: list[Any]) -> None:
+    def _on_replies(self, replies: list[Any]) -> None:
         items = self._protocol.parse(replies)
         if items:
-            self._pieces.append(items)
+            self._chunks.append(items)
         self._wake(news=True)
 
-    def _ended(self, error: RemoteFailed) -> None:
+    def _on_lost(self, error: RemoteFailed) -> None:
         self._failure = self._failure or error
         self._wake(news=True)
 
     async def _news_within(self, timeout: float) -> bool:
-        """Wait until something comes, or for so many seconds; whether something came.
+        """Wait until something comes, for at most ``timeout`` seconds; whether something came.
 
-        Once per message: asyncio.timeout and Event ask for the running loop again and again, which is a system call
-        each time.
+        It is called once per message: asyncio.timeout and Event would ask for the running loop again and again, which
+        is a system call each time.
         """
         loop = asyncio.get_running_loop()
         self._news = loop.create_future()

@@ -1,11 +1,10 @@
-"""Reads of single keys that are asked at the same time go to Redis as one; once for threads, once for tasks.
+"""Batches of single reads: those that threads, or tasks, ask for at the same time are sent as one request.
 
-Contract: ``read_one`` is Remote's. A read joins others only before they are sent, since its caller took a snapshot
-just before it asked: what was sent earlier may have run before a write that the snapshot says is known
-(docs/protocol.md, H). Each batch is one request, and its failure reaches everybody in it, but is reported to the
-breaker once. The caller that asks for a batch also calls everybody's ``take``, one after the other: that is much
-quicker than if each had its turn for it. A caller that gives up (a cancellation, a KeyboardInterrupt) harms none of the
-others.
+Contract: ``read_one`` is the Remote's. A read joins a batch only before the batch is sent. Its caller took a snapshot
+just before it asked, and a batch that was sent earlier may have run before a write that the snapshot counts as known
+(H). A batch is one request: its failure reaches every caller in it, but the breaker counts it once. The caller that
+sends a batch also calls the ``take`` of every other, one after the other, which is much quicker than a switch to each.
+A caller that is interrupted, by a cancellation or a KeyboardInterrupt, does not harm the others.
 """
 
 from __future__ import annotations
@@ -23,42 +22,33 @@ from nearcache.protocol.answers import BATCH, Reading, Take
 T = TypeVar("T")
 
 FEW = 2
-"""So many threads read each for itself. When there are more, one reads for all: others would only wait for the GIL."""
+"""Up to this number of threads, each reads for itself. Above it one reads for all: others would wait for the GIL."""
 
 
 class Read(Protocol):
-    """Remote's ``read``."""
+    """The Remote's ``read``."""
 
     async def __call__(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
-        """The records of some keys; with the floor, read after them, when asked."""
-        ...
-
-
-class Reads(Protocol):
-    """Reads that may go as one."""
-
-    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
         """See Remote."""
         ...
 
 
 class LoneReads:
-    """Every read goes by itself."""
+    """Every single read is a request of its own."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
 
     async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
-        """See Remote."""
         (record,), floor = await self._read((key,), with_floor=with_floor)
         return take(record, floor)
 
 
 class TaskReads(LoneReads):
-    """The reads of one turn of the loop go as one, when it ends; one that is alone goes as it is.
+    """The reads of one turn of the loop are sent as one batch when the turn ends; a single read is sent as it is.
 
-    Whoever comes first waits for the end of the turn. If others have come meanwhile, a task asks for all of them: no
-    caller's own, so that none takes the others along when it is cancelled.
+    The first caller waits for the end of the turn. If others have joined it, a task of its own sends the batch, so that
+    the cancellation of one caller does not cancel the batch.
     """
 
     def __init__(self, read: Read) -> None:
@@ -67,7 +57,6 @@ class TaskReads(LoneReads):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
-        """See Remote."""
         others = self._gathering
         if others is None:
             others = self._gathering = []
@@ -89,7 +78,7 @@ class TaskReads(LoneReads):
         return taken
 
     def _close(self, batch: list[_Asked]) -> None:
-        """Nobody joins any more; send it, if anybody waits for it."""
+        """Let no read join a batch any more, and send the batch if it has any."""
         if self._gathering is batch:
             self._gathering = None
         if batch:
@@ -98,14 +87,14 @@ class TaskReads(LoneReads):
             task.add_done_callback(self._tasks.discard)
 
     async def _send(self, batch: list[_Asked]) -> None:
-        batch = [asked for asked in batch if not asked.answer.done()]  # cancelled before it was sent
+        batch = [asked for asked in batch if not asked.answer.done()]  # without those cancelled meanwhile
         if not batch:
             return
         with_floor = any(asked.with_floor for asked in batch)
         try:
             reading = await self._read([asked.key for asked in batch], with_floor=with_floor)
         except BaseException as failure:
-            # Nobody cancels this task but the end of the loop.
+            # Only the end of the loop cancels this task.
             told = failure if isinstance(failure, RemoteFailed) else NotSent(f"not read: {type(failure).__name__}")
             for asked in batch:
                 if not asked.answer.done():
@@ -118,12 +107,12 @@ class TaskReads(LoneReads):
             if not asked.answer.done():
                 try:
                     asked.answer.set_result(asked.take(record, reading.floor))
-                except Exception as error:  # noqa: BLE001  # its own caller's, and nobody else's
+                except Exception as error:  # noqa: BLE001  # its own caller's alone
                     asked.answer.set_exception(error)
 
 
 class _Asked:
-    """One task's read."""
+    """The read of one task."""
 
     __slots__ = ("answer", "key", "take", "with_floor")
 
@@ -135,20 +124,20 @@ class _Asked:
 
 
 class ThreadReads(LoneReads):
-    """A few threads read each for itself; of more, one reads for all who wait.
+    """A few threads read each for itself; with more, a leader reads for all that wait.
 
-    A thread that comes into a crowd which has a leader waits, at a lock of its own. Else it leads: it reads what waits
-    along with its own key, and then wakes the next leader and the first of those whom it has read for. Each of them
-    wakes the next: all at once they would only wait once more, for the GIL. Nobody leads twice for one read.
+    A thread that finds a leader waits at a lock of its own. Otherwise it leads: it reads the keys of all that wait and
+    its own, and then wakes the next leader and the first of the threads that it has read for. Each of these wakes the
+    next one; woken all at once, they would wait again, for the GIL. No thread leads twice for one read.
 
-    The lock here is held for a few lines, never over I/O. An interrupt may take a leader away between any two of them,
-    so nobody waits without end: who has waited for ``patience`` in vain gives up, and forgets whoever seems to lead.
-    A signal handler or a finaliser may read on a thread that is in the middle of its own read: that one goes alone,
-    and waits for nothing here.
+    The lock here is held for a few lines, never over I/O. An interrupt may end a leader between any two of them, so no
+    thread waits without end: after ``patience`` it gives up, and removes the present leader. A signal handler or a
+    finaliser may read on a thread that is in the middle of its own read: that read is a request of its own and waits
+    for no other.
 
     Args:
-        read: how a batch is read.
-        few: so many threads are no crowd.
+        read: reads a batch.
+        few: the number of threads that read each for itself.
         patience: seconds that a read may take.
     """
 
@@ -158,12 +147,11 @@ class ThreadReads(LoneReads):
         self._patience = patience
         self._lock = threading.Lock()
         self._inside: set[int] = set()
-        """The threads that read now."""
+        """The threads that are reading."""
         self._leader: _Reader | None = None
         self._waiting: deque[_Reader] = deque()
 
     async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
-        """See Remote; never suspends."""
         thread, inside = get_ident(), self._inside
         if thread in inside:
             return await super().read_one(key, with_floor=with_floor, take=take)
@@ -188,7 +176,7 @@ class ThreadReads(LoneReads):
         return me.taken
 
     def _enter(self, me: _Reader) -> bool:
-        """Take the lead, or a place in the queue; whether it leads."""
+        """Become the leader, or enter the queue; whether it leads."""
         with self._lock:
             if self._leader is None:
                 self._leader = me
@@ -200,12 +188,12 @@ class ThreadReads(LoneReads):
             return False
 
     def _wait(self, me: _Reader) -> bool:
-        """Wait for an answer, or for the lead; whether it leads."""
+        """Wait until a leader has read for it, or until it leads; whether it leads."""
         if not me.wake.acquire(timeout=self._patience):
             with self._lock:
                 self._leader = None
                 if not me.done:
-                    me.end(NotSent("who read for this one did not come back in time"))
+                    me.end(NotSent("the thread that read for this one did not come back in time"))
         if me.done:
             return False
         with self._lock:
@@ -213,14 +201,14 @@ class ThreadReads(LoneReads):
         return True
 
     def _take_along(self, me: _Reader) -> None:
-        """Everybody who waits now is read for by this one; from here on nobody joins."""
+        """Let this leader read for every thread that waits now; no other joins it."""
         me.led = led = self._waiting
         self._waiting = deque()
         while len(led) > BATCH - 1:
             self._waiting.appendleft(led.pop())
 
     async def _lead(self, me: _Reader) -> None:
-        """Read for all."""
+        """Read for itself and for the threads that it leads."""
         batch = (me, *me.led)
         try:
             reading = await self._read([one.key for one in batch], with_floor=any(one.with_floor for one in batch))
@@ -233,12 +221,12 @@ class ThreadReads(LoneReads):
         for one, record in zip(batch, reading.records, strict=True):
             try:
                 one.taken = one.take(record, reading.floor)
-            except Exception as error:  # noqa: BLE001  # its own caller's, and nobody else's
+            except Exception as error:  # noqa: BLE001  # its own caller's alone
                 one.error = error
             one.done = True
 
     def _leave(self, me: _Reader) -> None:
-        """Hand over: wake the next leader first, then who was led. What an interrupt left undone is the next one's."""
+        """Wake the next leader, then a thread that was read for; reads that an interrupt left undone wait again."""
         with self._lock:
             me.gone = True
             leader, first = None, me.next
@@ -250,14 +238,14 @@ class ThreadReads(LoneReads):
             first.wake.release()
 
     def _hand_over(self, me: _Reader) -> tuple[_Reader | None, _Reader | None]:
-        """The next leader, and the first of those who are to be woken one by the other."""
+        """The next leader, and the first of the threads that wake each other."""
         if me in self._waiting:
             self._waiting.remove(me)
         ended = [one for one in me.led if one.done and not one.gone]
         self._waiting.extendleft(
             [one for one in reversed(me.led) if not (one.done or one.gone or one in self._waiting)]
         )
-        if me.failed:  # what made this one wait in vain would do so to the others, one after the other
+        if me.failed:  # the others would fail in the same way, one timeout after the other
             for one in self._waiting:
                 one.end(NotSent("the read before this one failed"))
             ended += self._waiting
@@ -272,22 +260,22 @@ class ThreadReads(LoneReads):
 
 
 class _Reader:
-    """One thread's read."""
+    """The read of one thread."""
 
     wake: threading.Lock
-    """Locked while there is nothing to do; only those who wait have one."""
+    """Locked until the thread shall go on; only a thread that waits has one."""
     taken: Any = None
     error: BaseException | None = None
     done = False
-    """Whether ``taken`` or ``error`` says how it ended."""
+    """Whether ``taken`` or ``error`` is set."""
     failed = False
-    """Whether it led, and Redis did not answer."""
+    """Whether it led, and the request failed."""
     gone = False
-    """Whether its thread waits no more: nobody else is woken by it."""
+    """Whether its thread has left: it wakes no other."""
     led: deque[_Reader] | tuple[()] = ()
-    """Whom it reads for."""
+    """The reads that it does as a leader."""
     next: _Reader | None = None
-    """Whom it wakes when it was read for."""
+    """The read whose thread it wakes."""
 
     def __init__(self, key: str, with_floor: bool, take: Take[Any]) -> None:
         self.key = key
@@ -295,6 +283,6 @@ class _Reader:
         self.take = take
 
     def end(self, failure: RemoteFailed) -> None:
-        """It failed."""
+        """End the read with a failure."""
         self.error = failure
         self.done = True

@@ -1,4 +1,4 @@
-"""The Remote over a wire to Redis: which command or script each word of the protocol is; once for both wires."""
+"""The engine's Remote on Redis: the command or script of each operation, for both transports. The ports document it."""
 
 from __future__ import annotations
 
@@ -26,28 +26,32 @@ from nearcache.protocol.records import pack_names
 from nearcache.protocol.scripts import Script
 from nearcache.protocol.versions import NO_FLOOR
 from nearcache.transport import resp
-from nearcache.transport.batching import LoneReads, Read, Reads
+from nearcache.transport.batching import LoneReads, Read
 from nearcache.transport.handshake import Handshake
 
 TAG_LIFE_MARGIN_MS = 3_600_000
 """A tag's floor outlives its values by this much; when it has gone, they count as cleared."""
 _FINAL = (RemoteTimeout, RemoteMisconfigured, NotSent, BusRefused, Incompatible)
-"""Failures after which nothing is sent again."""
+"""Failures after which a command is not repeated."""
 _PAIR = struct.Struct(">QQ")
 
 
-class Wire(Protocol):
-    """Connections to one server. Each new one is introduced before it is used."""
+class Transport(Protocol):
+    """Connections to one server: a connection pool for threads, one multiplexed connection for asyncio."""
 
-    introduce: Handshake | None
+    handshake: Handshake | None
+    """Asked on each new connection before it is used; None: nothing is asked."""
 
     async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
-        """Send some packed commands and give their ``count`` replies, errors among them as objects.
+        """Send packed commands once, and return their replies; an error reply is an object among them.
 
-        Nothing is sent twice by a wire. ``repeatable``: the caller would, so a connection that may be dead will do.
+        Args:
+            packed: the commands.
+            count: of the replies.
+            repeatable: the caller repeats the commands after a failure, so a connection that may be dead will do.
 
         Raises:
-            RemoteFailed: the connection failed; what was sent may have been done.
+            RemoteFailed: the connection failed; the server may have executed the commands.
         """
         ...
 
@@ -60,7 +64,7 @@ class Wire(Protocol):
         ...
 
     def discard_idle(self) -> None:
-        """Drop connections that nobody uses."""
+        """Use no present connection for further commands; close those that are idle."""
         ...
 
     async def close(self) -> None:
@@ -73,53 +77,50 @@ class RedisRemote:
 
     def __init__(
         self,
-        wire: Wire,
+        transport: Transport,
         names: Names,
         *,
         retries: int,
         redis_timeout: float,
-        reads: Callable[[Read], Reads] = LoneReads,
+        reads: Callable[[Read], LoneReads] = LoneReads,
     ) -> None:
-        self._wire = wire
+        self._transport = transport
         self._names = names
         self._retries = retries
         # The sum of all pauses stays below redis_timeout.
         self._backoff = ExponentialWithJitterBackoff(cap=redis_timeout / max(retries, 1), base=redis_timeout / 16)
         self.read_one = reads(self.read).read_one
-        self.discard_idle = wire.discard_idle
-        self.close = wire.close
-        self.connect = wire.connect
+        self.discard_idle = transport.discard_idle
+        self.close = transport.close
+        self.connect = transport.connect
         self._patience = redis_timeout
         self._offset: float | None = None
         self.on_connected: Callable[[Peer], None] = lambda _: None
         self.may_repeat: Callable[[], bool] = lambda: True
-        wire.introduce = Handshake(names, self._connected)
+        transport.handshake = Handshake(names, self._connected)
 
     def _connected(self, peer: Peer) -> None:
         self._offset = peer.offset
         self.on_connected(peer)
 
     def now(self) -> int:
-        """The server's clock, as the newest connection told it."""
         return 0 if self._offset is None else int((monotonic() + self._offset) * 1e6)
 
     async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
-        """MGET; the floor by HMGET behind it, so that a clear between the two makes the values look old, not new."""
+        # The floor is read behind the values, so that a clear between the two makes them look old, not new.
         packed = resp.pack((b"MGET", *[self._names.value(key) for key in keys]))
         if not with_floor:
             (records,) = await self._read(packed, 1)
             return Reading(records)
         records, floor = await self._read(packed + resp.pack((b"HGET", self._names.counters, b"f")), 2)
-        # An absent m was lost, and with it every floor: nothing read here may be trusted.
+        # An absent hash m was evicted, and every floor with it: no value read here may be trusted.
         return Reading(records, _floor(floor) or NO_FLOOR)
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
-        """MGET of the tags' floors."""
         replies = await self._read(resp.pack((b"MGET", *self._names.tags(tags))), 1)
         return [_floor(floor) for floor in replies[0]]
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
-        """Store some values, at most BATCH. Refused for want of memory, they are deleted: nobody keeps an old one."""
         keys = [item.key for item in items]
         rest = [field for item in items for field in (item.ttl_ms, item.tail)]
         names = [self._names.counters, self._names.channel, *self._names.pairs(keys), *self._names.tags(tags)]
@@ -140,17 +141,15 @@ class RedisRemote:
         return _written(reply)
 
     async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
-        """Delete some keys, at most BATCH."""
         names = [self._names.counters, self._names.channel, *self._names.pairs(keys)]
         return _written_yet(await self._call(scripts.DELETE, names, [pack_names(keys), hold_ms, not_before]))
 
     async def mark_stale(self, keys: Sequence[str]) -> Written:
-        """Write a 0 where the records say until when they are fresh."""
         names = [self._names.counters, self._names.channel, *self._names.pairs(keys)]
         return _written(await self._call(scripts.MARK_STALE, names, [pack_names(keys)]))
 
     async def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
-        """Ask for the right to fill. Never repeated by anybody with the same lease_id (P)."""
+        """See Remote. No caller repeats it with the same lease_id (P)."""
         names = [*self._names.pairs([key]), self._names.counters, *self._names.tags(tags)]
         fields = [lease_id, lease_ms, dead, lease_ms + TAG_LIFE_MARGIN_MS]
         reply = cast("bytes", await self._call(scripts.LEASE, names, fields))
@@ -165,7 +164,6 @@ class RedisRemote:
         return Granted(number, floor, tuple(tag_floors))
 
     async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
-        """Store a loaded value under the lease."""
         names = [*self._names.pairs([item.key]), self._names.counters, self._names.channel, *self._names.tags(tags)]
         life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
         head = [lease_id, pack_names([item.key]), grant.floor, item.ttl_ms, item.tail, life, item.stale_ms]
@@ -173,29 +171,25 @@ class RedisRemote:
         return None if reply is None else _written(reply)
 
     async def abort(self, key: str, lease_id: bytes) -> None:
-        """Give a lease back."""
         await self._call(scripts.ABORT, [self._names.lease(key), self._names.channel], [lease_id, pack_names([key])])
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
-        """Raise the namespace's floor."""
         names = [self._names.counters, self._names.channel]
         return _written_yet(await self._call(scripts.CLEAR, names, [b"", not_before]))
 
     async def invalidate_tags(self, tags: Sequence[str]) -> Written:
-        """Raise the floors of some tags."""
         names = [self._names.counters, self._names.channel, *self._names.tags(tags)]
         return _written(await self._call(scripts.CLEAR, names, [pack_names(tags), 0]))
 
     async def probe(self, nonce: str) -> None:
-        """PUBLISH to the channel of the messages."""
-        (reply,) = await self._wire.execute(resp.pack((b"PUBLISH", self._names.channel, pack_probe(nonce))))
+        (reply,) = await self._transport.execute(resp.pack((b"PUBLISH", self._names.channel, pack_probe(nonce))))
         if isinstance(reply, RemoteFailed):
             raise reply
 
     async def _read(self, packed: bytes, count: int) -> list[Any]:
         began = monotonic()
         try:
-            replies = await self._wire.execute(packed, count, repeatable=True)
+            replies = await self._transport.execute(packed, count, repeatable=True)
         except RemoteFailed as failure:
             replies = await self._again(failure, began, packed, count, repeatable=True)
         for reply in replies:
@@ -206,7 +200,7 @@ class RedisRemote:
     async def _send(self, packed: bytes) -> Any:
         began = monotonic()
         try:
-            (reply,) = await self._wire.execute(packed)
+            (reply,) = await self._transport.execute(packed)
         except RemoteFailed as failure:
             (reply,) = await self._again(failure, began, packed)
         return reply
@@ -214,24 +208,24 @@ class RedisRemote:
     async def _again(
         self, failure: RemoteFailed, began: float, packed: bytes, count: int = 1, *, repeatable: bool = False
     ) -> list[Any]:
-        """Send what failed again if it is a read or has not left: within redis_timeout in all, not after a timeout."""
+        """Repeat a failed command that is a read or was not sent: within redis_timeout in all, not after a timeout."""
         for failures in range(1, self._retries + 1):
             pause = self._backoff.compute(failures)
             late = monotonic() + pause > began + self._patience
             if late or isinstance(failure, _FINAL) or (failure.sent and not repeatable):
                 break
-            await self._wire.pause(pause)
-            if not self.may_repeat():  # others have found out meanwhile: readers connect no more
+            await self._transport.pause(pause)
+            if not self.may_repeat():  # the breaker has opened meanwhile
                 break
             try:
-                return await self._wire.execute(packed, count, repeatable=repeatable)
+                return await self._transport.execute(packed, count, repeatable=repeatable)
             except RemoteFailed as another:
                 failure = another
         raise failure
 
     async def _call(self, script: Script, names: Sequence[bytes], fields: Sequence[object]) -> Any:
         """EVALSHA, and EVAL when the server does not know the script, in which case nothing was done."""
-        # No int goes to pack: see there.
+        # resp.pack takes no int.
         texts = [b"%d" % field if type(field) is int else field for field in fields]
         rest = (b"%d" % len(names), *names, *texts)
         reply = await self._send(resp.pack((b"EVALSHA", script.sha, *rest)))
@@ -243,7 +237,7 @@ class RedisRemote:
 
 
 def _floor(text: bytes | None) -> int | None:
-    """A floor as it stands in Redis; what is no number is none."""
+    """A floor as Redis keeps it; None for text that is no number."""
     return int(text) if text is not None and text.isdigit() else None
 
 

@@ -1,9 +1,9 @@
 """Connect within a deadline, from a thread that may not wait longer.
 
-Looking up a name can't be cancelled, and redis-py's timeouts are for each address and each receive: a server that sends
-its greeting byte by byte holds ``connect`` for as long as it likes. So a thread of its own connects, and whoever wants
-the connection waits for it until the deadline. One that was given up ends by itself: its socket is shut as soon as it
-has one, and what it made in the end is closed.
+The look-up of a name cannot be cancelled, and redis-py's timeouts are for each address and each receive: a server that
+sends its greeting byte by byte holds ``connect`` for as long as it likes. So a thread of its own connects, and the
+caller waits for it until the deadline. A thread that was given up ends by itself: its socket is shut down as soon as it
+has one, and the connection that it makes in the end is closed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from nearcache.engine.ports import RemoteFailed, RemoteTimeout
 
 HANGING_MAX = 4
-"""Given up threads per address after which nobody tries: resolvers may hang for minutes, and threads would add up."""
+"""Given up threads per address that refuse a further attempt: resolvers may hang for minutes, and threads add up."""
 
 _hanging: set[Attempt] = set()
 os.register_at_fork(after_in_child=_hanging.clear)
@@ -33,11 +33,11 @@ class Attempt:
         self._close = close
 
     def run(self) -> None:
-        """What the thread does."""
+        """Connect, in the thread of the attempt."""
         failure: BaseException | None = None
         try:
             self._connect()
-        except BaseException as error:  # noqa: BLE001  # it is raised where somebody waits for it
+        except BaseException as error:  # noqa: BLE001  # it is raised in the thread of the caller
             failure = error
         self.done.put(failure)
         if self.given_up:
@@ -46,7 +46,7 @@ class Attempt:
         _hanging.discard(self)
 
     def give_up(self) -> None:
-        """Nobody waits any more."""
+        """Stop waiting: end the attempt and close its connection, now or when it comes."""
         _hanging.add(self)
         self.given_up = True
         self._close()
@@ -59,12 +59,12 @@ def within(seconds: float, place: Hashable, connect: Callable[[], None], close: 
 
     Args:
         seconds: how long to wait.
-        place: where it leads to.
+        place: the address, to count the attempts that hang there.
         connect: raises RemoteFailed when it fails.
-        close: ends what ``connect`` has made so far, from any thread; may be called twice.
+        close: ends the connection that ``connect`` has made so far, from any thread; may be called twice.
 
     Raises:
-        RemoteFailed: what ``connect`` raised; RemoteTimeout: it did not end in time.
+        RemoteFailed: as ``connect`` raised it. RemoteTimeout: it did not end in time.
     """
     if sum(one.place == place for one in tuple(_hanging)) >= HANGING_MAX:
         raise RemoteTimeout("connecting hangs, and has been tried often enough for now")

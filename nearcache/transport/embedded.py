@@ -1,7 +1,7 @@
 """A real Valkey (or Redis) as a child process, for development, demo, tests and benchmarks.
 
-Contract: the child listens on 127.0.0.1 alone, keeps its files in a folder of its own, and dies with the process that
-started it, also when that one is killed. A fork's child shares the server, but never ends it.
+Contract: the child listens on 127.0.0.1 alone, keeps its files in a folder of its own, and ends with the process that
+started it, even if that one is killed. A forked process shares the server, but never ends it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from nearcache.errors import ConfigError
 
 HOST = "127.0.0.1"
 
-# Below the ports that Linux and macOS hand out to outgoing connections. From among those, a restart could find its port
-# in use by some client, and a client that tries a closed one may meet itself (TCP's simultaneous open). Above its port
-# by 10,000 a cluster's node has another, so both fit.
+# Below the ports of outgoing connections on Linux and macOS: among those, a client could hold the port at a restart,
+# and a client of a closed port may connect to itself (TCP's simultaneous open). A cluster's node uses a second port,
+# 10,000 above.
 FREE_PORTS = range(12_000, 32_000)
 PORT_TRIES = 20
 
-# Waits for the end of its input, which is the end of the process that holds the other side; then nobody else is left
-# to end the server and to remove its folder. prctl(PR_SET_PDEATHSIG) would be shorter, but it needs code between fork
-# and exec, unsafe with threads, and fires when the thread that started the child ends.
+# Waits for the end of its input, that is of the process that holds the other side, then ends the server and removes
+# its folder. prctl(PR_SET_PDEATHSIG) would be shorter, but it needs code between fork and exec, which is unsafe with
+# threads, and it fires when the thread that started the child ends.
 WATCH = 'read -r _; kill -9 "$1"; rm -rf "$2"'
 
 
@@ -66,13 +66,10 @@ class EmbeddedServer:
         self._owner = 0
 
     def start(self, timeout: float = 10.0) -> Self:
-        """Start the server and wait until it answers; nothing happens when it runs already.
+        """Start the server unless it runs, wait until it answers, and return the object itself.
 
         Args:
             timeout: seconds to wait.
-
-        Returns:
-            The server itself.
 
         Raises:
             ConfigError: when it does not start, with what it logged, or does not answer in time.
@@ -91,7 +88,7 @@ class EmbeddedServer:
 
     @property
     def port(self) -> int:
-        """The TCP port on 127.0.0.1; 0 before the first start, when none was asked for."""
+        """The TCP port on 127.0.0.1; 0 before the first start with a free port."""
         return self._port
 
     @property
@@ -111,15 +108,18 @@ class EmbeddedServer:
 
     @property
     def running(self) -> bool:
-        """Whether the process is there, be it paused or not."""
+        """Whether the process exists, paused or not."""
         if self._child is None or not self._owned:
-            return _exists(self.pid)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, 0)
+                return self.pid != 0
+            return False
         if self._child.poll() is not None:
             self._forget()
         return self._child is not None
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End the server as a shutdown does (SIGTERM), wait for it, and remove its files; harmless when it is gone.
+        """End the server as a shutdown does (SIGTERM), wait for it, and remove its files; it may have ended already.
 
         Args:
             timeout: seconds after which it is killed.
@@ -133,7 +133,7 @@ class EmbeddedServer:
         atexit.unregister(self.stop)
 
     def kill(self) -> None:
-        """End the server as a crash does (SIGKILL) and wait until it is gone; ``start`` brings it back, empty."""
+        """End the server as a crash does (SIGKILL) and wait for it; ``start`` starts it again, empty."""
         self._end(signal.SIGKILL)
 
     def restart(self, timeout: float = 10.0) -> None:
@@ -149,11 +149,11 @@ class EmbeddedServer:
         self.start(timeout)
 
     def pause(self) -> None:
-        """Stop the process where it is (SIGSTOP): connections stay open, nothing answers."""
+        """Pause the process (SIGSTOP): connections stay open and are not answered."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused process go on (SIGCONT)."""
+        """Resume a paused process (SIGCONT)."""
         self._signal(signal.SIGCONT)
 
     def __enter__(self) -> Self:
@@ -164,8 +164,6 @@ class EmbeddedServer:
 
     def __repr__(self) -> str:
         return f"<EmbeddedServer {f'{HOST}:{self.port}' if self.running else 'not running'}>"
-
-    # ------------------------------------------------------------ behind
 
     @property
     def _owned(self) -> bool:
@@ -182,7 +180,7 @@ class EmbeddedServer:
         return self._folder / name
 
     def _launch(self, deadline: float) -> None:
-        """Start the process; where the port was ours to choose and somebody took it first, choose again."""
+        """Start the process; if another process took the free port meanwhile, with the next one."""
         for tries_left in reversed(range(PORT_TRIES)):
             if not self._port_is_fixed:
                 self._port = free_port()
@@ -197,7 +195,7 @@ class EmbeddedServer:
                 raise ConfigError(f"{self._binary} on port {self._port} does not answer; it logged:\n{tail}")
 
     def _spawn(self) -> None:
-        """Run the server, and beside it the shell that outlives us to end it."""
+        """Run the server, and the shell that ends it if this process is killed."""
         lines = {
             "bind": HOST,
             "port": str(self._port),
@@ -215,22 +213,26 @@ class EmbeddedServer:
         self._watch = _popen(watch, stdin=subprocess.PIPE, output=subprocess.DEVNULL)
 
     def _answers(self, deadline: float) -> bool:
-        """Wait until the server answers, ends or the deadline is there.
+        """Wait until the server answers, which is True, or ends, or the deadline has passed.
 
-        Asked over its Unix socket: that one is in our folder, so nobody else can answer; it is opened after the port.
+        It is asked over its Unix socket, which is opened after the port: no other server can answer there.
         """
         while time.monotonic() < deadline and self.running:
-            if _ping(self._path("socket")):
-                return True
+            with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(0.2)
+                client.connect(str(self._path("socket")))
+                client.sendall(b"PING\r\n")
+                if client.recv(64).startswith((b"+PONG", b"-NOAUTH")):
+                    return True
             time.sleep(0.005)
         return False
 
     def _end(self, number: signal.Signals, timeout: float | None = None) -> None:
-        """Signal the process and wait for its end; after ``timeout`` seconds kill it."""
+        """Send a signal and wait for the end of the process; after ``timeout`` seconds kill it."""
         if self._child is None or not self._owned:
             return
         self._signal(number)
-        self._signal(signal.SIGCONT)  # a paused process does not hear SIGTERM
+        self._signal(signal.SIGCONT)  # a paused process does not handle SIGTERM
         self._unwatch()
         try:
             self._child.wait(timeout)
@@ -239,14 +241,14 @@ class EmbeddedServer:
         self._forget()
 
     def _forget(self) -> None:
-        """Wait for a process that has ended, and have none from now on."""
+        """Reap the process, which has ended."""
         self._unwatch()
         if self._child is not None:
             self._child.wait()
             self._child = None
 
     def _unwatch(self) -> None:
-        """End the watch: once the server is waited for, its id may become another's, whom the watch would kill."""
+        """End the shell: after the server is reaped, its id may be another process', which the shell would kill."""
         if self._watch is not None and self._watch.stdin is not None:
             self._watch.kill()
             self._watch.wait()
@@ -283,7 +285,7 @@ def find_binary() -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now; somebody may take it before you do."""
+    """A TCP port of 127.0.0.1 that is free now; another process may take it before you do."""
     for port in random.SystemRandom().sample(FREE_PORTS, 100):
         with suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -293,7 +295,7 @@ def free_port() -> int:
 
 
 def _popen(args: list[str], *, stdin: int, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
-    """Run a program in a session of its own: Ctrl-C at the terminal is for the application, which decides for both."""
+    """Run a program in a session of its own, so that Ctrl-C at the terminal reaches the application alone."""
     try:
         return subprocess.Popen(  # noqa: S603  # the extra's binary, or the one that the user named
             args, stdin=stdin, stdout=output, stderr=output, start_new_session=True
@@ -302,20 +304,3 @@ def _popen(args: list[str], *, stdin: int, output: IO[bytes] | int) -> subproces
         raise ConfigError(
             f"{args[0]} cannot be run ({error}); name a server that can: EmbeddedServer(binary=...)"
         ) from error
-
-
-def _ping(path: Path) -> bool:
-    """Whether a server behind this Unix socket answers; that it wants a password is an answer too."""
-    with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(0.2)
-        client.connect(str(path))
-        client.sendall(b"PING\r\n")
-        return client.recv(64).startswith((b"+PONG", b"-NOAUTH"))
-    return False
-
-
-def _exists(pid: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return pid != 0
-    return False

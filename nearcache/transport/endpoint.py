@@ -1,8 +1,8 @@
-"""Where Redis is: from a URL or from a user's client to connections with settings of our own.
+"""The address of Redis and how to connect there, from a URL or from a client of the user.
 
-A client lends its connection settings alone; it is never used and never closed. Decoding and redis-py's own retries are
-off, timeouts are ours, maintenance notifications are off where the keyword exists. The protocol is RESP3; RESP2 where
-the server refuses that, or where the URL says ``?protocol=2``.
+Only the connection settings of a client are used; the client itself is never used and never closed. Decoding and
+redis-py's own retries are off, timeouts are ours, maintenance notifications are off where the keyword exists. The
+protocol is RESP3, or RESP2 where the server refuses RESP3 or the URL says ``?protocol=2``.
 """
 
 from __future__ import annotations
@@ -32,14 +32,12 @@ _ADDRESS = re.compile(
 )
 RESP2 = 2
 LATER = ("redis+sentinel", "redis+cluster")
-# What a pool hands its connections for its own purposes.
+# Arguments that a pool gives its connections for its own purposes.
 _POOLS_OWN = re.compile(
     "maint|orig_|oss_cluster|event_dispatcher|himport|connection_pool|cache|parser_class|command_packer|connection_class"
 )
-
-
-# What those answer to HELLO 3 that speak RESP2 alone: ERR unknown command, NOPROTO, words of their own; or NOAUTH, if a
-# password behind HELLO is not understood. (Where it is, and none was given: NOAUTH HELLO must be called ...)
+# Answers to HELLO 3 of servers that speak RESP2 alone: ERR unknown command, NOPROTO, texts of their own; or NOAUTH, if
+# they do not understand a password behind HELLO. (A server that does and got none: NOAUTH HELLO must be called ...)
 _REFUSAL_OF_RESP3 = re.compile("unknown command|proto|hello", re.IGNORECASE)
 _AUTH_NOT_UNDERSTOOD = re.compile("authentication required", re.IGNORECASE)
 
@@ -53,9 +51,9 @@ class Endpoint:
     shown: str
     """The address without user, password and options."""
     wanted: int = 3
-    """The RESP version to try first."""
+    """The RESP version that the bus asks for."""
     protocol: int = 3
-    """The RESP version of the next connection: what the server took last."""
+    """The RESP version of the next connection: the one that the server accepted last."""
 
     def __repr__(self) -> str:
         return f"Endpoint({self.shown})"
@@ -64,8 +62,8 @@ class Endpoint:
         """A new connection, not connected yet."""
         return self.connection_class(**{**self.arguments, "protocol": self.protocol})
 
-    def refused(self, connection: Any, error: Exception) -> bool:
-        """Whether connecting failed for want of RESP3 alone; then the next connection is made with RESP2."""
+    def fall_back_to_resp2(self, connection: Any, error: Exception) -> bool:
+        """Make the next connection with RESP2 if this one failed only because it asked for RESP3; whether it did."""
         match error:
             case AuthenticationError():
                 refusal = _AUTH_NOT_UNDERSTOOD
@@ -78,13 +76,13 @@ class Endpoint:
         self.protocol = RESP2
         return True
 
-    def try_anew(self) -> None:
-        """Try the wanted protocol again: the server may have become another one."""
+    def ask_for_resp3(self) -> None:
+        """Make the next connection with RESP3 again, unless the URL says RESP2: the server may be another one now."""
         self.protocol = self.wanted
 
     @classmethod
     def from_url(cls, url: str, settings: Settings, *, asynchronous: bool) -> Endpoint:
-        """Read a URL, with redis-py's options behind the ``?``.
+        """The endpoint of a URL, which may have redis-py's options behind the ``?``.
 
         Raises:
             ConfigError: the URL can never work; its password is not in the message.
@@ -99,7 +97,7 @@ class Endpoint:
         try:
             parts = urlsplit(url)
             if parts.port == 0:
-                raise ValueError  # as the other ports that are none
+                raise ValueError  # as for other numbers that are no port
         except ValueError:
             raise ConfigError(
                 f"{shown}: the port must be a number from 1 to 65535, and special characters of a password be quoted "
@@ -125,7 +123,7 @@ class Endpoint:
 
     @classmethod
     def from_client(cls, client: object, settings: Settings, *, asynchronous: bool) -> Endpoint:
-        """Borrow the connection settings of a user's client.
+        """The endpoint that a client of the user is connected to, with the client's connection settings.
 
         Raises:
             ConfigError: it is no client of redis-py, or one for the other class.
@@ -147,11 +145,11 @@ class Endpoint:
     @classmethod
     def _checked(cls, chosen: type[Any], given: Mapping[str, Any], settings: Settings, shown: str) -> Endpoint:
         arguments = {name: value for name, value in given.items() if not _POOLS_OWN.match(name)}
-        arguments |= _ours(chosen, settings)
+        arguments |= _our_arguments(chosen, settings)
         endpoint = cls(chosen, arguments, shown)
         try:
             endpoint.connection()
-        except Exception as error:  # noqa: BLE001  # whatever its constructor thinks of them
+        except Exception as error:  # noqa: BLE001  # the constructor may be the user's and raise anything
             # Only a TypeError's text, which names the argument, is known to hold no value.
             reason = f"{error}" if isinstance(error, TypeError) else type(error).__name__
             raise ConfigError(f"{shown}: redis-py refuses these connection options: {reason}") from None
@@ -159,9 +157,9 @@ class Endpoint:
 
 
 def redact(url: str) -> str:
-    """A URL without user, password and options: what may be shown.
+    """A URL without user, password and options, which may be shown.
 
-    A password may stand there unquoted, with any character in it. So the options are cut off only where a whole address
+    A password may stand in it unquoted, with any character. So the options are cut off only where a whole address
     stands before them; else everything up to the last @ may be the password.
 
     >>> redact("redis://me:secret@host:6379/0?password=also@secret")
@@ -177,7 +175,11 @@ def redact(url: str) -> str:
 
 
 def scheme_of(url: object) -> str:
-    """The scheme of a URL, or a ConfigError when it has none."""
+    """The scheme of a URL, "" if it has none.
+
+    Raises:
+        ConfigError: it is no string.
+    """
     if not isinstance(url, str):
         raise ConfigError(f"a URL is a string, not a {type(url).__name__}; for a client of yours use NearCache(client)")
     return url.split("://", 1)[0] if "://" in url else ""
@@ -191,7 +193,7 @@ def _check_scheme(scheme: str, shown: str) -> None:
         raise ConfigError(f"{shown or 'an empty URL'}: the URL must begin with one of {known}")
 
 
-def _ours(chosen: type[Any], settings: Settings) -> dict[str, Any]:
+def _our_arguments(chosen: type[Any], settings: Settings) -> dict[str, Any]:
     asynchronous = issubclass(chosen, redis.asyncio.connection.AbstractConnection)
     retry: Any = AsyncRetry if asynchronous else Retry
     ours: dict[str, Any] = {

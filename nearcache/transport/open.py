@@ -1,4 +1,4 @@
-"""From a URL or a client to what a cache stands on: a Remote, a maker of buses, and the server if it is ours."""
+"""From a URL or a client to a Backend: the remote, a factory of buses, and the server if it was started here."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nearcache.engine.ports import Bus, Remote
 from nearcache.errors import ConfigError
 from nearcache.protocol.names import Names
 from nearcache.settings import Settings
-from nearcache.transport.async_transport import TaskBus, TaskWire
-from nearcache.transport.batching import Read, Reads, TaskReads, ThreadReads
-from nearcache.transport.client import RedisRemote, Wire
+from nearcache.transport.async_transport import AsyncBus, AsyncTransport
+from nearcache.transport.batching import LoneReads, Read, TaskReads, ThreadReads
+from nearcache.transport.client import RedisRemote, Transport
 from nearcache.transport.endpoint import Endpoint, redact, scheme_of
 from nearcache.transport.memory import MemoryRemote
-from nearcache.transport.sync_transport import ThreadBus, ThreadWire
+from nearcache.transport.sync_transport import SyncBus, SyncTransport
 
 if TYPE_CHECKING:
     from nearcache.transport.embedded import EmbeddedServer
@@ -28,21 +28,21 @@ AsyncClient: TypeAlias = redis.asyncio.Redis
 
 
 class Backend(NamedTuple):
-    """What a cache stands on."""
+    """The connections of one cache to its server."""
 
     remote: Remote
     new_bus: Callable[[], Bus] | None
-    """None: there is nobody to be coherent with."""
+    """None: there is no other instance, so L1 needs no messages."""
     shown: str
-    """The address, without user and password."""
+    """The address without user and password."""
     again: Callable[[], Backend]
-    """The same once more, with connections of its own; a server of ours is then another's to stop."""
+    """Makes a Backend of the same server with connections of its own; it does not stop the server."""
     server: EmbeddedServer | None = None
-    """Started here, and to be stopped with the cache."""
+    """The server that was started here and is stopped with the cache."""
 
 
 def open_url(url: str, settings: Settings, *, asynchronous: bool) -> Backend:
-    """What the URL names. No connection is made, but ``embedded://`` starts its server.
+    """The Backend that a URL names. It connects at the first use, but ``embedded://`` starts its server now.
 
     Raises:
         ConfigError: the URL can never work.
@@ -52,35 +52,35 @@ def open_url(url: str, settings: Settings, *, asynchronous: bool) -> Backend:
         raise ConfigError(f"{redact(url)}: nothing may follow {scheme}://")
     if scheme == "memory":
         return Backend(MemoryRemote(), None, url, partial(open_url, url, settings, asynchronous=asynchronous))
+    server = None
     if scheme == "embedded":
         from nearcache.transport.embedded import EmbeddedServer  # noqa: PLC0415  # few need it
 
         server = EmbeddedServer().start()
-        endpoint = Endpoint.from_url(server.url, settings, asynchronous=asynchronous)
-        return _redis(endpoint, settings, asynchronous, server)
-    return _redis(Endpoint.from_url(url, settings, asynchronous=asynchronous), settings, asynchronous)
+        url = server.url
+    return _open(Endpoint.from_url(url, settings, asynchronous=asynchronous), settings, asynchronous, server)
 
 
 def open_client(client: object, settings: Settings, *, asynchronous: bool) -> Backend:
-    """What a user's client is connected to; the client itself is left alone.
+    """A Backend of the server that a client of the user is connected to; the client itself is not used.
 
     Raises:
         ConfigError: it is no client of redis-py for this class of cache.
     """
-    return _redis(Endpoint.from_client(client, settings, asynchronous=asynchronous), settings, asynchronous)
+    return _open(Endpoint.from_client(client, settings, asynchronous=asynchronous), settings, asynchronous)
 
 
-def _redis(endpoint: Endpoint, settings: Settings, asynchronous: bool, server: EmbeddedServer | None = None) -> Backend:
+def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool, server: EmbeddedServer | None = None) -> Backend:
     names = Names(settings.namespace)
     timeout = settings.redis_timeout
-    wire: Wire
-    reads: Callable[[Read], Reads]
+    transport: Transport
+    reads: Callable[[Read], LoneReads]
     if asynchronous:
-        wire, reads = TaskWire(endpoint, timeout), TaskReads
+        transport, reads = AsyncTransport(endpoint, timeout), TaskReads
     else:
-        wire = ThreadWire(endpoint, timeout, settings.max_connections)
+        transport = SyncTransport(endpoint, timeout, settings.max_connections)
         reads = partial(ThreadReads, patience=timeout + settings.redis_connect_timeout)
-    bus = TaskBus if asynchronous else ThreadBus
-    again = partial(_redis, endpoint, settings, asynchronous)
-    remote = RedisRemote(wire, names, retries=settings.retries, redis_timeout=timeout, reads=reads)
+    bus = AsyncBus if asynchronous else SyncBus
+    again = partial(_open, endpoint, settings, asynchronous)
+    remote = RedisRemote(transport, names, retries=settings.retries, redis_timeout=timeout, reads=reads)
     return Backend(remote, lambda: bus(endpoint, timeout, names), endpoint.shown, again, server)

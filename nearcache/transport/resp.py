@@ -1,6 +1,6 @@
-"""RESP by hiredis, without a socket: commands to bytes, bytes to replies, errors to what the flows understand.
+"""RESP by hiredis, without a socket: commands to bytes, bytes to replies, errors to the engine's exceptions.
 
-The only file that knows hiredis. A reply that is an error is an object in the stream, not an exception.
+This is the only file that knows hiredis. An error reply is an object among the replies, it is not raised.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ NOTHING: Final = object()
 CHUNK = 64 * 1024
 """Bytes decoded at a time; fed more at once, hiredis slows down."""
 BUS_CHUNK = 16 * 1024
-"""Bytes of the bus that are taken in at a time, some hundreds of keys: then it is everybody else's turn."""
+"""Bytes of the bus that are decoded at a time, some hundreds of keys; other threads and tasks run in between."""
 
 pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
-"""A command of bytes and str, as sent.
+"""Make the bytes of a command whose parts are bytes or str.
 
-Never an int: of those hiredis asks for the repr, which looks for signals; and when a signal's handler raises there, as
-Ctrl-C does, hiredis 3.5 takes the missing answer for one, and the process dies (SIGSEGV).
+Never an int: hiredis calls its repr, which runs signal handlers; when one raises there, as Ctrl-C does, hiredis 3.5
+uses the missing result, and the process dies (SIGSEGV).
 """
 Push: Any = hiredis.PushNotification
-"""The type of replies that were not asked for."""
+"""The type of RESP3's push messages, which answer no command."""
+_NO_RESP = "the server does not speak Redis' protocol; check host and port of the URL"
 
 
 class ServerError(RemoteFailed):
-    """An error reply. Only its code is kept: the text behind it may quote keys and values."""
+    """An error reply. Only its code is kept, since the text behind it may quote keys and values."""
 
     sent = False
 
@@ -42,7 +43,7 @@ class ServerError(RemoteFailed):
 
 
 class Decoder:
-    """Bytes in, replies out."""
+    """A parser of one connection's bytes."""
 
     __slots__ = ("_reader",)
 
@@ -50,7 +51,10 @@ class Decoder:
         self._reader = hiredis.Reader(replyError=ServerError, notEnoughData=NOTHING)
 
     def feed(self, data: bytes) -> list[Any]:
-        """The replies that are complete now; of at most CHUNK bytes.
+        """The replies that are complete with these bytes.
+
+        Args:
+            data: at most CHUNK bytes.
 
         Raises:
             RemoteMisconfigured: the bytes are not RESP.
@@ -62,17 +66,12 @@ class Decoder:
             while (reply := reader.gets()) is not NOTHING:
                 replies.append(reply)
         except hiredis.HiredisError:
-            raise foreign_protocol() from None
+            raise RemoteMisconfigured(_NO_RESP) from None
         return replies
 
 
-def foreign_protocol() -> RemoteMisconfigured:
-    """What answers is no Redis."""
-    return RemoteMisconfigured("the server does not speak Redis' protocol; check host and port of the URL")
-
-
 def translate(error: BaseException) -> RemoteFailed:
-    """What redis-py or a socket raised, as what the flows understand; its text is not kept, it may hold secrets."""
+    """An exception of redis-py or a socket as one of the engine; its text may hold secrets and is not kept."""
     exceptions = redis.exceptions
     match error:
         case RemoteFailed():
@@ -80,7 +79,7 @@ def translate(error: BaseException) -> RemoteFailed:
         case exceptions.AuthenticationError() | exceptions.AuthenticationWrongNumberOfArgsError():
             return RemoteMisconfigured("the server refused the user or password; check both in the URL")
         case exceptions.InvalidResponse():
-            return foreign_protocol()
+            return RemoteMisconfigured(_NO_RESP)
         case exceptions.NoPermissionError():
             return RemoteMisconfigured("the user may not connect as set up: NOPERM; check its ACL")
         case TimeoutError() | BlockingIOError() | exceptions.TimeoutError():  # the second is the kernel's SO_RCVTIMEO
@@ -88,11 +87,7 @@ def translate(error: BaseException) -> RemoteFailed:
         case exceptions.ResponseError():
             return ServerError(str(error))
         case _:
-            return RemoteFailed(f"the connection failed: {type(_root(error)).__name__}")
-
-
-def _root(error: BaseException) -> BaseException:
-    """The innermost cause: ConnectionRefusedError says more than redis-py's ConnectionError around it."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return error
+            # The innermost cause: ConnectionRefusedError says more than redis-py's ConnectionError around it.
+            while (inner := error.__cause__ or error.__context__) is not None:
+                error = inner
+            return RemoteFailed(f"the connection failed: {type(error).__name__}")

@@ -93,7 +93,7 @@ async def test_retries_is_how_often_a_read_is_repeated(make_cache: MakeCache, pr
         before = cache.stats()
         proxy.hold("replies", only=commands)
         reading = asyncio.create_task(cache.get("a"))
-        await until(lambda: any(b":v:a" in link.head for link in proxy._links))
+        await until(lambda: any(b":v:a" in one.head for one in proxy._connections))
         proxy.cut_connections(commands)
         proxy.heal()
         assert await reading == (1 if retries else None)

@@ -24,6 +24,7 @@ REAL = {
     "nearcache.transport.client": "the offset to a real server's clock",
     "nearcache.transport.embedded": "a child process",
     "nearcache.transport.async_transport": "sockets",
+    "nearcache.transport.sync_connection": "sockets",
     "nearcache.transport.sync_transport": "sockets",
     "nearcache.testing.clock": "where the clock begins",
     "nearcache.testing.server": "how long a test waits",

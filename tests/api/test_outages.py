@@ -141,7 +141,7 @@ async def test_a_cancelled_set(proxy: FaultProxy, namespace: str) -> None:
         await cache.set("a", 1)
         proxy.hold("replies", only=commands)
         setting = asyncio.create_task(cache.set("a", 2))
-        await until(lambda: any(b"EVALSHA" in link.head and link.head.count(b":v:a") == 2 for link in proxy._links))
+        await until(lambda: any(b"EVALSHA" in one.head and one.head.count(b":v:a") == 2 for one in proxy._connections))
         setting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await setting

@@ -20,7 +20,7 @@ from nearcache.testing.model import Line, Server
 from nearcache.transport.client import RedisRemote
 from nearcache.transport.embedded import EmbeddedServer
 from nearcache.transport.endpoint import Endpoint
-from nearcache.transport.sync_transport import ThreadBus, ThreadWire
+from nearcache.transport.sync_transport import SyncBus, SyncTransport
 
 KEYS, TAGS, TOKENS = ("x", "y"), ("t", "u"), (b"1" * 16, b"2" * 16)
 STEPS = 120
@@ -140,8 +140,8 @@ class Real(Side):
     def __init__(self, server: EmbeddedServer, namespace: str) -> None:
         connection = Endpoint.from_url(server.url, Settings(), asynchronous=False)
         names = Names(namespace)
-        self.remote = RedisRemote(ThreadWire(connection, 5.0, 1), names, retries=0, redis_timeout=5.0)
-        self.bus = ThreadBus(connection, 5.0, names)
+        self.remote = RedisRemote(SyncTransport(connection, 5.0, 1), names, retries=0, redis_timeout=5.0)
+        self.bus = SyncBus(connection, 5.0, names)
         self.run(self.bus.open())
         self.run(self.bus.ask_greeting())
         (greeting,) = self.run(self.bus.receive(5.0))

@@ -24,7 +24,7 @@ from nearcache.transport.client import TAG_LIFE_MARGIN_MS, RedisRemote
 from nearcache.transport.embedded import EmbeddedServer
 from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.resp import ServerError
-from nearcache.transport.sync_transport import ThreadBus, ThreadWire
+from nearcache.transport.sync_transport import SyncBus, SyncTransport
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Rig:
     server: EmbeddedServer
     names: Names
     remote: RedisRemote
-    bus: ThreadBus
+    bus: SyncBus
     client: Any
     heard: list[Message] = field(default_factory=list)
 
@@ -136,9 +136,9 @@ def make_rig(server: EmbeddedServer, namespace: str) -> Rig:
     """Connected, and greeted."""
     endpoint = Endpoint.from_url(server.url, Settings(redis_timeout=2.0), asynchronous=False)
     names = Names(namespace)
-    wire = ThreadWire(endpoint, TIMEOUT, 4)
-    bus = ThreadBus(endpoint, TIMEOUT, names)
-    remote = RedisRemote(wire, names, retries=0, redis_timeout=TIMEOUT)
+    transport = SyncTransport(endpoint, TIMEOUT, 4)
+    bus = SyncBus(endpoint, TIMEOUT, names)
+    remote = RedisRemote(transport, names, retries=0, redis_timeout=TIMEOUT)
     run_sync(bus.open())
     return Rig(server, names, remote, bus, redis.Redis(port=server.port, protocol=2))
 

@@ -1,4 +1,4 @@
-"""Connections under faults: wires and buses of both kinds, against real servers through a proxy that hurts them.
+"""Connections under faults: transports and buses of both kinds, against real servers through a proxy that hurts them.
 
 The threaded ones never suspend, so that one coroutine tests both kinds.
 """
@@ -18,18 +18,19 @@ from typing import Any, ClassVar
 import pytest
 import redis
 
-from nearcache.engine.ports import RemoteFailed, RemoteMisconfigured, RemoteTimeout
+from nearcache.engine.ports import BusRefused, RemoteFailed, RemoteMisconfigured, RemoteTimeout
 from nearcache.protocol.answers import Beat, BusItem, Greeting
 from nearcache.protocol.names import Names
 from nearcache.runtime.run_sync import run_sync
 from nearcache.settings import Settings
 from nearcache.testing import FaultProxy, black_hole
 from nearcache.transport import resp
-from nearcache.transport.async_transport import TaskBus, TaskWire
+from nearcache.transport.async_transport import AsyncBus, AsyncTransport
 from nearcache.transport.embedded import EmbeddedServer
 from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.handshake import Handshake
-from nearcache.transport.sync_transport import SocketConnection, ThreadBus, ThreadWire
+from nearcache.transport.sync_connection import SocketConnection
+from nearcache.transport.sync_transport import SyncBus, SyncTransport
 from tests.support import servers
 from tests.support.faults import HttpServer
 from tests.support.waiting import until
@@ -44,7 +45,7 @@ PING = resp.pack((b"PING",))
 
 @dataclass
 class Make:
-    """Wires and buses of one kind; all are closed after the test."""
+    """Transports and buses of one kind; all are closed after the test."""
 
     mode: str
     namespace: str
@@ -55,16 +56,18 @@ class Make:
         settings = Settings(redis_timeout=TIMEOUT, redis_connect_timeout=TIMEOUT)
         return Endpoint.from_url(url, settings, asynchronous=self.mode == "aio")
 
-    def wire(self, url: str, timeout: float = TIMEOUT, max_connections: int = 4) -> Any:
-        """A wire."""
+    def transport(self, url: str, timeout: float = TIMEOUT, max_connections: int = 4) -> Any:
+        """A transport."""
         factory = self.endpoint(url)
-        wire: Any = TaskWire(factory, timeout) if self.mode == "aio" else ThreadWire(factory, timeout, max_connections)
-        self.made.append(wire)
-        return wire
+        transport: Any = (
+            AsyncTransport(factory, timeout) if self.mode == "aio" else SyncTransport(factory, timeout, max_connections)
+        )
+        self.made.append(transport)
+        return transport
 
     def bus(self, url: str) -> Any:
         """A bus, not open yet."""
-        kind: Any = TaskBus if self.mode == "aio" else ThreadBus
+        kind: Any = AsyncBus if self.mode == "aio" else SyncBus
         bus = kind(self.endpoint(url), TIMEOUT, Names(self.namespace))
         self.made.append(bus)
         return bus
@@ -84,49 +87,49 @@ def echo(text: str) -> bytes:
     return resp.pack((b"ECHO", text))
 
 
-async def idle_is_dead(wire: Any) -> None:
-    """Wait until the end of the wire's idle connection has arrived."""
-    if isinstance(wire, TaskWire):
-        await until(lambda: wire._pipeline is not None and wire._pipeline.stream.closing)
+async def idle_is_dead(transport: Any) -> None:
+    """Wait until the end of the transport's idle connection has arrived."""
+    if isinstance(transport, AsyncTransport):
+        await until(lambda: transport._pipeline is not None and transport._pipeline.stream.closing)
     else:
-        await until(lambda: not wire._idle[-1].alive())
+        await until(lambda: not transport._idle[-1].alive())
 
 
-# --------------------------------------------------------------------------------------------------------------- wires
+# ---------------------------------------------------------------------------------------------------------- transports
 
 
 async def test_replies_come_in_the_order_of_the_commands(make: Make, proxy: FaultProxy) -> None:
     """Some commands at once, and one after the other, over one connection."""
-    wire = make.wire(proxy.url)
+    transport = make.transport(proxy.url)
     texts = [str(number) for number in range(100)]
-    assert await wire.execute(b"".join(map(echo, texts)), 100) == [text.encode() for text in texts]
+    assert await transport.execute(b"".join(map(echo, texts)), 100) == [text.encode() for text in texts]
     for text in texts:
-        assert await wire.execute(echo(text)) == [text.encode()]
+        assert await transport.execute(echo(text)) == [text.encode()]
     assert proxy.accepted == 1
 
 
 async def test_an_error_reply_is_an_object_and_harms_nothing(make: Make, proxy: FaultProxy) -> None:
     """Its neighbours are answered, and the connection goes on."""
-    wire = make.wire(proxy.url)
-    first, error, last = await wire.execute(echo("a") + resp.pack((b"NONSENSE",)) + echo("b"), 3)
+    transport = make.transport(proxy.url)
+    first, error, last = await transport.execute(echo("a") + resp.pack((b"NONSENSE",)) + echo("b"), 3)
     assert (first, last) == (b"a", b"b")
     assert isinstance(error, resp.ServerError)
     assert error.code == "ERR"
-    assert await wire.execute(echo("c")) == [b"c"]
+    assert await transport.execute(echo("c")) == [b"c"]
     assert proxy.accepted == 1
 
 
 async def test_a_silent_server_is_a_timeout_and_the_late_reply_goes_to_nobody(make: Make, proxy: FaultProxy) -> None:
     """After about the timeout; the next command has its own connection and its own reply."""
-    wire = make.wire(proxy.url)
-    await wire.execute(PING)
+    transport = make.transport(proxy.url)
+    await transport.execute(PING)
     proxy.hold("replies")
     begun = time.monotonic()
     with pytest.raises(RemoteTimeout):
-        await wire.execute(echo("late"))
+        await transport.execute(echo("late"))
     assert TIMEOUT * 0.9 <= time.monotonic() - begun < TIMEOUT + SLACK
     proxy.release()
-    assert await wire.execute(echo("next")) == [b"next"]
+    assert await transport.execute(echo("next")) == [b"next"]
     assert proxy.accepted == 2
 
 
@@ -135,114 +138,114 @@ async def test_a_port_that_never_answers_is_a_timeout(make: Make) -> None:
     with black_hole() as port:
         begun = time.monotonic()
         with pytest.raises(RemoteFailed):
-            await make.wire(f"redis://127.0.0.1:{port}").execute(PING)
+            await make.transport(f"redis://127.0.0.1:{port}").execute(PING)
         assert time.monotonic() - begun < 3 * TIMEOUT + SLACK
 
 
 async def test_a_refused_connection_fails_at_once_and_heals(make: Make, proxy: FaultProxy) -> None:
     """No retries inside, no waiting; and when the server is back, so are we."""
-    wire = make.wire(proxy.url)
-    await wire.execute(PING)
+    transport = make.transport(proxy.url)
+    await transport.execute(PING)
     proxy.cut()
     begun = time.monotonic()
     for _ in range(3):
         with pytest.raises(RemoteFailed):
-            await wire.execute(PING)
+            await transport.execute(PING)
     assert time.monotonic() - begun < TIMEOUT + SLACK
     proxy.heal()
-    assert await wire.execute(echo("back")) == [b"back"]
+    assert await transport.execute(echo("back")) == [b"back"]
 
 
 async def test_a_failure_says_whether_anything_was_sent(make: Make, proxy: FaultProxy) -> None:
     """What never left has no deadline to wait for; what was cut off on its way has."""
-    wire = make.wire(proxy.url)
-    await wire.execute(PING)
+    transport = make.transport(proxy.url)
+    await transport.execute(PING)
     proxy.hold("replies")
-    sent = asyncio.create_task(wire.execute(PING))
+    sent = asyncio.create_task(transport.execute(PING))
     with pytest.raises(RemoteFailed) as caught:
         await sent
     assert caught.value.sent is True
     proxy.cut()
     with pytest.raises(RemoteFailed) as caught:
-        await make.wire(proxy.url).execute(PING)
+        await make.transport(proxy.url).execute(PING)
     assert caught.value.sent is False
 
 
 async def test_a_dead_idle_connection_is_replaced_before_a_write(make: Make, proxy: FaultProxy) -> None:
     """A write is sent once: it must not be lost on a connection that the server closed long ago."""
-    wire = make.wire(proxy.url)
+    transport = make.transport(proxy.url)
     for _ in range(3):
-        await wire.execute(PING)
+        await transport.execute(PING)
         proxy.cut_connections()
-        await idle_is_dead(wire)
-        assert await wire.execute(echo("sent once")) == [b"sent once"]
+        await idle_is_dead(transport)
+        assert await transport.execute(echo("sent once")) == [b"sent once"]
 
 
 async def test_idle_connections_are_dropped_on_demand(make: Make, proxy: FaultProxy) -> None:
     """When the bus is lost, the server behind them may have gone."""
-    wire = make.wire(proxy.url)
-    await wire.execute(PING)
-    wire.discard_idle()
+    transport = make.transport(proxy.url)
+    await transport.execute(PING)
+    transport.discard_idle()
     await until(lambda: proxy.connections == 0)
-    assert await wire.execute(echo("again")) == [b"again"]
+    assert await transport.execute(echo("again")) == [b"again"]
 
 
 async def test_large_replies_and_commands_go_through(make: Make, proxy: FaultProxy) -> None:
     """8 MiB either way, in pieces, with small ones around."""
-    wire = make.wire(proxy.url, timeout=5.0)
+    transport = make.transport(proxy.url, timeout=5.0)
     blob = os.urandom(8 * 1024 * 1024)
-    assert await wire.execute(resp.pack((b"ECHO", blob)) + echo("x"), 2) == [blob, b"x"]
-    assert await wire.execute(echo("y")) == [b"y"]
-    if isinstance(wire, ThreadWire):  # what was left of the large one's time is not the next one's limit
-        assert wire._idle[-1]._socket.gettimeout() is None
+    assert await transport.execute(resp.pack((b"ECHO", blob)) + echo("x"), 2) == [blob, b"x"]
+    assert await transport.execute(echo("y")) == [b"y"]
+    if isinstance(transport, SyncTransport):  # what was left of the large one's time is not the next one's limit
+        assert transport._idle[-1]._socket.gettimeout() is None
 
 
 async def test_the_timeout_is_for_the_whole_reply(make: Make, proxy: FaultProxy) -> None:
     """A server that sends a piece and then nothing is a timeout as well."""
-    wire = make.wire(proxy.url)
-    await wire.execute(PING)
+    transport = make.transport(proxy.url)
+    await transport.execute(PING)
     proxy.hold("replies")
     begun = time.monotonic()
     with pytest.raises(RemoteTimeout):
-        await wire.execute(echo("x" * 200_000) + echo("y"), 2)
+        await transport.execute(echo("x" * 200_000) + echo("y"), 2)
     assert time.monotonic() - begun < TIMEOUT + SLACK
 
 
 async def test_what_is_no_redis_is_told(make: Make) -> None:
     """A web server on that port can never be right."""
     with HttpServer() as page, pytest.raises(RemoteMisconfigured):
-        await make.wire(f"redis://127.0.0.1:{page.port}").execute(PING)
+        await make.transport(f"redis://127.0.0.1:{page.port}").execute(PING)
 
 
 @pytest.mark.parametrize("kind", servers.KINDS)
 async def test_a_wrong_password_is_told_and_not_shown(make: Make, kind: str) -> None:
     """Nor is the right one."""
     with servers.make(kind, config={"requirepass": "right-secret"}) as server:
-        assert await make.wire(server.url).execute(echo("in")) == [b"in"]
+        assert await make.transport(server.url).execute(echo("in")) == [b"in"]
         with pytest.raises(RemoteMisconfigured) as caught:
-            await make.wire(f"redis://:wrong-secret@127.0.0.1:{server.port}").execute(PING)
+            await make.transport(f"redis://:wrong-secret@127.0.0.1:{server.port}").execute(PING)
         assert "secret" not in str(caught.value)
 
 
 async def test_closing_leaves_no_connection(make: Make, proxy: FaultProxy) -> None:
-    """Wires and buses, idle ones at once."""
-    wire, bus = make.wire(proxy.url), make.bus(proxy.url)
-    await wire.execute(PING)
+    """Transports and buses, idle ones at once."""
+    transport, bus = make.transport(proxy.url), make.bus(proxy.url)
+    await transport.execute(PING)
     await bus.open()
     assert proxy.connections == 2
-    await wire.close()
+    await transport.close()
     await bus.close()
     await until(lambda: proxy.connections == 0)
 
 
 async def test_failures_leave_no_connection(make: Make, proxy: FaultProxy) -> None:
     """Whatever failed has been closed."""
-    wire = make.wire(proxy.url)
-    await wire.execute(PING)
+    transport = make.transport(proxy.url)
+    await transport.execute(PING)
     proxy.hold("replies")
     for _ in range(3):
         with pytest.raises(RemoteFailed):
-            await wire.execute(PING)
+            await transport.execute(PING)
     await until(lambda: proxy.connections == 0)
 
 
@@ -251,43 +254,45 @@ async def test_failures_leave_no_connection(make: Make, proxy: FaultProxy) -> No
 
 def test_threads_share_a_bounded_pool_and_never_a_reply(proxy: FaultProxy, namespace: str) -> None:
     """Eight threads over two connections: each has its own answers."""
-    wire = Make("sync", namespace).wire(proxy.url, timeout=5.0, max_connections=2)
+    transport = Make("sync", namespace).transport(proxy.url, timeout=5.0, max_connections=2)
 
     def work(name: int) -> bool:
-        return all(run_sync(wire.execute(echo(f"{name}:{turn}"))) == [f"{name}:{turn}".encode()] for turn in range(100))
+        return all(
+            run_sync(transport.execute(echo(f"{name}:{turn}"))) == [f"{name}:{turn}".encode()] for turn in range(100)
+        )
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
     assert proxy.accepted <= 2
-    run_sync(wire.close())
+    run_sync(transport.close())
 
 
 def test_a_full_pool_is_a_failure_after_the_timeout(proxy: FaultProxy, namespace: str) -> None:
     """It says which setting to raise, and the next one gets through."""
-    wire = Make("sync", namespace).wire(proxy.url, timeout=TIMEOUT, max_connections=1)
-    permit = wire._permits.get_nowait()
+    transport = Make("sync", namespace).transport(proxy.url, timeout=TIMEOUT, max_connections=1)
+    permit = transport._permits.get_nowait()
     with pytest.raises(RemoteFailed, match="max_connections"):
-        run_sync(wire.execute(PING))
-    wire._permits.put(permit)
-    assert run_sync(wire.execute(echo("x"))) == [b"x"]
-    run_sync(wire.close())
+        run_sync(transport.execute(PING))
+    transport._permits.put(permit)
+    assert run_sync(transport.execute(echo("x"))) == [b"x"]
+    run_sync(transport.close())
 
 
 async def test_a_connection_in_use_is_used_no_more_once_discarded(make: Make, proxy: FaultProxy) -> None:
     """What is in flight ends well, and the next command goes over a new connection: another server may be there."""
-    wire = make.wire(proxy.url, timeout=5)
-    assert await wire.execute(echo("a")) == [b"a"]
+    transport = make.transport(proxy.url, timeout=5)
+    assert await transport.execute(echo("a")) == [b"a"]
     proxy.hold("replies")
     if make.mode == "aio":
-        flying: Any = asyncio.ensure_future(wire.execute(echo("b")))
+        flying: Any = asyncio.ensure_future(transport.execute(echo("b")))
     else:
-        flying = asyncio.ensure_future(asyncio.to_thread(run_sync, wire.execute(echo("b"))))
-    await until(lambda: any(b"b\r\n" in link.head[-5:] for link in proxy._links))
-    wire.discard_idle()
+        flying = asyncio.ensure_future(asyncio.to_thread(run_sync, transport.execute(echo("b"))))
+    await until(lambda: any(b"b\r\n" in one.head[-5:] for one in proxy._connections))
+    transport.discard_idle()
     proxy.release()
     assert await flying == [b"b"]
     assert proxy.accepted == 1
-    assert await wire.execute(echo("c")) == [b"c"]
+    assert await transport.execute(echo("c")) == [b"c"]
     assert proxy.accepted == 2
     await until(lambda: proxy.connections == 1)
 
@@ -295,10 +300,10 @@ async def test_a_connection_in_use_is_used_no_more_once_discarded(make: Make, pr
 async def test_connecting_is_bounded_as_a_whole(make: Make, proxy: FaultProxy) -> None:
     """Each answer of the greeting comes in time, all together do not; nothing was sent."""
     proxy.delay_replies(TIMEOUT * 0.7)
-    wire = make.wire(proxy.url)
-    wire.introduce = Handshake(Names(make.namespace), lambda _: None)
+    transport = make.transport(proxy.url)
+    transport.handshake = Handshake(Names(make.namespace), lambda _: None)
     with pytest.raises(RemoteTimeout) as caught:
-        await wire.execute(PING)
+        await transport.execute(PING)
     assert caught.value.sent is False
     bus = make.bus(proxy.url)
     proxy.delay_replies(0)
@@ -306,14 +311,14 @@ async def test_connecting_is_bounded_as_a_whole(make: Make, proxy: FaultProxy) -
 
 
 def test_a_permit_that_is_lost_comes_back(proxy: FaultProxy, namespace: str) -> None:
-    """Whoever had it was interrupted before he could return it; and with the wire all of them go."""
-    wire = Make("sync", namespace).wire(proxy.url, timeout=TIMEOUT, max_connections=1)
-    permit = wire._permits.get_nowait()
+    """Whoever had it was interrupted before he could return it; and with the transport all of them go."""
+    transport = Make("sync", namespace).transport(proxy.url, timeout=TIMEOUT, max_connections=1)
+    permit = transport._permits.get_nowait()
     del permit
-    assert run_sync(wire.execute(echo("x"))) == [b"x"]
-    run_sync(wire.close())
-    permits = wire._permits
-    del wire
+    assert run_sync(transport.execute(echo("x"))) == [b"x"]
+    run_sync(transport.close())
+    permits = transport._permits
+    del transport
     assert permits.qsize() == 1
     permits.get_nowait()
     assert permits.qsize() == 0
@@ -321,27 +326,27 @@ def test_a_permit_that_is_lost_comes_back(proxy: FaultProxy, namespace: str) -> 
 
 def test_threads_that_queue_behind_a_hung_server_do_not_wait_twice(proxy: FaultProxy, namespace: str) -> None:
     """What made the first one time out would make the others, too: all fail within about one timeout each."""
-    wire = Make("sync", namespace).wire(proxy.url, max_connections=1)
-    run_sync(wire.execute(PING))
+    transport = Make("sync", namespace).transport(proxy.url, max_connections=1)
+    run_sync(transport.execute(PING))
     proxy.hold("replies")
 
     def work(_: int) -> float:
         begun = time.monotonic()
         with pytest.raises(RemoteFailed):
-            run_sync(wire.execute(PING))
+            run_sync(transport.execute(PING))
         return time.monotonic() - begun
 
     with ThreadPoolExecutor(6) as pool:
         assert max(pool.map(work, range(6))) < 2 * TIMEOUT + SLACK
-    run_sync(wire.close())
+    run_sync(transport.close())
 
 
 def test_an_interrupted_thread_leaves_no_half_read_connection(
     proxy: FaultProxy, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """KeyboardInterrupt between command and reply: that connection is closed, the next command has its own reply."""
-    wire = Make("sync", namespace).wire(proxy.url)
-    run_sync(wire.execute(PING))
+    transport = Make("sync", namespace).transport(proxy.url)
+    run_sync(transport.execute(PING))
 
     def interrupt(_self: SocketConnection) -> list[Any]:
         raise KeyboardInterrupt
@@ -349,27 +354,27 @@ def test_an_interrupted_thread_leaves_no_half_read_connection(
     with monkeypatch.context() as patched:
         patched.setattr(SocketConnection, "_receive", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            run_sync(wire.execute(echo("interrupted")))
-    assert run_sync(wire.execute(echo("next"))) == [b"next"]
-    assert wire._permits.qsize() == 4
-    run_sync(wire.close())
+            run_sync(transport.execute(echo("interrupted")))
+    assert run_sync(transport.execute(echo("next"))) == [b"next"]
+    assert transport._permits.qsize() == 4
+    run_sync(transport.close())
 
 
 def test_a_connection_in_use_while_closing_is_closed_when_it_comes_back(proxy: FaultProxy, namespace: str) -> None:
     """Nothing is left in the pool."""
-    wire = Make("sync", namespace).wire(proxy.url, timeout=5.0)
-    run_sync(wire.execute(PING))
+    transport = Make("sync", namespace).transport(proxy.url, timeout=5.0)
+    run_sync(transport.execute(PING))
     proxy.hold("replies")
     replies: list[Any] = []
-    thread = threading.Thread(target=lambda: replies.extend(run_sync(wire.execute(echo("x")))))
+    thread = threading.Thread(target=lambda: replies.extend(run_sync(transport.execute(echo("x")))))
     thread.start()
-    while wire._idle:
+    while transport._idle:
         thread.join(0.001)
-    run_sync(wire.close())
+    run_sync(transport.close())
     proxy.release()
     thread.join()
     assert replies == [b"x"]
-    assert not wire._idle
+    assert not transport._idle
 
 
 def test_a_server_that_does_not_read_is_a_timeout() -> None:
@@ -401,11 +406,11 @@ def test_a_server_that_does_not_read_is_a_timeout() -> None:
 
 async def test_a_cancelled_task_leaves_the_connection_in_order(proxy: FaultProxy, namespace: str) -> None:
     """Its reply is dropped, and everybody else's is their own, on the same connection."""
-    wire = Make("aio", namespace).wire(proxy.url, timeout=5.0)
-    await wire.execute(PING)
+    transport = Make("aio", namespace).transport(proxy.url, timeout=5.0)
+    await transport.execute(PING)
     proxy.hold("replies")
-    tasks = [asyncio.create_task(wire.execute(echo(str(number)) + echo("b"), 2)) for number in range(20)]
-    await until(lambda: len(wire._pipeline._flying) == 20)
+    tasks = [asyncio.create_task(transport.execute(echo(str(number)) + echo("b"), 2)) for number in range(20)]
+    await until(lambda: len(transport._pipeline._in_flight) == 20)
     for task in tasks[::2]:
         task.cancel()
     proxy.release()
@@ -415,49 +420,70 @@ async def test_a_cancelled_task_leaves_the_connection_in_order(proxy: FaultProxy
             assert replies == [str(number).encode(), b"b"]
         else:
             assert isinstance(replies, asyncio.CancelledError)
-    assert await wire.execute(echo("after")) == [b"after"]
+    assert await transport.execute(echo("after")) == [b"after"]
     assert proxy.accepted == 1
-    await wire.close()
+    await transport.close()
 
 
 async def test_tasks_that_begin_together_connect_once(proxy: FaultProxy, namespace: str) -> None:
     """And one that is cancelled meanwhile does not cancel it for the others."""
-    wire = Make("aio", namespace).wire(proxy.url, timeout=5.0)
+    transport = Make("aio", namespace).transport(proxy.url, timeout=5.0)
     proxy.delay_replies(0.05)
-    tasks = [asyncio.create_task(wire.execute(echo(str(number)))) for number in range(10)]
-    await until(lambda: wire._connecting is not None)
+    tasks = [asyncio.create_task(transport.execute(echo(str(number)))) for number in range(10)]
+    await until(lambda: transport._connecting is not None)
     tasks[0].cancel()
     done = await asyncio.gather(*tasks, return_exceptions=True)
     assert done[1:] == [[str(number).encode()] for number in range(1, 10)]
     assert proxy.accepted == 1
-    await wire.close()
+    await transport.close()
 
 
 async def test_a_cut_fails_everything_in_flight_at_once(proxy: FaultProxy, namespace: str) -> None:
     """Nobody waits for the timeout."""
-    wire = Make("aio", namespace).wire(proxy.url, timeout=30.0)
-    await wire.execute(PING)
+    transport = Make("aio", namespace).transport(proxy.url, timeout=30.0)
+    await transport.execute(PING)
     proxy.hold("replies")
-    tasks = [asyncio.create_task(wire.execute(PING)) for _ in range(5)]
-    await until(lambda: len(wire._pipeline._flying) == 5)
+    tasks = [asyncio.create_task(transport.execute(PING)) for _ in range(5)]
+    await until(lambda: len(transport._pipeline._in_flight) == 5)
     proxy.cut_connections()
     for failure in await asyncio.gather(*tasks, return_exceptions=True):
         assert isinstance(failure, RemoteFailed)
-    await wire.close()
+    await transport.close()
 
 
 async def test_closing_fails_what_is_in_flight_and_what_comes_later(proxy: FaultProxy, namespace: str) -> None:
-    """No task waits for a wire that is closed, and none opens it again."""
-    wire = Make("aio", namespace).wire(proxy.url, timeout=30.0)
-    await wire.execute(PING)
+    """No task waits for a transport that is closed, and none opens it again."""
+    transport = Make("aio", namespace).transport(proxy.url, timeout=30.0)
+    await transport.execute(PING)
     proxy.hold("replies")
-    task = asyncio.create_task(wire.execute(PING))
-    await until(lambda: wire._pipeline._flying)
-    await wire.close()
+    task = asyncio.create_task(transport.execute(PING))
+    await until(lambda: transport._pipeline._in_flight)
+    await transport.close()
     with pytest.raises(RemoteFailed):
         await task
     with pytest.raises(RemoteFailed):
-        await wire.execute(PING)
+        await transport.execute(PING)
+    assert proxy.accepted == 1
+
+
+@pytest.mark.parametrize("kind", servers.KINDS)
+async def test_a_refusal_of_resp3_is_remembered(make: Make, kind: str) -> None:
+    """The first connection costs two, the next ones one; commands have the same replies in RESP2."""
+    with servers.make(kind, servers.RESP2_ONLY) as old, FaultProxy(old.port) as proxy:
+        transport = make.transport(proxy.url)
+        assert await transport.execute(echo("a")) == [b"a"]
+        assert proxy.accepted == 2
+        for accepted in (3, 4):
+            transport.discard_idle()
+            await until(lambda: proxy.connections == 0)
+            assert await transport.execute(PING) == [b"PONG"]
+            assert proxy.accepted == accepted
+
+
+async def test_an_answer_that_is_no_refusal_of_resp3_is_a_failure(make: Make, proxy: FaultProxy) -> None:
+    """A database that is not there is not there in RESP2 either: no second attempt."""
+    with pytest.raises(RemoteFailed):
+        await make.transport(proxy.url.replace("/0", "/99")).execute(PING)
     assert proxy.accepted == 1
 
 
@@ -641,6 +667,15 @@ async def test_a_user_who_may_not_subscribe_is_a_failure(make: Make, fresh_serve
     bus = make.bus(f"redis://deaf:pw@127.0.0.1:{fresh_server.port}")
     with pytest.raises(RemoteFailed, match="NOPERM"):
         await bus.open()
+
+
+@pytest.mark.parametrize("kind", servers.KINDS)
+async def test_a_bus_needs_resp3(make: Make, kind: str) -> None:
+    """It asks for RESP3 at each attempt and is refused where it gets RESP2, with the way out; commands go on."""
+    with servers.make(kind, servers.RESP2_ONLY) as old:
+        for url in (old.url, f"{old.url}?protocol=2"):
+            with pytest.raises(BusRefused, match="L1 needs RESP3"):
+                await make.bus(url).open()
 
 
 async def test_a_demoted_primary_says_so(make: Make, fresh_server: EmbeddedServer) -> None:

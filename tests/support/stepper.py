@@ -129,7 +129,7 @@ class Loading(Point):
 
 
 class Receiving(Point):
-    """A listener that waits for its bus."""
+    """A subscriber that waits for its bus."""
 
     def __init__(self, bus: ModelBus, timeout: float) -> None:
         super().__init__(bus.world, f"{bus.owner.name}: receive")
@@ -442,7 +442,7 @@ class ModelBus:
         return items
 
     def interrupt(self) -> None:
-        """The connection ends, and the listener notices."""
+        """The connection ends, and the subscriber notices."""
         self.cut()
 
     async def close(self) -> None:
@@ -464,7 +464,6 @@ class Instance:
         tier: the class of its L1.
         invalidation: the class of its invalidation.
         remote: the class of its remote.
-        bus: the class of its bus.
     """
 
     def __init__(
@@ -475,7 +474,6 @@ class Instance:
         tier: type[Tier] = Tier,
         invalidation: type[Invalidation] = Invalidation,
         remote: type[ModelRemote] = ModelRemote,
-        bus: type[ModelBus] = ModelBus,
         connected: bool = True,
     ) -> None:
         self.world = world
@@ -488,7 +486,7 @@ class Instance:
             settings=settings,
             runtime=runtime,
             remote=remote(world, name),  # type: ignore[arg-type]  # its methods come from __getattr__
-            new_bus=lambda: bus(self),
+            new_bus=lambda: ModelBus(self),
             tier=local,
             invalidation=invalidation(local, settings.max_staleness),
             breaker=Breaker(settings.breaker_failures, settings.breaker_reset),
@@ -568,7 +566,7 @@ class Instance:
     def deliver(self, count: int = STEPS) -> None:
         """The server answers what was asked on the bus; deliver so many items of what is on the way.
 
-        What the listener asks of the server by itself meanwhile, a probe or a replay, is answered at once.
+        What the subscriber asks of the server by itself meanwhile, a probe or a replay, is answered at once.
         """
         for _ in range(count):
             while isinstance(self.listening.point, Request):
@@ -583,14 +581,14 @@ class Instance:
             point.resume([bus.line.items.popleft()])
 
     def lose(self) -> None:
-        """The bus is cut, and the listener notices."""
+        """The bus is cut, and the subscriber notices."""
         assert self.bus is not None
         assert isinstance(self.listening.point, Receiving)
         self.bus.cut()
         self.listening.point.resume(error=RemoteFailed("the server closed the connection"))
 
     def connect(self, *, greet: bool = True) -> None:
-        """Let the listener connect and, if asked, hear the greeting."""
+        """Let the subscriber connect and, if asked, hear the greeting."""
         while not isinstance(self.listening.point, Receiving):
             self.world.step(self.listening)
         if greet:

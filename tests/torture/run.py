@@ -152,12 +152,11 @@ def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: Exi
 
 def _plans(phase: Phase, near: FaultProxy, far: FaultProxy, seed: str, options: Options) -> list[Plan]:
     common = {"seed": seed, "ttl": phase.agreement or LONG_TTL, "without": options.without}
-    near_url, far_url = near.url, far.url
     return [
-        Plan("threads", "threads", near_url, raw=phase.whole, **common),  # type: ignore[arg-type]
-        Plan("asyncio", "asyncio", near_url, raw=phase.whole, **common),  # type: ignore[arg-type]
-        Plan("near writer", "threads", near_url, writer=0, **common),  # type: ignore[arg-type]
-        Plan(FAR_WRITER, "asyncio", far_url, writer=1, **common),  # type: ignore[arg-type]
+        Plan("threads", "threads", near.url, raw=phase.whole, **common),  # type: ignore[arg-type]
+        Plan("asyncio", "asyncio", near.url, raw=phase.whole, **common),  # type: ignore[arg-type]
+        Plan("near writer", "threads", near.url, writer=0, **common),  # type: ignore[arg-type]
+        Plan(FAR_WRITER, "asyncio", far.url, writer=1, **common),  # type: ignore[arg-type]
     ]
 
 

@@ -28,7 +28,7 @@ def hear(
     """Whom a connection meets that was asked at 40.0."""
     met: list[Peer] = []
     hello = {b"role": b"master"} if hello is None else hello
-    Handshake(Names("shop"), met.append).hear([hello, server, replication, time, meta], 40.0)
+    Handshake(Names("shop"), met.append).check([hello, server, replication, time, meta], 40.0)
     return met
 
 
@@ -78,13 +78,7 @@ def test_an_error_is_a_failure(text: str, kind: type[Exception]) -> None:
 @pytest.mark.parametrize(("text", "kind"), [("BUSY it", ServerError), ("NOPERM it", BusRefused)])
 def test_a_subscription_that_is_refused(text: str, kind: type[RemoteFailed]) -> None:
     """What goes away by itself is no word about rights: a script that runs does not make coherence fail."""
-    bus = BusProtocol(Names("shop"))
+    protocol = BusProtocol(Names("shop"))
     with pytest.raises(RemoteFailed) as caught:
-        bus.parse([ServerError(text)])
+        protocol.parse([ServerError(text)])
     assert type(caught.value) is kind
-
-
-def test_a_bus_on_resp2_is_refused_with_the_way_out() -> None:
-    """There an answer could overtake a message, so nothing would be proven."""
-    with pytest.raises(BusRefused, match=r"speaks RESP2.*remove protocol=2 from the URL"):
-        BusProtocol(Names("shop")).parse([[b"subscribe", b"channel", 1]])

@@ -21,19 +21,19 @@ WHERE = "see the head of nearcache/transport/{}.py"
 
 
 def socket_of(connection: Any) -> Any:
-    """The private name that transport/sync_transport.py uses."""
+    """The private name that transport/sync_connection.py uses."""
     return connection._sock
 
 
 @pytest.mark.parametrize("unix", [False, True])
 def test_a_connected_connection_has_its_socket_in_sock(fresh_server: EmbeddedServer, *, unix: bool) -> None:
-    """sync_transport.py: `Connection._sock` is None before, a plain socket with the timeout set after `connect`."""
+    """sync_connection.py: `Connection._sock` is None before, a plain socket with the timeout set after `connect`."""
     url = fresh_server.unix_url if unix else fresh_server.url
     connection: Any = Endpoint.from_url(url, Settings(redis_timeout=0.5), asynchronous=False).connection()
-    assert socket_of(connection) is None, WHERE.format("sync_transport")
+    assert socket_of(connection) is None, WHERE.format("sync_connection")
     connection.connect()
     try:
-        assert isinstance(connection._sock, socket.socket), WHERE.format("sync_transport")
+        assert isinstance(connection._sock, socket.socket), WHERE.format("sync_connection")
         assert connection._sock.gettimeout() == 0.5
         connection._sock.sendall(b"PING\r\n")
         assert connection._sock.recv(100) == b"+PONG\r\n", "connect() leaves no unread reply behind"
@@ -43,7 +43,7 @@ def test_a_connected_connection_has_its_socket_in_sock(fresh_server: EmbeddedSer
 
 
 def test_disconnect_after_a_shutdown_of_the_socket_is_harmless(fresh_server: EmbeddedServer) -> None:
-    """transport/sync_transport.py shuts the socket down first, to wake a receiver in another thread."""
+    """transport/sync_connection.py shuts the socket down first, to wake a receiver in another thread."""
     connection: Any = Endpoint.from_url(fresh_server.url, Settings(), asynchronous=False).connection()
     connection.connect()
     connection._sock.shutdown(socket.SHUT_RDWR)
@@ -53,13 +53,13 @@ def test_disconnect_after_a_shutdown_of_the_socket_is_harmless(fresh_server: Emb
 
 @pytest.mark.parametrize("unix", [False, True])
 async def test_a_connected_async_connection_has_its_streams(fresh_server: EmbeddedServer, *, unix: bool) -> None:
-    """async_transport.py: `_reader` and `_writer` are asyncio's streams, whose transport takes another protocol."""
+    """async_connection.py: `_reader` and `_writer` are asyncio's streams, whose transport takes another protocol."""
     url = fresh_server.unix_url if unix else fresh_server.url
     connection: Any = Endpoint.from_url(url, Settings(), asynchronous=True).connection()
     await connection.connect()
     try:
-        assert isinstance(connection._writer, asyncio.StreamWriter), WHERE.format("async_transport")
-        assert isinstance(connection._reader, asyncio.StreamReader), WHERE.format("async_transport")
+        assert isinstance(connection._writer, asyncio.StreamWriter), WHERE.format("async_connection")
+        assert isinstance(connection._reader, asyncio.StreamReader), WHERE.format("async_connection")
         assert not vars(connection._reader)["_buffer"], "connect() leaves no unread reply behind"
         assert isinstance(connection._writer.transport, asyncio.Transport)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -80,7 +80,7 @@ async def test_a_connected_async_connection_has_its_streams(fresh_server: Embedd
 
 
 async def test_disconnect_takes_nowait(fresh_server: EmbeddedServer) -> None:
-    """transport/async_transport.py closes a failed connection without waiting for the other side."""
+    """transport/async_connection.py closes a failed connection without waiting for the other side."""
     connection: Any = Endpoint.from_url(fresh_server.url, Settings(), asynchronous=True).connection()
     await connection.connect()
     await connection.disconnect(nowait=True)

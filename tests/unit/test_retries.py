@@ -18,10 +18,10 @@ from nearcache.transport.resp import ServerError
 TIMEOUT = 0.2
 
 
-class Wire:
+class Recorder:
     """Fails as it is told, and counts."""
 
-    introduce: Handshake | None = None
+    handshake: Handshake | None = None
 
     def __init__(self, failures: list[RemoteFailed]) -> None:
         self.failures = failures
@@ -55,21 +55,21 @@ def unsent(failure: RemoteFailed) -> RemoteFailed:
     return failure
 
 
-def asked(failures: list[RemoteFailed], *, write: bool = False, may_repeat: bool = True) -> Wire:
+def asked(failures: list[RemoteFailed], *, write: bool = False, may_repeat: bool = True) -> Recorder:
     """What became of a read or a write."""
-    wire = Wire(failures)
-    remote = RedisRemote(wire, Names("shop"), retries=3, redis_timeout=TIMEOUT)
+    transport = Recorder(failures)
+    remote = RedisRemote(transport, Names("shop"), retries=3, redis_timeout=TIMEOUT)
     remote.may_repeat = lambda: may_repeat
     with suppress(RemoteFailed):
         run_sync(remote.delete(["a"]) if write else remote.read(["a"], with_floor=False))
-    return wire
+    return transport
 
 
 def test_a_read_is_tried_again() -> None:
     """Up to `retries` times, with pauses that are redis_timeout together at most."""
-    wire = asked([RemoteFailed("lost")] * 9)
-    assert wire.tries == 4
-    assert wire.paused < TIMEOUT
+    transport = asked([RemoteFailed("lost")] * 9)
+    assert transport.tries == 4
+    assert transport.paused < TIMEOUT
     assert asked([RemoteFailed("lost")] * 2).tries == 3
 
 
@@ -104,13 +104,13 @@ def test_all_tries_together_stay_within_redis_timeout(monkeypatch: pytest.Monkey
     now = [0.0]
     monkeypatch.setattr(commands, "monotonic", lambda: now[0])
 
-    class Slow(Wire):
+    class Slow(Recorder):
         async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
             now[0] += TIMEOUT * 0.9
             return await super().execute(packed, count, repeatable=repeatable)
 
-    wire = Slow([RemoteFailed("lost")] * 9)
-    remote = RedisRemote(wire, Names("shop"), retries=3, redis_timeout=TIMEOUT)
+    transport = Slow([RemoteFailed("lost")] * 9)
+    remote = RedisRemote(transport, Names("shop"), retries=3, redis_timeout=TIMEOUT)
     with pytest.raises(RemoteFailed):
         run_sync(remote.read(["a"], with_floor=False))
-    assert wire.tries <= 2
+    assert transport.tries <= 2

@@ -19,8 +19,8 @@ from nearcache.protocol.answers import Beat, Granted, Item
 from nearcache.runtime.latches import ThreadLatch
 from nearcache.runtime.run_sync import run_sync
 from nearcache.testing import OPERATIONS, ManualClock
-from nearcache.testing.network import Fault, Kind, Network
-from nearcache.testing.wires import FakeBus, FakeRemote
+from nearcache.testing.fake_network import Fault, Kind, Network
+from nearcache.testing.fake_transport import FakeBus, FakeRemote
 from tests.support.cases import each
 
 ROOT = Path(__file__).parents[2]

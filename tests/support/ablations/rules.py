@@ -64,7 +64,7 @@ from tests.support.ablations.server import (
     RepeatsLeases,
     ReplaysValues,
 )
-from tests.support.stepper import Instance, ModelBus, ModelRemote, World
+from tests.support.stepper import Instance, ModelRemote, World
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,6 @@ class Rules:
     invalidation: type[Invalidation] = Invalidation
     server: type[Server] = Server
     remote: type[ModelRemote] = ModelRemote
-    bus: type[ModelBus] = ModelBus
     patched: tuple[tuple[object, str, object], ...] = ()
     """What else is replaced while the world exists: object, attribute, by what."""
 
@@ -99,9 +98,7 @@ class Rules:
 
     def instance(self, world: World, name: str, **options: Any) -> Instance:
         """An instance under these rules."""
-        return Instance(
-            world, name, tier=self.tier, invalidation=self.invalidation, remote=self.remote, bus=self.bus, **options
-        )
+        return Instance(world, name, tier=self.tier, invalidation=self.invalidation, remote=self.remote, **options)
 
 
 def _join_any(self: Flights, key: FlightKey, mine: Flight, now: float) -> Flight:

@@ -1,4 +1,4 @@
-"""The ports of a cache on a fake server: a Remote and a Bus, once for threads and tasks, by the Wake they wait with."""
+"""The Remote and the Bus of a cache on a fake server, for both classes of cache. The ports document them."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from nearcache.engine.ports import RemoteFailed, RemoteTimeout
 from nearcache.local.waiters import Latch
 from nearcache.protocol.answers import BusItem, Granted, Item, Lease, Peer, Reading, Take, Written
 from nearcache.testing.clock import watch
+from nearcache.testing.fake_network import Kind, Late, Network
 from nearcache.testing.model import Line, Question, Server
-from nearcache.testing.network import Kind, Late, Network
 
 T = TypeVar("T")
 
-NewWake = Callable[[], Latch]
-"""ThreadWake or TaskWake: the one thing that differs between the two classes of cache."""
+NewLatch = Callable[[], Latch]
+"""ThreadLatch or TaskLatch: the only difference between the two classes of cache."""
 
 
 class FakeRemote:
     """A Remote over a network.
 
     Args:
-        network: where the server is.
-        namespace: what is asked for.
-        new_wake: how to wait.
-        timeout: seconds after which an answer is given up; real ones.
+        network: the fake server and the faults before it.
+        namespace: of the cache.
+        new_latch: makes the latch that an operation waits with.
+        timeout: seconds of real time that an answer may take.
     """
 
-    def __init__(self, network: Network, namespace: str, new_wake: NewWake, timeout: float) -> None:
+    def __init__(self, network: Network, namespace: str, new_latch: NewLatch, timeout: float) -> None:
         self._network = network
         self._namespace = namespace
-        self._new_wake = new_wake
+        self._new_latch = new_latch
         self._timeout = timeout
         self._life: int | None = None
         self._closed = False
@@ -39,78 +39,67 @@ class FakeRemote:
         self.may_repeat: Callable[[], bool] = lambda: True
 
     def now(self) -> int:
-        """The server's clock; 0 before it was ever met."""
         return 0 if self._life is None else self._network.micros()
 
     async def connect(self) -> None:
-        """Connect if need be."""
         await self._connect()
 
     async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
-        """See Remote, as all of these."""
         return await self._ask("read", lambda server: server.read(keys, with_floor=with_floor))
 
     async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
-        """By itself."""
         (record,), floor = await self.read([key], with_floor=with_floor)
         return take(record, floor)
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
-        """The floors of some tags."""
         return await self._ask("tag_floors", lambda server: server.tag_floors(tags))
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
-        """Store."""
         return await self._ask("set", lambda server: server.set(items, tags, deadline))
 
     async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
-        """Delete."""
         return await self._ask("delete", lambda server: server.delete(keys, hold_ms=hold_ms, not_before=not_before))
 
     async def mark_stale(self, keys: Sequence[str]) -> Written:
-        """Make dead."""
         return await self._ask("mark_stale", lambda server: server.mark_stale(keys))
 
     async def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
-        """Ask for the right to fill."""
         return await self._ask("lease", lambda server: server.lease(key, lease_id, dead, lease_ms, tags))
 
     async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
-        """Fill."""
         return await self._ask("fill", lambda server: server.fill(item, lease_id, grant, tags))
 
     async def abort(self, key: str, lease_id: bytes) -> None:
-        """Give a lease back."""
         await self._ask("abort", lambda server: server.abort(key, lease_id))
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
-        """Raise the floor of the namespace."""
         return await self._ask("clear", lambda server: server.clear(not_before=not_before))
 
     async def invalidate_tags(self, tags: Sequence[str]) -> Written:
-        """Raise the floors of some tags."""
         return await self._ask("invalidate_tags", lambda server: server.invalidate_tags(tags))
 
     async def probe(self, nonce: str) -> None:
-        """Publish a probe."""
         await self._ask("probe", lambda server: server.probe(nonce))
 
     def discard_idle(self) -> None:
-        """There is no connection to drop; a restart ends them all."""
+        """Do nothing: only a restart of the server ends a connection."""
 
     async def close(self) -> None:
-        """Nothing more is asked."""
         self._closed = True
         self._network.leaves(self)
 
     async def _connect(self, operation: str | None = None) -> None:
-        """Be connected, or fail as a refused connection does: then nothing was sent."""
+        """Connect if need be.
+
+        Raises:
+            RemoteFailed: the server is away or hung, and nothing was sent.
+        """
         if self._closed or self._network.fault({Kind.AWAY}, self, operation):
             raise _not_sent(RemoteFailed("the connection was refused"))
         if self._life != self._network.life:
-            wake = self._new_wake()
-            hung = self._network.defer({Kind.HUNG}, self, Late(wake), operation)
-            if hung and not await wake.wait(self._timeout):  # it introduces itself to nobody
+            latch = self._new_latch()
+            hung = self._network.defer({Kind.HUNG}, self, Late(latch), operation)
+            if hung and not await latch.wait(self._timeout):  # the handshake is not answered
                 raise _not_sent(RemoteTimeout("no answer in time"))
             with self._network.lock:
                 identity, life = self._network.identity, self._network.life
@@ -121,20 +110,20 @@ class FakeRemote:
             self._life = life
 
     async def _ask(self, operation: str, call: Callable[[Server], T]) -> T:
-        """One command there and back, through whatever is wrong."""
+        """Execute one operation under the faults that are on."""
         await self._connect(operation)
         network = self._network
-        late = Late(self._new_wake(), lambda: call(network.server(self._namespace)))
+        late = Late(self._new_latch(), lambda: call(network.server(self._namespace)))
         with network.lock:
             hung = network.defer({Kind.HUNG}, self, late, operation)
             if not hung:
                 late.execute()
-        if hung and not await late.wake.wait(self._timeout):
+        if hung and not await late.latch.wait(self._timeout):
             raise RemoteTimeout("no answer in time")
         slow = network.fault({Kind.LOST_REPLIES, Kind.DELAY}, self, operation)
         if slow is not None:
             lost = slow.kind is Kind.LOST_REPLIES or slow.seconds >= self._timeout
-            await self._new_wake().wait(self._timeout if lost else slow.seconds)
+            await self._new_latch().wait(self._timeout if lost else slow.seconds)
             if lost:
                 raise RemoteTimeout("no answer in time")
         return cast("T", late.get())
@@ -149,33 +138,32 @@ class FakeBus:
     """A Bus over a network.
 
     Args:
-        network: where the server is.
-        client: whose it is.
-        namespace: whose messages it brings.
-        new_wake: how to wait.
-        timeout: seconds after which a subscription is given up; real ones.
+        network: the fake server and the faults before it.
+        client: the FakeRemote of the same cache.
+        namespace: of the cache.
+        new_latch: makes the latch that ``receive`` waits with.
+        timeout: seconds of real time that the subscription may take.
     """
 
-    def __init__(self, network: Network, client: object, namespace: str, new_wake: NewWake, timeout: float) -> None:
+    def __init__(self, network: Network, client: object, namespace: str, new_latch: NewLatch, timeout: float) -> None:
         self.client = client
         self.namespace = namespace
         self.line = Line(wake=self.look)
         self.closed = False
         self._network = network
-        self._new_wake = new_wake
+        self._new_latch = new_latch
         self._timeout = timeout
         self._resting: Latch | None = None
         self._moved = False
-        """Whether time was moved since the listener may have looked at it."""
+        """Whether a ManualClock was moved since the last ``receive``, so that a heartbeat may be due."""
 
     async def open(self) -> None:
-        """Connect and subscribe."""
         self._network.listens(self.client)
         if self._fault(Kind.AWAY, Kind.BUS_CUT):
             raise RemoteFailed("the connection was refused")
-        wake = self._new_wake()
-        held = self._network.defer({Kind.HUNG, Kind.BUS_HELD}, self.client, Late(wake))
-        if held and not await wake.wait(self._timeout):
+        latch = self._new_latch()
+        held = self._network.defer({Kind.HUNG, Kind.BUS_HELD}, self.client, Late(latch))
+        if held and not await latch.wait(self._timeout):
             raise RemoteTimeout("the subscription was not confirmed in time")
         if self.closed:
             raise RemoteFailed("closed")
@@ -183,45 +171,41 @@ class FakeBus:
         watch(self)
 
     async def ask_greeting(self) -> None:
-        """Send the question."""
         self._ask("greeting")
 
     async def ask_beat(self) -> None:
-        """Send the question."""
         self._ask("beat")
 
     async def receive(self, timeout: float) -> Sequence[BusItem]:
-        """Wait until something comes, or time is moved."""
-        self._resting = wake = self._new_wake()  # before the look, so that nothing comes between the two
+        # Set before the items are taken, so that an item that comes in between wakes it.
+        self._resting = latch = self._new_latch()
         items = self._take()
         if not items and timeout > 0 and not self._moved:
-            await wake.wait(timeout)
+            await latch.wait(timeout)
             items = self._take()
         self._resting, self._moved = None, False
         return items
 
     def interrupt(self) -> None:
-        """Close; from any thread."""
         self._network.drop(self)
 
     async def close(self) -> None:
-        """Close."""
         self._network.drop(self)
 
     def look(self) -> None:
-        """Wake whoever waits in ``receive``."""
-        wake, self._resting = self._resting, None
-        if wake is not None:
-            wake.set()
+        """Wake the subscriber if it waits in ``receive``."""
+        latch, self._resting = self._resting, None
+        if latch is not None:
+            latch.set()
 
     def time_moved(self) -> None:
-        """Let the listener look at the clock again: a heartbeat may be due."""
+        """Wake the subscriber because a heartbeat may be due."""
         self._moved = True
         self.look()
 
     @property
     def at_rest(self) -> bool:
-        """Whether the listener waits for what nothing has been put on the way since."""
+        """Whether the subscriber waits, and nothing has been sent to it since."""
         return self._resting is not None
 
     def _ask(self, question: Question) -> None:
@@ -232,7 +216,7 @@ class FakeBus:
             self._answer()
 
     def _answer(self) -> None:
-        """A server that runs answers at once."""
+        """Answer the questions that were sent, unless the server hangs."""
         while self.line.questions and not self._fault(Kind.HUNG):
             self._network.server(self.namespace).answer(self.line)
 
@@ -243,7 +227,7 @@ class FakeBus:
             if self._fault(Kind.HUNG, Kind.BUS_HELD):
                 return []
             self._answer()
-            items = [item for item in self.line.items if not isinstance(item, list)]  # nobody sends a PING here
+            items = list(self.line.items)
             self.line.items.clear()
             return items
 

@@ -1,4 +1,4 @@
-"""One connection through a proxy, and what tells connections apart."""
+"""One connection through a FaultProxy, and the predicates that select connections."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Literal, TypeAlias, cast
 Direction: TypeAlias = Literal["requests", "replies"]
 
 Predicate: TypeAlias = Callable[[bytes], bool]
-"""Tells connections apart by the first HEAD bytes that the client has sent so far."""
+"""Selects a connection by the first HEAD bytes that its client has sent so far."""
 
 HEAD = 4096
 
 
 def everyone(_head: bytes) -> bool:
-    """Every connection."""
+    """Select every connection."""
     return True
 
 
 def subscribers(head: bytes) -> bool:
-    """Connections that have subscribed: the bus."""
+    """Select the connections that have subscribed: those of the bus."""
     return b"SUBSCRIBE" in head.upper()
 
 
 def commands(head: bytes) -> bool:
-    """Connections that have not subscribed."""
+    """Select the connections that have not subscribed."""
     return not subscribers(head)
 
 
-Due: TypeAlias = "Callable[[Breaker, Direction, float], Awaitable[None]]"
+Due: TypeAlias = "Callable[[ProxyConnection, Direction, float], Awaitable[None]]"
 
 
-class Breaker:
-    """One connection through a proxy: two pumps.
+class ProxyConnection:
+    """One connection through a proxy: a pump for each direction.
 
     Args:
         client: the side that was accepted.
-        due: waits until bytes that arrived at some time of the loop may go on.
-        target: host and port of the other side.
+        due: waits until bytes that arrived at some time of the loop may be delivered.
+        target: host and port of the server.
     """
 
     def __init__(self, client: asyncio.StreamWriter, due: Due, target: tuple[str, int]) -> None:
@@ -50,7 +50,7 @@ class Breaker:
         self._writers = [client]
 
     async def run(self, client: asyncio.StreamReader) -> None:
-        """Pass bytes on both ways until one side ends; then close both."""
+        """Deliver bytes in both directions until one side closes; then close both."""
         try:
             reader, writer = await asyncio.open_connection(*self._target)
             self._writers.append(writer)
@@ -70,13 +70,13 @@ class Breaker:
                 writer.transport.abort()
 
     async def close(self) -> None:
-        """Close both sides at once, with what is on the way."""
+        """Close both sides at once; bytes that were not delivered yet are lost."""
         if self.task is not None:
             self.task.cancel()
             await asyncio.wait([self.task])
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
-        """Read on while earlier bytes wait, so that a delay is a delay and not a slow line."""
+        """Read on while earlier bytes wait, so that a delay does not reduce the throughput."""
         waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         sender = asyncio.create_task(self._send(waiting, writer, direction))
         try:
@@ -94,7 +94,7 @@ class Breaker:
     async def _send(
         self, waiting: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, direction: Direction
     ) -> None:
-        writer.transport.set_write_buffer_limits(0)  # drain() means delivered, so that closing loses nothing
+        writer.transport.set_write_buffer_limits(0)  # drain() then waits for delivery, so close loses nothing
         data = b"?"
         while data:
             arrived, data = await waiting.get()

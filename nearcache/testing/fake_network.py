@@ -1,4 +1,4 @@
-"""What lies between some caches and their fake server: connections, and the faults that are on."""
+"""The network between caches and their fake server: its connections, and the faults that are on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nearcache.testing.model import Line, Server
 
 
 class Kind(Enum):
-    """What can go wrong."""
+    """A kind of fault."""
 
     AWAY = "the server is away: connections are closed and refused"
     HUNG = "the server has stopped: it takes everything and answers nothing"
@@ -26,7 +26,7 @@ class Kind(Enum):
 
 
 BUS_FAULTS = frozenset({Kind.AWAY, Kind.HUNG, Kind.BUS_CUT, Kind.BUS_HELD})
-"""What keeps a bus from bringing anything."""
+"""The faults in which a bus brings nothing."""
 
 OPERATIONS = frozenset(
     {
@@ -43,11 +43,11 @@ OPERATIONS = frozenset(
         "probe",
     }
 )
-"""What a cache asks of its server; a fault may be for some of them alone."""
+"""The operations of a Remote; a fault may concern only some of them."""
 
 
-class Port(Protocol):
-    """A subscribed connection that the network can end and wake."""
+class SubscribedConnection(Protocol):
+    """A subscribed connection, as the network ends it and wakes its subscriber."""
 
     client: object
     namespace: str
@@ -56,33 +56,33 @@ class Port(Protocol):
 
     @property
     def at_rest(self) -> bool:
-        """Whether all that has come was applied."""
+        """Whether the subscriber has applied every item that has come."""
         ...
 
     def look(self) -> None:
-        """Something has changed."""
+        """Wake the subscriber: items, or the faults that are on, have changed."""
         ...
 
 
 @dataclass(eq=False)
 class Late:
-    """A command that a hung server has taken and not executed, or somebody who connects to it."""
+    """A command, or an attempt to connect, that a hung server has received and not executed."""
 
-    wake: Latch
+    latch: Latch
     call: Callable[[], object] = lambda: None
     answer: object = None
     failure: RemoteFailed | None = None
 
     def execute(self) -> None:
-        """It runs, whether anybody still waits or not."""
+        """Execute it, even when its caller has stopped waiting."""
         try:
             self.answer = self.call()
         except RemoteFailed as refusal:
             self.failure = refusal
-        self.wake.set()
+        self.latch.set()
 
     def get(self) -> object:
-        """What came of it."""
+        """The answer of the executed command."""
         if self.failure is not None:
             raise self.failure
         return self.answer
@@ -90,25 +90,25 @@ class Late:
 
 @dataclass(eq=False)
 class Fault:
-    """Something that goes wrong from ``start`` to ``stop``, or inside a ``with``; it may be started again."""
+    """A fault that is on from ``start`` to ``stop``, or inside a ``with``; it may be started again."""
 
     network: Network = field(repr=False)
     kind: Kind
     operations: Collection[str] = ()
-    """Those that it is for; none: all."""
+    """The operations that it concerns; empty: all."""
     client: object = field(default=None, repr=False)
-    """Whose connections it is for; None: everybody's."""
+    """The FakeRemote of the cache that it concerns; None: every cache."""
     seconds: float = 0.0
     late: list[Late] = field(default_factory=list, repr=False)
-    """What was taken and not executed, in order."""
+    """The commands that the server has received and not executed, in order."""
 
     def start(self) -> Self:
-        """From now on."""
+        """Begin the fault."""
         self.network.start(self)
         return self
 
     def stop(self) -> None:
-        """It is over; what was held back comes now."""
+        """End the fault; everything that was held back is delivered now."""
         self.network.stop(self)
 
     def __enter__(self) -> Self:
@@ -117,46 +117,46 @@ class Fault:
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
-    def meets(self, client: object, operation: str | None) -> bool:
-        """Whether it is for this cache's operation; None: its bus."""
+    def concerns(self, client: object, operation: str | None) -> bool:
+        """Whether the fault concerns an operation of this cache; ``operation`` None: its bus."""
         if self.client is not None and self.client is not client:
             return False
         return not self.operations or operation in self.operations
 
 
 class Network:
-    """A server, whoever is connected to it, and the faults that are on. All of it happens at once, under a lock."""
+    """A server, the connections to it, and the faults that are on. Every change is made under one lock."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._faults: list[Fault] = []
-        self._buses: list[Port] = []
+        self._buses: list[SubscribedConnection] = []
         self._listening: set[object] = set()
-        """Whose bus is connected, or will be again."""
+        """The clients that keep a bus, connected or not."""
         self._servers: dict[str, Server] = {}
-        """One per namespace, since they have nothing in common."""
+        """One per namespace, since two namespaces share nothing."""
         self._history = 1
         self.life = 0
-        """Which connections are still good: those that were made in this life."""
+        """Counts the times that all connections were closed; a connection of an earlier life is not used again."""
 
     @property
     def identity(self) -> str:
-        """Who the server is; another one after a restart, since it has forgotten everything."""
+        """The identity of the server; a restart changes it, since the data are lost."""
         return f"history-{self._history}"
 
     def server(self, namespace: str) -> Server:
-        """What keeps a namespace."""
+        """The server's data of a namespace."""
         with self.lock:
             if namespace not in self._servers:
                 self._servers[namespace] = Server(self.micros, self.identity)
             return self._servers[namespace]
 
     def micros(self) -> int:
-        """The server's clock, which is ours: then nothing is lost by rounding."""
+        """The server's clock: the monotonic clock of this process, so that rounding loses nothing."""
         return int(monotonic() * 1e6)
 
     def restart(self) -> None:
-        """Another server in place of this one, with nothing in it; what waits to be executed is lost."""
+        """Replace the server by an empty one; commands that wait for their execution are lost."""
         with self.lock:
             self._close(None)
             self._servers.clear()
@@ -167,13 +167,13 @@ class Network:
     # --------------------------------------------------------------------------------------------------------- faults
 
     def fault(self, kinds: Collection[Kind], client: object, operation: str | None = None) -> Fault | None:
-        """The latest fault of these kinds that is on for a cache's operation; None as operation: for its bus."""
+        """The newest fault of these kinds that is on for an operation of a cache; ``operation`` None: for its bus."""
         with self.lock:
-            on = [fault for fault in self._faults if fault.kind in kinds and fault.meets(client, operation)]
+            on = [fault for fault in self._faults if fault.kind in kinds and fault.concerns(client, operation)]
             return on[-1] if on else None
 
     def defer(self, kinds: Collection[Kind], client: object, late: Late, operation: str | None = None) -> bool:
-        """Put something off to the end of such a fault, if one is on; whether it was."""
+        """Defer a command to the end of such a fault, if one is on; whether it was deferred."""
         with self.lock:
             fault = self.fault(kinds, client, operation)
             if fault is not None:
@@ -181,7 +181,7 @@ class Network:
             return fault is not None
 
     def start(self, fault: Fault) -> None:
-        """A fault begins."""
+        """Begin a fault."""
         with self.lock:
             if fault in self._faults:
                 raise RuntimeError(f"{fault} has been started already")
@@ -192,7 +192,7 @@ class Network:
                 self._close_buses(fault.client)
 
     def stop(self, fault: Fault) -> None:
-        """A fault ends."""
+        """End a fault."""
         with self.lock:
             if fault in self._faults:
                 self._faults.remove(fault)
@@ -205,32 +205,29 @@ class Network:
     def settled(self) -> bool:
         """Whether every cache whose bus no fault keeps away is connected, and has applied all that was sent to it."""
         with self.lock:
-            return self._settled()
-
-    def _settled(self) -> bool:
-        resting = {bus.client for bus in self._buses if bus.at_rest}
-        return all(client in resting or self.fault(BUS_FAULTS, client) for client in self._listening)
+            resting = {bus.client for bus in self._buses if bus.at_rest}
+            return all(client in resting or self.fault(BUS_FAULTS, client) for client in self._listening)
 
     # ---------------------------------------------------------------------------------------------------- connections
 
     def listens(self, client: object) -> None:
-        """A cache keeps a bus from now on."""
+        """Note that a cache keeps a bus from now on."""
         with self.lock:
             self._listening.add(client)
 
     def leaves(self, client: object) -> None:
-        """A cache is closed."""
+        """Note that a cache is closed."""
         with self.lock:
             self._listening.discard(client)
 
-    def subscribe(self, bus: Port) -> None:
-        """A connection is subscribed."""
+    def subscribe(self, bus: SubscribedConnection) -> None:
+        """Subscribe a connection."""
         with self.lock:
             self._buses.append(bus)
             self.server(bus.namespace).subscribe(bus.line)
 
-    def drop(self, bus: Port) -> None:
-        """A connection ends, by whatever side."""
+    def drop(self, bus: SubscribedConnection) -> None:
+        """End a connection."""
         with self.lock:
             if bus in self._buses:
                 self._buses.remove(bus)

@@ -1,4 +1,8 @@
-"""One connection on asyncio: its transport, and the replies matched to the commands in flight."""
+"""One connection of a cache for asyncio: its transport, and the replies matched to the commands in flight.
+
+redis-py makes and connects it, then a Protocol of ours takes its transport over. The private names used are
+``Connection._reader`` and ``._writer``; a test holds them against new releases.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,28 @@ from nearcache.transport import resp
 from nearcache.transport.endpoint import Endpoint
 
 
+def connect_deadline(endpoint: Endpoint) -> asyncio.Timeout:
+    """The limit for all of connecting: redis-py's own timeouts are for each receive."""
+    return asyncio.timeout(endpoint.arguments.get("socket_connect_timeout"))
+
+
 class Stream(asyncio.Protocol):
-    """A connected transport whose replies go to one callable, and whose end to another. Whatever fails closes it."""
+    """A connection that hands its replies to a callback. Any failure closes it.
+
+    Args:
+        on_replies: called with the replies of each chunk.
+        on_lost: called once, with the reason why the connection ended.
+        chunk: bytes that are decoded at once.
+    """
 
     def __init__(
-        self, take: Callable[[list[Any]], None], lost: Callable[[RemoteFailed], None], chunk: int = resp.CHUNK
+        self,
+        on_replies: Callable[[list[Any]], None],
+        on_lost: Callable[[RemoteFailed], None],
+        chunk: int = resp.CHUNK,
     ) -> None:
-        self._take = take
-        self._lost = lost
+        self._on_replies = on_replies
+        self._on_lost = on_lost
         self._chunk = chunk
         self._decoder = resp.Decoder()
         self._transport: asyncio.Transport | None = None
@@ -37,7 +55,7 @@ class Stream(asyncio.Protocol):
                 await connection.disconnect(nowait=True)
                 if not isinstance(error, Exception):
                     raise
-                if not endpoint.refused(connection, error):
+                if not endpoint.fall_back_to_resp2(connection, error):
                     raise resp.translate(error) from None
         # The writer is kept: collected before its transport is closed, it would close it.
         self._writer = cast("asyncio.StreamWriter", connection._writer)  # noqa: SLF001  # see the head of the file
@@ -46,7 +64,7 @@ class Stream(asyncio.Protocol):
         connection._reader = connection._writer = None  # noqa: SLF001  # it is ours now
 
     def send(self, packed: bytes) -> None:
-        """Send; what can't be sent ends the connection."""
+        """Send; a failure to send ends the connection."""
         if self._transport is None or self._transport.is_closing():
             raise RemoteFailed("the connection is closed")
         self._transport.write(packed)
@@ -62,31 +80,29 @@ class Stream(asyncio.Protocol):
         return self._transport is None or self._transport.is_closing()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
         try:
             for start in range(0, len(data), self._chunk):
-                self._take(self._decoder.feed(data[start : start + self._chunk]))
+                self._on_replies(self._decoder.feed(data[start : start + self._chunk]))
         except Exception as error:  # noqa: BLE001  # asyncio would log it with a traceback
-            self._end(resp.translate(error))
+            self._lost(resp.translate(error))
             self.close()
 
     def eof_received(self) -> None:
-        """The server closed its side."""
+        """Return None: asyncio then closes the transport."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection ended, for whatever reason."""
-        self._end(RemoteFailed("the server closed the connection") if exc is None else resp.translate(exc))
+        self._lost(RemoteFailed("the server closed the connection") if exc is None else resp.translate(exc))
 
-    def _end(self, error: RemoteFailed) -> None:
-        lost, self._lost = self._lost, lambda _: None
-        lost(error)
+    def _lost(self, error: RemoteFailed) -> None:
+        on_lost, self._on_lost = self._on_lost, lambda _: None
+        on_lost(error)
 
 
 @dataclass(slots=True, eq=False)
 class InFlight:
     """Commands that were sent together and wait for their replies.
 
-    The timer is theirs and not their caller's, who may be cancelled: a hung connection must be found out all the same.
+    The timer is not their caller's, whose task may be cancelled: a hung connection must be found out even then.
     """
 
     future: asyncio.Future[list[Any]]
@@ -95,13 +111,18 @@ class InFlight:
 
 
 class Pipeline:
-    """A stream that matches replies to the commands in flight."""
+    """A stream that matches replies to the commands in flight, in the order in which they were sent.
+
+    Args:
+        timeout: seconds that replies may take.
+    """
 
     def __init__(self, timeout: float) -> None:
-        self.stream = Stream(self._replies, self._ended)
+        self.stream = Stream(self._match, self._fail)
         self._timeout = timeout
-        self._flying: deque[InFlight] = deque()
-        self._partial: list[Any] = []
+        self._in_flight: deque[InFlight] = deque()
+        self._replies: list[Any] = []
+        """The replies to the oldest commands in flight, as far as they have come."""
         self._retired = False
 
     def send(self, packed: bytes, count: int) -> asyncio.Future[list[Any]]:
@@ -110,38 +131,38 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Any]] = loop.create_future()
         # Not asyncio.timeout: after a stall of the loop it would fire with the reply already taken from the socket.
-        self._flying.append(InFlight(future, count, loop.call_later(self._timeout, self._expire)))
+        self._in_flight.append(InFlight(future, count, loop.call_later(self._timeout, self._expire)))
         return future
 
-    def _replies(self, replies: list[Any]) -> None:
-        for reply in replies:
-            if not self._flying:
-                raise RemoteFailed("the server sent what nobody asked for")
-            self._partial.append(reply)
-            first = self._flying[0]
-            if len(self._partial) == first.count:
-                self._flying.popleft()
-                first.timer.cancel()
-                answers, self._partial = self._partial, []
-                if not first.future.done():  # its task may have been cancelled
-                    first.future.set_result(answers)
-        if self._retired and not self._flying:
+    def retire(self) -> None:
+        """Close when the last reply has come; nothing more is sent."""
+        self._retired = True
+        if not self._in_flight:
             self.stream.close()
 
-    def retire(self) -> None:
-        """Close when the last reply has come: nothing more will be sent."""
-        self._retired = True
-        if not self._flying:
+    def _match(self, replies: list[Any]) -> None:
+        for reply in replies:
+            if not self._in_flight:
+                raise RemoteFailed("the server sent what nobody asked for")
+            self._replies.append(reply)
+            first = self._in_flight[0]
+            if len(self._replies) == first.count:
+                self._in_flight.popleft()
+                first.timer.cancel()
+                complete, self._replies = self._replies, []
+                if not first.future.done():  # its task may have been cancelled
+                    first.future.set_result(complete)
+        if self._retired and not self._in_flight:
             self.stream.close()
 
     def _expire(self) -> None:
-        self._ended(RemoteTimeout("no answer in time"))
+        self._fail(RemoteTimeout("no answer in time"))
         self.stream.close()
 
-    def _ended(self, error: RemoteFailed) -> None:
-        while self._flying:
-            flying = self._flying.popleft()
-            flying.timer.cancel()
-            if not flying.future.done():
-                flying.future.set_exception(error)
-                flying.future.exception()  # retrieved: its task may never look
+    def _fail(self, error: RemoteFailed) -> None:
+        while self._in_flight:
+            failed = self._in_flight.popleft()
+            failed.timer.cancel()
+            if not failed.future.done():
+                failed.future.set_exception(error)
+                failed.future.exception()  # retrieved: its task may never look
