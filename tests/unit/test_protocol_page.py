@@ -7,9 +7,22 @@ import re
 from functools import cache
 from pathlib import Path
 
+from nearcache.engine.bus_state import BusState
+from nearcache.protocol.names import PROTOCOL
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text()
+LUA = ROOT / "nearcache" / "protocol" / "lua"
 LETTERS = "ABCDEFGHIJKLMNOPQS"
+REFERENCE = re.compile(r"`((?:nearcache|tests)/[\w/]+\.(?:py|lua))(?:::([\w.]+))?`")
+SHORT = re.compile(r"`(Invalidation|Subscription|Requests|Tier)\.(\w+)`")
+"""A method that a table names by its class alone."""
+HOMES = {
+    "Invalidation": "nearcache/local/invalidation.py",
+    "Subscription": "nearcache/engine/subscriber.py",
+    "Requests": "nearcache/engine/requests.py",
+    "Tier": "nearcache/local/tier.py",
+}
 
 
 @cache
@@ -28,33 +41,110 @@ def names_in(path: Path) -> set[str]:
     return found
 
 
-def test_every_function_and_test_that_the_page_names_exists() -> None:
-    """By file and name, the library's and the tests'."""
-    named = re.findall(r"`((?:nearcache|tests)/[\w/]+\.(?:py|lua))(?:::([\w.]+))?`", TEXT)
-    assert len(named) > 60
-    missing = [
+def missing(references: list[tuple[str, str]]) -> list[str]:
+    """Those that do not exist."""
+    return [
         f"{path}::{name}"
-        for path, name in named
+        for path, name in references
         if not (ROOT / path).exists() or (name and name not in names_in(ROOT / path))
     ]
-    assert not missing
 
 
-def test_every_letter_has_its_row_and_the_code_knows_no_other() -> None:
-    """A letter that the code refers to stands in the table, with a schedule."""
+def row(first: str) -> str:
+    """The row of a table by its first cell."""
+    found = re.search(rf"^\| {first}\b.*$", TEXT, re.MULTILINE)
+    assert found, first
+    return found[0]
+
+
+def test_every_function_and_test_that_the_page_names_exists() -> None:
+    """By file and name, the library's and the tests'."""
+    named = REFERENCE.findall(TEXT)
+    assert len(named) > 100
+    assert not missing(named)
+
+
+def test_every_method_that_is_named_by_its_class_alone_exists() -> None:
+    """In the file that has the class; `Tier.lock` is an attribute."""
+    named = [(HOMES[owner], f"{owner}.{name}") for owner, name in SHORT.findall(TEXT) if name != "lock"]
+    assert len(named) > 10
+    assert not missing(named)
+
+
+def test_every_letter_has_its_schedule_its_guard_and_its_test() -> None:
+    """Under a heading of its own: numbered steps, a function, and a test."""
     for letter in LETTERS:
-        assert re.search(rf"^\| {letter} \|.*`tests/schedules/", TEXT, re.MULTILINE), letter
+        found = re.search(rf"^### {letter}\. .*?(?=^### )", TEXT, re.MULTILINE | re.DOTALL)
+        assert found, letter
+        schedule, _, guards = found[0].partition("Kept by")
+        assert re.search(r"^    1 ", schedule, re.MULTILINE), letter
+        assert re.search(r"^    2 ", schedule, re.MULTILINE), letter
+        kept_by, _, tests = guards.partition("Test")
+        assert "`nearcache/" in kept_by, letter
+        assert "`tests/schedules/" in tests, letter
+
+
+def test_the_code_knows_no_other_letter() -> None:
+    """Those of the library, and those of the tests' docstrings that begin or end with one."""
     for path in sorted((ROOT / "nearcache").rglob("*.py")):
-        for letter in re.findall(r"docs/protocol\.md, ([A-Z])\b", path.read_text()):
+        text = path.read_text()
+        for letters in re.findall(r"docs/protocol\.md, ([A-Z])\b", text) + re.findall(r"\(([A-Z](?:, [A-Z])*)\)", text):
+            assert set(letters) <= {*LETTERS, ",", " "}, path
+    for path in sorted((ROOT / "tests" / "schedules").glob("*.py")):
+        for letter in re.findall(r'"""\(([A-Z])\)', path.read_text()):
             assert letter in LETTERS, path
 
 
-def test_every_script_and_name_in_redis_is_on_the_page() -> None:
-    """The scripts by their files, the names by their last part."""
-    for script in (ROOT / "nearcache" / "protocol" / "lua").glob("[a-z]*.lua"):
-        assert re.search(rf"^\| `{script.stem}` \|", TEXT, re.MULTILINE), script.stem
+VARIANTS = {
+    "a_load_from_a_lagging_replica",
+    "a_load_from_before_an_own_set",
+    "the_fill_race_with_a_failed_write",
+    "the_fill_race_with_an_own_set",
+}
+"""Schedules of a rule that stands on the page with another schedule."""
+
+
+def test_every_schedule_has_its_place_on_the_page() -> None:
+    """A schedule that the page does not name shows a rule that the page lacks."""
+    unnamed = set()
+    for path in sorted((ROOT / "tests" / "schedules").glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            decorators = node.decorator_list if isinstance(node, ast.FunctionDef) else ()
+            if isinstance(node, ast.FunctionDef) and any("schedule(" in ast.unparse(one) for one in decorators):
+                named = f"`tests/schedules/{path.name}::{node.name}`" in TEXT
+                unnamed |= set() if named else {node.name}
+    assert unnamed == VARIANTS
+
+
+def test_every_promise_has_its_functions_and_its_tests() -> None:
+    """One row each: the promise, what keeps it, what fails without it."""
+    for number in range(1, 9):
+        _, promise, kept_by, tests, _ = row(f"G{number}").split("|")
+        assert promise.strip() != f"G{number}"
+        assert "`nearcache/" in kept_by
+        assert "`tests/" in tests
+
+
+def test_every_script_stands_in_both_tables() -> None:
+    """What it takes and answers, and its steps."""
+    for script in LUA.glob("[a-z]*.lua"):
+        assert len(re.findall(rf"^\| `{script.stem}` \|", TEXT, re.MULTILINE)) == 2, script.stem
+
+
+def test_every_name_in_redis_and_every_kind_of_message_is_on_the_page() -> None:
+    """By the last part of the name, and by the kind's letter."""
     for name in ("v:<key>", "l:<key>", "m", "t:<tag>", "c"):
-        assert f"`{{ns:0}}:{name}`" in TEXT
+        assert f"| `{{ns:0}}:{name}` |" in TEXT
+    assert "| `{ns:meta}` |" in TEXT
+    assert f"`{PROTOCOL.decode()}`" in TEXT
+    for kind in "ICTFP":
+        assert re.search(rf"^\| `{kind}` \|", TEXT, re.MULTILINE), kind
+
+
+def test_every_state_of_the_bus_is_on_the_page() -> None:
+    """One row each."""
+    for state in BusState:
+        assert row(state.name)
 
 
 def test_nothing_refers_to_a_page_outside_the_repository() -> None:
