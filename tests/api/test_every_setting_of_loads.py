@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from nearcache import AsyncNearCache, LoaderTimeout, LoadFailed
+from nearcache import AsyncNearCache, LoaderTimeout
 from nearcache.testing import FaultProxy, commands
 from nearcache.transport.embedded import EmbeddedServer
 from tests.api.test_loading import Source
 from tests.support.twins import MakeCache, Twin
-from tests.support.waiting import Heard, redis_of, until, value_name
+from tests.support.waiting import redis_of, until, value_name
 
 TTL = 0.15
 """Seconds; short, and waited for."""
@@ -65,64 +65,6 @@ async def test_stale_while_revalidate_serves_at_once_and_refreshes_behind(make_c
         assert source.calls == 1
 
 
-async def test_stale_while_revalidate_has_an_end(make_cache: MakeCache) -> None:
-    """Beyond the window readers wait for the loader."""
-    async with make_cache(ttl=TTL, jitter=0, stale_while_revalidate=0.01) as cache:
-        assert await cache.get_or_set("k", cache.loader(1)) == 1
-        await gone(cache)
-        assert await cache.get_or_set("k", cache.loader(2)) == 2
-        assert cache.stats().stale_served == 0
-
-
-async def test_stale_while_revalidate_of_what_another_instance_stored(make_cache: MakeCache) -> None:
-    """Redis keeps a value for ttl and window: who has nothing in L1 serves it from there."""
-    async with make_cache(ttl=TTL, jitter=0, stale_while_revalidate=LONG) as one, make_cache() as other:
-        await one.set("k", 1)
-
-        async def aged() -> bool:
-            return await other.get("k") is None
-
-        await until(aged)
-        source = Source(2)
-        window: dict[str, Any] = {"stale_while_revalidate": LONG}
-        assert await other.get_or_set("k", other.loader(source.load), **window) == 1
-        assert await other.get("k") is None  # without a loader, only what is fresh
-        await until(lambda: source.calls)
-        source.go.set()
-        await until(lambda: other.peek("k") == 2)
-
-
-async def test_stale_while_revalidate_is_one_load_in_the_fleet(make_cache: MakeCache) -> None:
-    """Two instances find it stale at the same time; one of them loads, the other takes what comes of it."""
-    async with make_cache(stale_while_revalidate=LONG) as one, make_cache(stale_while_revalidate=LONG) as other:
-        await one.set("k", 1, ttl=TTL)
-        assert await other.get("k") == 1
-        await expired(one)
-        await expired(other)
-        source = Source(2)
-        for cache in (one, other) * 3:
-            assert await cache.get_or_set("k", cache.loader(source.load)) == 1
-        await until(lambda: source.calls)
-        source.go.set()
-        await until(lambda: one.peek("k") == 2)
-        await until(lambda: other.peek("k") == 2)
-        assert source.calls == 1
-
-
-async def test_stale_while_revalidate_ends_with_an_invalidation(make_cache: MakeCache) -> None:
-    """What was deleted, or marked stale, is served stale by nobody."""
-    async with make_cache(stale_while_revalidate=LONG) as one, make_cache(stale_while_revalidate=LONG) as other:
-        for end in ("delete", "mark_stale"):
-            await one.set("k", end, ttl=TTL)
-            await until(lambda: other._core.tier.last_resort("k") is None)
-            assert await other.get("k") == end
-            await expired(other)
-            assert await getattr(one, end)("k")
-            await until(lambda: other._core.tier.last_resort("k") is None)
-            assert await other.get_or_set("k", other.loader(3)) == 3
-            assert await one.get_or_set("k", one.loader(4)) == 3
-
-
 # --------------------------------------------------------------------------------------------- stale after an error
 
 
@@ -137,23 +79,6 @@ async def test_stale_if_error_serves_what_there_was(make_cache: MakeCache) -> No
         assert cache.stats().stale_served == 1
         with pytest.raises(LookupError):
             await cache.get_or_set("other", cache.loader(load))
-
-
-async def test_stale_if_error_serves_what_was_marked_stale(make_cache: MakeCache) -> None:
-    """`mark_stale` ends stale_while_revalidate and keeps stale_if_error: the next read loads, and falls back."""
-    async with (
-        make_cache(stale_if_error=LONG, stale_while_revalidate=LONG) as one,
-        make_cache(stale_if_error=LONG) as b,
-    ):
-        await one.set("k", 1, ttl=LONG)
-        assert await one.mark_stale("k")
-        load = Counting()
-        load.broken = True
-        for cache in (one, b):
-            assert await cache.get_or_set("k", cache.loader(load)) == 1
-        assert load.calls == 2
-        load.broken = False
-        assert await one.refresh("k", one.loader(load)) == 3
 
 
 async def test_stale_if_error_survives_redis(make_cache: MakeCache, fresh_server: EmbeddedServer) -> None:
@@ -174,54 +99,6 @@ async def test_stale_if_error_survives_redis(make_cache: MakeCache, fresh_server
         assert await cache.delete("k")
         with pytest.raises(LookupError):
             await cache.get_or_set("k", cache.loader(load))
-
-
-async def test_stale_backoff_is_a_pause_after_a_failed_load(make_cache: MakeCache) -> None:
-    """While a stale value serves, a loader that failed is left alone for so long; a write of the key ends that."""
-    async with make_cache(stale_if_error=LONG, stale_backoff=LONG) as cache, make_cache() as other:
-        load = Counting()
-        await cache.get_or_set("k", cache.loader(load), ttl=TTL)
-        await expired(cache)
-        load.broken = True
-        for _ in range(5):
-            assert await cache.get_or_set("k", cache.loader(load)) == 1
-        assert load.calls == 2
-        await other.mark_stale("k")
-        await until(lambda: cache._core.tier.last_resort("k") is None)
-        assert await cache.get_or_set("k", cache.loader(load)) == 1
-        assert load.calls == 3
-
-
-async def test_stale_backoff_ends(make_cache: MakeCache) -> None:
-    """Then the loader is tried again."""
-    async with make_cache(stale_if_error=LONG, stale_backoff=0.05) as cache:
-        load = Counting()
-        await cache.get_or_set("k", cache.loader(load), ttl=TTL)
-        await expired(cache)
-        load.broken = True
-        assert await cache.get_or_set("k", cache.loader(load)) == 1
-        load.broken = False
-
-        async def loaded() -> bool:
-            return bool(await cache.get_or_set("k", cache.loader(load)) == 3)
-
-        await until(loaded)
-
-
-async def test_stale_backoff_holds_for_refreshes_behind(make_cache: MakeCache) -> None:
-    """A refresh that fails is told once, and not tried again at each read."""
-    async with make_cache(stale_while_revalidate=LONG, stale_backoff=LONG) as cache:
-        heard = Heard(cache)
-        load = Counting()
-        await cache.get_or_set("k", cache.loader(load), ttl=TTL)
-        await expired(cache)
-        load.broken = True
-        await cache.get_or_set("k", cache.loader(load))
-        await until(lambda: heard.of(LoadFailed))
-        for _ in range(5):
-            assert await cache.get_or_set("k", cache.loader(load)) == 1
-        assert load.calls == 2
-        assert [event.reason for event in heard.of(LoadFailed)] == ["a refresh raised LookupError"]
 
 
 async def test_stale_backoff_holds_for_refreshes_that_give_up(make_cache: MakeCache, proxy: FaultProxy) -> None:
@@ -268,29 +145,6 @@ async def test_early_refresh_loads_before_the_end(make_cache: MakeCache) -> None
         await until(lambda: cache.peek("k") == 2)
         assert source.calls == 1
         assert cache.stats().stale_served == 0
-
-
-async def test_xfetch_beta_refreshes_by_chance(make_cache: MakeCache) -> None:
-    """The longer a load takes for its ttl, the likelier it is made anew before the end; without it, not at all."""
-
-    async def slow() -> int:
-        await asyncio.sleep(0.5)
-        return 1
-
-    async with make_cache(ttl=20, jitter=0, xfetch_beta=100) as cache:
-        assert await cache.get_or_set("k", cache.loader(slow)) == 1
-        load = Counting()
-
-        async def refreshed() -> bool:
-            await cache.get_or_set("k", cache.loader(load))
-            return load.calls > 0
-
-        await until(refreshed)  # the odds of each read are e^(-20/50)
-    async with make_cache(ttl=20, jitter=0) as cache:
-        assert await cache.get_or_set("other", cache.loader(slow)) == 1
-        for _ in range(100):
-            await cache.get_or_set("other", cache.loader(load))
-        assert load.calls == 1
 
 
 # ---------------------------------------------------------------------------------------------------------- time limits
