@@ -54,7 +54,8 @@ class Requests:
     bus: Bus | None = None
     """The subscribed connection, or the last one there was."""
     bypassed: bool = False
-    """Whether the namespace is kept by another protocol: then Redis is not asked, and L1 is not filled."""
+    """Whether Redis is not asked, and L1 not filled: the namespace is kept by another protocol, or this is a copy that
+    a fork left behind. Only a proof ends it; a close does not, or the journal would be replayed into that namespace."""
 
     def __post_init__(self) -> None:
         self.remote.may_repeat = lambda: self.breaker.sends

@@ -135,6 +135,7 @@ class Subscriber:
         core = self.core
         self.failure = failure
         report = self._advance(_SIGNALS.get(type(failure), BusSignal.FAILED))
+        core.requests.bypassed |= core.bus_state is BusState.INCOMPATIBLE
         if type(failure) in _SIGNALS:
             core.breaker.bus_reached()
         if report is Report.REFUSAL:
@@ -147,6 +148,7 @@ class Subscriber:
         core = self.core
         self.failure = None
         self._advance(BusSignal.PROVED)
+        core.requests.bypassed = False
         if core.breaker.bus_up():
             core.emit(BreakerClosed())
         core.emit(Connected(kept))
@@ -155,9 +157,14 @@ class Subscriber:
 
     def _advance(self, signal: BusSignal) -> Report:
         core = self.core
-        core.bus_state, report = advance(core.bus_state, signal)
-        core.requests.bypassed = core.bus_state is BusState.INCOMPATIBLE
-        return report
+        while True:
+            before = core.bus_state
+            after, report = advance(before, signal)
+            # The bus proves L1, and looks its next state up; meanwhile the cache is closed, by another thread or by a
+            # finaliser on this one: CLOSED has to stay. No other code runs between this comparison and the assignment.
+            if core.bus_state is before:
+                core.bus_state = after
+                return report
 
 
 @dataclass(slots=True, eq=False)
