@@ -17,7 +17,7 @@ from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale
 from nearcache.errors import LoaderTimeout
 from nearcache.events import LoadFailed
-from nearcache.local.singleflight import Aim, Flight, Outcome
+from nearcache.local.singleflight import Flight, Outcome, Purpose
 from nearcache.local.snapshot import Snapshot
 from nearcache.local.waiters import Latch
 from nearcache.policy import Policy
@@ -48,7 +48,7 @@ class Attempt:
     """When the wait began (monotonic) that the loader's time limits are for."""
     until: float
     """How long to wait for another's load (monotonic)."""
-    aim: Aim
+    purpose: Purpose
     older_than: Version
     """What L2 has is taken if its version is higher."""
     ready: bool = False
@@ -82,7 +82,7 @@ class Attempt:
         """
         core, key = self.core, self.key
         # Two readers miss in L1; one loads and lands before the other enters its flight: look again, or it loads too.
-        entry = stale.fresh_entry(core, key) if self.aim is Aim.VALUE else None
+        entry = stale.fresh_entry(core, key) if self.purpose is Purpose.VALUE else None
         if entry is not None:
             core.counters.l1_hits += 1
             return Outcome(core.entries.value_of(entry))
@@ -96,7 +96,7 @@ class Attempt:
             served = self._found(found)
             if served is not None:
                 return served
-            if self.aim is Aim.IMPATIENT:
+            if self.purpose is Purpose.AFTER_WAIT:
                 return self._begin_load()
             lease = await self._lease(found.head)
             left = self.until - core.runtime.monotonic()
@@ -117,7 +117,7 @@ class Attempt:
         """Wait for another instance's load; None: ask L2 again."""
         core = self.core
         patience = min(patience, self.until_next_limit(core.runtime.monotonic()))
-        if await news.wait(patience if core.tier.synced else min(patience, POLL)) or self.aim is Aim.REFRESH:
+        if await news.wait(patience if core.tier.synced else min(patience, POLL)) or self.purpose is Purpose.REFRESH:
             return None
         outcome = self.timed_out(core.runtime.monotonic())
         self.abandoned = outcome is not None
@@ -125,7 +125,7 @@ class Attempt:
 
     def _begin_load(self, *, worth_it: bool = True) -> Outcome | None:
         """Load now; but a refresh does so only under a lease: its readers have a value."""
-        if self.aim is Aim.REFRESH and not worth_it:
+        if self.purpose is Purpose.REFRESH and not worth_it:
             self.abandoned = True
             self._back_off()  # else each reader would start a refresh that gets no lease
             return Outcome()
@@ -136,11 +136,11 @@ class Attempt:
         """The value of a record that can serve at once."""
         core, entry = self.core, found.entry
         if entry is not None and entry.version > self.older_than:
-            if self.aim is Aim.VALUE and stale.due(core, self.key, entry, self.policy):
+            if self.purpose is Purpose.VALUE and stale.due(core, self.key, entry, self.policy):
                 self.due = entry.version
             return Outcome(found.value)
         self.stale = found.stale
-        if self.aim is not Aim.VALUE or self.stale is None:
+        if self.purpose is not Purpose.VALUE or self.stale is None:
             return None
         if self.stale.while_revalidating(self.policy):
             self._note_stale(self.stale)
@@ -210,7 +210,7 @@ class Attempt:
         core, callers = self.core, self.core.runtime.callers()
         loads = core.loads
         began = core.runtime.monotonic()
-        core.counters.misses += self.aim is not Aim.REFRESH
+        core.counters.misses += self.purpose is not Purpose.REFRESH
         limited = loads.limited(began, away=self._away) and loads.permitted.isdisjoint(
             callers
         )  # it would wait for itself
@@ -292,7 +292,7 @@ class Attempt:
 
     async def wait_ended(self) -> Outcome | None:
         """Act on a load of another instance that takes too long."""
-        if self.aim is not Aim.IMPATIENT:
+        if self.purpose is not Purpose.AFTER_WAIT:
             self.wait_is_over = True
             return None
         if not self.policy.timed:  # the second load hangs as well
@@ -302,7 +302,7 @@ class Attempt:
 
     def stale_instead(self) -> Outcome | None:
         """A stale value after an error or a time limit, if there is one and it may serve."""
-        if self.aim not in (Aim.VALUE, Aim.IMPATIENT):  # the new value is wanted, or none
+        if self.purpose not in (Purpose.VALUE, Purpose.AFTER_WAIT):  # the new value is wanted, or none
             return None
         there = self.stale if self.stale is not None and self.stale.if_error(self.policy) else None
         serves = there or stale.last_resort(self.core, self.key, self.policy)

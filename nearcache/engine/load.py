@@ -12,7 +12,7 @@ from nearcache.engine.core import Core
 from nearcache.engine.ports import Background
 from nearcache.errors import LoaderTimeout
 from nearcache.events import LoadFailed
-from nearcache.local.singleflight import Aim, Flight, Outcome
+from nearcache.local.singleflight import Flight, Outcome, Purpose
 from nearcache.policy import Policy
 from nearcache.protocol.versions import Version
 
@@ -34,10 +34,10 @@ async def get_or_load(core: Core, key: str, loader: Loader, policy: Policy, *, r
     """
     core.tier.fallback.keeps_flushed |= policy.stale_if_error > 0
     if replace:
-        return await _land(core, key, loader, policy, Aim.REPLACE, NEWEST)
+        return await _land(core, key, loader, policy, Purpose.REPLACE, NEWEST)
     served = stale.look(core, key, policy)
     if served is None:
-        return await _land(core, key, loader, policy, Aim.VALUE, ANY)
+        return await _land(core, key, loader, policy, Purpose.VALUE, ANY)
     await _refresh_behind(core, key, loader, policy, served.older_than)
     return Outcome(served.value)
 
@@ -58,14 +58,14 @@ async def _refresh_behind(core: Core, key: str, loader: Loader, policy: Policy, 
 
 async def _refresh(core: Core, key: str, loader: Loader, policy: Policy, older_than: Version) -> None:
     try:
-        outcome = await _land(core, key, loader, policy, Aim.REFRESH, older_than)
+        outcome = await _land(core, key, loader, policy, Purpose.REFRESH, older_than)
         if outcome.error is not None:
             core.emit_once(LoadFailed(key, f"a refresh raised {type(outcome.error).__name__}"))
     finally:
         core.loads.refreshing.discard(key)
 
 
-async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, older_than: Version) -> Outcome:
+async def _land(core: Core, key: str, loader: Loader, policy: Policy, purpose: Purpose, older_than: Version) -> Outcome:
     """Lead a flight, or follow another's, until there is an outcome."""
     began = core.runtime.monotonic()
     until = began + policy.patience
@@ -75,11 +75,11 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, 
         mine = Flight(
             core.tier.snapshot(key), core.runtime.latch(), core.runtime.callers(), now + policy.lease, windows
         )
-        attempt = Attempt(core, key, loader, policy, mine, began, until, aim, older_than)
+        attempt = Attempt(core, key, loader, policy, mine, began, until, purpose, older_than)
         outcome: Outcome | None = None
         behind: Background | None = None
         try:
-            flight = core.flights.enter((key, aim), mine, now)
+            flight = core.flights.enter((key, purpose), mine, now)
             if flight is mine:
                 outcome = await attempt.look_up()
                 if attempt.ready:
@@ -89,14 +89,14 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, aim: Aim, 
                 outcome = await attempt.load()
         finally:  # whatever happens: interrupted, the outcome is None, and a follower leads
             if behind is None:
-                core.flights.end((key, aim), mine, None if attempt.abandoned else outcome, core.entries.pack)
+                core.flights.end((key, purpose), mine, None if attempt.abandoned else outcome, core.entries.pack)
         if outcome is None and (flight is not mine or behind is not None):
             outcome = await _follow(attempt, flight, behind)
         if outcome is not None:
             await _refresh_behind(core, key, loader, policy, attempt.due)
             return outcome
         if attempt.wait_is_over:  # all callers whose wait is over share one more load
-            aim, until = Aim.IMPATIENT, core.runtime.monotonic() + policy.patience
+            purpose, until = Purpose.AFTER_WAIT, core.runtime.monotonic() + policy.patience
 
 
 async def _load(attempt: Attempt, flight: Flight) -> tuple[Background | None, Outcome | None]:
@@ -134,7 +134,7 @@ async def _end(attempt: Attempt, flight: Flight) -> None:
     except BaseException as error:  # noqa: BLE001  # it is for who waits, and raised there
         attempt.fatal = error
     finally:
-        attempt.core.flights.end((attempt.key, attempt.aim), flight, outcome, attempt.core.entries.pack)
+        attempt.core.flights.end((attempt.key, attempt.purpose), flight, outcome, attempt.core.entries.pack)
 
 
 async def _follow(attempt: Attempt, flight: Flight, behind: Background | None) -> Outcome | None:

@@ -56,16 +56,16 @@ class Flight:
         self.owner = self.callers[-1]
 
 
-class Aim(Enum):
-    """What a flight is for; readers join those of their own aim."""
+class Purpose(Enum):
+    """What a flight is for; readers join those of their own purpose."""
 
     VALUE = "a value, from L2 or loaded"
     REPLACE = "a value that is loaded now, whether there is one or not"
     REFRESH = "a newer value than the one that is served meanwhile, if it can be had without harm"
-    IMPATIENT = "a value for those who have waited long enough for another's load"
+    AFTER_WAIT = "a value for readers whose wait for another's load is over"
 
 
-FlightKey: TypeAlias = tuple[str, Aim]
+FlightKey: TypeAlias = tuple[str, Purpose]
 
 
 class Flights:
@@ -89,11 +89,11 @@ class Flights:
         whether it replaces or not: its lease is ours. A reader that wants a value joins a refresh as well.
         """
         with self._lock:
-            for aim in Aim:
-                own = self._flying((key[0], aim))
+            for purpose in Purpose:
+                own = self._flying((key[0], purpose))
                 if own is not None and own.owner in mine.callers:
                     return own
-            for place in (key, (key[0], Aim.REFRESH)) if key[1] is Aim.VALUE else (key,):
+            for place in (key, (key[0], Purpose.REFRESH)) if key[1] is Purpose.VALUE else (key,):
                 flight = self._flying(place)
                 if flight is not None and flight.snapshot == mine.snapshot and now < flight.ends:
                     flight.followed = True

@@ -161,7 +161,7 @@ def a_reader_after_an_impatient_one_joins_no_older_flight(rules: Rules) -> None:
         must(world.run(next_one) == 2, "G4: a reader goes back to an older version")
 
 
-@schedule(without.IMPATIENT_ALONE)
+@schedule(without.AFTER_WAIT_ALONE)
 def a_load_that_hangs(rules: Rules) -> None:
     """Whose patience with a load has ended loads once more, and all of them together: no stampede."""
     with rules.world() as world:

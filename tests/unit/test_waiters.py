@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from nearcache.local.singleflight import Aim, Flight, Flights, Outcome
+from nearcache.local.singleflight import Flight, Flights, Outcome, Purpose
 from nearcache.local.snapshot import Snapshot
 from nearcache.local.waiters import Waiters
 from nearcache.runtime.latches import ThreadLatch
 
-KEY = ("k", Aim.VALUE)
+KEY = ("k", Purpose.VALUE)
 OLD = Snapshot(epoch=1, stripe=7, stamp=0)
 
 
@@ -59,21 +59,21 @@ def test_a_flight_of_the_own_thread_is_told_whatever_its_token() -> None:
 def test_a_refresh_is_no_read() -> None:
     """Who wants the value replaced does not take a load that may end with the present one."""
     flights, reader, refresher = Flights(), flight(), flight(owner="you")
-    flights.enter(("k", Aim.VALUE), reader)
-    assert flights.enter(("k", Aim.REPLACE), refresher) is refresher
+    flights.enter(("k", Purpose.VALUE), reader)
+    assert flights.enter(("k", Purpose.REPLACE), refresher) is refresher
     assert len(flights) == 2
 
 
-def test_the_impatient_share_one_flight() -> None:
+def test_readers_whose_wait_is_over_share_one_flight() -> None:
     """They do not join what they were tired of waiting for, but each other."""
     flights, leader, first, second = Flights(), flight(), flight(owner="you"), flight(owner="they")
-    flights.enter(("k", Aim.VALUE), leader)
-    assert flights.enter(("k", Aim.IMPATIENT), first) is first
-    assert flights.enter(("k", Aim.IMPATIENT), second) is first
+    flights.enter(("k", Purpose.VALUE), leader)
+    assert flights.enter(("k", Purpose.AFTER_WAIT), first) is first
+    assert flights.enter(("k", Purpose.AFTER_WAIT), second) is first
 
 
-@pytest.mark.parametrize("other", Aim)
-def test_a_flight_of_the_own_thread_is_told_whatever_its_aim(other: Aim) -> None:
+@pytest.mark.parametrize("other", Purpose)
+def test_a_flight_of_the_own_thread_is_told_whatever_its_purpose(other: Purpose) -> None:
     """Its lease is ours."""
     flights, outer = Flights(), flight()
     flights.enter(KEY, outer)
@@ -117,7 +117,7 @@ def test_a_leader_that_vanished_is_followed_by_nobody() -> None:
     """Interrupted before it could end its flight, it takes it along."""
     flights = Flights()
     lost = flight()
-    assert flights.enter(("a", Aim.VALUE), lost) is lost
+    assert flights.enter(("a", Purpose.VALUE), lost) is lost
     del lost
     mine = flight(owner="you")
-    assert flights.enter(("a", Aim.VALUE), mine) is mine
+    assert flights.enter(("a", Purpose.VALUE), mine) is mine

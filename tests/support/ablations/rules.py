@@ -18,7 +18,7 @@ from nearcache.local.fallback import Fallback
 from nearcache.local.floors import Floors
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.journal import Batch, Journal
-from nearcache.local.singleflight import Aim, Flight, FlightKey, Flights
+from nearcache.local.singleflight import Flight, FlightKey, Flights, Purpose
 from nearcache.local.tier import Tier
 from nearcache.testing.model import Server
 from tests.support.ablations.local import (
@@ -106,8 +106,8 @@ def _join_any(self: Flights, key: FlightKey, mine: Flight, now: float) -> Flight
     return _ENTER(self, key, mine, now) if flight is None else flight
 
 
-def _impatient_alone(self: Flights, key: FlightKey, mine: Flight, now: float) -> Flight:
-    return mine if key[1] is Aim.IMPATIENT else _ENTER(self, key, mine, now)
+def _after_wait_alone(self: Flights, key: FlightKey, mine: Flight, now: float) -> Flight:
+    return mine if key[1] is Purpose.AFTER_WAIT else _ENTER(self, key, mine, now)
 
 
 _ENTER = Flights.enter
@@ -189,7 +189,7 @@ REFUSES_IN_SILENCE = Rules(server=RefusesInSilence)
 FILLS_IN_SILENCE = Rules(server=FillsInSilence)
 REPEATS_LEASES = Rules(remote=RepeatsLeases)
 JOIN_ANY = Rules(patched=((Flights, "enter", _join_any),))
-IMPATIENT_ALONE = Rules(patched=((Flights, "enter", _impatient_alone),))
+AFTER_WAIT_ALONE = Rules(patched=((Flights, "enter", _after_wait_alone),))
 CLEAR_ELSEWHERE = Rules(patched=((write, "clear", _clear_elsewhere),))
 NO_SNAPSHOT = Rules(tier=NoSnapshot)
 OWN_WRITE_LEAVES_STAMP = Rules(tier=WroteLeavesStamp)
