@@ -27,8 +27,8 @@ from benchmarks.rivals.base import (
     new_keys,
 )
 from nearcache import AsyncNearCache, NearCache
+from nearcache.local.contents import STORES
 from nearcache.local.store import Entry
-from nearcache.local.tier import STORES
 from nearcache.protocol.versions import version_of
 from nearcache.stats import Stats
 

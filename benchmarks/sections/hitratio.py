@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nearcache.local.contents import STORES
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.store import Store
-from nearcache.local.tier import STORES
 from tests.support.report import Report
 from tests.support.tables import Table
 

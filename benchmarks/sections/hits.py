@@ -18,7 +18,7 @@ from benchmarks.rivals import cachebox, cachetools, lru_cache
 from benchmarks.rivals.base import COPIES, COPIES_LRU, DECORATED, DECORATED_INT, HIT, HIT_LRU, NotRun, Stage, number_of
 from benchmarks.rivals.near import OPTIONS, past_l1
 from nearcache import AsyncNearCache, NearCache
-from nearcache.local.tier import STORES
+from nearcache.local.contents import STORES
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.report import Chart, Report
 from tests.support.tables import Table, duration

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from nearcache.local.contents import STORES
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.store import Store
-from nearcache.local.tier import STORES
 from nearcache.protocol.versions import version_of
 from tests.support.report import Report
 from tests.support.tables import Table

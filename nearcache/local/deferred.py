@@ -10,17 +10,17 @@ from nearcache.local.store import Entry, Store
 from nearcache.protocol.versions import number_of
 
 STEP = 100
-"""Entries that are dealt with at once: about a millisecond of tags, less without."""
+"""Entries of one step: about a millisecond when they have tags, less without."""
 PAUSE = 0.002
-"""Seconds between two steps, which belong to everybody else."""
+"""Seconds between two steps, in which other threads run."""
 
 
 class Deferred:
-    """What was taken out of readers' sight in one step, and has still to be released; all under the tier's lock.
+    """Stores that readers no longer see and whose entries have still to be released; all under the tier's lock.
 
     A dead store is only emptied. A store is set aside when a tag was invalidated that many of its entries carry: they
     are dropped from it step by step, then the smaller of it and the present store is moved into the larger. Until then
-    its other entries are misses, each of which comes back when anything is done about its key.
+    its other entries are misses, each of which comes back when anything is done with its key.
     """
 
     def __init__(self) -> None:
@@ -29,13 +29,13 @@ class Deferred:
         self._floors: dict[str, int] = {}
         """The tags that were invalidated since the store was set aside."""
         self._tags: deque[str] = deque()
-        """Those whose entries are still in it."""
+        """Those of them whose entries are still in the store."""
 
     def __bool__(self) -> bool:
         return self._aside is not None or bool(self._dead)
 
     def drop(self, store: Store[Any]) -> int:
-        """This store is dead, and what is set aside too; how many entries that are."""
+        """Release this store and the one that is set aside; how many entries they had."""
         dropped = len(store.entries)
         self.release(store)
         if self._aside is not None:
@@ -45,33 +45,34 @@ class Deferred:
         return dropped
 
     def release(self, store: Store[Any]) -> None:
-        """Nobody will ask for this store again."""
-        if len(store.entries) > STEP:  # a small one is freed by nobody's holding it
+        """Free a store that no reader will ask again, step by step if it is large."""
+        if len(store.entries) > STEP:  # a small one is freed with its last reference
             self._dead.append(store)
 
     def set_aside(self, store: Store[Any]) -> None:
-        """Entries of this store may come back. What was set aside before may not: one at a time is enough."""
+        """Set a store aside, whose entries may come back; the one that was set aside before is released."""
         if self._aside is not None:
             self._dead.append(self._aside)
         self._hold(store)
 
     def raise_tags(self, tags: Iterable[str], number: int) -> None:
-        """What carries one of the tags and is older does not come back."""
+        """Let no entry come back that carries one of the tags and is older."""
         if self._aside is not None:
             for tag in tags:
                 self._floors[tag] = max(self._floors.get(tag, 0), number)
                 self._tags.append(tag)
 
     def take(self, key: str) -> Entry | None:
-        """The entry of a key if it was set aside and still holds; it is here no more."""
+        """Take out the entry of a key that was set aside; None: there is none, or its tag was invalidated."""
         if self._aside is None or key not in self._aside.entries:
             return None
         entry: Entry = self._aside.entries[key]
         del self._aside[key]
-        return entry if self._holds(entry) else None
+        kept = all(number_of(entry.version) >= self._floors.get(tag, 0) for tag in entry.tags)
+        return entry if kept else None
 
     def exchange(self, present: Store[Any]) -> Store[Any] | None:
-        """The store that was set aside, if it is clean and the larger one: then it is the present one's turn."""
+        """The store that was set aside, once it is clean and if it is larger: ``present`` takes its place."""
         aside = self._aside
         if aside is None or self._tags or len(aside.entries) <= len(present.entries):
             return None
@@ -79,7 +80,7 @@ class Deferred:
         return aside
 
     def step(self, count: int) -> Iterator[tuple[str, Entry]]:
-        """Deal with some entries: give those that come back, drop the others, release what is dead."""
+        """Take up to ``count`` entries out: yield those that come back, drop the others, free dead stores."""
         while count > 0 and (key := self._next()) is not None:
             count -= 1
             entry = self.take(key)
@@ -103,7 +104,7 @@ class Deferred:
         self._tags.clear()
 
     def _next(self) -> str | None:
-        """A key that is set aside: of an invalidated tag as long as there is one, then of what would leave first."""
+        """A key that is set aside: first those of invalidated tags, then the one that would be evicted first."""
         if self._aside is None:
             return None
         while self._tags:
@@ -115,6 +116,3 @@ class Deferred:
             self._hold(None)
             return None
         return self._aside.oldest()
-
-    def _holds(self, entry: Entry) -> bool:
-        return all(number_of(entry.version) >= self._floors.get(tag, 0) for tag in entry.tags)

@@ -1,4 +1,4 @@
-"""The journal: writes whose outcome is unknown, to be replayed as deletes when Redis answers again.
+"""The journal: writes of unknown outcome, to be replayed as deletes when Redis answers again.
 
 It holds keys and no values: replaying a set could bring an old value back (docs/protocol.md, D), a delete costs a miss
 at most. Each journalling gives its entry a new number, and only a replay that read this number ends it: an acknowledged
@@ -15,17 +15,17 @@ from nearcache.protocol.answers import BATCH
 
 
 class Pending(NamedTuple):
-    """One entry."""
+    """One entry of the journal."""
 
     number: int
     not_before: int = 0
-    """The server's time (µs) until which what was sent may still be executed: a replay before it would be too early."""
+    """The server's time (µs) until which the write may still be executed: a replay before it would be too early (E)."""
     hold_ms: int = 0
-    """For how long the delete was to keep others from filling."""
+    """The hold of the delete: for how long no instance may fill the key."""
 
 
 class Batch(NamedTuple):
-    """What one replay takes on: keys, or else tags, or else everything; with the numbers under which it read them."""
+    """The content of one replay: keys, tags or everything, with the numbers under which the journal had them."""
 
     names: Sequence[str]
     numbers: Sequence[int]
@@ -38,10 +38,10 @@ KEYS, TAGS, ALL = "keys", "tags", "all"
 
 
 class Journal:
-    """What has to be replayed; changed under the tier's lock.
+    """The writes to be replayed; changed under the tier's lock.
 
     Args:
-        most: keys and tags that are kept; more of them become one clear. 0: there is nobody to replay anything to.
+        most: keys and tags that are kept; more of them become one clear. 0: no Redis, so nothing is kept.
     """
 
     def __init__(self, most: int) -> None:
@@ -55,11 +55,11 @@ class Journal:
         return len(self.keys) + len(self.tags) + (self.clear is not None)
 
     def covers(self, key: str) -> bool:
-        """Whether what L2 has of a key may be older than an own write."""
+        """Whether the value of a key in L2 may be older than an own write."""
         return key in self.keys or bool(self.tags) or self.clear is not None
 
     def note(self, keys: Sequence[str], not_before: int, hold_ms: int) -> None:
-        """Writes of these keys have an unknown outcome. A longer hold of an earlier one stays, so does its deadline."""
+        """Add writes of these keys; the longer hold and the later deadline of an earlier entry stay."""
         for key in keys:
             before = self.keys.pop(key, None) or Pending(0)
             self.keys[key] = Pending(
@@ -68,19 +68,19 @@ class Journal:
         self._bound()
 
     def note_tags(self, tags: Sequence[str]) -> None:
-        """An invalidation of these tags has an unknown outcome."""
+        """Add an invalidation of these tags."""
         for tag in tags:
             self.tags[tag] = Pending(next(self._numbers))
         self._bound()
 
     def note_clear(self, not_before: int = 0) -> None:
-        """A clear has an unknown outcome."""
+        """Add a clear."""
         before = self.clear.not_before if self.clear is not None else 0
         if self._most:
             self.clear = Pending(next(self._numbers), max(before, not_before))
 
     def next(self, server_now: int) -> Batch | None:
-        """What to replay next; what has a deadline that has not passed has to wait."""
+        """The next batch to replay, of entries whose deadline has passed; None: there is none."""
         if self.clear is not None:
             return (
                 Batch((), (self.clear.number,), ALL, self.clear.not_before)
@@ -104,7 +104,7 @@ class Journal:
         )
 
     def replayed(self, batch: Batch) -> None:
-        """A replay was acknowledged: what has not been journalled again meanwhile is done."""
+        """End the entries of an acknowledged replay, except those that were journalled again meanwhile (F)."""
         if batch.kind == ALL:
             if self.clear is not None and self.clear.number == batch.numbers[0]:
                 self.clear = None
@@ -115,13 +115,13 @@ class Journal:
                 del entries[name]
 
     def forget_clock(self) -> None:
-        """The server is another one: what was sent to the old one, under its clock, does not reach it."""
+        """Drop the deadlines: the server is another one, which a set that was sent to the old one can't reach."""
         self.keys = {key: pending._replace(not_before=0) for key, pending in self.keys.items()}
         if self.clear is not None:
             self.clear = self.clear._replace(not_before=0)
 
     def _bound(self) -> None:
-        """Too many become one clear, once the last of them can't be executed any more. Their holds are lost."""
+        """Replace too many entries by one clear, after the last of their deadlines. Their holds are lost."""
         if len(self.keys) + len(self.tags) > self._most:
             self.note_clear(max((pending.not_before for pending in self.keys.values()), default=0))
             self.tags.clear()

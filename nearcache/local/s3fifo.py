@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from nearcache.local.store import Entry, Store
 
 USES_MAX = 3
-"""Hits that are counted; the readers' look has this number too."""
+"""Hits that are counted; the fast path of readers compares with it too."""
 STEPS = 100
-"""Entries that are given another chance before one leaves all the same: else one insert may pass by all of them."""
+"""Entries that may get another chance before one is evicted all the same: it bounds the time of one insert."""
 GHOST_BITS = (1 << 30) - 1
-"""Of a key's hash that a ghost keeps. Two keys of one ghost: an entry comes into the wrong queue, no more."""
+"""Bits of a key's hash that a ghost keeps. If two keys share a ghost, an entry only comes into the wrong queue."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +29,7 @@ class S3Fifo(Store[Used]):
     """New entries pass through a small queue, a tenth of all; those that were hit there go on to the main queue.
 
     In the main queue an entry that was hit goes round again, at the price of one use. Keys that left from the small
-    queue are remembered for as long as 0.9 of all entries stay: who comes back goes to the main queue at once.
+    queue are remembered as ghosts, up to 0.9 times the number of entries: such a key comes back into the main queue.
 
     The queues have the keys alone. Each change of them is one C call, so that an exception of a signal handler between
     two of them loses a place in a queue at worst.
@@ -41,7 +41,7 @@ class S3Fifo(Store[Used]):
         super().__init__({}, max_entries, max_bytes)
         self._small: OrderedDict[str, None] = OrderedDict()
         self._main: OrderedDict[str, None] = OrderedDict()
-        # Ordered: of a plain dict, the first is found only after passing by all that were deleted before it.
+        # Ordered: the first key of a plain dict is found only after a scan of all that were deleted before it.
         self._ghosts: OrderedDict[int, None] = OrderedDict()
 
     def oldest(self) -> str:
@@ -83,7 +83,7 @@ class S3Fifo(Store[Used]):
         return key, self._remove(key)
 
     def _victim(self) -> str:
-        """The key that has to leave, after those at the heads of the queues that were hit have had their chance."""
+        """The key to evict, after entries at the heads of the queues that were hit have had another chance."""
         small, main, entries = self._small, self._main, self.entries
         for _ in range(STEPS):
             if small and 10 * len(small) >= len(entries):

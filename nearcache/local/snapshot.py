@@ -1,4 +1,4 @@
-"""What a reader remembers from before it asked; keys share stamps by stripe, so that their number is bounded."""
+"""Snapshots, taken before a read, tell whether something was written meanwhile; keys share stamps by stripe."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ STRIPES = 1024
 
 
 class Snapshot(NamedTuple):
-    """What a reader remembers from before it asked: has anything been written since?"""
+    """What a reader notes before it sends anything, to be compared when it puts the reply."""
 
     epoch: int
     stripe: int
     stamp: Version
     turn: int = 0
     trusted: bool = True
-    """False: the key is journalled. What L2 has may be older, and a fill may undo the write: load only."""
+    """False: the key is journalled. The value in L2 may be older, and a fill may undo the write: load only."""
 
 
 def stripe_of(key: str) -> int:

@@ -1,4 +1,4 @@
-"""Which entry leaves when L1 is full, on the contract of cachetools.Cache: what every policy has, and LRU.
+"""The store of entries and its eviction, on the contract of cachetools.Cache: the base of every policy, and LRU.
 
 Readers look into ``entries`` without a lock, and note a hit by ``touch`` or, where that is None, by raising the entry's
 ``uses``; everything else is called under the tier's lock. That is why the order is ours: cachetools' own LRUCache
@@ -19,7 +19,7 @@ from cachetools import Cache
 from nearcache.protocol.versions import Version
 
 ENTRY_OVERHEAD = 250
-"""Bytes that an entry is taken to cost beyond its encoded key and value: the object, its dicts, its version."""
+"""Bytes that an entry is estimated to cost beyond its encoded key and value: the object, its dicts, its version."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,12 +28,12 @@ class Entry:
 
     value: Any
     deadline: float
-    """Until then a hit asks nothing else; earlier than ``expires`` where a refresh is to be begun before the end."""
+    """Until then the fast path serves it; earlier than ``expires`` where an early refresh is due before the end."""
     version: Version
     tags: tuple[str, ...]
     size: int
     expires: float
-    """Until then it is fresh; what is served later is stale."""
+    """Until then it is fresh; afterwards it is stale."""
 
     if TYPE_CHECKING:  # only where a policy counts hits by it, as S3Fifo's entries do
         uses: int = field(init=False)
@@ -50,7 +50,7 @@ class Store(Cache[str, E], Generic[E]):
     """
 
     make_entry: ClassVar[type[Entry]] = Entry
-    """What its entries are made by."""
+    """The class of its entries."""
     touch: Callable[[str], None] | None = None
     """Note that a key was used; KeyError when it has just left. A C method: it is on the hot path. None: a hit raises
     the entry's ``uses`` instead."""
@@ -66,11 +66,11 @@ class Store(Cache[str, E], Generic[E]):
 
     @abstractmethod
     def oldest(self) -> str:
-        """The key that would leave next if nothing was used any more; KeyError when there is none."""
+        """The key that would be evicted next without further hits; KeyError when there is none."""
 
     @abstractmethod
     def _place(self, key: str, entry: E, held: E | None) -> None:
-        """Bring an entry into ``entries`` and the order, in the place of the one that is held."""
+        """Bring an entry into ``entries`` and the order, in place of ``held``."""
 
     @abstractmethod
     def _remove(self, key: str) -> E:
@@ -78,7 +78,7 @@ class Store(Cache[str, E], Generic[E]):
 
     @abstractmethod
     def _evict(self) -> tuple[str, E]:
-        """Take out the entry whose turn it is to leave; there is one."""
+        """Take out the entry to be evicted; there is at least one."""
 
     def __getitem__(self, key: str) -> E:
         return self.entries[key]
@@ -121,7 +121,7 @@ class Store(Cache[str, E], Generic[E]):
         return count if self.max_bytes is None else self.bytes + ENTRY_OVERHEAD * count
 
     def popitem(self) -> tuple[str, E]:
-        """Remove the entry whose turn it is to leave, and return it with its key."""
+        """Evict an entry, and return it with its key."""
         if not self.entries:
             raise KeyError(f"{type(self).__name__} is empty")
         key, entry = self._evict()

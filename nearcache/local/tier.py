@@ -1,75 +1,51 @@
-"""L1: entries, and the guards that decide what may be put there (docs/protocol.md, "Local state", "Read", "Write").
+"""L1: its entries, and the guards that decide what may be put (docs/protocol.md, "Local state", "Read", "Write").
 
 Everything that changes state is called under ``lock``; readers take none. A reader's hit is
 
     entry = tier.entries[key]; now < entry.deadline and now < tier.fresh_until
     tier.touch(key), or where that is None: entry.uses += 1, up to USES_MAX of local/s3fifo.py
 
-Before a reader sends anything it takes a snapshot; what comes back is put by the one rule in ``put``. Pub/sub comes
-over another connection than the reply, and nothing orders the two. But if a write ran after the read did, its message
-reaches this process after the snapshot was taken: either before the put, and the snapshot has changed, or after it, and
-the message drops the entry.
+Before a reader sends anything it takes a snapshot; the value in the reply is put by the one rule in ``put``. Messages
+come over another connection than replies, and nothing orders the two. But if a write ran after the read did, its
+message reaches this process after the snapshot was taken: either before the put, and the snapshot has changed, or after
+it, and the message drops the entry.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from nearcache.local.deferred import STEP, Deferred
-from nearcache.local.fallback import Fallback
+from nearcache.local.contents import Contents
+from nearcache.local.deferred import STEP
 from nearcache.local.floors import Floors
 from nearcache.local.journal import KEYS, TAGS, Batch, Journal
-from nearcache.local.s3fifo import S3Fifo
 from nearcache.local.snapshot import STRIPES, Snapshot, stripe_of
-from nearcache.local.store import Entry, Lru, Store
+from nearcache.local.store import Entry
 from nearcache.protocol.versions import Version, number_of, version_of
 
 NEVER = float("-inf")
-STORES: Mapping[str, Callable[[int, int | None], Store[Any]]] = {"lru": Lru, "s3fifo": S3Fifo}
-"""By the name that the setting has."""
 
 
-class Tier:
-    """The entries of one process and what is known of the writes of all others."""
+class Tier(Contents):
+    """L1 of one cache: its entries, its proof, and what is known of the writes of all processes."""
 
     def __init__(
         self, max_entries: int, max_bytes: int | None = None, journal_max: int = 10_000, eviction: str = "lru"
     ) -> None:
-        # Re-entrant, here and elsewhere: a signal handler or a finaliser may call the cache while its thread holds it.
-        self.lock = threading.RLock()
-        self._new_store = partial(STORES[eviction], max_entries, max_bytes)
-        self._store = self._new_store()
-        self.make_entry = self._store.make_entry
-        self.entries: dict[str, Entry] = self._store.entries
-        self.touch = self._store.touch
+        super().__init__(max_entries, max_bytes, eviction)
         self.fresh_until = NEVER
         self.hits = 0
-        """Raised by readers, as `Counters` says."""
+        """Raised by readers without a lock, as `Counters` says."""
         self.decode: Callable[[Any], Any] | None = None
-        """Makes a value of what an entry has; None: it has the value."""
+        """Makes the value from the bytes of an entry; None: entries hold values."""
         self.synced = False
         self.epoch = 0
         self.stamps: list[Version] = [0] * STRIPES
         self.turns = [0] * STRIPES
-        """Per stripe, how many values without a version were returned: an epoch of its own."""
+        """Per stripe, how many values without a version were returned: an epoch for the stripe alone."""
         self.floors = Floors()
         self.journal = Journal(journal_max)
-        self._evicted_before = 0
-        self._deferred = Deferred()
-        self.fallback = Fallback(max_entries, max_bytes)
-
-    @property
-    def evictions(self) -> int:
-        """Entries that left for want of room."""
-        return self._evicted_before + self._store.evicted
-
-    @property
-    def size(self) -> int:
-        """Encoded bytes of the keys and values held."""
-        return self._store.bytes
 
     # ------------------------------------------------------------------------------------------------------- reading
 
@@ -81,7 +57,7 @@ class Tier:
             return Snapshot(self.epoch, stripe, self.stamps[stripe], self.turns[stripe], trusted)
 
     def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
-        """Put what a GET, a fill or an own set brought, if nothing was written since the snapshot; the one rule.
+        """Put the value of a read, a fill or an own set, unless something was written since the snapshot; the one rule.
 
         Refused: an entry of lower version is dropped, since the caller is about to see a newer one (C); after an own
         write, of any version. Either way the stamp rises, so that a slower put can't bring back an older value (B).
@@ -124,7 +100,7 @@ class Tier:
             return allowed
 
     def returned_stale(self, key: str, version: Version, snapshot: Snapshot) -> None:
-        """A value of this version is returned although it is fresh no more: as a put that is refused (S)."""
+        """Record the version of a stale value that is returned, so that no later read returns an older one (S)."""
         with self.lock:
             held = self.entries.get(key)
             if held is None or held.version < version:
@@ -162,9 +138,9 @@ class Tier:
         self.floors.suspect(now)
 
     def serve_loaded(self, key: str, now: float) -> Entry | None:
-        """The value of a key that was loaded while Redis is away, if it is fresh.
+        """The fresh value of a key that was loaded while Redis is away, or None.
 
-        It may follow a write whose message is on its way: each time, results under way are refused (G4).
+        It may be newer than a write whose message is on its way: each time, results in flight are rejected (G4).
         """
         with self.lock:
             entry = self.fallback.get(key)
@@ -174,11 +150,11 @@ class Tier:
             return entry
 
     def last_resort(self, key: str) -> Entry | None:
-        """What there is of a key, however old, to be served after an error."""
+        """The newest value of a key here, however old, to be served after an error."""
         return self.fallback.get(key) or self.entries.get(key) or self.fallback.flushed(key)
 
     def keep_tag_floors(self, floors: dict[str, int], epoch: int) -> None:
-        """Keep tag floors that were read, unless a tag or a clear may have come since ``epoch``."""
+        """Keep tag floors that were read, unless an invalidation or a clear may have been applied since ``epoch``."""
         with self.lock:
             if self.epoch == epoch and self.synced:
                 self.floors.raise_tags(floors)
@@ -193,7 +169,7 @@ class Tier:
             self.stamps[stripe] = max(self.stamps[stripe], version)
 
     def journal_keys(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
-        """Journal writes of unknown outcome: misses here from now on, and nothing that is under way may be put."""
+        """Journal writes of unknown outcome: their keys are misses from now on, and results in flight are rejected."""
         with self.lock:
             for key in keys:
                 self._drop(key)
@@ -203,7 +179,7 @@ class Tier:
                 self.drop_all()
 
     def journal_floors(self, tags: Sequence[str]) -> None:
-        """Journal a clear (no tags) or an invalidation of unknown outcome: every key is a miss here from now on."""
+        """Journal a clear (no tags) or an invalidation of unknown outcome: every key is a miss from now on."""
         with self.lock:
             if tags:
                 self.journal.note_tags(tags)
@@ -212,7 +188,7 @@ class Tier:
             self.drop_all()
 
     def replayed(self, batch: Batch, number: int) -> None:
-        """A replay was acknowledged under this number: apply it here, and end its entries."""
+        """A replay was acknowledged under this number: apply it to L1, and end its journal entries (F)."""
         with self.lock:
             if batch.kind == KEYS:
                 for key in batch.names:
@@ -226,7 +202,7 @@ class Tier:
     # ---------------------------------------------------------------- called by Invalidation, and above, under the lock
 
     def apply_changes(self, keys: Sequence[str], version: Version) -> None:
-        """A message says that keys were written: drop what is older. An own write is known by its version.
+        """Apply a message that keys were written: drop older entries. An own write is known by its version.
 
         Invalidation._changes does the same for messages of one key.
 
@@ -247,26 +223,16 @@ class Tier:
             if held is not None and held.version < version:
                 drop(key)
 
-    @property
-    def scattered(self) -> bool:
-        """Whether something of a key may stand elsewhere than in ``entries``."""
-        return self.fallback.used or bool(self._deferred)
-
-    @property
-    def drop(self) -> Callable[[str], None]:
-        """Drops an entry that is there, and nothing that stands elsewhere."""
-        return self._store.__delitem__
-
     def apply_clear(self, number: int) -> None:
-        """The namespace was cleared; nothing to do when it was applied already."""
+        """Apply a clear of the namespace, unless it was applied already."""
         if number > self.floors.namespace:
             self.drop_all()
             self.floors.raise_to(number)
 
     def apply_tags(self, tags: Sequence[str], number: int) -> None:
-        """Some tags were invalidated: drop what carries them and is older.
+        """Apply an invalidation of tags: drop the entries that carry one of them and are older.
 
-        A floor that is known already says nothing about the entries: it may have been read with another value.
+        This is done even if the floors are known already: they may have been read with another value.
         """
         self._release(self.fallback.drop_tagged(tags))
         tagged = self._store.tagged
@@ -281,13 +247,13 @@ class Tier:
         self.epoch += 1
 
     def drop_all(self) -> int:
-        """Drop every entry, and refuse every put that is under way; how many were dropped."""
+        """Drop every entry, and reject results in flight; how many entries were dropped."""
         self.epoch += 1
         self._release(self.fallback.clear())
         return self._deferred.drop(self._show(self._new_store()))
 
     def flush(self) -> int:
-        """Messages may have been missed: drop all; keep entries as fallback values where stale_if_error is used."""
+        """Drop every entry: messages may have been missed. They stay as fallback values if stale_if_error is used."""
         dropped = len(self.entries)
         if self.fallback.keeps_flushed:
             self.epoch += 1
@@ -298,51 +264,3 @@ class Tier:
         self.stamps = [0] * STRIPES
         self.floors.forget()
         return dropped
-
-    # ------------------------------------------------------------------------------- what is too much for one step
-
-    def free_some(self) -> bool:
-        """Free up to STEP dropped entries; whether some remain. The bus asks for it, with pauses for other threads."""
-        if self._deferred:
-            with self.lock:
-                self._free_some(STEP)
-        return bool(self._deferred)
-
-    def release(self) -> None:
-        """Release everything that was dropped at once: the cache is closed."""
-        with self.lock:
-            self.fallback.clear()
-            self._deferred.clear()
-
-    def _release(self, store: Store[Any] | None) -> None:
-        if store is not None:
-            self._deferred.release(store)
-
-    def _free_some(self, count: int) -> None:
-        returned = self._deferred.exchange(self._store)
-        if returned is not None:
-            self._show(returned)
-        for key, entry in self._deferred.step(count):
-            self._store[key] = entry
-
-    def _show(self, store: Store[Any]) -> Store[Any]:
-        """Let readers see this store; the one that they saw before."""
-        before, self._store = self._store, store
-        self._evicted_before += before.evicted
-        before.evicted = store.evicted = 0
-        # Touch first: a reader that pairs the old entries with the new order gets a KeyError, that is, a miss.
-        self.touch = store.touch
-        self.entries = store.entries
-        return before
-
-    def _recall(self, key: str) -> None:
-        """An entry that was set aside comes back before anything is done about its key."""
-        entry = self._deferred.take(key)
-        if entry is not None:
-            self._store[key] = entry
-
-    def _drop(self, key: str) -> None:
-        self.fallback.drop(key)
-        self._deferred.take(key)
-        if key in self.entries:
-            del self._store[key]

@@ -9,8 +9,9 @@ from functools import partial
 
 import pytest
 
+from nearcache.local.contents import STORES
 from nearcache.local.deferred import STEP
-from nearcache.local.tier import STORES, Tier
+from nearcache.local.tier import Tier
 from nearcache.protocol.versions import Version, version_of
 
 MANY = 3 * STEP

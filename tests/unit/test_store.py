@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from nearcache.local import s3fifo
+from nearcache.local.contents import STORES
 from nearcache.local.s3fifo import USES_MAX, S3Fifo, Used
 from nearcache.local.store import ENTRY_OVERHEAD, Lru, Store
-from nearcache.local.tier import STORES
 
 POLICIES: list[Callable[..., Store[Any]]] = list(STORES.values())
 """Each is made from max_entries and max_bytes."""
