@@ -1,18 +1,18 @@
-"""The link to Redis: its states and breaker as one transition table. Everything that affects them is here.
+"""The breaker as one transition table: whether an operation is sent to Redis. All that affects it is in this file.
 
 state     what happens to an operation                              does the bus reach the server
 UP        it is sent                                                yes
 DEAF      it is sent: commands are answered, or not yet tried       no
 DOWN      not sent, but one in ``breaker_reset`` seconds may try    yes
 TRYING    not sent: that one is out                                 yes
-AWAY      not sent, and nobody tries: the bus's own reconnecting    no
-          is the probe, so that readers neither connect nor
-          resolve names
+AWAY      not sent, and no operation tries: the bus, which          no
+          reconnects, is the probe, so that readers neither
+          connect nor resolve names
 
 What counts as a failure: a timeout opens the breaker at once; a connection that failed or could not be made, and an
-answer that says that the server serves nobody now (``SERVES_NOBODY``), when ``breaker_failures`` of them come in a row.
-Any other error is an answer: Redis is there, and refuses this one thing. It leaves the breaker alone, or a server that
-refuses writes would be asked for no reads. That is kept beside, as what is refused now, so that it is told once.
+error that says that the server serves no client now (``SERVES_NOBODY``), when ``breaker_failures`` come in a row.
+Any other error is an answer: Redis is there, and refuses this operation. It leaves the breaker alone, or a server that
+refuses writes would be asked for no reads. Refused operations are kept beside, so that a refusal is reported once.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from collections.abc import Mapping
 from enum import Enum
 
 SERVES_NOBODY = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOAUTH", "TRYAGAIN", "WRONGPASS"})
-"""Error codes of a server that answers no operation for now: a script that does not end, a data set being loaded."""
+"""Error codes of a server that answers no operation for now: a script does not end, a data set is being loaded."""
 
 REFUSES_WRITES = frozenset({"MISCONF", "NOREPLICAS", "OOM", "READONLY"})
-"""Error codes of a server that takes no write for now, whoever asks; reads are answered."""
+"""Error codes of a server that takes no write for now, from any client; reads are answered."""
 
 
 class State(Enum):
-    """Where the link stands."""
+    """Which operations are sent, and whether the bus reaches the server."""
 
     UP = "up"
     DEAF = "deaf"
@@ -39,12 +39,12 @@ class State(Enum):
 
 
 class Signal(Enum):
-    """What can happen to a link."""
+    """An event that may change the state."""
 
     OK = "an operation was answered"
     FAILED = "an operation timed out, or breaker_failures of them failed in a row"
     TRY = "an operation is wanted, and breaker_reset has passed"
-    BUS_REACHED = "the bus reached the server, be it that it was refused"
+    BUS_REACHED = "the bus reached the server, even if it was refused there"
     BUS_PROVEN = "the bus has proven L1"
     BUS_LOST = "the bus is lost, or could not connect"
 
@@ -86,11 +86,13 @@ TRANSITIONS: Mapping[tuple[State, Signal], State] = {
 class Breaker:
     """The breaker of one cache. Times are monotonic seconds that the caller brings.
 
-    >>> link = Breaker(failures=1, reset=1.0)
-    >>> link.bus_reached()
-    >>> link.failed(timeout=False, now=0.0), link.permit(now=0.5), link.permit(now=1.5), link.permit(now=1.5)
-    (True, False, True, False)
-    >>> link.ok(), link.permit(now=1.6)
+    >>> breaker = Breaker(failures=1, reset=1.0)
+    >>> breaker.bus_reached()
+    >>> breaker.failed(timeout=False, now=0.0)
+    True
+    >>> [breaker.permit(now=now) for now in (0.5, 1.5, 1.5)]
+    [False, True, False]
+    >>> breaker.ok(), breaker.permit(now=1.6)
     (True, True)
     """
 
@@ -104,7 +106,7 @@ class Breaker:
         self.sends = True
         """Whether the breaker is closed: everything is sent."""
         self.refused: dict[str, str] = {}
-        """What Redis refuses while it answers: the operation, and the error's code."""
+        """The operations that Redis refuses while it answers, each with the code of the error."""
 
     @property
     def bus(self) -> bool:
@@ -147,7 +149,7 @@ class Breaker:
             return self._move(Signal.BUS_PROVEN)
 
     def bus_reached(self) -> None:
-        """The bus reached the server, or was refused by it: operations may find out whether it serves them."""
+        """The bus reached the server, or was refused by it: an operation may try whether the server answers."""
         with self._lock:
             self._move(Signal.BUS_REACHED)
 
@@ -157,17 +159,17 @@ class Breaker:
             self._move(Signal.BUS_LOST)
 
     def refuse(self, operation: str, code: str) -> bool:
-        """Redis answered that it will not do this; whether it refused nothing before."""
+        """Redis refused an operation; whether this is the only one that it refuses."""
         with self._lock:
             first = not self.refused
             self.refused[operation] = code
             return first
 
     def accept(self, operation: str, *, wrote: bool, stored: bool) -> bool:
-        """Redis did this; whether it refuses nothing any more.
+        """Redis carried out an operation; whether it refuses none any more.
 
-        What it refused comes off the list when it is done again. A server that took no write takes them all when it
-        took one; but if its memory was full, only when it stored something, since deletes always pass.
+        An operation comes off the list when it is carried out again. A server that took no writes takes them all again
+        when it took one; but if its memory was full, only when it stored a value, since deletes always pass.
         """
         with self._lock:
             for other, code in tuple(self.refused.items()):
@@ -177,7 +179,7 @@ class Breaker:
             return not self.refused
 
     def _move(self, signal: Signal) -> bool:
-        """Take a transition; whether it closed the breaker."""
+        """Make a transition; whether it closed the breaker."""
         before, self.state = self.sends, TRANSITIONS[self.state, signal]
         self.sends = self.state in (State.UP, State.DEAF)
         if self.sends and signal in (Signal.OK, Signal.BUS_PROVEN):

@@ -1,7 +1,7 @@
-"""The life of the bus as one transition table: what is known of the connection that carries the messages.
+"""The life of the bus as one transition table: the state of the connection that carries the messages.
 
-state          what the cache does                                        what ``health()`` calls it
-IDLE           nothing was asked of it yet                                idle
+state          what it means for the cache                                word of ``health()``
+IDLE           it has not been used yet                                   idle
 CONNECTING     the first attempt is under way                             connecting
 PROVEN         L1 serves while its proof holds                            proven
 LOST           L1 serves until its proof ends; it is tried again          lost
@@ -21,7 +21,7 @@ from enum import Enum
 
 
 class BusState(Enum):
-    """What is known of the bus; the value is the public word."""
+    """The state of the bus."""
 
     IDLE = "idle"
     CONNECTING = "connecting"
@@ -34,7 +34,7 @@ class BusState(Enum):
 
     @property
     def refused(self) -> bool:
-        """Whether the server was reached and will not do."""
+        """Whether the server was reached but can't be used as a bus."""
         return self in _REFUSALS
 
 
@@ -42,7 +42,7 @@ _REFUSALS = frozenset({BusState.REFUSED, BusState.MISCONFIGURED, BusState.INCOMP
 
 
 class BusSignal(Enum):
-    """What can happen to a bus."""
+    """An event in the life of the bus."""
 
     START = "the cache is used for the first time"
     PROVED = "L1 was proven"
@@ -61,7 +61,7 @@ _ENDED: Mapping[BusSignal, BusState] = {
     BusSignal.INCOMPATIBLE: BusState.INCOMPATIBLE,
     BusSignal.CLOSE: BusState.CLOSED,
 }
-"""How an attempt may end, whatever was before."""
+"""The ways in which an attempt may end, from any state."""
 
 TRANSITIONS: Mapping[BusState, Mapping[BusSignal, BusState]] = {
     BusState.IDLE: {BusSignal.START: BusState.CONNECTING, BusSignal.CLOSE: BusState.CLOSED},
@@ -77,7 +77,7 @@ TRANSITIONS: Mapping[BusState, Mapping[BusSignal, BusState]] = {
     },
     BusState.CLOSED: dict.fromkeys(BusSignal, BusState.CLOSED),  # the last attempt may still end
 }
-"""A pair that is not here can't happen, and is a mistake of ours."""
+"""A pair that is not here can't happen: the look-up fails."""
 
 
 class Phase(Enum):
@@ -89,7 +89,7 @@ class Phase(Enum):
 
 
 class Report(Enum):
-    """What a transition has to tell the user's listeners."""
+    """What has to be reported to the user's callbacks."""
 
     NOTHING = "nothing new"
     LOSS = "the bus is lost"

@@ -131,7 +131,7 @@ async def _end(attempt: Attempt, flight: Flight) -> None:
     outcome: Outcome | None = None
     try:
         outcome = await attempt.load()
-    except BaseException as error:  # noqa: BLE001  # it is for who waits, and raised there
+    except BaseException as error:  # noqa: BLE001  # it is raised in the caller that waits
         attempt.fatal = error
     finally:
         attempt.core.flights.end((attempt.key, attempt.purpose), flight, outcome, attempt.core.entries.pack)
@@ -178,5 +178,5 @@ async def _follow(attempt: Attempt, flight: Flight, behind: Background | None) -
             if now >= patience:
                 return await attempt.wait_ended()
     finally:
-        if behind is not None and not landed and policy.loader_hard_timeout is not None:  # nobody else would end it
+        if behind is not None and not landed and policy.loader_hard_timeout is not None:  # no other code would end it
             behind.cancel(attempt.began + policy.loader_hard_timeout - core.runtime.monotonic())

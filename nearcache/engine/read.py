@@ -1,4 +1,4 @@
-"""Read from L2: judge what comes, and put it into L1 if nothing was written meanwhile."""
+"""Read from L2: judge each record, and put its value into L1 if nothing was written meanwhile."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from nearcache.protocol.versions import number_of
 
 
 class Found(NamedTuple):
-    """What L2 had: a fresh value or MISSING; how its record begins (empty: there was none); else what may be stale."""
+    """The result of a read from L2: a fresh value or MISSING, the head of the record if there is one, a stale value."""
 
     value: Any = MISSING
     head: bytes = b""
     entry: Entry | None = None
-    """The fresh value as L1 keeps it."""
+    """The fresh value as an entry of L1."""
     stale: Stale | None = None
 
     @property
@@ -37,7 +37,7 @@ class Found(NamedTuple):
 
 
 class Unjudged(NamedTuple):
-    """A record whose tags' floors are not known yet, or during whose read the proof of the floors was lost."""
+    """A record that can't be judged yet: floors of its tags are unknown, or their proof was lost during the read."""
 
     raw: bytes
     record: Record
@@ -49,7 +49,7 @@ NO_FLOORS: Mapping[str, int | None] = {}
 
 
 async def get(core: Core, key: str) -> Any | Missing:
-    """A value that is no plain hit in L1; MISSING when it is in neither tier, or Redis does not answer."""
+    """The value of a key that the fast path did not serve; MISSING if neither tier has it, or Redis does not answer."""
     entry = fresh_entry(core, key)
     if entry is not None:
         core.counters.l1_hits += 1
@@ -64,7 +64,7 @@ async def get(core: Core, key: str) -> Any | Missing:
 
 
 async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
-    """The fresh values of some keys that are no plain hits in L1."""
+    """The fresh values of some keys that the fast path did not serve."""
     values = {key: core.entries.value_of(entry) for key in keys if (entry := fresh_entry(core, key)) is not None}
     core.counters.l1_hits += len(values)
     if values:
@@ -85,10 +85,10 @@ async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
 
 
 async def fetch(core: Core, snapshots: Mapping[str, Snapshot], policy: Policy) -> dict[str, Found]:
-    """Ask L2 for some keys whose snapshots were taken before.
+    """Read some keys from L2, whose snapshots were taken before.
 
     Floors come from the local tables while they are proven, else with the values, read after them: a clear between the
-    two then makes a value look old, never new. When the proof is lost during the read, it is made again with floors.
+    two then makes a value look old, never new. When the proof is lost during the read, it is repeated with floors.
 
     Raises:
         RemoteFailed: Redis did not answer.
@@ -110,7 +110,7 @@ async def fetch(core: Core, snapshots: Mapping[str, Snapshot], policy: Policy) -
 
 
 async def fetch_one(core: Core, key: str, snapshot: Snapshot, policy: Policy) -> Found:
-    """As ``fetch``, without its tables: most reads are of one key."""
+    """As ``fetch`` for one key, which most reads are of: with fewer calls and no tables."""
     epoch = core.tier.epoch
     while True:
         proven = core.floors_proven
@@ -133,7 +133,7 @@ async def fetch_one(core: Core, key: str, snapshot: Snapshot, policy: Policy) ->
 def _take(
     core: Core, key: str, snapshot: Snapshot, policy: Policy, proven: bool, raw: bytes | None, floor: int | None
 ) -> Found | Unjudged:
-    """Judge a record, unless more has to be asked for it."""
+    """Judge a record, unless more floors have to be read for it."""
     if raw is None:
         return NOTHING
     record = _unpack(core, key, raw)
@@ -146,7 +146,7 @@ def _take(
 
 
 async def _tag_floors(core: Core, tags: Collection[str], proven: bool, epoch: int) -> Mapping[str, int | None]:
-    """The floors of some tags as far as they are not known here; kept only under the epoch of the read."""
+    """The floors of those tags that are not known here; they are kept only under the epoch of the read."""
     asked = core.tier.floors.unknown(tags) if proven else list(tags)
     if not asked:
         return NO_FLOORS
@@ -191,7 +191,7 @@ def _judge(
     snapshot: Snapshot,
     policy: Policy,
 ) -> Found:
-    """A record's value unless it was invalidated; a fresh one goes to L1 by the put rule."""
+    """The value of a record unless it was invalidated; a fresh one is put into L1 by the put rule."""
     if not core.tier.floors.allow(number_of(record.version), floor, record.tags, tag_floors):
         return Found(head=head)
     past = core.requests.server_now() - record.fresh_until  # marked stale, it was fresh until 0

@@ -1,4 +1,4 @@
-"""The one way to ask Redis: through the breaker, which hears how each request ended."""
+"""Requests to Redis: each needs the permission of the breaker, which is notified of the result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Operation(Enum):
-    """What is asked of Redis; the value is the public word of the call that asks, as events and health show it."""
+    """An operation on Redis. Its value is the public word of the call that needs it, which events and health show."""
 
     GET = "get"
     LEASE = "get_or_set (lease)"
@@ -41,7 +41,7 @@ _STORING = frozenset({Operation.FILL, Operation.SET})
 
 @dataclass(slots=True, eq=False)
 class Requests:
-    """Asks Redis for one cache. No call is sent while the breaker is open, or another protocol keeps the namespace."""
+    """Sends the requests of one cache, but none while the breaker is open or another protocol keeps the namespace."""
 
     settings: Settings
     monotonic: Callable[[], float]
@@ -77,7 +77,7 @@ class Requests:
         self.answered(operation, answer)
         return answer
 
-    # ``ask`` consists of these three; a read of one key calls them itself, since there a frame counts.
+    # ``ask`` consists of these three. A read of one key calls them itself: there, one call less is measurable.
 
     def permit(self) -> None:
         """Raise NotSent if Redis is not to be asked now."""
@@ -89,7 +89,7 @@ class Requests:
             raise NotSent("Redis is left alone for a while after failures")
 
     def answered(self, operation: Operation, answer: object) -> None:
-        """Redis answered: the breaker may close, and what was refused may be accepted again."""
+        """Redis answered: the breaker may close, and a refused operation may be accepted again."""
         if self.breaker.ok():
             self.emit(BreakerClosed())
         if self.breaker.refused:
@@ -108,7 +108,7 @@ class Requests:
             self.emit(BreakerOpened(str(failure)))
 
     def refuse(self, operation: Operation, failure: RemoteFailed) -> None:
-        """Redis is there, but will not do this: report it once, until everything is done again."""
+        """Redis refuses an operation: report it once, until it refuses none."""
         if self.breaker.refuse(operation.value, failure.code):
             self.emit(Refused(operation.value, str(failure)))
         if failure.code == "READONLY":  # no primary any more: connecting anew finds out where the new one is

@@ -1,8 +1,8 @@
 """Values that serve without a load, or in its place: past their end, or before it while they are refreshed.
 
-RFC 5861: within ``stale_while_revalidate`` beyond its ttl a value is served while it is loaded anew behind the reader's
-back; within ``stale_if_error`` it is served when the load failed. Before the end, ``early_refresh`` lets the first
-reader after a fraction of the ttl begin a refresh, and XFetch each reader by chance: a refresh begins when
+RFC 5861: within ``stale_while_revalidate`` beyond its ttl a value is served while it is refreshed in the background;
+within ``stale_if_error`` it is served when the load failed. Before the end, ``early_refresh`` lets the first reader
+after a fraction of the ttl start a refresh, and XFetch each reader by chance: a refresh starts when
 
     now - load time * beta * ln(random) >= end
 
@@ -23,14 +23,14 @@ from nearcache.protocol.versions import Version
 
 
 class Stale(NamedTuple):
-    """A value past its end, which no write is known to have come after."""
+    """A value past its end, but not older than any write that is known."""
 
     value: Any
     entry: Entry
     age: float
     """Seconds since its end."""
     marked: bool = False
-    """Whether it was marked stale: then it serves only after an error."""
+    """Whether ``mark_stale`` ended it: then it serves only after an error."""
 
     def while_revalidating(self, policy: Policy) -> bool:
         """Whether it may be served while it is loaded anew."""
@@ -46,7 +46,7 @@ class Served(NamedTuple):
 
     value: Any
     older_than: Version | None
-    """Refresh it behind the reader's back, by a value of a higher version than this; None: it is fresh enough."""
+    """Refresh it in the background, by a value of a higher version than this; None: it is fresh enough."""
 
 
 def fresh_entry(core: Core, key: str) -> Entry | None:
@@ -91,7 +91,7 @@ def due(core: Core, key: str, entry: Entry, policy: Policy) -> bool:
         return now - delta_beta * math.log(1 - random.random()) >= entry.expires and not backing_off(core, key)
     if policy.early_refresh is None or backing_off(core, key):
         return False
-    entry.deadline = min(entry.expires, now + policy.stale_backoff)  # the others' hits are plain ones again
+    entry.deadline = min(entry.expires, now + policy.stale_backoff)  # until then, the fast path serves other readers
     return True
 
 

@@ -1,8 +1,8 @@
-"""Keep the bus: connect, prove, listen, beat; and when it is lost, do it again, for ever.
+"""Keep the bus: connect, prove L1, apply messages, send heartbeats; and begin again when the connection is lost.
 
-A heartbeat is asked every ``max_staleness / 4``. When none is answered for ``max_staleness / 2``, the socket is read
-once more, since this process may have stalled, and then the connection is given up: a half-open one is never noticed
-otherwise.
+A heartbeat is sent every ``max_staleness / 4``. When none is answered for ``max_staleness / 2``, the socket is read
+once more, since this process may have stalled, and then the connection is closed: a half-open one would never be
+noticed otherwise.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SIGNALS: Mapping[type[RemoteFailed], BusSignal] = {
     BusRefused: BusSignal.REFUSED,
     Incompatible: BusSignal.INCOMPATIBLE,
 }
-"""How an attempt ended, by what was raised; anything else is a connection that failed."""
+"""The signal of an attempt that ended, by its exception; for all others the connection failed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +41,7 @@ class Subscriber:
 
     core: Core
     stop: Latch
-    """Set: end."""
+    """Set when ``run`` has to end."""
     tried: Latch
     """Set when the first attempt has ended."""
     proofs: Waiters = field(default_factory=Waiters)
@@ -82,7 +82,7 @@ class Subscriber:
         self.proofs.wake_all()
 
     async def first_use(self) -> None:
-        """Let the bus come up, so that the very first values can go to L1; no longer than a read may take (G7)."""
+        """Wait for the first attempt, so that the first values can go to L1; no longer than a read may take (G7)."""
         await self.tried.wait(self.core.settings.redis_timeout)
 
     async def first_attempt(self) -> RemoteFailed | None:
@@ -118,7 +118,7 @@ class Subscriber:
             await subscription.listen()
         except RemoteFailed as known:
             failure = known
-        except Exception as mistake:  # noqa: BLE001  # whatever it is, it must not end the bus for good
+        except Exception as mistake:  # noqa: BLE001  # no mistake may end the bus for good
             failure = RemoteFailed(f"unexpected: {mistake!r}")
         finally:
             core.breaker.bus_down()
@@ -131,7 +131,7 @@ class Subscriber:
         return subscription.phase is Phase.PROVEN
 
     def _lost(self, failure: RemoteFailed) -> None:
-        """Report, once each, that the bus is lost or refused; after the loss has been applied."""
+        """Take the end of a connection, whose loss has been applied, and report it unless that was done before."""
         core = self.core
         self.failure = failure
         report = self._advance(_SIGNALS.get(type(failure), BusSignal.FAILED))
@@ -178,7 +178,7 @@ class Subscription:
     """When the queries that are not answered yet were asked, oldest first."""
 
     async def listen(self) -> None:
-        """Ask, and take in what comes, until the connection fails."""
+        """Send heartbeats and apply what arrives, until the connection fails."""
         core = self.subscriber.core
         staleness = core.settings.max_staleness
         monotonic = core.runtime.monotonic
@@ -216,14 +216,14 @@ class Subscription:
         await self.bus.ask_greeting()
 
     def _answered(self) -> float:
-        """When the query was asked that is answered now."""
+        """Take the oldest query off the list, and its round trip; when it was asked."""
         core = self.subscriber.core
         asked_at = self.asked.popleft()
         core.round_trip = core.runtime.monotonic() - asked_at
         return asked_at
 
     async def _take(self, items: Sequence[BusItem]) -> None:
-        """Apply what came, in order; a run of messages under one hold of the lock."""
+        """Apply items in order; messages that follow each other are applied under one hold of the lock."""
         core = self.subscriber.core
         batch: list[bytes] = []
         for item in items:
@@ -253,7 +253,7 @@ class Subscription:
             if await replay_journal(core, probing=True) or probed:
                 await self._ask_greeting()
                 return
-        if core.invalidation.nonce is not None:  # it was published before the server answered, so it should have come
+        if core.invalidation.nonce is not None:  # the probe was published before this answer, so it should have come
             raise BusRefused("a probe published through the server did not come back on the bus")
         effects, kept = core.invalidation.back(greeting, asked_at, prove=core.settings.on_reconnect == "prove")
         core.report(effects)
@@ -279,7 +279,7 @@ class Subscription:
             raise RemoteFailed("the server is no master any more")
         core.report(core.invalidation.beat(beat, self._answered(), core.runtime.monotonic()))
         self.subscriber.proofs.wake_all()
-        if beat.number is None:  # the counter is lost: have it made anew, and begin from there
+        if beat.number is None:  # the counter is lost: a greeting makes a new one
             await self._ask_greeting()
         elif len(core.tier.journal):
             await replay_journal(core)

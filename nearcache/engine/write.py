@@ -12,7 +12,6 @@ from nearcache.engine.ports import RemoteFailed
 from nearcache.engine.requests import Operation
 from nearcache.errors import RemoteUnavailable
 from nearcache.events import Journalled
-from nearcache.local.snapshot import Snapshot
 from nearcache.policy import Policy
 from nearcache.protocol.answers import BATCH, Written
 from nearcache.protocol.versions import version_of
@@ -59,7 +58,10 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
     if isinstance(written, RemoteFailed):
         return written
     for one, snapshot in zip(part, snapshots, strict=True):
-        _put_own(core, one, snapshot, written, policy)
+        if written.stored:
+            core.tier.put(one.key, core.entries.of_write(one, written, policy), snapshot, own=True)
+        else:
+            core.tier.wrote(one.key, written.version)
     if written.stored:
         return None
     full = RemoteFailed("its memory is full; the keys were deleted instead")
@@ -67,13 +69,6 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
     core.counters.l2_errors += 1
     core.requests.refuse(Operation.SET, full)
     return full
-
-
-def _put_own(core: Core, one: Encoded, snapshot: Snapshot, written: Written, policy: Policy) -> None:
-    if not written.stored:
-        core.tier.wrote(one.key, written.version)
-        return
-    core.tier.put(one.key, core.entries.of_write(one, written, policy), snapshot, own=True)
 
 
 async def delete(core: Core, keys: Sequence[str], hold_ms: int = 0) -> bool:

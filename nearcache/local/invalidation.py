@@ -1,4 +1,4 @@
-"""The bus's side of L1: numbers without a gap, heartbeats that prove it, and what happens when they do not.
+"""Messages and heartbeats applied to L1: numbers without a gap prove it, and anything else flushes it.
 
 Each message carries the next write number. ``last`` is the highest one seen; it survives a lost connection, so that a
 gap is noticed in every state (docs/protocol.md, A). A heartbeat's answer comes on the same connection, behind every
@@ -34,7 +34,7 @@ class Effects:
 
 
 class Invalidation:
-    """Applies what the bus brings to a tier."""
+    """Applies messages and heartbeats of the bus to a tier."""
 
     def __init__(self, tier: Tier, max_staleness: float) -> None:
         self._tier = tier
@@ -43,7 +43,7 @@ class Invalidation:
         self._greeted = False
         self.identity: str | None = None
         self.ahead: tuple[int, float] | None = None
-        """A number that the server has told and the messages have not reached, and since when (monotonic)."""
+        """A number from a heartbeat that the messages have not reached, and since when (monotonic)."""
         self.expected: tuple[int, float] | None = None
         """A number that Redis gave to an own write and the messages have not reached, and since when (monotonic)."""
         self.nonce: str | None = None
@@ -74,9 +74,10 @@ class Invalidation:
     def _changes(self, remaining: Iterator[bytes], effects: Effects) -> bytes | None:
         """Apply messages as long as each is the next one and changes one key; the first that does not, or None.
 
-        Nearly all are such, and each instance takes in every other one's: so this is ``Tier.apply_changes`` once more,
-        without calling, looking up or making anything that need not be. Who re-enters the lock on this thread meanwhile
-        may change what was looked up at the beginning, but whatever he reads from L2 is newer than all of these.
+        Nearly all messages are such, and each instance applies those of every other one: so this repeats
+        ``Tier.apply_changes`` with as few calls, look-ups and objects as possible. A signal handler that re-enters the
+        lock on this thread may change what was looked up at the beginning, but what it reads from L2 is newer than all
+        of these messages.
         """
         tier, hear, unpack, head = self._tier, effects.keys.append, CHANGE.unpack_from, CHANGE.size
         stamps, get, drop, scattered = tier.stamps, tier.entries.get, tier.drop, tier.scattered
@@ -131,7 +132,7 @@ class Invalidation:
         effects.everything = True
 
     def beat(self, beat: Beat, asked_at: float, now: float) -> Effects:
-        """Take a heartbeat's answer: proof, or not yet, or a flush.
+        """Apply a heartbeat's answer: it proves L1, or does not yet, or flushes it.
 
         A number ahead of ``last`` has until ``max_staleness / 4`` later to be reached; see ``overdue``.
         """
@@ -153,7 +154,7 @@ class Invalidation:
             self.expected = number, now
 
     def missing_own_write(self, now: float) -> Effects:
-        """Flush when an own write's message has not come: commands and messages are another server's each."""
+        """Flush if the message of an own write has not come: commands and messages are of two servers."""
         effects = Effects()
         expected = self.expected
         if expected is not None:
@@ -169,7 +170,7 @@ class Invalidation:
         return effects
 
     def check_identity(self, identity: str | None) -> Effects:
-        """A command connection leads to this server; flush if the bus is proven to listen to another one."""
+        """Flush if commands are answered by this server while the bus is proven with another one (I)."""
         effects = Effects()
         tier = self._tier
         with tier.lock:
@@ -181,7 +182,7 @@ class Invalidation:
         return effects
 
     def overdue(self, now: float) -> Effects:
-        """Flush when a number that the server told was not reached in time."""
+        """Flush if the messages have not reached the number of a heartbeat in time."""
         effects = Effects()
         if self.ahead is not None:
             number, since = self.ahead
@@ -200,13 +201,13 @@ class Invalidation:
             self.ahead = None
 
     def greeted(self, greeting: Greeting) -> None:
-        """Who is listened to from now on, before L1 is trusted again."""
+        """A new connection has reached a server: if it is not the same, no deadline of the journal holds for it."""
         if greeting.identity is None or greeting.identity != self.identity:
             with self._tier.lock:
                 self._tier.journal.forget_clock()
 
     def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Effects, int]:
-        """A new connection is subscribed and has told where the server stands: keep L1 if nothing was missed.
+        """A new connection is subscribed, and the server's number is known: keep L1 if no message was missed.
 
         Args:
             greeting: asked after the subscription was confirmed.
