@@ -1,0 +1,194 @@
+"""The ports of the engine as the scheduler has them: each call that waits is a point."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nearcache.local.singleflight import Outcome
+from nearcache.protocol.answers import BusItem, Take
+from nearcache.testing.model import Line, Server
+from tests.support.stepper.points import Pause, Receiving, Request
+from tests.support.stepper.world import Flow, World
+
+if TYPE_CHECKING:
+    from tests.support.stepper.instance import Instance
+
+
+T = TypeVar("T")
+
+
+class ModelLatch:
+    """A Wake of the scheduler."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.rung = False
+
+    def set(self) -> None:
+        """Wake; whoever waits goes on when it is stepped."""
+        self.rung = True
+
+    async def wait(self, timeout: float) -> bool:
+        """Suspend, unless it was woken already."""
+        if self.rung:
+            return True
+        return bool(await Pause(self._world, "wait", self, timeout))
+
+
+class ModelPermits:
+    """Permits of the scheduler."""
+
+    def __init__(self, world: World, count: int) -> None:
+        self._world = world
+        self.free = count
+        self._news = ModelLatch(world)
+
+    async def acquire(self, timeout: float) -> bool:
+        """Suspend until there is one."""
+        until = self._world.now + timeout
+        while not self.free:
+            if self._world.now >= until:
+                return False
+            self._news = ModelLatch(self._world)
+            await self._news.wait(until - self._world.now)
+        self.free -= 1
+        return True
+
+    def release(self) -> None:
+        """Whoever waits may go on."""
+        self.free += 1
+        self._news.set()
+
+
+class ModelRuntime:
+    """A Runtime of the scheduler: flows are its tasks."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def permits(self, count: int) -> ModelPermits:
+        """So many permits."""
+        return ModelPermits(self._world, count)
+
+    async def spawn(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> Flow:
+        """A flow of its own."""
+        del owner, timeout
+        return self._world.start("background", work)
+
+    def monotonic(self) -> float:
+        """The world's time."""
+        return self._world.now
+
+    def callers(self) -> tuple[object, ...]:
+        """The flow that runs."""
+        return (self._world.running,)
+
+    def latch(self) -> ModelLatch:
+        """A new Latch."""
+        return ModelLatch(self._world)
+
+    async def load(self, loader: Callable[[], Awaitable[Any]]) -> Outcome:
+        """Await the loader."""
+        try:
+            return Outcome(await loader())
+        except Exception as error:
+            return Outcome(error=error)
+
+    async def settle(self, work: Coroutine[Any, Any, object]) -> None:
+        """A flow of its own."""
+        self._world.start("settle", work)
+
+
+class ModelRemote:
+    """A Remote whose every method is a Request."""
+
+    SCRIPTS = (
+        "read",
+        "tag_floors",
+        "set",
+        "delete",
+        "mark_stale",
+        "lease",
+        "fill",
+        "abort",
+        "clear",
+        "invalidate_tags",
+        "probe",
+    )
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world = world
+        self._name = name
+
+    def __getattr__(self, script: str) -> Callable[..., Awaitable[Any]]:
+        if script not in self.SCRIPTS:
+            raise AttributeError(script)
+
+        async def ask(*args: Any, **options: Any) -> Any:
+            def call(server: Server) -> object:
+                return getattr(server, script)(*args, **options)
+
+            return await Request(self._world, f"{self._name}: {script}", call)
+
+        return ask
+
+    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
+        """By itself."""
+        (record,), floor = await self.read([key], with_floor=with_floor)
+        return take(record, floor)
+
+    def now(self) -> int:
+        """The server's clock."""
+        return self._world.micros()
+
+    async def connect(self) -> None:
+        """It is known."""
+
+    def discard_idle(self) -> None:
+        """There are no connections."""
+
+    async def close(self) -> None:
+        """There are no connections."""
+
+
+class ModelBus:
+    """A Bus over a Line; a loss is made with ``cut`` and noticed with ``notice``, or by silence."""
+
+    def __init__(self, owner: Instance) -> None:
+        self.world = owner.world
+        self.owner = owner
+        self.line = Line()
+        self.cut_off = False
+        self._server = self.world.server
+        owner.bus = self
+
+    async def open(self) -> None:
+        """Subscribe."""
+        await Request(self.world, f"{self.owner.name}: connect", lambda server: server.subscribe(self.line))
+
+    async def ask_greeting(self) -> None:
+        """The question is on its way."""
+        self.line.questions.append("greeting")
+
+    async def ask_beat(self) -> None:
+        """The question is on its way."""
+        self.line.questions.append("beat")
+
+    async def receive(self, timeout: float) -> Sequence[BusItem]:
+        """Suspend."""
+        items: Sequence[BusItem] = await Receiving(self, timeout)
+        return items
+
+    def interrupt(self) -> None:
+        """The connection ends, and the subscriber notices."""
+        self.cut()
+
+    async def close(self) -> None:
+        """The connection ends."""
+        self.cut()
+
+    def cut(self) -> None:
+        """The connection ends, and nobody here has noticed."""
+        self.cut_off = True
+        self._server.drop(self.line)
