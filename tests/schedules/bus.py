@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from nearcache.engine.ports import MISSING
 from nearcache.protocol.answers import Beat, Peer
-from tests.schedules.named import get, must, put, schedule, two
+from tests.schedules.invariant import must
+from tests.schedules.named import get, put, schedule, two
 from tests.support.ablations import rules as without
 from tests.support.ablations.rules import Rules
 from tests.support.stepper import Receiving

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nearcache.engine.ports import MISSING
-from tests.schedules.named import get, miss_a_message, must, put, schedule, two
+from tests.schedules.invariant import must
+from tests.schedules.named import get, miss_a_message, put, schedule, two
 from tests.support.ablations import rules as without
 from tests.support.ablations.rules import Rules
 

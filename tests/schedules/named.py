@@ -15,16 +15,6 @@ from tests.support.stepper import Flow, Instance, Pause, World
 Schedule = Callable[[Rules], None]
 
 
-class Violated(AssertionError):
-    """An invariant of the protocol does not hold."""
-
-
-def must(holds: object, what: str) -> None:
-    """An invariant."""
-    if not holds:
-        raise Violated(what)
-
-
 SCHEDULES: list[Schedule] = []
 NAMED: list[tuple[Schedule, Rules]] = []
 

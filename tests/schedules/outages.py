@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.schedules.named import get, must, put, schedule, two
+from tests.schedules.invariant import must
+from tests.schedules.named import get, put, schedule, two
 from tests.support.ablations import rules as without
 from tests.support.ablations.rules import Rules
 from tests.support.stepper import Flow, Instance

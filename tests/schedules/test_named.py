@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.schedules import bus, floors, journal, loads, outages, reads
-from tests.schedules.named import NAMED, SCHEDULES, Schedule, Violated
+from tests.schedules.invariant import Violated
+from tests.schedules.named import NAMED, SCHEDULES, Schedule
 from tests.support.ablations.rules import Rules
 
 TOPICS = (bus, floors, journal, loads, outages, reads)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.schedules.crowd import Violated, play
+from tests.schedules.crowd import play
+from tests.schedules.invariant import Violated
 from tests.support.ablations import rules as without
 from tests.support.ablations.rules import Rules
 

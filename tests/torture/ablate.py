@@ -76,7 +76,7 @@ def _telling(guard: Guard) -> list[str]:
 
 
 def _try(schedule: Callable[[Any], None], rules: Any, outcome: Outcome) -> None:
-    from tests.schedules.named import Violated
+    from tests.schedules.invariant import Violated
 
     try:
         schedule(rules)

@@ -1,18 +1,14 @@
-"""Local state without one of its guards: the put rule, the journal's marks, the bus's numbers, the floors."""
+"""L1 without one of its guards: the put rule, the marks of the journal, what is returned and not kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nearcache.local.floors import Floors
-from nearcache.local.invalidation import Effects, Invalidation
 from nearcache.local.snapshot import Snapshot
 from nearcache.local.store import Entry
 from nearcache.local.tier import NEVER, Tier
-from nearcache.protocol.answers import Greeting
-from nearcache.protocol.messages import Message
 from nearcache.protocol.versions import Version, number_of, version_of
 
 
@@ -55,9 +51,6 @@ class FreshForEver(Tier):
     @fresh_until.setter
     def fresh_until(self, value: float) -> None:
         self._proven = value > NEVER
-
-
-# ---------------------------------------------------------------------------------------------------------------- tier
 
 
 class NoStamp(Tier):
@@ -222,83 +215,3 @@ class KeepTagFloorsOfAnyTime(Tier):
         """Keep."""
         del epoch
         super().keep_tag_floors(floors, self.epoch)
-
-
-# -------------------------------------------------------------------------------------------------------- invalidation
-
-
-class NoGapWhileLost(Invalidation):
-    """A gap is looked for only while the bus is proven; between loss and greeting, the number is just taken over."""
-
-    def _message(self, message: Message, heard: Effects) -> None:
-        if not self._tier.synced and message.number:
-            self.last = message.number - 1
-        super()._message(message, heard)
-
-
-class NoGap(Invalidation):
-    """Numbers are not looked at."""
-
-    def _message(self, message: Message, heard: Effects) -> None:
-        if message.number:
-            self.last = message.number - 1
-        super()._message(message, heard)
-
-
-class BackProvesAll(Invalidation):
-    """At the return of the bus L1 is kept, wherever the counter stands."""
-
-    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Effects, int]:
-        """Take the number over first."""
-        self.last = greeting.number
-        return super().back(greeting, asked_at, prove=prove)
-
-
-class AnyServerIsTheSame(Invalidation):
-    """The identity is not looked at."""
-
-    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Effects, int]:
-        """Take the identity over first."""
-        self.identity = greeting.identity
-        return super().back(greeting, asked_at, prove=prove)
-
-
-class NeverOverdue(Invalidation):
-    """A number that the messages do not reach is waited for without end, and taken for proof."""
-
-    def overdue(self, now: float) -> Effects:
-        """Nothing."""
-        del now
-        if self.ahead is not None:
-            self.last, self.ahead = self.ahead[0], None
-        return Effects()
-
-
-class NeverDisowns(Invalidation):
-    """Who answers commands is not compared with who is listened to."""
-
-    def check_identity(self, identity: str | None) -> Effects:
-        """Nothing."""
-        del identity
-        return Effects()
-
-
-# -------------------------------------------------------------------------------------------------------------- floors
-
-
-def _known_after_a_gap(self: Floors) -> None:
-    self.tags.clear()
-
-
-def _lower(self: Floors, floor: int, _asked_at: float) -> None:
-    self.namespace = floor
-    self.known = True
-
-
-def _local_floor_is_enough(
-    self: Floors, number: int, floor: int | None, tags: Sequence[str], tag_floors: Mapping[str, int | None]
-) -> bool:
-    """An absent tag floor is overridden by one that was known."""
-    if number < self.namespace or (floor is not None and number < floor):
-        return False
-    return all(number >= max(self.tags.get(tag, 0), tag_floors.get(tag) or 0) for tag in tags)

@@ -21,21 +21,26 @@ from nearcache.local.journal import Batch, Journal
 from nearcache.local.singleflight import Flight, FlightKey, Flights, Purpose
 from nearcache.local.tier import Tier
 from nearcache.testing.model import Server
-from tests.support.ablations.local import (
-    AcknowledgementsEndEntries,
+from tests.support.ablations.bus import (
     AnyServerIsTheSame,
     BackProvesAll,
+    NeverDisowns,
+    NeverOverdue,
+    NoGap,
+    NoGapWhileLost,
+    _known_after_a_gap,
+    _local_floor_is_enough,
+    _lower,
+)
+from tests.support.ablations.local import (
+    AcknowledgementsEndEntries,
     ForgetUnknownWrites,
     FreshForEver,
     JournalWithoutEpoch,
     KeepTagFloorsOfAnyTime,
     LoadedPassesNothing,
-    NeverDisowns,
-    NeverOverdue,
     NeverPassedBy,
     NoEpoch,
-    NoGap,
-    NoGapWhileLost,
     NoSnapshot,
     NoStamp,
     NumbersAlone,
@@ -48,9 +53,6 @@ from tests.support.ablations.local import (
     RefusedPutDropsNothing,
     StalePassesNothing,
     WroteLeavesStamp,
-    _known_after_a_gap,
-    _local_floor_is_enough,
-    _lower,
 )
 from tests.support.ablations.server import (
     FillsBelowFloors,

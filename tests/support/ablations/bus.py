@@ -1,0 +1,84 @@
+"""What an instance hears on its bus without one of the guards: the numbers, the identity, the floors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nearcache.local.floors import Floors
+from nearcache.local.invalidation import Effects, Invalidation
+from nearcache.protocol.answers import Greeting
+from nearcache.protocol.messages import Message
+
+
+class NoGapWhileLost(Invalidation):
+    """A gap is looked for only while the bus is proven; between loss and greeting, the number is just taken over."""
+
+    def _message(self, message: Message, heard: Effects) -> None:
+        if not self._tier.synced and message.number:
+            self.last = message.number - 1
+        super()._message(message, heard)
+
+
+class NoGap(Invalidation):
+    """Numbers are not looked at."""
+
+    def _message(self, message: Message, heard: Effects) -> None:
+        if message.number:
+            self.last = message.number - 1
+        super()._message(message, heard)
+
+
+class BackProvesAll(Invalidation):
+    """At the return of the bus L1 is kept, wherever the counter stands."""
+
+    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Effects, int]:
+        """Take the number over first."""
+        self.last = greeting.number
+        return super().back(greeting, asked_at, prove=prove)
+
+
+class AnyServerIsTheSame(Invalidation):
+    """The identity is not looked at."""
+
+    def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Effects, int]:
+        """Take the identity over first."""
+        self.identity = greeting.identity
+        return super().back(greeting, asked_at, prove=prove)
+
+
+class NeverOverdue(Invalidation):
+    """A number that the messages do not reach is waited for without end, and taken for proof."""
+
+    def overdue(self, now: float) -> Effects:
+        """Nothing."""
+        del now
+        if self.ahead is not None:
+            self.last, self.ahead = self.ahead[0], None
+        return Effects()
+
+
+class NeverDisowns(Invalidation):
+    """Who answers commands is not compared with who is listened to."""
+
+    def check_identity(self, identity: str | None) -> Effects:
+        """Nothing."""
+        del identity
+        return Effects()
+
+
+def _known_after_a_gap(self: Floors) -> None:
+    self.tags.clear()
+
+
+def _lower(self: Floors, floor: int, _asked_at: float) -> None:
+    self.namespace = floor
+    self.known = True
+
+
+def _local_floor_is_enough(
+    self: Floors, number: int, floor: int | None, tags: Sequence[str], tag_floors: Mapping[str, int | None]
+) -> bool:
+    """An absent tag floor is overridden by one that was known."""
+    if number < self.namespace or (floor is not None and number < floor):
+        return False
+    return all(number >= max(self.tags.get(tag, 0), tag_floors.get(tag) or 0) for tag in tags)
