@@ -4,178 +4,18 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
 
 import pytest
-import redis
 
 from nearcache.engine.ports import RemoteFailed, TooLate
-from nearcache.protocol import messages, records
-from nearcache.protocol.answers import Beat, Busy, Granted, Greeting, Held, Item, Present, Written
-from nearcache.protocol.messages import CHANGED, CLEARED, FILLED, TAGGED, Message
-from nearcache.protocol.names import Names
+from nearcache.protocol import records
+from nearcache.protocol.answers import Granted, Held, Item
+from nearcache.protocol.messages import CHANGED, CLEARED, TAGGED, Message
 from nearcache.protocol.versions import NO_FLOOR
-from nearcache.runtime.run_sync import run_sync
-from nearcache.settings import Settings
-from nearcache.transport.client import TAG_LIFE_MARGIN_MS, RedisRemote
-from nearcache.transport.embedded import EmbeddedServer
-from nearcache.transport.endpoint import Endpoint
+from nearcache.transport.client import TAG_LIFE_MARGIN_MS
 from nearcache.transport.resp import ServerError
-from nearcache.transport.sync_transport import SyncBus, SyncTransport
-
-T = TypeVar("T")
-
-TTL = 60_000
-LEASE = 10_000
-TIMEOUT = 5.0
-TOKEN = b"0123456789abcdef"
-OTHER = b"fedcba9876543210"
-FOREVER = 1 << 52
-"""A time (µs) that no server's clock has reached."""
-
-
-@dataclass
-class Rig:
-    """One namespace of a server: the remote under test, a bus that hears it, and a client beside both."""
-
-    server: EmbeddedServer
-    names: Names
-    remote: RedisRemote
-    bus: SyncBus
-    client: Any
-    heard: list[Message] = field(default_factory=list)
-
-    def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run something of a port."""
-        return run_sync(work)
-
-    def messages(self) -> list[Message]:
-        """What was published since the last call."""
-        self.do(self.bus.ask_beat())
-        told: list[Message] = []
-        while True:
-            for item in self.do(self.bus.receive(TIMEOUT)):
-                if isinstance(item, Beat):
-                    return told
-                assert isinstance(item, bytes)
-                told.append(messages.unpack(item))
-
-    def counter(self) -> tuple[int, int]:
-        """Number and floor as they stand."""
-        number, floor = self.client.hmget(self.names.counters, "s", "f")
-        return int(number), int(floor)
-
-    # ------------------------------------------------------------ the scripts in short
-
-    def set(
-        self, key: str, tail: bytes = records.pack_tail(b"new"), tags: tuple[str, ...] = (), ttl: int = TTL
-    ) -> Written:
-        """Set one."""
-        return self.do(self.remote.set([Item(key, tail, ttl)], tags, FOREVER))
-
-    def delete(self, *keys: str, hold_ms: int = 0) -> Written:
-        """Delete some."""
-        written = self.do(self.remote.delete(keys, hold_ms=hold_ms))
-        assert written is not None
-        return written
-
-    def lease(self, key: str, lease_id: bytes = TOKEN, dead: bytes = b"", tags: tuple[str, ...] = ()) -> Any:
-        """Ask for a lease."""
-        return self.do(self.remote.lease(key, lease_id, dead, LEASE, tags))
-
-    def granted(self, key: str, lease_id: bytes = TOKEN, tags: tuple[str, ...] = ()) -> Granted:
-        """Ask for one that is given."""
-        lease = self.lease(key, lease_id, tags=tags)
-        assert isinstance(lease, Granted)
-        return lease
-
-    def fill(self, key: str, grant: Granted, lease_id: bytes = TOKEN, tags: tuple[str, ...] = ()) -> Written | None:
-        """Fill."""
-        return self.do(self.remote.fill(Item(key, records.pack_tail(b"loaded"), TTL), lease_id, grant, tags))
-
-    def abort(self, key: str, lease_id: bytes = TOKEN) -> None:
-        """Give back."""
-        self.do(self.remote.abort(key, lease_id))
-
-    def clear(self) -> Written:
-        """Clear."""
-        written = self.do(self.remote.clear())
-        assert written is not None
-        return written
-
-    def tag(self, *tags: str) -> Written:
-        """Invalidate some tags."""
-        return self.do(self.remote.invalidate_tags(tags))
-
-    def raw(self, key: str) -> bytes | None:
-        """The record."""
-        record: bytes | None = self.client.get(self.names.value(key))
-        return record
-
-    def record(self, key: str) -> records.Record:
-        """The record, taken apart."""
-        raw = self.raw(key)
-        assert raw is not None
-        return records.unpack(raw)
-
-    def holder(self, key: str) -> bytes | None:
-        """Who may fill."""
-        holder: bytes | None = self.client.get(self.names.lease(key))
-        return holder
-
-    def tag_floor(self, tag: str) -> int | None:
-        """The floor of a tag."""
-        (floor,) = self.do(self.remote.tag_floors([tag]))
-        return floor
-
-
-def make_rig(server: EmbeddedServer, namespace: str) -> Rig:
-    """Connected, and greeted."""
-    endpoint = Endpoint.from_url(server.url, Settings(redis_timeout=2.0), asynchronous=False)
-    names = Names(namespace)
-    transport = SyncTransport(endpoint, TIMEOUT, 4)
-    bus = SyncBus(endpoint, TIMEOUT, names)
-    remote = RedisRemote(transport, names, retries=0, redis_timeout=TIMEOUT)
-    run_sync(bus.open())
-    return Rig(server, names, remote, bus, redis.Redis(port=server.port, protocol=2))
-
-
-@pytest.fixture
-def rig(server: EmbeddedServer, namespace: str) -> Iterator[Rig]:
-    """A namespace of the shared server."""
-    made = make_rig(server, namespace)
-    yield made
-    close(made)
-
-
-@pytest.fixture
-def fresh_rig(fresh_server: EmbeddedServer, namespace: str) -> Iterator[Rig]:
-    """A namespace of a server that may be hurt."""
-    made = make_rig(fresh_server, namespace)
-    yield made
-    close(made)
-
-
-def close(rig: Rig) -> None:
-    """Close all connections."""
-    run_sync(rig.bus.close())
-    run_sync(rig.remote.close())
-    rig.client.close()
-
-
-def greet(rig: Rig) -> Greeting:
-    """The server's answer to a new bus."""
-    rig.do(rig.bus.ask_greeting())
-    while True:
-        for item in rig.do(rig.bus.receive(TIMEOUT)):
-            if isinstance(item, Greeting):
-                return item
-
-
-# ------------------------------------------------------------------------------------------------------------ numbers
+from tests.support.rig import FOREVER, LEASE, OTHER, TOKEN, TTL, Rig, greet
 
 
 def test_the_first_number_is_the_servers_time(rig: Rig) -> None:
@@ -232,9 +72,6 @@ def test_a_lost_counter_begins_above_and_clears_what_is_older(rig: Rig, lost: st
     grant = rig.granted("k")
     assert grant.number == grant.floor > old
     assert rig.counter() == (grant.number, grant.floor)
-
-
-# ---------------------------------------------------------------------------------------------------------------- set
 
 
 def test_a_set_stores_and_tells(rig: Rig) -> None:
@@ -315,9 +152,6 @@ def test_a_set_gives_an_absent_tag_its_floor_and_leaves_one_that_is_there(rig: R
     before = rig.client.pttl(name)
     rig.set("c", tags=("x",), ttl=10)
     assert rig.client.pttl(name) > before - 60_000, "a shorter life does not shorten it"
-
-
-# ------------------------------------------------------------------------------------------------------------- delete
 
 
 def test_a_delete_deletes_and_tells_also_what_is_absent(rig: Rig) -> None:
@@ -410,192 +244,6 @@ def test_a_delete_voids_leases_and_leaves_holds(rig: Rig) -> None:
     assert rig.holder("held") == b"D"
 
 
-# -------------------------------------------------------------------------------------------------------------- lease
-
-
-def test_a_lease_is_given_once(rig: Rig) -> None:
-    """The second asker learns how long to wait, and is noted as waiting; the lease keeps its end."""
-    grant = rig.granted("k")
-    assert (grant.number, grant.floor) == rig.counter()
-    assert rig.holder("k") == b"L" + TOKEN
-    assert 0 < rig.client.pttl(rig.names.lease("k")) <= LEASE
-    busy = rig.lease("k", OTHER)
-    assert isinstance(busy, Busy)
-    assert 0 < busy.remaining <= LEASE / 1000
-    assert rig.holder("k") == b"W" + TOKEN
-    assert 0 < rig.client.pttl(rig.names.lease("k")) <= LEASE
-    assert isinstance(rig.lease("k", OTHER), Busy)
-    assert rig.holder("k") == b"W" + TOKEN
-
-
-def test_a_lease_tells_of_a_value_that_came_meanwhile(rig: Rig) -> None:
-    """Not of the one the asker judged dead."""
-    rig.set("k")
-    raw = rig.raw("k")
-    assert raw is not None
-    assert rig.lease("k") == Present()
-    assert rig.lease("k", dead=b"\xc2another head") == Present()
-    assert isinstance(rig.lease("k", dead=raw[: records.HEAD_BYTES]), Granted)
-
-
-@pytest.mark.parametrize("foreign", [b"", b"text", b"\xc1 of another version"])
-def test_a_foreign_value_does_not_hinder_a_load(rig: Rig, foreign: bytes) -> None:
-    """It is a miss, and the fill overwrites it."""
-    rig.client.set(rig.names.value("k"), foreign)
-    grant = rig.granted("k")
-    assert rig.fill("k", grant)
-    assert rig.record("k").payload == b"loaded"
-
-
-def test_a_value_of_another_type_does_not_hinder_a_load(rig: Rig) -> None:
-    """WRONGTYPE is a dead value: read as absent, leased, overwritten, deleted."""
-    for key in ("k", "gone"):
-        rig.client.rpush(rig.names.value(key), "x")
-    assert rig.do(rig.remote.read(["k"], with_floor=True)).records == [None]
-    grant = rig.granted("k")
-    assert rig.fill("k", grant)
-    assert rig.record("k").payload == b"loaded"
-    rig.delete("gone")
-    assert not rig.client.exists(rig.names.value("gone"))
-
-
-def test_a_hold_refuses_leases(rig: Rig) -> None:
-    """Nobody fills until it ends; asking does not change it."""
-    rig.client.set(rig.names.lease("k"), b"D", px=LEASE)
-    assert rig.lease("k") == Held()
-    assert rig.holder("k") == b"D"
-    assert rig.fill("k", Granted(NO_FLOOR, NO_FLOOR, ())) is None
-    rig.abort("k", b"")
-    assert rig.holder("k") == b"D"
-
-
-def test_a_lease_gives_a_fresh_tag_its_floor(rig: Rig) -> None:
-    """Else a fresh tag could never be filled; and it says the floors under which the fill may come."""
-    number = rig.set("a", tags=("old",)).number
-    rig.set("b")
-    grant = rig.granted("k", tags=("fresh", "old"))
-    assert grant.tag_floors == (number + 1, number)
-    assert rig.tag_floor("fresh") == number + 1
-
-
-def test_a_lease_in_a_fresh_namespace_creates_the_counter(rig: Rig) -> None:
-    """Else it could never be filled."""
-    grant = rig.granted("k")
-    assert grant.number == grant.floor
-    assert rig.fill("k", grant)
-
-
-# --------------------------------------------------------------------------------------------------------------- fill
-
-
-def test_a_fill_stores_under_the_number_as_it_stands_and_sends_nothing(rig: Rig) -> None:
-    """Misses are far more frequent than writes; nobody is told unless somebody waits."""
-    greet(rig)
-    grant = rig.granted("k", tags=("x",))
-    number = rig.set("another").number
-    written = rig.fill("k", grant, tags=("x",))
-    assert written is not None
-    assert written.number == number
-    assert rig.record("k").version == written.version
-    assert rig.holder("k") is None
-    assert rig.messages() == [Message(CHANGED, number, ["another"])]
-
-
-def test_two_fills_under_one_number_differ_in_time(rig: Rig) -> None:
-    """Hence a version is both (J)."""
-    first = rig.fill("k", rig.granted("k"))
-    raw = rig.raw("k")
-    assert first is not None
-    assert raw is not None
-    lease = rig.lease("k", OTHER, dead=raw[: records.HEAD_BYTES])
-    second = rig.fill("k", lease, OTHER)
-    assert second is not None
-    assert second.number == first.number
-    assert second.version > first.version
-
-
-CHANGES: dict[str, Callable[[Rig], object]] = {
-    "delete": lambda rig: rig.delete("k"),
-    "set": lambda rig: rig.set("k"),
-    "clear": lambda rig: rig.clear(),
-    "tag": lambda rig: rig.tag("x"),
-    "another's lease": lambda rig: rig.client.set(rig.names.lease("k"), b"L" + OTHER, px=LEASE),
-    "end of the lease": lambda rig: rig.client.delete(rig.names.lease("k")),
-    "hold": lambda rig: rig.client.set(rig.names.lease("k"), b"D", px=LEASE),
-    "lost m": lambda rig: rig.client.delete(rig.names.counters),
-    "lost and new m": lambda rig: (rig.client.delete(rig.names.counters), rig.set("another")),
-    "lost floor": lambda rig: rig.client.hdel(rig.names.counters, "f"),
-    "lost tag": lambda rig: rig.client.delete(*rig.names.tags(["x"])),
-    "lost and new tag": lambda rig: (rig.client.delete(*rig.names.tags(["x"])), rig.set("another", tags=("x",))),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_fill_is_refused_when_its_lease_or_floors_changed(rig: Rig, change: str) -> None:
-    """Whatever came after the loader began wins, and what can't be known counts as such (K)."""
-    grant = rig.granted("k", tags=("x",))
-    CHANGES[change](rig)
-    before = rig.raw("k")
-    assert rig.fill("k", grant, tags=("x",)) is None
-    assert rig.raw("k") == before
-    assert rig.holder("k") != b"L" + TOKEN
-
-
-def test_a_change_elsewhere_does_not_refuse_a_fill(rig: Rig) -> None:
-    """Other keys and other tags are not ours."""
-    grant = rig.granted("k", tags=("x",))
-    rig.delete("another")
-    rig.set("a third", tags=("x", "y"))
-    rig.tag("y")
-    assert rig.fill("k", grant, tags=("x",))
-
-
-@pytest.mark.parametrize("change", [None, "clear", "tag", "lost m", "lost floor", "lost tag"])
-def test_a_fill_wakes_those_who_wait_stored_or_refused(rig: Rig, change: str | None) -> None:
-    """A refused fill frees the key as well; who waits must look again (O)."""
-    greet(rig)
-    grant = rig.granted("k", tags=("x",))
-    assert isinstance(rig.lease("k", OTHER, tags=("x",)), Busy)
-    if change is not None:
-        CHANGES[change](rig)
-    assert (rig.fill("k", grant, tags=("x",)) is None) == (change is not None)
-    assert rig.messages()[-1] == Message(FILLED, 0, ["k"])
-    assert rig.holder("k") is None
-
-
-def test_a_fill_leaves_anothers_lease_alone(rig: Rig) -> None:
-    """It may be the new one, given after a delete."""
-    rig.granted("k", OTHER)
-    assert rig.fill("k", Granted(NO_FLOOR, NO_FLOOR, ())) is None
-    assert rig.holder("k") == b"L" + OTHER
-    rig.lease("k", TOKEN)
-    assert rig.fill("k", Granted(NO_FLOOR, NO_FLOOR, ()), b"neither of both!") is None
-    assert rig.holder("k") == b"W" + OTHER
-    assert not rig.messages()
-
-
-# -------------------------------------------------------------------------------------------------------------- abort
-
-
-def test_an_abort_frees_the_key_and_wakes_who_waits(rig: Rig) -> None:
-    """Only its own lease; nobody hears it unless somebody waits."""
-    rig.granted("k")
-    rig.abort("k", OTHER)
-    assert rig.holder("k") == b"L" + TOKEN
-    rig.abort("k")
-    assert rig.holder("k") is None
-    rig.abort("k")
-    assert not rig.messages()
-    rig.granted("k")
-    rig.lease("k", OTHER)
-    rig.abort("k")
-    assert rig.holder("k") is None
-    assert rig.messages() == [Message(FILLED, 0, ["k"])]
-
-
-# ----------------------------------------------------------------------------------------------------- clear and tags
-
-
 def test_a_clear_raises_the_floor_and_tells(rig: Rig) -> None:
     """Values stay, and are below it."""
     number = rig.set("k").number
@@ -625,9 +273,6 @@ def test_a_read_without_a_counter_trusts_nothing(rig: Rig) -> None:
     rig.client.delete(rig.names.counters)
     assert rig.do(rig.remote.read(["k"], with_floor=True)).floor == NO_FLOOR
     assert rig.do(rig.remote.read(["k"], with_floor=False)).floor is None
-
-
-# --------------------------------------------------------------------------------------------- what servers do to them
 
 
 def test_scripts_that_the_server_forgot_are_sent_again(fresh_rig: Rig) -> None:

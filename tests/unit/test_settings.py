@@ -7,7 +7,6 @@ import math
 import re
 import typing
 from datetime import timedelta
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from nearcache import ConfigError, Settings
 from nearcache.checks import FOREVER
-from nearcache.settings import CLASHES, SETTINGS, SettingsOptions, from_env
+from nearcache.settings import CLASHES, SETTINGS, SettingsOptions
 from tests.support.cases import each
 from tests.support.settings_page import page
 
@@ -37,6 +36,8 @@ SECONDS = [
     "breaker_reset",
     "reconnect_max",
 ]
+
+
 OPTIONAL = [
     "l1_ttl",
     "negative_ttl",
@@ -48,7 +49,11 @@ OPTIONAL = [
     "loader_hard_timeout",
     "outage_ttl",
 ]
+
+
 ZERO = ["negative_ttl", "stale_while_revalidate", "stale_if_error"]
+
+
 WHOLE = [
     "l1_max_entries",
     "l1_max_bytes",
@@ -59,13 +64,19 @@ WHOLE = [
     "max_key_bytes",
     "max_value_bytes",
 ]
+
+
 WORDS = {
     "eviction": ["lru", "s3fifo"],
     "on_unavailable": ["degrade", "raise"],
     "copy": ["none", "serialized"],
     "on_reconnect": ["prove", "flush"],
 }
+
+
 OTHER = ["namespace", "jitter", "retries", "codec", "early_refresh", "xfetch_beta"]
+
+
 NEEDED: dict[str, dict[str, Any]] = {
     "stale_backoff": {"stale_while_revalidate": 1},
     "loader_soft_timeout": {"stale_if_error": 1},
@@ -79,11 +90,6 @@ def given(name: str, value: object) -> Settings:
     """Settings with one of them given, and what it needs."""
     options: Any = {name: value, **NEEDED.get(name, {})}
     return Settings(**options)
-
-
-def variables(**texts: str) -> dict[str, str]:
-    """An environment with a URL."""
-    return {"NEARCACHE_URL": "redis://localhost", **texts}
 
 
 def test_the_lists_here_are_complete() -> None:
@@ -362,114 +368,6 @@ def test_settings_that_contradict_each_other(names: tuple[str, ...]) -> None:
 def test_a_function_as_ttl_clashes_with_nothing() -> None:
     """Its values are not known."""
     assert Settings(ttl=len, l1_ttl=1000).l1_ttl == 1000
-
-
-# --------------------------------------------------------------------------------------------- environment
-
-
-def test_every_setting_is_a_variable() -> None:
-    """But the codec, which no text can give."""
-    texts: dict[str, tuple[str, object]] = {
-        "namespace": ("shop", "shop"),
-        "ttl": ("60", 60.0),
-        "l1_ttl": ("1.5", 1.5),
-        "l1_max_entries": ("5", 5),
-        "l1_max_bytes": ("5000", 5000),
-        "eviction": ("s3fifo", "s3fifo"),
-        "jitter": ("0.1", 0.1),
-        "negative_ttl": ("0", 0.0),
-        "lease": ("3", 3.0),
-        "stale_while_revalidate": ("20", 20.0),
-        "stale_if_error": ("3600", 3600.0),
-        "stale_backoff": ("2", 2.0),
-        "early_refresh": ("0.8", 0.8),
-        "loader_soft_timeout": ("0.1", 0.1),
-        "loader_hard_timeout": ("5", 5.0),
-        "wait_timeout": ("4", 4.0),
-        "max_concurrent_loads": ("8", 8),
-        "outage_ttl": ("1", 1.0),
-        "max_staleness": ("9", 9.0),
-        "redis_timeout": ("0.5", 0.5),
-        "redis_connect_timeout": ("2", 2.0),
-        "max_connections": ("7", 7),
-        "retries": ("0", 0),
-        "breaker_failures": ("1", 1),
-        "breaker_reset": ("1e1", 10.0),
-        "reconnect_max": (".5", 0.5),
-        "on_unavailable": ("raise", "raise"),
-        "journal_max": ("77", 77),
-        "copy": ("serialized", "serialized"),
-        "max_key_bytes": ("99", 99),
-        "max_value_bytes": ("999", 999),
-        "on_reconnect": ("flush", "flush"),
-    }
-    assert set(texts) == set(SETTINGS) - {"codec", "xfetch_beta"}
-    assert from_env(variables(NEARCACHE_XFETCH_BETA="1"))[1].xfetch_beta == 1.0
-    url, settings = from_env(variables(**{f"NEARCACHE_{name.upper()}": text for name, (text, _) in texts.items()}))
-    assert url == "redis://localhost"
-    for name, (_, value) in texts.items():
-        assert getattr(settings, name) == value
-        assert type(getattr(settings, name)) is type(value)
-
-
-def test_none_can_be_said_in_the_environment() -> None:
-    """`none`, or nothing, where None has a meaning."""
-    texts = {
-        f"NEARCACHE_{name.upper()}": text
-        for name, text in zip(OPTIONAL, cycle(["none", "None", "", "NONE"]), strict=False)
-    }
-    settings = from_env(variables(**texts))[1]
-    assert {getattr(settings, name) for name in OPTIONAL} == {None}
-
-
-def test_a_namespace_may_be_called_none() -> None:
-    """A word is a word."""
-    assert from_env(variables(NEARCACHE_NAMESPACE="none"))[1].namespace == "none"
-    assert from_env(variables(NEARCACHE_COPY="none"))[1].copy == "none"
-
-
-def test_other_variables_are_not_read() -> None:
-    """Another prefix can be asked for."""
-    assert from_env({"TTL": "x", "NEARCACHEX": "y", **variables()})[1] == Settings()
-    assert from_env({"SHOP_URL": "memory://", "SHOP_TTL": "5"}, "SHOP_") == ("memory://", Settings(ttl=5))
-
-
-def test_without_a_url_there_is_nothing() -> None:
-    """The message says which variable to set, and to what."""
-    for environ in ({}, {"NEARCACHE_URL": ""}, {"NEARCACHE_TTL": "5"}):
-        with pytest.raises(ConfigError, match="NEARCACHE_URL is not set; set it to, for example, redis://"):
-            from_env(environ)
-
-
-@each(
-    "name, text, words",
-    [
-        ("TTL", "soon", "NEARCACHE_TTL='soon': must be a number"),
-        ("RETRIES", "1.5", "NEARCACHE_RETRIES='1.5': must be a number"),
-        ("L1_MAX_BYTES", "1.5", "l1_max_bytes=1.5: must be a whole number"),
-        ("TTL", "-1", "must be more than 0 seconds"),
-        ("TTL", "inf", "must be more than 0 seconds"),
-        ("TTL", "nan", "must be more than 0 seconds"),
-        ("TTL", "", "ttl=None: must be seconds"),
-        ("COPY", "deep", "copy='deep': must be one of"),
-        ("CODEC", "json", "unknown setting in the environment, 'codec'"),
-        ("TLL", "5", "did you mean 'ttl'"),
-        ("TTL", "²", "must be a number"),
-        ("L1_TTL", "²", "must be a number"),
-    ],
-)
-def test_a_variable_that_cannot_be_read(name: str, text: str, words: str) -> None:
-    """The message names the variable or the setting, the text, and what would be right."""
-    with pytest.raises(ConfigError) as caught:
-        from_env(variables(**{f"NEARCACHE_{name}": text}))
-    assert words in str(caught.value)
-
-
-def test_a_secret_in_a_wrong_variable_is_not_shown() -> None:
-    """A name that is not known is told without its text."""
-    with pytest.raises(ConfigError) as caught:
-        from_env(variables(NEARCACHE_PASSWORD="s3cret"))
-    assert "s3cret" not in str(caught.value)
 
 
 def test_the_page_is_made_from_the_table() -> None:

@@ -29,7 +29,7 @@ OURS = [path for folder in ("tests", "benchmarks") for path in sorted((ROOT / fo
 USERS = {
     "FaultProxy": ("tests/conftest.py", "tests/torture/run.py", "tests/torture/scenarios/blip.py"),
     "FakeServer": ("tests/conftest.py",),
-    "ManualClock": ("tests/api/test_manual_clock.py", "tests/api/test_fake_server.py"),
+    "ManualClock": ("tests/api/test_manual_clock.py", "tests/api/test_fake_faults.py"),
     "Server": ("tests/support/stepper/world.py", "tests/schedules/test_model.py"),
 }
 """Who has to use what is public here, instead of something of their own."""

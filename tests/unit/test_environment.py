@@ -1,0 +1,122 @@
+"""Settings from the environment: every one is a variable, and a text that cannot be read is told by its name."""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+import pytest
+
+from nearcache import ConfigError, Settings
+from nearcache.settings import SETTINGS, from_env
+from tests.support.cases import each
+from tests.unit.test_settings import OPTIONAL
+
+
+def variables(**texts: str) -> dict[str, str]:
+    """An environment with a URL."""
+    return {"NEARCACHE_URL": "redis://localhost", **texts}
+
+
+def test_every_setting_is_a_variable() -> None:
+    """But the codec, which no text can give."""
+    texts: dict[str, tuple[str, object]] = {
+        "namespace": ("shop", "shop"),
+        "ttl": ("60", 60.0),
+        "l1_ttl": ("1.5", 1.5),
+        "l1_max_entries": ("5", 5),
+        "l1_max_bytes": ("5000", 5000),
+        "eviction": ("s3fifo", "s3fifo"),
+        "jitter": ("0.1", 0.1),
+        "negative_ttl": ("0", 0.0),
+        "lease": ("3", 3.0),
+        "stale_while_revalidate": ("20", 20.0),
+        "stale_if_error": ("3600", 3600.0),
+        "stale_backoff": ("2", 2.0),
+        "early_refresh": ("0.8", 0.8),
+        "loader_soft_timeout": ("0.1", 0.1),
+        "loader_hard_timeout": ("5", 5.0),
+        "wait_timeout": ("4", 4.0),
+        "max_concurrent_loads": ("8", 8),
+        "outage_ttl": ("1", 1.0),
+        "max_staleness": ("9", 9.0),
+        "redis_timeout": ("0.5", 0.5),
+        "redis_connect_timeout": ("2", 2.0),
+        "max_connections": ("7", 7),
+        "retries": ("0", 0),
+        "breaker_failures": ("1", 1),
+        "breaker_reset": ("1e1", 10.0),
+        "reconnect_max": (".5", 0.5),
+        "on_unavailable": ("raise", "raise"),
+        "journal_max": ("77", 77),
+        "copy": ("serialized", "serialized"),
+        "max_key_bytes": ("99", 99),
+        "max_value_bytes": ("999", 999),
+        "on_reconnect": ("flush", "flush"),
+    }
+    assert set(texts) == set(SETTINGS) - {"codec", "xfetch_beta"}
+    assert from_env(variables(NEARCACHE_XFETCH_BETA="1"))[1].xfetch_beta == 1.0
+    url, settings = from_env(variables(**{f"NEARCACHE_{name.upper()}": text for name, (text, _) in texts.items()}))
+    assert url == "redis://localhost"
+    for name, (_, value) in texts.items():
+        assert getattr(settings, name) == value
+        assert type(getattr(settings, name)) is type(value)
+
+
+def test_none_can_be_said_in_the_environment() -> None:
+    """`none`, or nothing, where None has a meaning."""
+    texts = {
+        f"NEARCACHE_{name.upper()}": text
+        for name, text in zip(OPTIONAL, cycle(["none", "None", "", "NONE"]), strict=False)
+    }
+    settings = from_env(variables(**texts))[1]
+    assert {getattr(settings, name) for name in OPTIONAL} == {None}
+
+
+def test_a_namespace_may_be_called_none() -> None:
+    """A word is a word."""
+    assert from_env(variables(NEARCACHE_NAMESPACE="none"))[1].namespace == "none"
+    assert from_env(variables(NEARCACHE_COPY="none"))[1].copy == "none"
+
+
+def test_other_variables_are_not_read() -> None:
+    """Another prefix can be asked for."""
+    assert from_env({"TTL": "x", "NEARCACHEX": "y", **variables()})[1] == Settings()
+    assert from_env({"SHOP_URL": "memory://", "SHOP_TTL": "5"}, "SHOP_") == ("memory://", Settings(ttl=5))
+
+
+def test_without_a_url_there_is_nothing() -> None:
+    """The message says which variable to set, and to what."""
+    for environ in ({}, {"NEARCACHE_URL": ""}, {"NEARCACHE_TTL": "5"}):
+        with pytest.raises(ConfigError, match="NEARCACHE_URL is not set; set it to, for example, redis://"):
+            from_env(environ)
+
+
+@each(
+    "name, text, words",
+    [
+        ("TTL", "soon", "NEARCACHE_TTL='soon': must be a number"),
+        ("RETRIES", "1.5", "NEARCACHE_RETRIES='1.5': must be a number"),
+        ("L1_MAX_BYTES", "1.5", "l1_max_bytes=1.5: must be a whole number"),
+        ("TTL", "-1", "must be more than 0 seconds"),
+        ("TTL", "inf", "must be more than 0 seconds"),
+        ("TTL", "nan", "must be more than 0 seconds"),
+        ("TTL", "", "ttl=None: must be seconds"),
+        ("COPY", "deep", "copy='deep': must be one of"),
+        ("CODEC", "json", "unknown setting in the environment, 'codec'"),
+        ("TLL", "5", "did you mean 'ttl'"),
+        ("TTL", "²", "must be a number"),
+        ("L1_TTL", "²", "must be a number"),
+    ],
+)
+def test_a_variable_that_cannot_be_read(name: str, text: str, words: str) -> None:
+    """The message names the variable or the setting, the text, and what would be right."""
+    with pytest.raises(ConfigError) as caught:
+        from_env(variables(**{f"NEARCACHE_{name}": text}))
+    assert words in str(caught.value)
+
+
+def test_a_secret_in_a_wrong_variable_is_not_shown() -> None:
+    """A name that is not known is told without its text."""
+    with pytest.raises(ConfigError) as caught:
+        from_env(variables(NEARCACHE_PASSWORD="s3cret"))
+    assert "s3cret" not in str(caught.value)
