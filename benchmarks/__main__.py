@@ -51,7 +51,7 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "pauses": pauses.show,
     "capacity": capacity.show,
 }
-"""Each prints its tables, keeps its figures in the report, and says whether what must hold did."""
+"""Each prints its tables, keeps its figures in the report, and returns whether what must hold did."""
 
 QUICK = ("hits", "tiers", "peers", "memory", "scale", "hitratio", "imports", "calls")
 """What --quick runs when no section is named: less than two minutes. The others need many processes."""

@@ -44,6 +44,11 @@ def getting_async(client: Any) -> Callable[[str], Awaitable[Any]]:
     return get
 
 
+def getting_many(client: Any) -> Callable[[Sequence[str]], list[Any]]:
+    """MGET and unpack each value."""
+    return lambda keys: [msgpack.unpackb(packed) for packed in client.execute_command("MGET", *keys)]
+
+
 def setting(client: Any) -> Callable[[str, Any], Any]:
     """Pack, and SET with a ttl."""
     return lambda key, value: client.set(key, msgpack.packb(value), px=TTL * 1000)

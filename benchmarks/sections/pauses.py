@@ -1,11 +1,11 @@
 """How long readers stop while 100,000 entries leave L1 at once: the longest pause of a thread, or stall of a loop.
 
-A reader does nothing but look into L1 (``peek``, so that the network is never in it) and takes the time between two
-looks; on asyncio it lets the loop turn after every few looks, which is what other tasks would feel. The window of an
-event ends when all that the event put off is done. Then come, on the same instance and for as long, its controls: one
-in which nothing happens, and with threads one beside a thread that computes a millisecond now and then, since whoever
-else runs at all takes the GIL from the reader. What else the machine does only ever adds to a pause, so the least of
-some rounds is compared.
+A reader only looks into L1 (by ``peek``, which never uses the network) and takes the time between two looks; on asyncio
+it yields to the loop after ten looks, so that it measures what other tasks wait. The window of an event ends when all
+the work that the event put off is done. Its controls follow on the same instance, as long as the window: one in which
+nothing happens, and with threads one beside a thread that computes for a millisecond now and then, since any other
+thread that runs takes the GIL from the reader. Other work of the machine only adds to a pause, so the least of some
+rounds is compared.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 import redis
 
+from benchmarks.rivals import near
 from nearcache import AsyncNearCache, NearCache
 from nearcache.local.store import Entry
 from nearcache.protocol.names import Names
@@ -41,7 +42,7 @@ BUDGET_MS = 5.0
 """What an event may add to the longest pause of the control."""
 NAMESPACE = "pauses"
 LOOKS = tuple(f"key:{number}" for number in range(0, ENTRIES, 97))
-"""The keys that the reader looks for."""
+"""The keys that the reader looks up."""
 SETTINGS: dict[str, Any] = {"namespace": NAMESPACE, "ttl": 3600, "l1_max_entries": ENTRIES}
 
 Cache = NearCache | AsyncNearCache
@@ -82,16 +83,14 @@ NOTHING, COMPUTING = "nothing", "a thread computes"
 
 
 def fill(cache: Cache) -> None:
-    """Bring all entries into L1; not by way of Redis, as it is not what is measured."""
-    tier, feed = cache._core.tier, cache._core.invalidation
-    for number in range(ENTRIES):
-        key = f"key:{number}"
+    """Put all entries into L1; not by way of Redis, which is not what is measured."""
+    version, expires = version_of(cache._core.invalidation.last, 1), time.monotonic() + 3600
+
+    def entry(number: int) -> Entry:
         tags = ("all", f"tag:{number}", *(("half",) if number % 2 else ()))
-        entry = Entry({"id": number}, time.monotonic() + 3600, version_of(feed.last, 1), tags, 20, math.inf)
-        if not tier.put(key, entry, tier.snapshot(key)):
-            raise RuntimeError(f"{key} was not put into L1")
-    while tier.free_some():
-        pass
+        return Entry({"id": number}, expires, version, tags, 20, math.inf)
+
+    near.put_all(cache, entry, [f"key:{number}" for number in range(ENTRIES)])
     gc.collect()
 
 

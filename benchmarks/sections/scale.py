@@ -1,15 +1,15 @@
-"""How each cost grows: with the entries in L1, with the entries of a tag, and with the instances that hear of a write.
+"""How each cost grows: with the entries in L1, with the entries of a tag, and with the instances that share a server.
 
-A cost that does not grow is told by its exponent: 0 is flat, 1 is linear, of cost against number, over the whole range.
-Entries and tags are measured in processor time on an L1 without a server (memory://), instances on the wall's clock
-with a server and NearCaches of another process beside the writer, which share its cores: what they take from it is in
-the figures, so that their growth is an upper bound.
+The growth of a cost is its exponent over the whole range of numbers: 0 is flat, 1 is linear. Entries and tags are
+measured in processor time on an L1 without a server (memory://), instances on the wall's clock with a server and the
+NearCaches of another process, which share the writer's cores: what they take from the writer is in the figures, so that
+the growth is an upper bound.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
-import multiprocessing
 import random
 import statistics
 import time
@@ -18,10 +18,12 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import Any
 
+from benchmarks.rivals import near
 from nearcache import NearCache
 from nearcache.local.store import Entry
 from nearcache.protocol.versions import version_of
 from nearcache.transport.embedded import EmbeddedServer
+from tests.support.processes import Crew, serve
 from tests.support.report import Chart, Report
 from tests.support.tables import Table, duration
 
@@ -33,7 +35,7 @@ OPERATIONS = 200
 FLAT, LINEAR = 0.25, 0.75
 """Exponents up to which a cost is called flat, and from which linear."""
 CONTROL = "dict.get, a control"
-"""What grows with it is the processor's: the more entries, the fewer of them in its cache."""
+"""It grows because the processor's cache holds a smaller part of more entries."""
 GET, PUT, DELETE, TAG, CLEAR = "get, L1 hit", "set, L1 full", "delete", "invalidate a tag of 10", "clear"
 Costs = dict[int, list[float]]
 
@@ -54,19 +56,14 @@ def growth(power: float) -> str:
 
 
 def filled(entries: int, tagged: int) -> NearCache:
-    """An L1 of so many entries, every `tagged` of which share a tag."""
-    cache = NearCache.from_url("memory://", ttl=3600, l1_max_entries=entries)
-    cache.set("first", 0)
-    cache.clear_local()
-    tier = cache._core.tier
+    """An L1 of so many entries; ``tagged`` entries share each tag."""
+    cache = near.local(entries)
     deadline = time.monotonic() + 3600
-    for number in range(entries):
-        key = f"key:{number}"
-        entry = Entry(number, deadline, version_of(1, 1), (f"tag:{number // tagged}",), 20, deadline)
-        if not tier.put(key, entry, tier.snapshot(key)):
-            raise RuntimeError(f"{key} was not put into L1")
-    while tier.free_some():
-        pass
+
+    def entry(number: int) -> Entry:
+        return Entry(number, deadline, version_of(1, 1), (f"tag:{number // tagged}",), 20, deadline)
+
+    near.put_all(cache, entry, [f"key:{number}" for number in range(entries)])
     return cache
 
 
@@ -106,50 +103,52 @@ def by_tagged(tagged: int) -> dict[str, float]:
         return {"invalidate a tag": took(cache.invalidate_tags, tags, time.thread_time_ns)}
 
 
-def listeners(url: str, namespace: str, pipe: Connection) -> None:
-    """The other process: as many caches as it is told; it ends when the pipe does."""
+class Listeners:
+    """The worker process: as many caches as it is ordered to have."""
+
+    def __init__(self, url: str, namespace: str, stack: ExitStack) -> None:
+        self._url, self._namespace, self._stack = url, namespace, stack
+        self._caches: list[NearCache] = []
+
+    async def have(self, count: int) -> bool:
+        """Whether so many caches are healthy."""
+        while len(self._caches) < count:
+            made = NearCache.from_url(self._url, namespace=self._namespace, ttl=600)
+            self._caches.append(self._stack.enter_context(made))
+        return all(cache.wait_healthy(10) for cache in self._caches)
+
+
+def listen(url: str, namespace: str, pipe: Connection) -> None:
+    """A worker process from beginning to end."""
     with ExitStack() as stack:
-        caches: list[NearCache] = []
-        while (wanted := pipe.recv()) > 0:
-            while len(caches) < wanted:
-                caches.append(stack.enter_context(NearCache.from_url(url, namespace=namespace, ttl=600)))
-            pipe.send(all(cache.wait_healthy(10) for cache in caches))
+        asyncio.run(serve(pipe, Listeners(url, namespace, stack)))
 
 
 def by_instances(server: EmbeddedServer, rounds: int) -> dict[str, Costs]:
-    """Ns of each write while so many instances hear of it, the writer among them."""
+    """Ns of each write to so many instances, the writer among them."""
     found: dict[str, Costs] = {}
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=listeners, args=(server.url, "scale", there), daemon=True)
-    process.start()
-    try:
-        with NearCache.from_url(server.url, namespace="scale", ttl=600) as writer:
-            keys = [f"key:{number}" for number in range(OPERATIONS)]
-            for instances in INSTANCES:
-                if instances > 1:
-                    here.send(instances - 1)
-                    if not (here.poll(60) and here.recv()):
-                        raise RuntimeError(f"{instances} instances did not become healthy")
-                calls: dict[str, tuple[Callable[[Any], object], Sequence[Any]]] = {
-                    "get, L1 hit": (writer.get, keys),
-                    "set": (lambda key: writer.set(key, 1), keys),
-                    "delete": (writer.delete, keys),
-                    "invalidate_tags": (writer.invalidate_tags, keys[:50]),
-                    "clear": (lambda _: writer.clear(), keys[:20]),
-                }
-                for call, arguments in calls.values():  # first calls connect, and send scripts
-                    took(call, arguments[:5], time.perf_counter_ns)
-                for _ in range(rounds):
-                    writer.set_many(dict.fromkeys(keys, 0))
-                    for name, (call, arguments) in calls.items():
-                        costs = found.setdefault(name, {}).setdefault(instances, [])
-                        costs.append(took(call, arguments, time.perf_counter_ns))
-    finally:
-        if process.is_alive():
-            here.send(0)
-        process.join(10)
-        process.kill()
+    with (
+        Crew(listen, {"listeners": (server.url, "scale")}) as crew,
+        NearCache.from_url(server.url, namespace="scale", ttl=600) as writer,
+    ):
+        keys = [f"key:{number}" for number in range(OPERATIONS)]
+        calls: dict[str, tuple[Callable[[Any], object], Sequence[Any]]] = {
+            "get, L1 hit": (writer.get, keys),
+            "set": (lambda key: writer.set(key, 1), keys),
+            "delete": (writer.delete, keys),
+            "invalidate_tags": (writer.invalidate_tags, keys[:50]),
+            "clear": (lambda _: writer.clear(), keys[:20]),
+        }
+        for instances in INSTANCES:
+            if not all(crew.ask("have", instances - 1)):
+                raise RuntimeError(f"{instances} instances did not become healthy")
+            for call, arguments in calls.values():  # first calls connect, and send scripts
+                took(call, arguments[:5], time.perf_counter_ns)
+            for _ in range(rounds):
+                writer.set_many(dict.fromkeys(keys, 0))
+                for name, (call, arguments) in calls.items():
+                    costs = found.setdefault(name, {}).setdefault(instances, [])
+                    costs.append(took(call, arguments, time.perf_counter_ns))
     return found
 
 
