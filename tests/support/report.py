@@ -109,6 +109,8 @@ class Report:
 
     facts: Mapping[str, str]
     quick: bool = False
+    seconds: float | None = None
+    """How long a scenario is to run, where its length can be chosen."""
     traces: Path | None = None
     """A folder of access traces, for the section hitratio."""
     sections: dict[str, Any] = field(default_factory=dict)

@@ -26,7 +26,7 @@ SECONDS, SHORT_SECONDS = 8.0, 3.0
 def main(arguments: list[str] | None = None) -> int:
     """Run what was asked for."""
     asked = _parser().parse_args(arguments)
-    report = Report(surroundings(), quick=asked.short)
+    report = Report(surroundings(), quick=asked.short, seconds=asked.seconds)
     report.begin()
     if asked.words:
         return _scenarios(asked.words, asked.json, report)
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("words", nargs="*", metavar="scenarios [NAME ...]", help=f"of: {', '.join(SCENARIOS)}")
     parser.add_argument("--server", choices=("valkey", "redis", "both"), default="both", help="both by default")
-    parser.add_argument("--seconds", type=float, help=f"per phase, {SECONDS:g} by default")
+    parser.add_argument("--seconds", type=float, help=f"per phase, {SECONDS:g} by default; of the scenario faults")
     parser.add_argument("--seed", type=int, help="as an earlier run printed it")
     parser.add_argument("--phase", nargs="+", choices=PHASES, metavar="NAME", help=f"of: {', '.join(PHASES)}")
     parser.add_argument("--short", action="store_true", help="short phases; speed is not judged")

@@ -1,7 +1,12 @@
-"""The benchmarks' report: verdicts decide the exit code, who could not be run is named, and the page needs nothing."""
+"""The benchmarks' report: verdicts decide the exit code, peers that could not be run are named, the page needs nothing.
+
+This is the one test that imports ``benchmarks``: tests, the checker and the benchmarks import ``tests.support`` and the
+library, and not each other, which is tested here too.
+"""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import importlib.util
 import json
@@ -270,3 +275,35 @@ def test_capacity_is_worked_out_from_what_the_bus_measured(capsys: pytest.Captur
     assert report.sections["capacity"]["µs"] == pytest.approx(vars(model))
     assert model.load(1_000, 1.0) / model.load(100, 1.0) == pytest.approx(98.2, abs=0.1)
     assert model.load(100, model.rate(100)) == pytest.approx(capacity.BUSY)
+
+
+ROOT = Path(__file__).parents[2]
+MAY_IMPORT = {"tests/unit/test_benchmarks.py": {"benchmarks"}}
+"""What a file outside a folder may import of it all the same: the tests of the benchmarks' own code."""
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules that a file imports, also within its functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folder", "allowed"),
+    [("benchmarks", ("benchmarks", "tests.support")), ("tests/support", ("tests.support",)), ("tests", ("tests",))],
+)
+def test_there_is_no_circle_of_imports(folder: str, allowed: tuple[str, ...]) -> None:
+    """What benchmarks and tests share is in tests.support, which imports neither of them."""
+    wrong = [
+        f"{name} imports {module}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for module in sorted(imports_of(path))
+        if module.split(".")[0] in {"tests", "benchmarks"} - MAY_IMPORT.get(name := str(path.relative_to(ROOT)), set())
+        and not any(module == one or module.startswith(f"{one}.") for one in allowed)
+    ]
+    assert wrong == []

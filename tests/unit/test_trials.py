@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from tests.torture.scenarios import faults, hotkey, stampede, took
+from tests.torture.scenarios import hotkey, soak, stampede, took
 from tests.torture.scenarios.herd import CALLERS
-from tests.torture.scenarios.soaked import Census, Minute
+from tests.torture.scenarios.soaked import Census, Second
 from tests.torture.scenarios.stampede import BARE, KILLED, NAIVE, TOGETHER, Round
 from tests.torture.scenarios.took import HEAD, Took
 
@@ -46,8 +46,8 @@ def test_a_late_read_is_one_over_the_limit() -> None:
 
 def test_the_parts_of_a_run_have_all_that_its_seconds_told() -> None:
     """Nothing is lost between two parts, and their lengths differ by one second at most."""
-    seconds = [Minute([Census(rss=number)], number, [str(number)], number) for number in range(10)]
-    parts = faults.parts(seconds, 4)
+    seconds = [Second([Census(rss=number)], number, [str(number)], number) for number in range(10)]
+    parts = soak.parts(seconds, 4)
     assert [len(one.samples) for one in parts] == [2, 3, 2, 3]
     assert [sample.rss for one in parts for sample in one.samples] == list(range(10))
     assert sum(one.calls for one in parts) == sum(one.hits for one in parts) == sum(range(10))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tests.support.report import Report
-from tests.torture.scenarios import blip, coherence, faults, hanging, hotkey, outages, races, stampede
+from tests.torture.scenarios import blip, coherence, hanging, hotkey, outages, races, soak, stampede
 
 SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
     "coherence": coherence.show,
@@ -15,6 +15,6 @@ SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
     "hotkey": hotkey.show,
     "outages": outages.show,
     "hanging": hanging.show,
-    "faults": faults.show,
+    "faults": soak.show,
 }
-"""Each prints its tables, keeps its figures in the report, and says whether what must hold did."""
+"""Each prints its tables, keeps its figures in the report, and returns whether what must hold did."""

@@ -13,9 +13,7 @@ The control: the round with a write must flush, else the cut was none; and befor
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +22,10 @@ import redis
 from nearcache import AsyncNearCache, Connected, Disconnected, NearCache
 from nearcache.testing import FaultProxy, subscribers
 from nearcache.transport.embedded import EmbeddedServer
+from tests.support.processes import Cache, connected, done
 from tests.support.report import Report
 from tests.support.tables import Table
-from tests.support.waiting import Heard
+from tests.support.waiting import Heard, until
 
 ENTRIES = 1_000
 WRITTEN = 10
@@ -35,8 +34,6 @@ KEPT = 0.99
 PATIENCE = 10.0
 KEYS = tuple(f"key:{number}" for number in range(ENTRIES))
 SETTINGS: dict[str, Any] = {"namespace": "blip", "ttl": 3600}
-
-Cache = NearCache | AsyncNearCache
 
 
 @dataclass
@@ -50,24 +47,6 @@ class Outcome:
     stale: int = 0
     away: list[float] = field(default_factory=list)
     """Milliseconds from the cut until L1 was proven again."""
-
-
-async def done(answer: Any) -> Any:
-    """What a method of either class gives: plain, or to be awaited."""
-    return await answer if inspect.isawaitable(answer) else answer
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    """Wait until it is true.
-
-    Raises:
-        TimeoutError: it never was.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {PATIENCE:.0f} s for {what}")
-        await asyncio.sleep(0.001)
 
 
 class Stage:
@@ -97,8 +76,8 @@ class Stage:
 
     async def back(self, since: float, outcome: Outcome) -> None:
         """Wait until the bus has been lost and L1 is proven again."""
-        await until(lambda: self.heard.of(Disconnected), "the loss")
-        await until(lambda: self.heard.of(Connected) and self.reader.healthy, "the return")
+        await until(lambda: self.heard.of(Disconnected))
+        await until(lambda: self.heard.of(Connected) and self.reader.healthy)
         outcome.away.append((time.monotonic() - since) * 1e3)
 
     async def quiet(self, outcome: Outcome) -> None:
@@ -120,7 +99,7 @@ class Stage:
         self.proxy.hold("replies", subscribers)  # of those that come, too: their confirmation is late
         since = time.monotonic()
         self.proxy.cut_connections(subscribers)
-        await until(lambda: self.heard.of(Disconnected), "the loss")
+        await until(lambda: self.heard.of(Disconnected))
         self.last += 1
         written = dict.fromkeys(KEYS[:WRITTEN], self.last)
         if not await asyncio.to_thread(self.writer.set_many, written):
@@ -143,17 +122,12 @@ async def play(server: EmbeddedServer, make: type[Cache], rounds: int) -> dict[s
         redis.Redis(port=server.port) as client,
         NearCache.from_url(server.url, **SETTINGS) as writer,
     ):
-        reader: Cache = make.from_url(proxy.url, **SETTINGS)
-        try:
-            if not await done(reader.wait_healthy(PATIENCE)):
-                raise RuntimeError(f"{reader!r} did not become healthy")
+        async with connected(make, proxy.url, **SETTINGS) as reader:
             stage = Stage(reader, writer, proxy, client)
             for _ in range(rounds):
                 for name, outcome in outcomes.items():
                     await getattr(stage, name)(outcome)
                     outcome.rounds += 1
-        finally:
-            await done(reader.close())
     return outcomes
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.report import Chart, Report
+from tests.support.report import Report
 from tests.support.tables import Table
 from tests.torture.scenarios.instance import KINDS, Plan, Settled, crew_of
 
@@ -132,7 +132,6 @@ def show(report: Report) -> bool:
         outcome = run(server.url, "coherence", updates=1_000 if report.quick else 10_000)
     report.show(_counts(outcome))
     report.show(_delays(outcome))
-    report.chart(_chart(outcome))
     report.keep(
         "coherence",
         {
@@ -172,28 +171,6 @@ def _delays(outcome: Outcome) -> Table:
         "×: to the raw subscriber threads of the same processes and run; below 0: before the writer's set returned"
     ]
     return Table("Write → dropped, over all pairs of writer and other process", head, rows, notes)
-
-
-def _chart(outcome: Outcome) -> Chart:
-    lines = {what: outcome.of(what, SENT) for what in (DROPPED, RAW)}
-    parts = (0.01, *(step / 20 for step in range(1, 20)), 0.99)
-    series = {
-        what: [[100 * part, delays[math.ceil(part * len(delays)) - 1]] for part in parts]
-        for what, delays in lines.items()
-        if delays
-    }
-    median = _microseconds(lines[DROPPED]).get("p50", math.nan)
-    return Chart(
-        "coherence",
-        f"{outcome.updates:,} writes, {outcome.missed} missed: half are dropped by another L1 within {median:,.0f} µs",
-        "lines",
-        series,
-        unit="ns",
-        axis="percentile of write and other process",
-        ours=[DROPPED],
-        log=True,
-        subtitle="From the call of set, beside a raw subscriber in the same process; logarithmic",
-    )
 
 
 def _microseconds(delays: Sequence[int]) -> dict[str, float]:

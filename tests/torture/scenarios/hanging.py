@@ -20,7 +20,7 @@ from typing import Any
 
 from nearcache import AsyncNearCache, LoaderTimeout, NearCache
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.processes import Cache, done
+from tests.support.processes import Cache, connected, done
 from tests.support.report import Report
 from tests.support.tables import Spread, Table
 from tests.torture.scenarios.took import HEAD, Took, tails
@@ -104,17 +104,14 @@ class Trial:
 async def play(server: EmbeddedServer, tries: int) -> dict[tuple[str, str], Over]:
     """All tries, of both classes."""
     found = {}
-    for make in (NearCache, AsyncNearCache):
-        cache: Cache = make.from_url(server.url, namespace=f"hanging-{make.__name__}", ttl=60, jitter=0)
-        try:
-            if not await done(cache.wait_healthy(10)):
-                raise RuntimeError(f"{cache!r} did not become healthy")
+    kinds: tuple[type[Cache], ...] = (NearCache, AsyncNearCache)
+    for make in kinds:
+        namespace = f"hanging-{make.__name__}"
+        async with connected(make, server.url, namespace=namespace, ttl=60, jitter=0) as cache:
             trial = Trial(cache)
             for kind in (SOFT, HARD):
                 await trial.play(kind, 2, "first")  # scripts, connections, first calls
                 found[make.__name__, kind] = await trial.play(kind, tries)
-        finally:
-            await done(cache.close())
     return found
 
 

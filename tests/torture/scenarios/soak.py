@@ -1,70 +1,82 @@
-"""Full load under random faults for minutes, and what is left of it: ``python -m tests.torture.scenarios.soak``.
+"""A million operations with a fault every second, and what is left of them.
 
-Two processes, one with threads and one with asyncio, call everything at full rate over a few thousand keys, through a
-proxy that is cut, delayed and held; the server is paused, restarted empty, and closes connections. Then comes a quiet
-end. It fails when memory is not flat from the first minute (after WARM_UP) to the last, when a thread, a task, a
-socket, a flight, a waiter, an orphan or a lease is left, or when the cache has raised anything.
+Two processes, one of four threads and one of 16 tasks, call everything through a proxy. Each second it is cut, delayed
+or held, or the server closes connections, stands still, restarts empty, is emptied, or forgets its scripts; the fault
+ends after half a second at most. The scenario fails when a caller sees an exception, when memory grows from the first
+part of the run to the last, or when a thread, task, socket, flight, waiter, permit, refresh or lease is left. With
+``--seconds`` it runs for so long, which may be hours, instead of for a number of operations.
 """
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
+import itertools
 import random
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import redis
 
 from nearcache.testing import FaultProxy, commands, subscribers
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.report import Report, surroundings
+from tests.support.processes import Crew
+from tests.support.report import Report
 from tests.support.tables import Table
-from tests.torture.scenarios.soaked import LEASE, WORKERS, Census, Minute, work
+from tests.torture.scenarios.soaked import LEASE, WORKERS, Census, Second, work
 
-WARM_UP = 20.0
-"""Seconds of load before the first minute: L1 and pools fill."""
+OPERATIONS = 1_000_000
+QUICK = 20_000
+PARTS = 8
+"""Of the run; the first is the warm-up, the second is compared with the last."""
+LONGEST = 900.0
+"""Seconds after which the run has failed, however many operations there were."""
+BRIEFLY = 0.5
+"""Seconds that a fault lasts at most."""
 TOLERANCE = {"rss": (0.10, 4.0), "objects": (0.10, 2_000.0)}
-"""How far the last minute's mean may be above the first's: this part of it, or this much, whichever is more."""
-KINDS = tuple(WORKERS)
-ANSWER_TIMEOUT = 60.0
+"""How far the last part's mean may be above the first's: by this share of it, or by this much, whichever is more."""
+NOTHING_LEFT = ("flights", "waiters", "unused_leases", "permits", "refreshes")
+"""Of these none may be left at the quiet end."""
+MIX = "60 % get, 30 % get_or_set (4 of 10 refreshing, stale or timed), 5 % set, 2 % delete, 2 % get_many, 1 % tags"
 
 
 class Faults:
-    """One random fault after the other, each of which ends."""
+    """One random fault each second."""
 
     def __init__(self, server: EmbeddedServer, proxy: FaultProxy, seed: int) -> None:
         self._server, self._proxy = server, proxy
         self._chance = random.Random(seed)
         self.counts: dict[str, int] = {}
+        self._kinds = (
+            self.cut,
+            self.cut_bus,
+            self.delay,
+            self.hold,
+            self.kill_bus,
+            self.kill_commands,
+            self.pause,
+            self.restart,
+            self.flushall,
+            self.script_flush,
+        )
 
     def once(self) -> None:
-        """A fault, and a while without."""
-        self.one(
-            [self.cut, self.cut_bus, self.delay, self.hold, self.kill_bus, self.kill_commands, self.pause, self.restart]
-        )
-        self._last(0.5, 3.0)
-
-    def one(self, kinds: Sequence[Callable[[], None]]) -> None:
-        """One of these, from its beginning to its end."""
-        fault = self._chance.choice(kinds)
+        """One second: a fault, and the rest of the second without one."""
+        ends = time.monotonic() + 1.0
+        fault = self._chance.choice(self._kinds)
         self.counts[fault.__name__] = self.counts.get(fault.__name__, 0) + 1
         fault()
         self._proxy.heal()
+        time.sleep(max(0.0, ends - time.monotonic()))
 
-    def _last(self, least: float, most: float) -> None:
-        time.sleep(self._chance.uniform(least, most))
+    def _last(self, least: float = BRIEFLY / 5) -> None:
+        time.sleep(self._chance.uniform(least, BRIEFLY))
 
     def cut(self) -> None:
-        """Everything is closed and refused."""
+        """Every connection is closed, and new ones are refused."""
         self._proxy.cut()
-        self._last(0.05, 2.0)
+        self._last()
 
     def cut_bus(self) -> None:
         """The subscribers' connections are closed."""
@@ -73,116 +85,88 @@ class Faults:
     def delay(self) -> None:
         """Replies come late, some too late."""
         self._proxy.delay_replies(self._chance.uniform(0.02, 0.4))
-        self._last(0.5, 2.0)
+        self._last()
 
     def hold(self) -> None:
-        """Nothing comes in one direction, on one kind of connection."""
+        """Nothing passes in one direction, on one kind of connection."""
         self._proxy.hold(self._chance.choice(("requests", "replies")), self._chance.choice((commands, subscribers)))
-        self._last(0.2, 2.0)
+        self._last()
 
     def kill_bus(self) -> None:
         """The server closes the subscribers' connections."""
-        self._kill("pubsub")
+        self._ask(lambda client: client.client_kill_filter(_type="pubsub", skipme=True))
 
     def kill_commands(self) -> None:
-        """The server closes the others."""
-        self._kill("normal")
+        """The server closes the other connections."""
+        self._ask(lambda client: client.client_kill_filter(_type="normal", skipme=True))
 
     def pause(self) -> None:
-        """The server stands still for a second."""
+        """The server stands still."""
         self._server.pause()
         try:
-            time.sleep(1.0)
+            self._last()
         finally:
             self._server.resume()
 
     def restart(self) -> None:
-        """A crash, and an empty server."""
+        """The server crashes, and comes back empty."""
         self._server.kill()
-        self._last(0.0, 0.5)
+        self._last(0.0)
         self._server.start()
 
-    def _kill(self, kind: str) -> None:
+    def flushall(self) -> None:
+        """The server is emptied."""
+        self._ask(lambda client: client.flushall())
+
+    def script_flush(self) -> None:
+        """The server forgets its scripts."""
+        self._ask(lambda client: client.script_flush())
+
+    def _ask(self, command: Any) -> None:
         with redis.Redis(port=self._server.port) as client:
-            client.client_kill_filter(_type=kind, skipme=True)
+            command(client)
 
 
+@dataclass
 class Worker:
-    """A process under load, from the other end of its pipe."""
+    """What one process held and did."""
 
-    def __init__(self, kind: str, url: str, seed: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.kind = kind
-        self.pipe: Connection
-        self.pipe, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=work, args=(kind, url, seed, theirs), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.before: Census = self.receive()
-        self.idle: Census = self.ask("begin")
-        self.minutes: list[Minute] = []
+    kind: str
+    before: Census
+    idle: Census
+    seconds: list[Second] = field(default_factory=list)
 
-    def ask(self, order: str) -> Any:
-        """Tell it, and wait for its answer."""
-        self.pipe.send(order)
-        return self.receive()
+    def row(self) -> list[str]:
+        """Its operations, L1 hits and exceptions, for the table."""
+        calls, hits = (sum(getattr(one, name) for one in self.seconds) for name in ("calls", "hits"))
+        raised = sum(len(one.raised) for one in self.seconds)
+        return [f"{WORKERS[self.kind]} {self.kind}", f"{calls:,}", f"{hits / max(calls, 1):.0%}", str(raised)]
 
-    def receive(self) -> Any:
-        """Its next answer."""
-        if not self.pipe.poll(ANSWER_TIMEOUT):
-            raise RuntimeError(f"{self.kind} did not answer in {ANSWER_TIMEOUT:.0f} s")
-        return self.pipe.recv()
 
-    def close(self) -> None:
-        """End the process."""
-        self.pipe.close()
-        self.process.join(5)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+def parts(seconds: Sequence[Second], count: int) -> list[Second]:
+    """So many parts of about the same length, each the sum of its seconds.
+
+    >>> [one.calls for one in parts([Second(calls=number) for number in range(5)], 2)]
+    [1, 9]
+    """
+    bounds = [len(seconds) * number // count for number in range(count + 1)]
+    joined = []
+    for begin, end in itertools.pairwise(bounds):
+        own = seconds[begin:end]
+        joined.append(
+            Second(
+                samples=[sample for one in own for sample in one.samples],
+                calls=sum(one.calls for one in own),
+                raised=[error for one in own for error in one.raised],
+                hits=sum(one.hits for one in own),
+            )
+        )
+    return joined
 
 
 def mean(samples: Sequence[Census]) -> Census:
     """The mean of each figure."""
     return Census(**{one.name: sum(getattr(s, one.name) for s in samples) / len(samples) for one in fields(Census)})
-
-
-def line(number: int, worker: Worker, minute: Minute) -> list[str]:
-    """A minute as a row."""
-    now = mean(minute.samples)
-    most = {name: max(getattr(s, name) for s in minute.samples) for name in ("threads", "tasks", "sockets")}
-    return [
-        f"{number} {worker.kind}",
-        f"{minute.calls:,}",
-        f"{minute.hits / max(minute.calls, 1):.0%}",
-        f"{now.rss:.1f}",
-        f"{now.objects:,.0f}",
-        f"{now.entries:,.0f}",
-        f"{now.tables:,.0f}",
-        *(f"{most[name]:.0f}" for name in most),
-        f"{now.flights:.1f}",
-        f"{now.waiters:.1f}",
-        f"{now.unused_leases:.1f}",
-        str(len(minute.raised)),
-    ]
-
-
-HEAD = (
-    "minute",
-    "calls",
-    "L1 hits",
-    "RSS MB",
-    "objects",
-    "entries",
-    "tables",
-    "threads",
-    "tasks",
-    "sockets",
-    "flights",
-    "waiters",
-    "unused_leases",
-    "raised",
-)
 
 
 def leases(server: EmbeddedServer) -> int:
@@ -192,8 +176,8 @@ def leases(server: EmbeddedServer) -> int:
 
 
 def growth(worker: Worker) -> tuple[list[list[str]], list[str]]:
-    """First minute against last, and what is too much."""
-    first, last = mean(worker.minutes[0].samples), mean(worker.minutes[-1].samples)
+    """The first part beside the last, and what grew too much."""
+    first, last = mean(worker.seconds[0].samples), mean(worker.seconds[-1].samples)
     rows, wrong = [], []
     for name, (part, much) in TOLERANCE.items():
         begin, end = getattr(first, name), getattr(last, name)
@@ -208,15 +192,13 @@ def growth(worker: Worker) -> tuple[list[list[str]], list[str]]:
 
 def left(worker: Worker, rest: Census, closed: Census) -> list[str]:
     """What is left at the quiet end and after close."""
-    wrong = [
-        f"{name} {getattr(rest, name):.0f}" for name in ("flights", "waiters", "unused_leases") if getattr(rest, name)
-    ]
+    wrong = [f"{name} {getattr(rest, name):.0f}" for name in NOTHING_LEFT if getattr(rest, name)]
     wrong += [
         f"{name} {getattr(worker.idle, name):.0f} → {getattr(rest, name):.0f}"
         for name in ("threads", "tasks")
         if getattr(rest, name) > getattr(worker.idle, name)
     ]
-    # A pool may keep one connection for each that ever used it: the load's threads, and the bus's, which gives back.
+    # A pool may keep a connection for each thread or task that used it: those of the load, and the bus's own.
     if rest.sockets > worker.idle.sockets + WORKERS[worker.kind] + 1:
         wrong.append(f"sockets {worker.idle.sockets:.0f} → {rest.sockets:.0f}")
     wrong += [
@@ -224,46 +206,28 @@ def left(worker: Worker, rest: Census, closed: Census) -> list[str]:
         for name in ("threads", "tasks", "sockets", "files")
         if getattr(closed, name) > getattr(worker.before, name)
     ]
-    raised = [one for minute in worker.minutes for one in minute.raised]
+    raised = [one for second in worker.seconds for one in second.raised]
     wrong += [f"raised {len(raised)} times, first {raised[0]}"] if raised else []
     return [f"{worker.kind}: {one}" for one in wrong]
 
 
-def soak(report: Report, minutes: int, seed: int, seconds: float = 60.0) -> bool:
-    """Run, print and keep; whether nothing leaked."""
-    with ExitStack() as stack:
-        server = stack.enter_context(EmbeddedServer())
-        proxy = stack.enter_context(FaultProxy(server.port))
-        workers = []
-        for number, kind in enumerate(KINDS):
-            workers.append(Worker(kind, proxy.url, seed + number))
-            stack.callback(workers[-1].close)
-        faults = Faults(server, proxy, seed)
-        print("\n" + "  ".join(HEAD), flush=True)
-        begun = time.monotonic() + min(WARM_UP, seconds)
-        for number in range(minutes + 1):
-            while time.monotonic() < begun + seconds * number:
-                faults.once()
-            for worker in workers:
-                minute = worker.ask("minute")
-                if number:  # the warm-up is number 0
-                    worker.minutes.append(minute)
-                print("  ".join(line(number, worker, minute)), flush=True)
-        proxy.heal()
-        return not settle(report, server, workers, faults.counts)
-
-
 def settle(
-    report: Report, server: EmbeddedServer, workers: Sequence[Worker], counts: Mapping[str, int], *, judged: bool = True
+    report: Report,
+    server: EmbeddedServer,
+    crew: Crew,
+    workers: Sequence[Worker],
+    counts: Mapping[str, int],
+    *,
+    judged: bool,
 ) -> list[str]:
     """The quiet end: what is left, and what grew, unless the run was too short for that to be ``judged``."""
-    healthy = [worker.ask("end") for worker in workers]
+    healthy = crew.ask("end")
     at_once = leases(server)
     until = time.monotonic() + LEASE + 1
     while (late := leases(server)) and time.monotonic() < until:
         time.sleep(0.1)
-    rests = [worker.ask("census") for worker in workers]
-    closes = [worker.ask("close") for worker in workers]
+    rests: list[Census] = crew.ask("census")
+    closes: list[Census] = crew.ask("close")
     rows: list[list[str]] = []
     wrong = [f"{late} leases outlived their time"] if late else []
     wrong += [] if all(healthy) else ["not healthy at the quiet end"]
@@ -284,22 +248,40 @@ def settle(
     return wrong
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run as long as asked for; 0 only if nothing leaked."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.torture.scenarios.soak", description=(__doc__ or "").split("\n", 1)[0]
+def show(report: Report) -> bool:
+    """Run, print and keep; whether nothing leaked, and callers saw no exception."""
+    wanted = 0 if report.seconds else QUICK if report.quick else OPERATIONS
+    seed = random.SystemRandom().randrange(10**6)
+    with ExitStack() as stack:
+        server = stack.enter_context(EmbeddedServer())
+        proxy = stack.enter_context(FaultProxy(server.port))
+        arguments = {kind: (kind, proxy.url, seed + number) for number, kind in enumerate(WORKERS)}
+        crew = stack.enter_context(Crew(work, arguments))
+        workers = [Worker(kind, *censuses) for kind, censuses in zip(WORKERS, crew.ask("begin"), strict=True)]
+        faults = Faults(server, proxy, seed)
+        began, calls = time.monotonic(), 0
+        least = max(PARTS, report.seconds or 0)
+        while (calls < wanted or len(workers[0].seconds) < least) and time.monotonic() < began + max(LONGEST, least):
+            faults.once()
+            for worker, second in zip(workers, crew.ask("second"), strict=True):
+                worker.seconds.append(second)
+                calls += second.calls
+        took = time.monotonic() - began
+        rows = [worker.row() for worker in workers]
+        raised = [error for worker in workers for one in worker.seconds for error in one.raised]
+        for worker in workers:
+            worker.seconds = parts(worker.seconds, PARTS)[1:]
+        wrong = settle(report, server, crew, workers, faults.counts, judged=not report.quick)
+    count = sum(faults.counts.values())
+    notes = [f"{calls:,} operations and {count} faults in {took:.0f} s, seed {seed}", MIX, *raised[:3]]
+    if report.quick:
+        notes.append("too short for the growth of memory to be judged")
+    report.show(Table("Operations under faults", ["", "operations", "L1 hits", "exceptions"], rows, notes))
+    report.keep(
+        "faults",
+        {"operations": calls, "faults": faults.counts, "seconds": took, "raised": raised, "wrong": wrong},
     )
-    parser.add_argument("--minutes", type=int, default=10, help="after the warm-up; 10 by default, 2 at least")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long a minute is; shorter ones for a look")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of faults and load")
-    asked = parser.parse_args(arguments)
-    if asked.minutes < 2:
-        parser.error(f"--minutes {asked.minutes}: the first is compared with the last, so at least 2")
-    report = Report(surroundings())
-    report.begin()
-    print(f"seed:       {asked.seed}, {asked.minutes} minutes", flush=True)
-    return 0 if soak(report, asked.minutes, asked.seed, asked.seconds) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    report.budget("operations under faults", calls, wanted, "operations", f"{count} faults", at_least=True)
+    report.budget("operations under faults: exceptions seen by readers", len(raised), 0, "exceptions")
+    report.budget("operations under faults: kinds of things left behind", len(wrong), 0, "kinds")
+    return not wrong and not raised

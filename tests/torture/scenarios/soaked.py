@@ -1,14 +1,12 @@
-"""One process of the soak run: a cache at full load, and a census of all that it holds."""
+"""A process of the soak run: a cache under full load, and a census of all that it holds."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import os
 import random
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -16,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from nearcache import AsyncNearCache, NearCache
+from tests.support.processes import Cache, connected, done, serve
 
 KEYS = 4_000
 L1_MAX = 2_000
 """Fewer than there are keys, so that entries come and go."""
 LEASE = 5.0
 WORKERS = {"threads": 4, "asyncio": 16}
-"""Threads or tasks that do nothing but call the cache."""
-SAMPLE_EVERY = 3.0
+"""How many threads or tasks call the cache at full rate."""
 SETTINGS: dict[str, Any] = {"namespace": "soak", "ttl": 10, "lease": LEASE, "l1_max_entries": L1_MAX}
 OPTIONS: tuple[dict[str, Any], ...] = (
     *({"lease": LEASE} for _ in range(6)),
@@ -32,9 +30,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"stale_while_revalidate": 5.0},
     {"stale_if_error": 5.0, "loader_soft_timeout": 1.0},
 )
-"""Of loads: most have none, the others refresh and wait behind their readers' backs."""
-
-Cache = NearCache | AsyncNearCache
+"""Of loads: most have a lease alone; the others refresh in the background, or have time limits."""
 
 
 @dataclass
@@ -102,8 +98,8 @@ def _tasks() -> int:
 
 
 @dataclass
-class Minute:
-    """What a process tells once a minute."""
+class Second:
+    """What a process did in a second, or in several."""
 
     samples: list[Census] = field(default_factory=list)
     calls: int = 0
@@ -118,7 +114,7 @@ class Load:
     def __init__(self, cache: Cache, seed: int) -> None:
         self.cache = cache
         self.stop = threading.Event()
-        self.minute = Minute()
+        self.second = Second()
         self._seed = seed
         self._hits = 0
 
@@ -153,8 +149,8 @@ class Load:
             try:
                 self.choose(chance)()
             except Exception as error:  # counted, and fails the run
-                self.minute.raised.append(repr(error))
-            self.minute.calls += 1
+                self.second.raised.append(repr(error))
+            self.second.calls += 1
 
     async def run_task(self, number: int) -> None:
         """One task of the load; some calls are cancelled under way."""
@@ -169,17 +165,17 @@ class Load:
             except TimeoutError:  # the one that is asked for here
                 pass
             except Exception as error:  # as above
-                self.minute.raised.append(repr(error))
-            self.minute.calls += 1
-            if self.minute.calls % 10 == 0:
+                self.second.raised.append(repr(error))
+            self.second.calls += 1
+            if self.second.calls % 10 == 0:
                 await asyncio.sleep(0)  # a hit does not suspend
 
-    def told(self) -> Minute:
-        """The minute that is over; a new one begins."""
-        minute, self.minute = self.minute, Minute()
+    def told(self) -> Second:
+        """The second that is over; a new one begins."""
+        second, self.second = self.second, Second()
         hits = self.cache.stats().l1_hits
-        minute.hits, self._hits = hits - self._hits, hits
-        return minute
+        second.hits, self._hits = hits - self._hits, hits
+        return second
 
 
 async def _soon(value: Any) -> Any:
@@ -189,77 +185,55 @@ async def _soon(value: Any) -> Any:
 
 def work(kind: str, url: str, seed: int, pipe: Connection) -> None:
     """A process from beginning to end."""
-    asyncio.run((_work_async if kind == "asyncio" else _work_threads)(url, seed, pipe))
+    asyncio.run(_work(kind, url, seed, pipe))
 
 
-async def _work_threads(url: str, seed: int, pipe: Connection) -> None:
+async def _work(kind: str, url: str, seed: int, pipe: Connection) -> None:
     before = Census.take(None)
-    cache = NearCache.from_url(url, **SETTINGS)
-    load = Load(cache, seed)
-    threads = [
-        threading.Thread(target=load.run_thread, args=(number,), name=f"load-{number}")
-        for number in range(WORKERS["threads"])
-    ]
+    make = AsyncNearCache if kind == "asyncio" else NearCache
+    async with connected(make, url, **SETTINGS) as cache:
+        await serve(pipe, Soaked(kind, Load(cache, seed), before))
 
-    def begin() -> None:
-        for thread in threads:
+
+class Soaked:
+    """The orders that a process follows."""
+
+    def __init__(self, kind: str, load: Load, before: Census) -> None:
+        self._kind, self._load, self._before = kind, load, before
+        self._tasks: list[asyncio.Task[None]] = []
+        self._threads = [
+            threading.Thread(target=load.run_thread, args=(number,), name=f"load-{number}")
+            for number in range(WORKERS[kind] if kind == "threads" else 0)
+        ]
+
+    async def begin(self) -> tuple[Census, Census]:
+        """Begin the load; what the process held before it had a cache, and before the load."""
+        idle = Census.take(self._load.cache)
+        for thread in self._threads:
             thread.start()
+        if self._kind == "asyncio":
+            self._tasks = [asyncio.create_task(self._load.run_task(number)) for number in range(WORKERS[self._kind])]
+        return self._before, idle
 
-    def end() -> None:
-        for thread in threads:
+    async def second(self) -> Second:
+        """What was done since the last time, and a census."""
+        second = self._load.told()
+        second.samples.append(Census.take(self._load.cache))
+        return second
+
+    async def end(self) -> bool:
+        """End the load; whether the cache is healthy then."""
+        self._load.stop.set()
+        for thread in self._threads:
             thread.join()
+        await asyncio.gather(*self._tasks)
+        return bool(await done(self._load.cache.wait_healthy(10)))
 
-    await _serve(pipe, load, before, begin=begin, end=end)
+    async def census(self) -> Census:
+        """What the process holds now."""
+        return Census.take(self._load.cache)
 
-
-async def _work_async(url: str, seed: int, pipe: Connection) -> None:
-    before = Census.take(None)
-    cache = AsyncNearCache.from_url(url, **SETTINGS)
-    load = Load(cache, seed)
-    tasks: list[asyncio.Task[None]] = []
-
-    def begin() -> None:
-        tasks.extend(asyncio.create_task(load.run_task(number)) for number in range(WORKERS["asyncio"]))
-
-    await _serve(pipe, load, before, begin=begin, end=lambda: asyncio.gather(*tasks))
-
-
-async def _serve(
-    pipe: Connection, load: Load, before: Census, *, begin: Callable[[], Any], end: Callable[[], Any]
-) -> None:
-    """Follow the orders, and take a sample now and then."""
-    cache = load.cache
-    await _done(cache.wait_healthy(10))
-    pipe.send(before)
-    next_sample = float("inf")
-    while True:
-        if pipe.poll(0):
-            order = pipe.recv()
-            if order == "begin":
-                pipe.send(Census.take(cache))
-                begin()
-                next_sample = time.monotonic() + SAMPLE_EVERY
-            elif order == "minute":
-                if not load.minute.samples:  # it was a short one
-                    load.minute.samples.append(Census.take(cache))
-                pipe.send(load.told())
-            elif order == "end":
-                next_sample = float("inf")
-                load.stop.set()
-                await _done(end())
-                pipe.send(await _done(cache.wait_healthy(10)))
-            elif order == "census":
-                pipe.send(Census.take(cache))
-            else:
-                await _done(cache.close())
-                pipe.send(Census.take(None))
-                return
-        if time.monotonic() >= next_sample:
-            next_sample = time.monotonic() + SAMPLE_EVERY
-            load.minute.samples.append(Census.take(cache))
-        await asyncio.sleep(0.05)  # orders are few
-
-
-async def _done(answer: Any) -> Any:
-    """What a method of either class gives: plain, or to be awaited."""
-    return await answer if inspect.isawaitable(answer) else answer
+    async def close(self) -> Census:
+        """Close the cache; what the process holds afterwards."""
+        await done(self._load.cache.close())
+        return Census.take(None)
