@@ -8,7 +8,8 @@ from nearcache.engine import bus_state, subscriber
 from nearcache.engine.bus_state import BusSignal, BusState
 from nearcache.engine.ports import MISSING, Incompatible
 from nearcache.engine.replay import replay_journal
-from tests.support.stepper import Instance, ModelBus, World
+from tests.support.stepper import Instance, World
+from tests.support.stepper.ports import ModelBus
 
 
 async def _foreign(_self: ModelBus) -> None:
