@@ -20,6 +20,7 @@ from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import free_port
 from tests.api import test_every_setting_of_loads as of_loads
 from tests.api import test_every_setting_of_the_link as of_the_link
+from tests.api import test_stale_and_early as by_the_clock
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import redis_of, until, value_name
 
@@ -30,14 +31,19 @@ def uncovered(settings: Iterable[str], tests: Iterable[str]) -> set[str]:
     return {setting for setting in settings if not any(name.startswith(f"test_{setting}_") for name in names)}
 
 
+def all_tests() -> set[str]:
+    """The tests of this file and of the three that go on from it."""
+    return {*globals(), *vars(of_the_link), *vars(of_loads), *vars(by_the_clock)}
+
+
 def test_each_setting_is_tested() -> None:
-    """Every field of Settings has its tests in one of the three files."""
-    assert uncovered(SETTINGS, {*globals(), *vars(of_the_link), *vars(of_loads)}) == set()
+    """Every field of Settings has its tests."""
+    assert uncovered(SETTINGS, all_tests()) == set()
 
 
 def test_a_setting_without_a_test_would_be_found() -> None:
     """The check above can fail."""
-    assert uncovered([*SETTINGS, "dead_option"], {*globals(), *vars(of_the_link), *vars(of_loads)}) == {"dead_option"}
+    assert uncovered([*SETTINGS, "dead_option"], all_tests()) == {"dead_option"}
     assert set(SETTINGS) == {field.name for field in fields(Settings)}
 
 

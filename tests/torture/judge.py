@@ -77,25 +77,29 @@ def _staleness(reads: Iterable[Read], case: Case, verdict: Verdict) -> None:
 
 
 def _monotonic(reads: Sequence[Read], case: Case, verdict: Verdict) -> None:
-    """A read that starts after another has ended returns no older version.
+    """A read that starts after another has ended returns no older version, unless a failover lies between the two."""
+    window = case.window
+    _goes_back([read for read in reads if read.start < window.begin], case, verdict)
+    if window.end != NEVER:
+        _goes_back([read for read in reads if read.start > window.end + case.max_staleness], case, verdict)
 
-    Not counted: versions of two server histories; and a step back from what an own loader gave, when that write was not
-    acknowledged yet: the database was ahead of the cache.
+
+def _goes_back(reads: Sequence[Read], case: Case, verdict: Verdict) -> None:
+    """The same within one history of the server.
+
+    Not counted: a step back from what an own loader gave, when that write was not acknowledged yet: the database was
+    ahead of the cache.
     """
     ended = sorted(reads, key=lambda read: read.end)
     seen: list[int] = []
     at = 0
-    changed = case.window.end + case.max_staleness if case.window.end != NEVER else NEVER
     for read in reads:
         while at < len(ended) and ended[at].end < read.start:
-            version, start = ended[at].version, ended[at].start
+            version = ended[at].version
             here = bisect_left(seen, version)
-            if (here == len(seen) or seen[here] != version) and (start < case.window.begin or start > changed):
+            if here == len(seen) or seen[here] != version:
                 insort(seen, version)
             at += 1
-        if case.window.begin <= read.start <= changed:
-            seen.clear()
-            continue
         for newer in seen[bisect_left(seen, read.version + 1) :]:
             ahead = (read.key, newer) in case.loaded and (
                 case.book.unanswered(read.key, newer) or case.book.ended(read.key, newer) > read.start

@@ -49,6 +49,14 @@ def test_a_read_goes_back_only_behind_one_that_has_ended(book: Book) -> None:
     assert found(book, read(2, 45, 50), read(1, 51)) == {"monotonic": 1}
 
 
+def test_reads_of_two_histories_are_not_compared(book: Book) -> None:
+    """A failover lies between the two reads, and none came while it went on; within one history they are compared."""
+    window = Window(50 * MS, 60 * MS)
+    assert found(book, read(2, 45), read(1, 170), window=window) == {"stale": 1}
+    assert found(book, read(2, 170), read(1, 175), window=window)["monotonic"] == 1
+    assert found(book, read(2, 45), read(1, 48), window=window) == {"monotonic": 1}
+
+
 def test_a_step_back_from_a_row_ahead_of_the_cache_is_none(book: Book) -> None:
     """An own loader saw 3 in the database, and nobody answered for its write."""
     assert found(book, read(3, 55), read(2, 60)) == {"monotonic": 1}
