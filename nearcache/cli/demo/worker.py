@@ -1,7 +1,7 @@
-"""One worker process: it answers a stream of reports through the cache, and does what the parent asks in between.
+"""One worker process: it reads a stream of reports through the cache, and executes the commands of the parent.
 
-The parent sends ``(command, arguments)``. A worker sends ``("status", answers, errors, health)`` five times a second
-and before each answer to a command, so that an answer never overtakes what came before it.
+The parent sends ``(command, arguments)``, the name of a method and its arguments; the worker sends ``(kind, value)``
+with the kinds "answers", "reply" and "failed". It sends the answers that it has before each reply.
 """
 
 from __future__ import annotations
@@ -9,184 +9,135 @@ from __future__ import annotations
 import random
 import time
 import traceback
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import accumulate
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
 from nearcache import NearCache
+from nearcache.cli.demo import database
 from nearcache.cli.demo.database import CATEGORIES, Report, Shop
-from nearcache.cli.demo.judge import Answer, Tier, digest
 
-STATUS_EVERY = 0.2
 READS_PER_SECOND = 200.0
-GIVE_UP_NS = 2_000_000_000
-# A loop without a pause would keep its own bus thread from the interpreter lock, and so measure itself. The pause makes
-# a reading too high by about 0.1 ms, never too low.
-PAUSE = 50e-6
+ANSWERS_PER_MESSAGE = 20
+SKEW = 1.1
+L1_MAX_ENTRIES = CATEGORIES // 2  # half of the reports fit, so that L2 answers as well
+DROP_TIMEOUT_NS = 2_000_000_000
+# Polling without a pause would keep the interpreter lock from the thread that receives invalidations. A pause makes
+# a measured delay too high by about 0.1 ms, never too low.
+POLL_PAUSE = 50e-6
 
 
-@dataclass(frozen=True)
-class Config:
-    """All that a worker has to know; picklable."""
+class Answer(NamedTuple):
+    """One read: its content's digest, when it began, who answered, and whether the cache was healthy before."""
 
-    number: int
-    url: str
-    database: Path
-    seed: int
-    max_staleness: float
+    digest: int
+    start_ns: int
+    took_ns: int
+    tier: str
+    healthy: bool
 
 
-class Invalidation(NamedTuple):
-    """An invalidation: whether it was acknowledged, and when it was called."""
-
-    acknowledged: bool
-    called_ns: int
+def digest(report: Report) -> int:
+    """A checksum of a report's content and of the types of its values."""
+    return zlib.crc32(repr(report).encode())
 
 
 def ranking(seed: int) -> list[int]:
-    """The categories, hottest first; all workers of a run share the order."""
-    keys = list(range(1, CATEGORIES + 1))
-    random.Random(seed).shuffle(keys)
-    return keys
+    """The categories in the order of their popularity, the same for all workers."""
+    return random.Random(seed).sample(range(1, CATEGORIES + 1), CATEGORIES)
 
 
-def zipf(ranked: list[int], seed: str, skew: float = 1.1) -> Iterator[int]:
-    """Draw keys for ever, the r-th of ``ranked`` with weight 1 / r ** skew.
-
-    Source: Breslau et al., Web Caching and Zipf-like Distributions (INFOCOM 1999).
-    """
-    weights = list(accumulate((rank + 1) ** -skew for rank in range(len(ranked))))
+def zipf(ranked: list[int], seed: str) -> Iterator[int]:
+    """Draw categories without end; the r-th of ``ranked`` has the weight 1 / r ** SKEW."""
+    weights = list(accumulate(rank**-SKEW for rank in range(1, len(ranked) + 1)))
     generator = random.Random(seed)
     while True:
         yield generator.choices(ranked, cum_weights=weights)[0]
 
 
-def run(config: Config, pipe: Connection) -> None:
-    """Work until the parent closes the pipe; the entry point of the process."""
+def run(pipe: Connection, number: int, url: str, path: Path, seed: int, max_staleness: float) -> None:
+    """Run a worker until the parent closes the pipe or ends."""
     try:
         with (
-            closing(Shop(config.database)) as shop,
-            # Half of the reports fit into L1, so that L2 has something to do as well.
-            NearCache.from_url(
-                config.url,
-                namespace="demo",
-                ttl=60,
-                l1_max_entries=CATEGORIES // 2,
-                max_staleness=config.max_staleness,
-            ) as cache,
+            closing(database.connect(path)) as shop,
+            NearCache.from_url(url, l1_max_entries=L1_MAX_ENTRIES, max_staleness=max_staleness) as cache,
         ):
-            Worker(config, pipe, shop, cache).work()
+            if not cache.wait_healthy(timeout=10):
+                raise TimeoutError("the cache was not healthy within 10 s of its start")
+            Worker(pipe, shop, cache, zipf(ranking(seed), f"{seed}:{number}")).work()
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent has gone
-    except Exception:  # noqa: BLE001  # whatever it is, the parent reports it
+        return
+    except Exception:  # noqa: BLE001  # the parent reports any error
         pipe.send(("failed", traceback.format_exc(limit=-3)))
         raise SystemExit(1) from None
 
 
 class Worker:
-    """The loop of one worker, single-threaded; its public methods are the parent's commands."""
+    """The loop of one worker, in one thread; its public methods after ``work`` are the commands."""
 
-    def __init__(self, config: Config, pipe: Connection, shop: Shop, cache: NearCache) -> None:
-        # This is all that an application writes.
-        @cache.cached("report:{category}")
+    def __init__(self, pipe: Connection, shop: Shop, cache: NearCache, categories: Iterator[int]) -> None:
+        # These three lines are all that an application writes.
+        @cache.cached("report:{category}", ttl=60)
         def report(category: int) -> Report:
-            return shop.report(category)
+            return database.report(shop, category)
 
-        self._report = report
-        self._cache = cache
-        self._pipe = pipe
-        self._keys = zipf(ranking(config.seed), f"{config.seed}:{config.number}")
+        self._report, self._cache, self._pipe, self._categories = report, cache, pipe, categories
         self._streaming = False
-        self._healthy: bool | None = None
         self._answers: list[Answer] = []
-        self._errors: list[str] = []
-        self._health: list[tuple[int, bool]] = []
 
     def work(self) -> None:
-        """Read at an even pace, commands first, until the pipe closes."""
-        read_due = status_due = time.monotonic()
+        """Read at an even pace and execute commands, until the pipe is closed."""
+        due = time.monotonic()
         while True:
-            self._note_health()
-            now = time.monotonic()
-            if now >= status_due:
-                self._send_status()
-                status_due = now + STATUS_EVERY
-            due = min(read_due, status_due) if self._streaming else status_due
-            if self._pipe.poll(max(0.0, due - now)):
+            if self._pipe.poll(max(0.0, due - time.monotonic()) if self._streaming else None):
                 command, arguments = self._pipe.recv()
-                self._send(command, getattr(self, command)(*arguments))
-            elif self._streaming and time.monotonic() >= read_due:
-                read_due = max(read_due + 1 / READS_PER_SECOND, time.monotonic())  # a late read is not made up for
-                self._read(next(self._keys))
-
-    def _read(self, category: int) -> None:
-        healthy, before = self._cache.healthy, self._cache.stats()
-        start = time.monotonic_ns()
-        try:
-            answer = self._report(category)
-        except Exception as error:  # noqa: BLE001  # any error of any read is what the demo counts
-            self._errors.append(repr(error))
-            return
-        took, after = time.monotonic_ns() - start, self._cache.stats()
-        tier: Tier = "database" if after.loads > before.loads else "l2" if after.l2_hits > before.l2_hits else "l1"
-        self._answers.append(Answer(category, answer["revision"], digest(answer), start, took, tier, healthy))
-
-    def _note_health(self) -> None:
-        if self._cache.healthy is not self._healthy:
-            self._healthy = self._cache.healthy
-            self._health.append((time.monotonic_ns(), self._healthy))
-
-    def _send_status(self) -> None:
-        self._pipe.send(("status", (self._answers, self._errors, self._health)))
-        self._answers, self._errors, self._health = [], [], []
-
-    def _send(self, kind: str, value: object) -> None:
-        self._note_health()
-        self._send_status()
-        self._pipe.send((kind, value))
-
-    # ------------------------------------------------------------------------------------------------------- commands
+                self._reply(getattr(self, command)(*arguments))
+            else:
+                due = max(due + 1 / READS_PER_SECOND, time.monotonic())  # no burst after a slow read
+                self._read(next(self._categories))
 
     def stream(self, on: bool) -> None:
-        """Begin or end to read."""
+        """Start or stop the stream of reads."""
         self._streaming = on
 
-    def status(self) -> None:
-        """Send what was seen up to now."""
-
-    def wait_healthy(self, timeout: float) -> bool:
-        """Wait for the proof of L1."""
-        return self._cache.wait_healthy(timeout=timeout)
-
-    def warm(self, category: int) -> bool:
-        """Have the report in L1; whether it is there."""
-        self._report(category)
-        return self._report.peek(category) is not None
-
     def watch(self, category: int) -> int | None:
-        """Send "armed", then look until L1 has dropped the report; when that was seen, or None."""
-        armed = self._report.peek(category) is not None
-        self._send("armed", armed)
-        give_up = time.monotonic_ns() + GIVE_UP_NS
-        while armed and time.monotonic_ns() < give_up:
+        """Read a report into L1 and reply whether it is there; reply again with the time when it was dropped."""
+        present = any(self._report(category) and self._report.peek(category) for _ in range(20))
+        self._reply(present)
+        deadline = time.monotonic_ns() + DROP_TIMEOUT_NS
+        while present and time.monotonic_ns() < deadline:
             if self._report.peek(category) is None:
                 return time.monotonic_ns()
-            time.sleep(PAUSE)
+            time.sleep(POLL_PAUSE)
         return None
 
-    def invalidate(self, category: int) -> Invalidation:
-        """Invalidate a report everywhere."""
-        called = time.monotonic_ns()
-        return Invalidation(self._report.invalidate(category), called)
+    def invalidate(self, category: int) -> tuple[int, bool]:
+        """Invalidate a report; return the time of the call and whether the server acknowledged it."""
+        return time.monotonic_ns(), self._report.invalidate(category)
 
-    def answers(self, categories: list[int]) -> list[Report]:
-        """The reports, by way of the cache."""
+    def reports(self, categories: list[int], l1: bool = True) -> list[Report]:
+        """Read reports through the cache; without ``l1`` it is emptied before, so that they come from L2."""
+        if not l1:
+            self._cache.clear_local()
         return [self._report(category) for category in categories]
 
-    def forget(self) -> None:
-        """Drop this L1, so that the next answers come from Redis."""
-        self._cache.clear_local()
+    def _read(self, category: int) -> None:
+        healthy, before, start_ns = self._cache.healthy, self._cache.stats(), time.monotonic_ns()
+        report = self._report(category)
+        took_ns, after = time.monotonic_ns() - start_ns, self._cache.stats()
+        tier = "database" if after.loads > before.loads else "l2" if after.l2_hits > before.l2_hits else "l1"
+        self._answers.append(Answer(digest(report), start_ns, took_ns, tier, healthy))
+        if len(self._answers) == ANSWERS_PER_MESSAGE:
+            self._send_answers()
+
+    def _reply(self, value: object) -> None:
+        self._send_answers()
+        self._pipe.send(("reply", value))
+
+    def _send_answers(self) -> None:
+        self._pipe.send(("answers", self._answers))
+        self._answers = []
