@@ -9,10 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
 
-CATEGORIES = 100
-PRODUCTS = 2_000
-ORDERS = 25_000
-LINES = 100_000
+CATEGORIES, PRODUCTS, ORDERS, LINES = 100, 2_000, 25_000, 100_000
 ROWS = CATEGORIES + PRODUCTS + ORDERS + LINES
 SEGMENTS = ("private", "business", "school", "public")
 SCHEMA = """

@@ -150,7 +150,7 @@ class Phases:
         compared, count = sum(map(len, [*answers.values(), *again.values()])), len(workers)
         self._expect(not different, f"check: {len(different)} answers differ, for example {different[:1]}")
         self._expect(found == count, f"check: it found {found} of {count} deliberately wrong answers")
-        text = f"{len(different)} of {compared:,} answers differ; control: {found} of {count} wrong ones were found"
+        text = f"{len(different)} of {compared:,} answers differ; control: {found} of {count} deliberate ones found"
         return {"answers": compared, "differences": len(different), "control_found": found}, text
 
     def _update(self, phase: str, seconds: float, at_least: int) -> tuple[Figures, str]:

@@ -12,8 +12,7 @@ from rich.text import Text
 from nearcache.cli.demo.workers import TIERS, Workers
 
 COLOURS = {"l1": "green", "l2": "yellow", "database": "red"}
-LIVE_EVERY = 0.2
-PLAIN_EVERY = 2.0
+LIVE_EVERY, PLAIN_EVERY = 0.2, 2.0  # seconds
 
 
 def duration(us: float) -> str:
