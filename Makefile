@@ -43,8 +43,8 @@ check: $(READY) ## linters, type checkers and the rules of imports
 	@printf 'pyright: ' && $(BIN)/pyright
 	@$(BIN)/lint-imports --no-logo
 
-# Processes that the tests kill leave no data; [tool.coverage] in pyproject.toml says what is measured, and the floor.
-coverage: $(READY) ## every test with branch coverage; fails below the floor
+# Processes that the tests kill leave no data; [tool.coverage] in pyproject.toml says what is measured.
+coverage: $(READY) ## every test with branch coverage
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
 	@$(BIN)/coverage combine --quiet
