@@ -132,7 +132,7 @@ class AsyncNearCache(BaseCache):
         try:
             entry = tier.entries[key]
             now = monotonic()
-            if now < entry.deadline and now < tier.fresh_until:
+            if now < entry.deadline and now < entry.proof.until:
                 touch = tier.touch
                 if touch is not None:
                     touch(key)

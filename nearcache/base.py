@@ -208,7 +208,7 @@ class BaseCache:
         try:
             entry = tier.entries[key]
             now = monotonic()
-            if now < entry.deadline and now < tier.fresh_until:
+            if now < entry.deadline and now < entry.proof.until:
                 touch = tier.touch
                 if touch is not None:
                     touch(key)
@@ -222,9 +222,9 @@ class BaseCache:
 
     def _find(self, key: str) -> Any | Missing:
         tier = self._tier
-        entry = tier.entries.get(key)
+        entry = tier.entry(key)
         now = monotonic()
-        if entry is None or now >= entry.expires or now >= tier.fresh_until:
+        if entry is None or now >= entry.expires or now >= entry.proof.until:
             return MISSING
         return entry.value if tier.decode is None else tier.decode(entry.value)
 
@@ -257,6 +257,6 @@ class BaseCache:
         self._closed = True
         with self._tier.lock:
             self._tier.synced = False
-            self._tier.fresh_until = NEVER
+            self._tier.proof.until = NEVER
             self._tier.drop_all()
             self._tier.release()

@@ -46,7 +46,7 @@ def _bus_of(core: Core) -> Bus:
 def health_of(core: Core, *, closed: bool = False) -> Health:
     """How a cache is doing now."""
     breaker, tier = core.breaker, core.tier
-    proven_at = tier.fresh_until - core.settings.max_staleness
+    proven_at = tier.proof.until - core.settings.max_staleness
     age = max(0.0, core.runtime.monotonic() - proven_at) if abs(proven_at) != float("inf") else None
     journal, refused = len(tier.journal), tuple(sorted(f"{what}: {code}" for what, code in breaker.refused.items()))
     status: Status = "ok"

@@ -169,7 +169,7 @@ def silent(url: str) -> Iterator[NearCache]:
     cache = NearCache.from_url(url, **{**OPTIONS, "namespace": "l2-silent"})
     cache._core.new_bus = None
     tier = cache._tier
-    tier.synced, tier.fresh_until, tier.floors.known = True, float("inf"), True
+    tier.synced, tier.proof.until, tier.floors.known = True, float("inf"), True
     with cache:
         yield cache
 

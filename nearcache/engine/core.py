@@ -123,13 +123,13 @@ class Core:
     @property
     def healthy(self) -> bool:
         """Whether L1 is proven coherent now."""
-        return self.tier.synced and self.runtime.monotonic() < self.tier.fresh_until
+        return self.tier.synced and self.runtime.monotonic() < self.tier.proof.until
 
     @property
     def floors_proven(self) -> bool:
         """Whether the local floors may be trusted; else they are read with the values (M)."""
         tier = self.tier
-        return tier.floors.known and tier.synced and self.runtime.monotonic() < tier.fresh_until
+        return tier.floors.known and tier.synced and self.runtime.monotonic() < tier.proof.until
 
     @property
     def away(self) -> bool:

@@ -56,8 +56,8 @@ def fresh_entry(core: Core, key: str) -> Entry | None:
         entry = core.tier.serve_loaded(key, now)
         if entry is not None:
             return entry
-    entry = core.tier.entries.get(key)
-    return entry if entry is not None and now < entry.expires and now < core.tier.fresh_until else None
+    entry = core.tier.entry(key)
+    return entry if entry is not None and now < entry.expires and now < entry.proof.until else None
 
 
 def look(core: Core, key: str, policy: Policy) -> Served | None:
@@ -67,9 +67,9 @@ def look(core: Core, key: str, policy: Policy) -> Served | None:
         core.counters.l1_hits += 1
         return Served(core.entries.value_of(entry), entry.version if due(core, key, entry, policy) else None)
     now = core.runtime.monotonic()
-    entry = core.tier.entries.get(key)
+    entry = core.tier.entry(key)
     # Under a cap of L1's own, L2 may have it fresh. Without a proof, the loader comes before the stale value.
-    if entry is None or policy.l1_ttl is not None or now >= core.tier.fresh_until:
+    if entry is None or policy.l1_ttl is not None or now >= entry.proof.until:
         return None
     stale = Stale(core.entries.value_of(entry), entry, now - entry.expires)
     return serve_meanwhile(core, key, stale) if stale.while_revalidating(policy) else None

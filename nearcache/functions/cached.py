@@ -180,7 +180,7 @@ def _plain_call(plan: FunctionSpec) -> Callable[..., Any]:
         try:
             entry = tier.entries[key]
             now = monotonic()
-            if now < entry.deadline and now < tier.fresh_until:
+            if now < entry.deadline and now < entry.proof.until:
                 touch = tier.touch
                 if touch is not None:
                     touch(key)
@@ -213,7 +213,7 @@ def _coroutine_call(plan: FunctionSpec) -> Callable[..., Awaited[Any]]:
         try:
             entry = tier.entries[key]
             now = monotonic()
-            if now < entry.deadline and now < tier.fresh_until:
+            if now < entry.deadline and now < entry.proof.until:
                 touch = tier.touch
                 if touch is not None:
                     touch(key)

@@ -1,8 +1,8 @@
 """What L1 holds, and how it leaves: the store that readers see, and what left it whole and is freed step by step.
 
-Readers look into ``entries`` and note hits by ``touch`` without a lock; everything else is called under ``lock``. The
-entry of a key may also stand in a store that was set aside, and a value of it among the fallback values: while
-``scattered`` says so, every change of a key has to look there too.
+Readers look into ``entries``, compare the entry's proof with the clock, and note hits by ``touch``, all without a lock;
+everything else is called under ``lock``. A value of a key may also stand among the fallback values: while these are
+used, every change of a key has to look there too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from nearcache.local.deferred import STEP, Deferred
 from nearcache.local.fallback import Fallback
 from nearcache.local.s3fifo import S3Fifo
-from nearcache.local.store import Entry, Lru, Store
+from nearcache.local.store import NEVER, Entry, Lru, Proof, Store
 
 STORES: Mapping[str, Callable[[int, int | None], Store[Any]]] = {"lru": Lru, "s3fifo": S3Fifo}
 """By the name that the setting has."""
@@ -32,6 +32,7 @@ class Contents:
         self.make_entry = self._store.make_entry
         self.entries: dict[str, Entry] = self._store.entries
         self.touch = self._store.touch
+        self.proof = Proof()
         self.fallback = Fallback(max_entries, max_bytes)
         self._deferred = Deferred()
         self._evicted_before = 0
@@ -47,14 +48,21 @@ class Contents:
         return self._store.bytes
 
     @property
-    def scattered(self) -> bool:
-        """Whether something of a key may stand elsewhere than in ``entries``."""
-        return self.fallback.used or bool(self._deferred)
-
-    @property
     def drop(self) -> Callable[[str], None]:
-        """Drops an entry that is there, and nothing that stands elsewhere."""
+        """Drops an entry that is there, and no fallback value."""
         return self._store.__delitem__
+
+    def entry(self, key: str) -> Entry | None:
+        """The entry of a key for those that the fast path did not serve; it may be past its end or its proof.
+
+        After an invalidation of a large tag no entry has the present proof: one that no invalidated tag concerns gets
+        it here.
+        """
+        entry = self.entries.get(key)
+        if entry is None or entry.proof is self.proof:
+            return entry
+        with self.lock:
+            return self._prove(key)
 
     def free_some(self) -> bool:
         """Free up to STEP dropped entries; whether some remain. The bus asks for it, with pauses for other threads."""
@@ -74,15 +82,27 @@ class Contents:
             self._deferred.release(store)
 
     def _free_some(self, count: int) -> None:
-        returned = self._deferred.exchange(self._store)
-        if returned is not None:
-            self._show(returned)
-        for key, entry in self._deferred.step(count):
-            self._store[key] = entry
+        for key in self._deferred.step(count, self._store):
+            del self._store[key]
+
+    def _end_proof(self) -> None:
+        """Let no reader pass with an entry that it has looked up before; what is put from now on has another proof."""
+        before, self.proof = self.proof, Proof(self.proof.until)
+        before.until = NEVER
+
+    def _prove(self, key: str) -> Entry | None:
+        entry = self.entries.get(key)
+        if entry is not None and entry.proof is not self.proof:
+            if not self._deferred.allows(entry):
+                del self._store[key]
+                return None
+            entry.proof = self.proof
+        return entry
 
     def _show(self, store: Store[Any]) -> Store[Any]:
         """Let readers see this store; the one that they saw before."""
         before, self._store = self._store, store
+        self._deferred.forget_entries()
         self._evicted_before += before.evicted
         before.evicted = store.evicted = 0
         # Touch first: a reader that pairs the old entries with the new order gets a KeyError, that is, a miss.
@@ -90,14 +110,7 @@ class Contents:
         self.entries = store.entries
         return before
 
-    def _recall(self, key: str) -> None:
-        """An entry that was set aside comes back before anything is done about its key."""
-        entry = self._deferred.take(key)
-        if entry is not None:
-            self._store[key] = entry
-
     def _drop(self, key: str) -> None:
         self.fallback.drop(key)
-        self._deferred.take(key)
         if key in self.entries:
             del self._store[key]

@@ -80,7 +80,7 @@ class Invalidation:
         of these messages.
         """
         tier, hear, unpack, head = self._tier, effects.keys.append, CHANGE.unpack_from, CHANGE.size
-        stamps, get, drop, scattered = tier.stamps, tier.entries.get, tier.drop, tier.scattered
+        stamps, get, drop, fallback_used = tier.stamps, tier.entries.get, tier.drop, tier.fallback.used
         last = self.last
         try:
             for data in remaining:
@@ -94,7 +94,7 @@ class Invalidation:
                 last = number
                 hear(key)
                 version = number << CREATED_BITS
-                if scattered:
+                if fallback_used:
                     tier.apply_changes((key,), version)
                     continue
                 stripe = crc32(name) % STRIPES
@@ -177,7 +177,7 @@ class Invalidation:
             if tier.synced and None not in (identity, self.identity) and identity != self.identity:
                 self._flush(effects, "commands are answered by another server than the one listened to", self.last)
                 tier.synced = False
-                tier.fresh_until = NEVER
+                tier.proof.until = NEVER
                 tier.floors.restart()
         return effects
 
@@ -247,7 +247,7 @@ class Invalidation:
         self.ahead = None
         self._tier.floors.learn(floor, asked_at)
         self.server_offset = server_time / 1e6 - asked_at
-        self._tier.fresh_until = asked_at + self._max_staleness
+        self._tier.proof.until = asked_at + self._max_staleness
 
     def _flush(self, effects: Effects, reason: str, number: int) -> None:
         self.ahead = None
@@ -263,4 +263,4 @@ class AlwaysFresh(Invalidation):
         super().__init__(tier, float("inf"))
         tier.synced = True
         tier.floors.known = True
-        tier.fresh_until = float("inf")
+        tier.proof.until = float("inf")

@@ -22,9 +22,28 @@ ENTRY_OVERHEAD = 250
 """Bytes that an entry is estimated to cost beyond its encoded key and value: the object, its dicts, its version."""
 
 
+NEVER = float("-inf")
+
+
+@dataclass(slots=True, eq=False)
+class Proof:
+    """What entries of L1 rest on: until when no message can have been missed.
+
+    A heartbeat moves ``until``. A flush gives the tier a new proof and ends the old one for good: a reader that has
+    looked its entry up before the flush, and compares after the next heartbeat, can't pass with it.
+    """
+
+    until: float = NEVER
+    """Monotonic seconds."""
+
+
+NO_PROOF = Proof()
+"""Of an entry that is in no tier."""
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A value in L1, good while the clock stands before ``deadline`` (monotonic seconds) and L1 is trusted."""
+    """A value in L1, good while the clock stands before ``deadline`` (monotonic seconds) and before ``proof.until``."""
 
     value: Any
     deadline: float
@@ -34,6 +53,8 @@ class Entry:
     size: int
     expires: float
     """Until then it is fresh; afterwards it is stale."""
+    proof: Proof = NO_PROOF
+    """Given by the tier that holds it."""
 
     if TYPE_CHECKING:  # only where a policy counts hits by it, as S3Fifo's entries do
         uses: int = field(init=False)
@@ -97,7 +118,7 @@ class Store(Cache[str, E], Generic[E]):
         self._place(key, entry, held)
         self.bytes += entry.size
         for tag in entry.tags:
-            self.tagged.setdefault(tag, set()).add(key)
+            self.index(key, tag)
 
     def __delitem__(self, key: str) -> None:
         self._forget(key, self._remove(key))
@@ -129,6 +150,10 @@ class Store(Cache[str, E], Generic[E]):
         self.evicted += 1
         return key, entry
 
+    def index(self, key: str, tag: str) -> None:
+        """Note that the entry of a key carries a tag."""
+        self.tagged.setdefault(tag, set()).add(key)
+
     def clear(self) -> None:
         """Remove everything; none of it counts as evicted."""
         self.entries.clear()
@@ -141,9 +166,11 @@ class Store(Cache[str, E], Generic[E]):
     def _forget(self, key: str, entry: E) -> None:
         self.bytes -= entry.size
         for tag in entry.tags:
-            self.tagged[tag].discard(key)
-            if not self.tagged[tag]:
-                del self.tagged[tag]
+            keys = self.tagged.get(tag)
+            if keys is not None:  # else the tag was invalidated, and its keys are about to leave
+                keys.discard(key)
+                if not keys:
+                    del self.tagged[tag]
 
 
 class Lru(Store[Entry]):

@@ -2,7 +2,7 @@
 
 Everything that changes state is called under ``lock``; readers take none. A reader's hit is
 
-    entry = tier.entries[key]; now < entry.deadline and now < tier.fresh_until
+    entry = tier.entries[key]; now < entry.deadline and now < entry.proof.until
     tier.touch(key), or where that is None: entry.uses += 1, up to USES_MAX of local/s3fifo.py
 
 Before a reader sends anything it takes a snapshot; the value in the reply is put by the one rule in ``put``. Messages
@@ -21,10 +21,10 @@ from nearcache.local.deferred import STEP
 from nearcache.local.floors import Floors
 from nearcache.local.journal import KEYS, TAGS, Batch, Journal
 from nearcache.local.snapshot import STRIPES, Snapshot, stripe_of
-from nearcache.local.store import Entry
+from nearcache.local.store import NEVER, Entry
 from nearcache.protocol.versions import Version, number_of, version_of
 
-NEVER = float("-inf")
+__all__ = ["NEVER", "Tier"]
 
 
 class Tier(Contents):
@@ -34,7 +34,6 @@ class Tier(Contents):
         self, max_entries: int, max_bytes: int | None = None, journal_max: int = 10_000, eviction: str = "lru"
     ) -> None:
         super().__init__(max_entries, max_bytes, eviction)
-        self.fresh_until = NEVER
         self.hits = 0
         """Raised by readers without a lock, as `Counters` says."""
         self.decode: Callable[[Any], Any] | None = None
@@ -72,11 +71,9 @@ class Tier(Contents):
             Whether the entry is in L1 now.
         """
         with self.lock:
-            scattered = self.scattered
-            if scattered:
+            if self.fallback.used:
                 self.fallback.drop(key)
-                self._recall(key)
-            held = self.entries.get(key)
+            held = self._prove(key)
             stamp = self.stamps[snapshot.stripe]
             allowed = (
                 self.synced
@@ -86,6 +83,7 @@ class Tier(Contents):
                 and (held is None or held.version <= entry.version)
             )
             if allowed:
+                entry.proof = self.proof
                 try:
                     self._store[key] = entry
                 except ValueError:  # alone it is larger than l1_max_bytes: cachetools refuses it
@@ -95,7 +93,7 @@ class Tier(Contents):
                 self._drop(key)
             if stamp < entry.version:
                 self.stamps[snapshot.stripe] = entry.version
-            if scattered and self._deferred:  # more leave than come, also where no bus frees them
+            if self._deferred:  # more leave than come, also where no bus frees them
                 self._free_some(2)
             return allowed
 
@@ -210,10 +208,9 @@ class Tier(Contents):
             keys: the keys.
             version: the least that the write's number may have.
         """
-        if self.scattered:
+        if self.fallback.used:
             for key in keys:
                 self.fallback.drop(key)
-                self._recall(key)
         stamps, get, drop = self.stamps, self.entries.get, self.drop
         for key in keys:
             stripe = stripe_of(key)
@@ -236,11 +233,13 @@ class Tier(Contents):
         """
         self._release(self.fallback.drop_tagged(tags))
         tagged = self._store.tagged
-        if sum(len(tagged.get(tag, ())) for tag in tags) > STEP:  # to drop so many one by one would take too long
-            self._deferred.set_aside(self._show(self._new_store()))
-        self._deferred.raise_tags(tags, number)
+        # To drop very many one by one takes too long: all lose their proof, and those that may stay get the new one.
+        many = self._deferred.concerns(tags) or sum(len(tagged.get(tag, ())) for tag in tags) > STEP
+        if many:
+            self._end_proof()
         for tag in tags:
-            for key in tuple(self._store.tagged.get(tag, ())):
+            self._deferred.invalidate(tag, number, tagged.pop(tag, None) if many else None)
+            for key in tuple(tagged.get(tag, ())):
                 if number_of(self.entries[key].version) < number:
                     self._drop(key)
         self.floors.raise_tags(dict.fromkeys(tags, number))
@@ -250,17 +249,19 @@ class Tier(Contents):
         """Drop every entry, and reject results in flight; how many entries were dropped."""
         self.epoch += 1
         self._release(self.fallback.clear())
-        return self._deferred.drop(self._show(self._new_store()))
+        before = self._show(self._new_store())
+        self._release(before)
+        return len(before.entries)
 
     def flush(self) -> int:
         """Drop every entry: messages may have been missed. They stay as fallback values if stale_if_error is used."""
+        self._end_proof()
         dropped = len(self.entries)
-        if self.fallback.keeps_flushed:
+        if self.fallback.keeps_flushed and not self._deferred.dooms:
             self.epoch += 1
             self._release(self.fallback.take_over(self._show(self._new_store())))
-            dropped += self._deferred.drop(self._new_store())
         else:
-            dropped = self.drop_all()
+            self.drop_all()
         self.stamps = [0] * STRIPES
         self.floors.forget()
         return dropped

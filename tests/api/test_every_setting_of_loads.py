@@ -488,7 +488,7 @@ async def test_stale_while_revalidate_needs_a_proof(make_cache: MakeCache, proxy
         await cache.set("k", 1, ttl=TTL)
         await expired(cache)
         proxy.cut()
-        await until(lambda: time.monotonic() > cache._core.tier.fresh_until)
+        await until(lambda: time.monotonic() > cache._core.tier.proof.until)
         assert await cache.get_or_set("k", cache.loader(2)) == 2
         assert cache.stats().stale_served == 0
 

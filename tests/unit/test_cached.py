@@ -18,7 +18,7 @@ import pytest
 from nearcache.engine.ports import MISSING
 from nearcache.errors import ConfigError, UncacheableArgument
 from nearcache.functions.cached import AsyncCachedFunction, CachedFunction, cached_async, cached_sync
-from nearcache.local.store import Entry
+from nearcache.local.store import Entry, Proof
 from nearcache.policy import Policy
 from nearcache.settings import Settings
 
@@ -34,7 +34,7 @@ class Entries:
         self.values = values
 
     def __getitem__(self, key: str) -> Entry:
-        return Entry(self.values[key], math.inf, 0, (), 0, math.inf)
+        return Entry(self.values[key], math.inf, 0, (), 0, math.inf, Proof(math.inf))
 
 
 class Fake:
@@ -42,7 +42,7 @@ class Fake:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        looked_at = {"entries": Entries(self.values), "touch": str, "fresh_until": math.inf, "hits": 0, "decode": None}
+        looked_at = {"entries": Entries(self.values), "touch": str, "hits": 0, "decode": None}
         self._tier: Any = SimpleNamespace(**looked_at)
         self.asked: list[tuple[str, str, Policy]] = []
         self._policy = POLICY

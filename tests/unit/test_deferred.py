@@ -1,4 +1,4 @@
-"""What is too much for one step: out of sight at once, released or brought back little by little."""
+"""What is too much for one step: out of reach at once, and released little by little."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ def invalidate(tier: Tier, number: int, *tags: str) -> None:
         tier.apply_tags(tags, number)
 
 
+def serves(tier: Tier, key: str) -> bool:
+    """Whether a reader may have the entry of a key."""
+    entry = tier.entry(key)
+    return entry is not None and entry.proof.until > 0
+
+
 def tidy(tier: Tier) -> int:
     """Until all is done; how many steps it took."""
     steps = 1
@@ -57,6 +63,7 @@ def tier(new_tier: Callable[[int], Tier]) -> Tier:
     made = new_tier(10 * MANY)
     made.synced = True
     made.floors.known = True
+    made.proof.until = float("inf")
     for number in range(MANY):
         half = ("half",) if number % 2 else ()
         assert put(made, f"k{number}", 5, "all", f"own{number}", *half)
@@ -109,26 +116,44 @@ def test_puts_release_more_than_they_bring(tier: Tier) -> None:
 
 def test_a_common_tag_is_out_of_sight_at_once(tier: Tier) -> None:
     """The caller of invalidate_tags reads its own write."""
+    held = list(tier.entries.values())
     invalidate(tier, 6, "all")
-    assert not tier.entries
+    assert not any(entry.proof.until > 0 for entry in held), "a reader that has looked it up must not pass"
+    assert not serves(tier, "k0")
     assert tidy(tier) >= MANY // STEP
     assert not tier.entries
 
 
-def test_what_does_not_carry_the_tag_comes_back(tier: Tier) -> None:
-    """Invalidating half of L1 costs the other half nothing but a short while."""
+def test_what_does_not_carry_the_tag_is_served(tier: Tier) -> None:
+    """Invalidating half of L1 costs the other half one slow hit."""
     invalidate(tier, 6, "half")
+    assert serves(tier, "k0")
+    assert tier.entries["k0"].proof is tier.proof
     tidy(tier)
+    assert serves(tier, "k2")
     assert set(tier.entries) == {f"k{number}" for number in range(0, MANY, 2)}
     assert tier.evictions == 0
 
 
-def test_what_is_newer_than_the_tag_comes_back(tier: Tier) -> None:
+def test_what_is_newer_than_the_tag_is_served(tier: Tier) -> None:
     """It was written after the invalidation, whose message came late."""
     put(tier, "k1", 7, "half")
     invalidate(tier, 6, "half")
+    assert serves(tier, "k1")
     tidy(tier)
-    assert "k1" in tier.entries
+    assert serves(tier, "k1")
+
+
+@pytest.mark.parametrize("swept", [False, True])
+def test_what_was_newer_is_not_newer_than_the_next(tier: Tier, swept: bool) -> None:
+    """An entry that one invalidation has left is found by the next one, whether all were looked at meanwhile or not."""
+    put(tier, "k1", 7, "half")
+    invalidate(tier, 6, "half")
+    assert serves(tier, "k1")
+    if swept:
+        tidy(tier)
+    invalidate(tier, 8, "half")
+    assert not serves(tier, "k1")
 
 
 def test_a_late_older_invalidation_does_not_lower_the_newer(tier: Tier) -> None:
@@ -140,8 +165,8 @@ def test_a_late_older_invalidation_does_not_lower_the_newer(tier: Tier) -> None:
 
 
 @pytest.mark.parametrize("event", ["tag", "change", "own write", "unknown write", "passed by", "clear", "flush"])
-def test_what_is_written_meanwhile_does_not_come_back(tier: Tier, event: str) -> None:
-    """Entries that nobody sees are invalidated all the same."""
+def test_what_is_written_meanwhile_is_not_served(tier: Tier, event: str) -> None:
+    """Entries without the present proof are invalidated all the same."""
     invalidate(tier, 6, "half")
     with tier.lock:
         if event == "tag":
@@ -159,12 +184,12 @@ def test_what_is_written_meanwhile_does_not_come_back(tier: Tier, event: str) ->
         else:
             tier.flush()
     tidy(tier)
-    assert "k0" not in tier.entries
-    assert ("k2" in tier.entries) is (event not in {"clear", "flush"})
+    assert not serves(tier, "k0")
+    assert serves(tier, "k2") is (event not in {"clear", "flush"})
 
 
-def test_a_put_sees_what_was_set_aside(tier: Tier) -> None:
-    """Else an older value would take its place, or it would come back over a newer one."""
+def test_a_put_sees_what_has_no_proof_now(tier: Tier) -> None:
+    """Else an older value would take its place."""
     invalidate(tier, 6, "half")
     old = tier.snapshot("k0")
     assert not tier.put("k0", tier.make_entry("old", float("inf"), at(4), (), 10, float("inf")), old)
@@ -174,22 +199,35 @@ def test_a_put_sees_what_was_set_aside(tier: Tier) -> None:
     assert tier.entries["k2"].version == at(7)
 
 
-def test_a_second_large_tag_ends_what_was_set_aside(tier: Tier) -> None:
-    """One store at a time: the older one's entries are misses."""
+def test_a_second_large_tag(tier: Tier) -> None:
+    """The first one is not forgotten, and what neither concerns is served."""
     invalidate(tier, 6, "half")
     for number in range(STEP + 1):
         put(tier, f"new{number}", 7, "new")
     invalidate(tier, 8, "new")
+    assert serves(tier, "k0")
+    assert not serves(tier, "k1")
+    assert not serves(tier, "new1")
     tidy(tier)
-    assert not [key for key in tier.entries if key.startswith("new")]
+    assert set(tier.entries) == {f"k{number}" for number in range(0, MANY, 2)}
 
 
-def test_the_dropped_are_counted_with_what_was_set_aside(tier: Tier) -> None:
-    """A flush tells how much it cost."""
-    invalidate(tier, 6, "half")
-    put(tier, "new", 7)
+def test_a_flush_ends_what_a_reader_has_looked_up(tier: Tier) -> None:
+    """A reader is held up between its look-up and the comparison, and a heartbeat comes: it must not pass (G1)."""
+    looked_up = tier.entries["k0"]
     with tier.lock:
-        assert tier.flush() == MANY + 1 - 2  # the put has dropped two that carried the tag
+        tier.flush()
+    tier.proof.until = float("inf")
+    assert looked_up.proof.until < 0
+
+
+def test_what_a_tag_dooms_is_no_fallback(tier: Tier) -> None:
+    """A flush keeps entries for stale_if_error, but none that was invalidated."""
+    tier.fallback.keeps_flushed = True
+    invalidate(tier, 6, "half")
+    with tier.lock:
+        tier.flush()
+    assert tier.last_resort("k1") is None
 
 
 def test_closed_all_is_released(tier: Tier) -> None:

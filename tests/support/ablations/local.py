@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from nearcache.local.snapshot import Snapshot
-from nearcache.local.store import Entry
-from nearcache.local.tier import NEVER, Tier
+from nearcache.local.store import Entry, Proof
+from nearcache.local.tier import Tier
 from nearcache.protocol.versions import Version, number_of, version_of
 
 
@@ -41,16 +41,12 @@ class WroteLeavesStamp(Tier):
 class FreshForEver(Tier):
     """Once proven, L1 is served without a further proof."""
 
-    _proven = False
-
-    @property
-    def fresh_until(self) -> float:
-        """Without end."""
-        return float("inf") if self._proven else NEVER
-
-    @fresh_until.setter
-    def fresh_until(self, value: float) -> None:
-        self._proven = value > NEVER
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """Put with a proof that does not end by itself."""
+        done = super().put(key, entry, snapshot, own=own)
+        if done:
+            entry.proof = Proof(float("inf"))
+        return done
 
 
 class NoStamp(Tier):

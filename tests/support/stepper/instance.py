@@ -67,7 +67,7 @@ class Instance:
     def look(self, key: str) -> Any:
         """The look into L1 as the faces do it."""
         entry = self.core.tier.entries.get(key)
-        if entry is None or self.world.now >= entry.deadline or self.world.now >= self.core.tier.fresh_until:
+        if entry is None or self.world.now >= entry.deadline or self.world.now >= entry.proof.until:
             return MISSING
         return entry.value
 
