@@ -27,7 +27,7 @@ async def replay_journal(core: Core, *, probing: bool = False) -> bool:
     journal = core.tier.journal
     while len(journal):
         with core.tier.lock:
-            batch = journal.next(core.remote.now())
+            batch, epoch = journal.next(core.remote.now()), core.tier.epoch
         if batch is None:
             break
         try:
@@ -37,7 +37,7 @@ async def replay_journal(core: Core, *, probing: bool = False) -> bool:
             break
         if written is None:  # by the server's own clock it is too early
             break
-        core.tier.replayed(batch, written.number)
+        core.tier.replayed(batch, written.number, epoch, core.runtime.monotonic())
         names += len(batch.names) or 1
     if names:
         core.emit(Drained(names, len(journal)))

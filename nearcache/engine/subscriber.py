@@ -255,7 +255,14 @@ class Subscription:
                 return
         if core.invalidation.nonce is not None:  # the probe was published before this answer, so it should have come
             raise BusRefused("a probe published through the server did not come back on the bus")
-        effects, kept = core.invalidation.back(greeting, asked_at, prove=core.settings.on_reconnect == "prove")
+        # Commands may go to a server that was the primary when their connection was made, and is a replica now: no
+        # connection is used that was made before this one proves L1.
+        core.invalidation.met = None
+        core.remote.discard_idle()
+        with core.tier.lock:
+            if core.invalidation.met not in (None, greeting.identity):  # by a connection that was made just now
+                raise RemoteFailed("commands are answered by another server than the one listened to")
+            effects, kept = core.invalidation.back(greeting, asked_at, prove=core.settings.on_reconnect == "prove")
         core.report(effects)
         if self.phase is not Phase.PROVEN:
             self.phase = Phase.PROVEN
@@ -277,6 +284,9 @@ class Subscription:
         core = self.subscriber.core
         if not beat.master:
             raise RemoteFailed("the server is no master any more")
+        if self.phase is not Phase.PROVEN:  # identities were not compared yet: after a failover, the number may be B's
+            self._answered()
+            return
         core.report(core.invalidation.beat(beat, self._answered(), core.runtime.monotonic()))
         self.subscriber.proofs.wake_all()
         if beat.number is None:  # the counter is lost: a greeting makes a new one

@@ -61,7 +61,7 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
         if written.stored:
             core.tier.put(one.key, core.entries.of_write(one, written, policy), snapshot, own=True)
         else:
-            core.tier.wrote(one.key, written.version)
+            core.tier.wrote(one.key, written.version, snapshot.epoch)
     if written.stored:
         return None
     full = RemoteFailed("its memory is full; the keys were deleted instead")
@@ -86,13 +86,13 @@ async def _drop(
 ) -> bool:
     failed: RemoteFailed | None = None
     for part in chunks(keys, BATCH):
-        journal = partial(core.tier.journal_keys, part, hold_ms=hold_ms)
+        epoch, journal = core.tier.epoch, partial(core.tier.journal_keys, part, hold_ms=hold_ms)
         written = await _write(core, operation, partial(method, part), journal, len(part))
         if isinstance(written, RemoteFailed):
             failed = written
             continue
         for key in part:
-            core.tier.wrote(key, version_of(written.number, 0))
+            core.tier.wrote(key, version_of(written.number, 0), epoch)
     return _acknowledged(core, failed)
 
 
@@ -101,8 +101,7 @@ async def clear(core: Core) -> bool:
     written = await _write(core, Operation.CLEAR, core.remote.clear, partial(core.tier.journal_floors, ()), 0)
     if isinstance(written, RemoteFailed):
         return _acknowledged(core, written)
-    with core.tier.lock:
-        core.tier.apply_clear(written.number)
+    core.tier.raised_floors((), written.number, core.runtime.monotonic())
     return True
 
 
@@ -115,8 +114,7 @@ async def invalidate_tags(core: Core, tags: Sequence[str]) -> bool:
         if isinstance(written, RemoteFailed):
             failed = written
             continue
-        with core.tier.lock:
-            core.tier.apply_tags(part, written.number)
+        core.tier.raised_floors(part, written.number, core.runtime.monotonic())
     return _acknowledged(core, failed)
 
 

@@ -17,11 +17,11 @@ class Floors:
     may have been a clear. Meanwhile floors are read with the values (docs/protocol.md, counterexample M).
     """
 
-    __slots__ = ("_suspect_since", "known", "namespace", "tags")
+    __slots__ = ("_raised_at", "known", "namespace", "tags")
 
     def __init__(self) -> None:
         self.known = False
-        self._suspect_since = float("-inf")
+        self._raised_at = float("-inf")
         self.namespace = 0
         self.tags: dict[str, int] = {}
 
@@ -42,12 +42,20 @@ class Floors:
     def suspect(self, now: float) -> None:
         """A value came from elsewhere than L2, and may follow a clear whose message is on its way."""
         self.known = False
-        self._suspect_since = now
+        self.raised(now)
+
+    def raised(self, now: float) -> None:
+        """This process has raised a floor: an answer that was asked before does not know of it."""
+        self._raised_at = now
 
     def learn(self, floor: int, asked_at: float) -> None:
-        """The server told its floor behind every earlier message; asked before ``suspect``, it makes nothing known."""
+        """The server told its floor behind every earlier message.
+
+        An answer that was asked before an own clear makes nothing known: after a change of servers, which restarts the
+        floors, the cleared values would be read until the message of the clear comes (Z).
+        """
         self.raise_to(floor)
-        self.known = self.known or asked_at > self._suspect_since
+        self.known = self.known or asked_at > self._raised_at
 
     def raise_tags(self, floors: Mapping[str, int]) -> None:
         """These tags' floors are at least this."""

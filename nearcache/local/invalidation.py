@@ -19,6 +19,9 @@ from nearcache.protocol.answers import Beat, Greeting
 from nearcache.protocol.messages import CHANGE, ONE_CHANGED, BadMessage, Message
 from nearcache.protocol.versions import CREATED_BITS, version_of
 
+SERVERS_MAX = 100
+"""Servers that are remembered; after more of them, no deadline of the journal ends early."""
+
 
 @dataclass(slots=True)
 class Effects:
@@ -42,6 +45,9 @@ class Invalidation:
         self.last = 0
         self._greeted = False
         self.identity: str | None = None
+        self.met: str | None = None
+        """The server behind the newest command connection that was made since the others were discarded."""
+        self._ever_met: set[str] = set()
         self.ahead: tuple[int, float] | None = None
         """A number from a heartbeat that the messages have not reached, and since when (monotonic)."""
         self.expected: tuple[int, float] | None = None
@@ -174,6 +180,10 @@ class Invalidation:
         effects = Effects()
         tier = self._tier
         with tier.lock:
+            if identity is not None:
+                self.met = identity
+                if len(self._ever_met) < SERVERS_MAX:
+                    self._ever_met.add(identity)
             if tier.synced and None not in (identity, self.identity) and identity != self.identity:
                 self._flush(effects, "commands are answered by another server than the one listened to", self.last)
                 tier.synced = False
@@ -201,9 +211,14 @@ class Invalidation:
             self.ahead = None
 
     def greeted(self, greeting: Greeting) -> None:
-        """A new connection has reached a server: if it is not the same, no deadline of the journal holds for it."""
-        if greeting.identity is None or greeting.identity != self.identity:
-            with self._tier.lock:
+        """A new connection has reached a server: if it is new to commands too, no deadline of the journal holds for it.
+
+        A set may be on its way to any server that commands have met: without its deadline it would be replayed early,
+        and then be executed. A server without a known identity may be each of them.
+        """
+        with self._tier.lock:
+            known = greeting.identity in (None, self.identity) or greeting.identity in self._ever_met
+            if not known and len(self._ever_met) < SERVERS_MAX:
                 self._tier.journal.forget_clock()
 
     def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Effects, int]:

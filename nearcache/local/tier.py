@@ -19,12 +19,15 @@ from typing import Any
 from nearcache.local.contents import Contents
 from nearcache.local.deferred import STEP
 from nearcache.local.floors import Floors
-from nearcache.local.journal import KEYS, TAGS, Batch, Journal
+from nearcache.local.journal import KEYS, Batch, Journal
 from nearcache.local.snapshot import STRIPES, Snapshot, stripe_of
 from nearcache.local.store import NEVER, Entry
 from nearcache.protocol.versions import Version, number_of, version_of
 
 __all__ = ["NEVER", "Tier"]
+
+
+TURNS_MAX = 10_000
 
 
 class Tier(Contents):
@@ -41,8 +44,8 @@ class Tier(Contents):
         self.synced = False
         self.epoch = 0
         self.stamps: list[Version] = [0] * STRIPES
-        self.turns = [0] * STRIPES
-        """Per stripe, how many values without a version were returned: an epoch for the stripe alone."""
+        self.turns: dict[str, int] = {}
+        """By key, how often results under way were rejected: an epoch for the key alone."""
         self.floors = Floors()
         self.journal = Journal(journal_max)
 
@@ -53,7 +56,7 @@ class Tier(Contents):
         with self.lock:
             stripe = stripe_of(key)
             trusted = not self.journal.covers(key)
-            return Snapshot(self.epoch, stripe, self.stamps[stripe], self.turns[stripe], trusted)
+            return Snapshot(self.epoch, stripe, self.stamps[stripe], self.turns.get(key, 0), trusted)
 
     def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put the value of a read, a fill or an own set, unless something was written since the snapshot; the one rule.
@@ -78,7 +81,7 @@ class Tier(Contents):
             allowed = (
                 self.synced
                 and self.epoch == snapshot.epoch
-                and self.turns[snapshot.stripe] == snapshot.turn
+                and self.turns.get(key, 0) == snapshot.turn
                 and (stamp == snapshot.stamp or entry.version >= stamp)
                 and (held is None or held.version <= entry.version)
             )
@@ -91,8 +94,7 @@ class Tier(Contents):
                     allowed = False
             elif held is not None and (own or held.version < entry.version):
                 self._drop(key)
-            if stamp < entry.version:
-                self.stamps[snapshot.stripe] = entry.version
+            self._note_version(key, entry.version, snapshot.epoch)
             if self._deferred:  # more leave than come, also where no bus frees them
                 self._free_some(2)
             return allowed
@@ -103,7 +105,7 @@ class Tier(Contents):
             held = self.entries.get(key)
             if held is None or held.version < version:
                 self._drop(key)
-            self.stamps[snapshot.stripe] = max(self.stamps[snapshot.stripe], version)
+            self._note_version(key, version, snapshot.epoch)
 
     def returned_unversioned(
         self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
@@ -122,7 +124,7 @@ class Tier(Contents):
             self._drop(key)
             if fallback is not None and snapshot is not None:
                 stripe = snapshot.stripe
-                if (self.epoch, self.stamps[stripe], self.turns[stripe]) == (
+                if (self.epoch, self.stamps[stripe], self.turns.get(key, 0)) == (
                     snapshot.epoch,
                     snapshot.stamp,
                     snapshot.turn,
@@ -130,8 +132,27 @@ class Tier(Contents):
                     self.fallback.keep(key, fallback)
             self._note_unversioned(key, now)
 
+    def _note_version(self, key: str, version: Version, epoch: int) -> None:
+        """Refuse what is older and still under way.
+
+        A version that was asked for under another epoch may be of another history, whose numbers say nothing (Y): it
+        raises the turn, which refuses all that is under way, and no stamp.
+        """
+        if epoch != self.epoch:
+            self._take_turn(key)
+            return
+        stripe = stripe_of(key)
+        self.stamps[stripe] = max(self.stamps[stripe], version)
+
+    def _take_turn(self, key: str) -> None:
+        """Reject all results of a key that are under way."""
+        if len(self.turns) >= TURNS_MAX and key not in self.turns:
+            self.turns.clear()
+            self.epoch += 1
+        self.turns[key] = self.turns.get(key, 0) + 1
+
     def _note_unversioned(self, key: str, now: float) -> None:
-        self.turns[stripe_of(key)] += 1
+        self._take_turn(key)
         # The value may follow a clear whose message is on its way: until a heartbeat, L2 is read with its floors.
         self.floors.suspect(now)
 
@@ -159,12 +180,11 @@ class Tier(Contents):
 
     # ------------------------------------------------------------------------------------------------------- writing
 
-    def wrote(self, key: str, version: Version) -> None:
-        """An own write without a value was acknowledged."""
+    def wrote(self, key: str, version: Version, epoch: int) -> None:
+        """An own write without a value was acknowledged; it was sent under this epoch."""
         with self.lock:
             self._drop(key)
-            stripe = stripe_of(key)
-            self.stamps[stripe] = max(self.stamps[stripe], version)
+            self._note_version(key, version, epoch)
 
     def journal_keys(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
         """Journal writes of unknown outcome: their keys are misses from now on, and results in flight are rejected."""
@@ -185,17 +205,24 @@ class Tier(Contents):
                 self.journal.note_clear()
             self.drop_all()
 
-    def replayed(self, batch: Batch, number: int) -> None:
+    def replayed(self, batch: Batch, number: int, epoch: int, now: float) -> None:
         """A replay was acknowledged under this number: apply it to L1, and end its journal entries (F)."""
         with self.lock:
             if batch.kind == KEYS:
                 for key in batch.names:
-                    self.wrote(key, version_of(number, 0))
-            elif batch.kind == TAGS:
-                self.apply_tags(batch.names, number)
+                    self.wrote(key, version_of(number, 0), epoch)
+            else:
+                self.raised_floors(batch.names, number, now)
+            self.journal.replayed(batch)
+
+    def raised_floors(self, tags: Sequence[str], number: int, now: float) -> None:
+        """An own clear (no tags) or invalidation was acknowledged under this number: apply it to L1 (G)."""
+        with self.lock:
+            if tags:
+                self.apply_tags(tags, number)
             else:
                 self.apply_clear(number)
-            self.journal.replayed(batch)
+            self.floors.raised(now)
 
     # ---------------------------------------------------------------- called by Invalidation, and above, under the lock
 

@@ -174,7 +174,7 @@ def test_what_is_written_meanwhile_is_not_served(tier: Tier, event: str) -> None
         elif event == "change":
             tier.apply_changes(["k0"], version_of(7, 0))
         elif event == "own write":
-            tier.wrote("k0", at(7))
+            tier.wrote("k0", at(7), tier.epoch)
         elif event == "unknown write":
             tier.journal_keys(["k0"])
         elif event == "passed by":

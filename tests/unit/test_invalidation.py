@@ -254,7 +254,7 @@ def test_commands_that_another_server_answers_flush(invalidation: Invalidation) 
     assert not invalidation.check_identity("another").flushes, "once"
 
 
-@pytest.mark.parametrize(("identity", "waits"), [("one", True), ("two", False), (None, False)])
+@pytest.mark.parametrize(("identity", "waits"), [("one", True), ("two", False), (None, True)])
 def test_a_deadline_is_the_clock_of_one_server(
     invalidation: Invalidation, identity: str | None, *, waits: bool
 ) -> None:
@@ -262,6 +262,15 @@ def test_a_deadline_is_the_clock_of_one_server(
     invalidation._tier.journal_keys(["k"], not_before=1 << 60)
     invalidation.greeted(greeting(9, identity=identity))
     assert (invalidation._tier.journal.next(1) is None) == waits
+
+
+def test_a_deadline_holds_for_a_server_that_commands_have_met(invalidation: Invalidation) -> None:
+    """A set may be on its way to each of them, though the bus has not met it yet."""
+    invalidation.check_identity("two")
+    invalidation.check_identity("three")
+    invalidation._tier.journal_keys(["k"], not_before=1 << 60)
+    invalidation.greeted(greeting(9, identity="two"))
+    assert invalidation._tier.journal.next(1) is None
 
 
 def test_a_probe_that_comes_back(invalidation: Invalidation) -> None:

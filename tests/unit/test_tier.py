@@ -151,7 +151,7 @@ def test_an_own_write_without_a_value_drops_and_stamps(tier: Tier) -> None:
     """A delete is seen at once here, and a read that was under way does not bring the value back."""
     assert put(tier, "k", entry(5))
     snapshot = tier.snapshot("k")
-    tier.wrote("k", version_of(6, 0))
+    tier.wrote("k", version_of(6, 0), tier.epoch)
     assert "k" not in tier.entries
     assert not tier.put("k", entry(5), snapshot)
 
@@ -231,7 +231,7 @@ def test_a_journalled_key_is_a_miss_until_it_is_replayed(tier: Tier) -> None:
     assert not tier.put("k", entry(5), under_way)
     batch = tier.journal.next(1)
     assert batch is not None
-    tier.replayed(batch, 9)
+    tier.replayed(batch, 9, tier.epoch, 0.0)
     assert tier.snapshot("k").trusted
     assert not tier.put("k", entry(8), under_way), "the replay is a write as any other"
 
@@ -245,7 +245,7 @@ def test_a_journalled_clear_or_tag_makes_every_key_a_miss(tier: Tier, tags: tupl
     assert not tier.snapshot("any").trusted
     batch = tier.journal.next(1)
     assert batch is not None
-    tier.replayed(batch, 9)
+    tier.replayed(batch, 9, tier.epoch, 0.0)
     assert tier.snapshot("any").trusted
     assert tier.floors.tags == {"t": 9} if tags else tier.floors.namespace == 9
 

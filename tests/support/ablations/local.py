@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nearcache.local.snapshot import Snapshot
+from nearcache.local.snapshot import Snapshot, stripe_of
 from nearcache.local.store import Entry, Proof
 from nearcache.local.tier import Tier
 from nearcache.protocol.versions import Version, number_of, version_of
@@ -32,10 +32,10 @@ class WroteLeavesStamp(Tier):
             self.stamps[snapshot.stripe] = before
         return done
 
-    def wrote(self, key: str, version: Version) -> None:
+    def wrote(self, key: str, version: Version, epoch: int) -> None:
         """Drop only."""
         del version
-        super().wrote(key, 0)
+        super().wrote(key, 0, epoch)
 
 
 class FreshForEver(Tier):
@@ -154,6 +154,24 @@ class LoadedPassesNothing(Tier):
         return entry if entry is not None and now < entry.deadline else None
 
 
+class AnyEpochRaisesStamps(Tier):
+    """Versions of another epoch, which may be of another history, raise stamps too."""
+
+    def _note_version(self, key: str, version: Version, epoch: int) -> None:
+        del epoch
+        super()._note_version(key, version, self.epoch)
+
+
+class TurnsByStripe(Tier):
+    """Keys of one stripe share a turn."""
+
+    def snapshot(self, key: str) -> Snapshot:
+        """With the turns of all keys of the stripe."""
+        taken = super().snapshot(key)
+        shared = sum(turn for other, turn in self.turns.items() if stripe_of(other) == taken.stripe)
+        return taken._replace(turn=shared)
+
+
 class StalePassesNothing(Tier):
     """A stale value that is returned leaves L1 as it is."""
 
@@ -190,10 +208,10 @@ class AcknowledgementsEndEntries(Tier):
             self.journal.keys.pop(key, None)
         return super().put(key, entry, snapshot, own=own)
 
-    def wrote(self, key: str, version: int) -> None:
+    def wrote(self, key: str, version: Version, epoch: int) -> None:
         """Forget the journal's entry."""
         self.journal.keys.pop(key, None)
-        super().wrote(key, version)
+        super().wrote(key, version, epoch)
 
 
 class ReadFloorsCountAsApplied(Tier):

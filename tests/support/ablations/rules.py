@@ -20,6 +20,7 @@ from nearcache.local.invalidation import Invalidation
 from nearcache.local.journal import Batch, Journal
 from nearcache.local.singleflight import Flight, FlightKey, Flights, Purpose
 from nearcache.local.tier import Tier
+from nearcache.protocol.answers import Beat, Greeting
 from nearcache.testing.model import Server
 from tests.support.ablations.bus import (
     AnyServerIsTheSame,
@@ -34,6 +35,7 @@ from tests.support.ablations.bus import (
 )
 from tests.support.ablations.local import (
     AcknowledgementsEndEntries,
+    AnyEpochRaisesStamps,
     ForgetUnknownWrites,
     FreshForEver,
     JournalWithoutEpoch,
@@ -52,6 +54,7 @@ from tests.support.ablations.local import (
     ReadFloorsCountAsApplied,
     RefusedPutDropsNothing,
     StalePassesNothing,
+    TurnsByStripe,
     WroteLeavesStamp,
 )
 from tests.support.ablations.server import (
@@ -144,6 +147,24 @@ def _counted_only(self: Requests, _number: int) -> None:
     self.counters.invalidations_sent += 1
 
 
+def _raised_unnoticed(self: Floors, now: float) -> None:
+    """An own clear is not remembered."""
+
+
+async def _beaten_in_any_phase(self: Any, beat: Beat) -> None:
+    core = self.subscriber.core
+    core.report(core.invalidation.beat(beat, self._answered(), core.runtime.monotonic()))
+
+
+def _keeps_connections(self: ModelRemote) -> None:
+    """Connections that were made before are used on."""
+
+
+def _forgets_every_clock(self: Invalidation, greeting: Greeting) -> None:
+    if greeting.identity != self.identity:
+        self._tier.journal.forget_clock()
+
+
 async def _never_drain(_core: Any, *, probing: bool = False) -> bool:
     return probing and False
 
@@ -193,6 +214,12 @@ REPEATS_LEASES = Rules(remote=RepeatsLeases)
 JOIN_ANY = Rules(patched=((Flights, "enter", _join_any),))
 AFTER_WAIT_ALONE = Rules(patched=((Flights, "enter", _after_wait_alone),))
 CLEAR_ELSEWHERE = Rules(patched=((write, "clear", _clear_elsewhere),))
+ANY_EPOCH_RAISES_STAMPS = Rules(tier=AnyEpochRaisesStamps)
+TURNS_BY_STRIPE = Rules(tier=TurnsByStripe)
+ANY_ANSWER_MAKES_FLOORS_KNOWN = Rules(patched=((Floors, "raised", _raised_unnoticed),))
+ANY_BEAT_PROVES = Rules(patched=((subscriber.Subscription, "_beaten", _beaten_in_any_phase),))
+CONNECTIONS_OUTLIVE_THE_PROOF = Rules(patched=((ModelRemote, "discard_idle", _keeps_connections),))
+EVERY_NEW_SERVER_ENDS_DEADLINES = Rules(patched=((Invalidation, "greeted", _forgets_every_clock),))
 NO_SNAPSHOT = Rules(tier=NoSnapshot)
 OWN_WRITE_LEAVES_STAMP = Rules(tier=WroteLeavesStamp)
 FRESH_FOR_EVER = Rules(tier=FreshForEver)

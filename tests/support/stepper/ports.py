@@ -120,6 +120,8 @@ class ModelRemote:
     def __init__(self, world: World, name: str) -> None:
         self._world = world
         self._name = name
+        self.server: Server | None = None
+        """The server behind its connections; None: they are made anew, to the world's present one."""
 
     def __getattr__(self, script: str) -> Callable[..., Awaitable[Any]]:
         if script not in self.SCRIPTS:
@@ -127,7 +129,7 @@ class ModelRemote:
 
         async def ask(*args: Any, **options: Any) -> Any:
             def call(server: Server) -> object:
-                return getattr(server, script)(*args, **options)
+                return getattr(self.server or server, script)(*args, **options)
 
             return await Request(self._world, f"{self._name}: {script}", call)
 
@@ -146,7 +148,8 @@ class ModelRemote:
         """It is known."""
 
     def discard_idle(self) -> None:
-        """There are no connections."""
+        """The next request goes to the server of then."""
+        self.server = None
 
     async def close(self) -> None:
         """There are no connections."""
