@@ -155,7 +155,14 @@ class Attempt:
         lease_ms = max(1, int(policy.lease * 1000))
         try:
             return await core.requests.ask(
-                Operation.LEASE, core.remote.lease, self.key, self._lease_id, head, lease_ms, policy.tags
+                Operation.LEASE,
+                core.remote.lease,
+                self.key,
+                self._lease_id,
+                head,
+                lease_ms,
+                policy.tags,
+                core.requests.deadline(),
             )
         except NotSent:
             raise

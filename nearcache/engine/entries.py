@@ -52,7 +52,7 @@ class Entries:
                 f"the value of {key!r} has {len(payload)} bytes encoded: at most "
                 f"max_value_bytes={self.settings.max_value_bytes}; store it in parts, or raise the setting"
             )
-        tail = pack_tail(payload, policy.tags, load_ms)
+        tail = pack_tail(payload, policy.tags)
         return Encoded(key, tail, ttl_ms, policy.stale_ms, value, payload, load_ms)
 
     def of_record(self, key: str, value: object, record: Record, policy: Policy) -> Entry:

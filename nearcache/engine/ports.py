@@ -87,15 +87,17 @@ class Remote(Protocol):
 
     on_connected: Callable[[Peer], None]
     """Called with the server behind each new connection; a RemoteFailed that it raises closes that connection."""
+    seen: Callable[[], int]
+    """The highest write number that this client has seen; a server that gives out a lower one begins anew (U)."""
     may_repeat: Callable[[], bool]
     """Asked before a failed connection, or a failed read, is tried once more."""
 
-    async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
-        """The records of some keys; with the floor, read after them, when asked."""
+    async def read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
+        """The records of some keys; with counter and floor, read after them, when asked."""
         ...
 
-    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
-        """What ``take`` makes of one record and the floor, asked for along with others', on any of their threads.
+    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
+        """What ``take`` makes of one record and the bounds, asked for along with others', on any of their threads.
 
         Each ``take`` is called as soon as the reply is there. It may be called again if its call was interrupted.
         """
@@ -135,16 +137,26 @@ class Remote(Protocol):
         """Make some values dead under one number, and publish it; they stay for readers that accept stale ones."""
         ...
 
-    async def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
-        """Ask for the right to fill a key whose record, beginning with ``dead``, was judged dead."""
+    async def lease(
+        self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str], deadline: int
+    ) -> Lease:
+        """Ask for the right to fill a key whose record, beginning with ``dead``, was judged dead.
+
+        Raises:
+            TooLate: the server's clock has passed the deadline.
+        """
         ...
 
     async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         """Store a loaded value if the lease still holds and no floor rose; None: refused."""
         ...
 
-    async def abort(self, key: str, lease_id: bytes) -> None:
-        """Give a lease back."""
+    async def abort(self, key: str, lease_id: bytes) -> bool:
+        """Give a lease back; whether it was held to the end, so that nothing was written since it was given."""
+        ...
+
+    async def greet(self) -> None:
+        """Introduce this client anew: a counter below ``seen`` begins anew above it."""
         ...
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
@@ -156,7 +168,7 @@ class Remote(Protocol):
         ...
 
     async def probe(self, nonce: str) -> None:
-        """Publish a message that changes nothing."""
+        """Try every right that writes need, and publish a message that changes nothing."""
         ...
 
     def discard_idle(self) -> None:

@@ -16,7 +16,7 @@ from nearcache.local.snapshot import Snapshot
 from nearcache.local.store import Entry
 from nearcache.policy import Policy
 from nearcache.protocol import records
-from nearcache.protocol.answers import BATCH
+from nearcache.protocol.answers import BATCH, Bounds
 from nearcache.protocol.records import Record
 from nearcache.protocol.versions import number_of
 
@@ -37,13 +37,16 @@ class Found(NamedTuple):
 
 
 class Unjudged(NamedTuple):
-    """A record that can't be judged yet: floors of its tags are unknown, or their proof was lost during the read."""
+    """A record that can't be judged yet: floors are unknown, or it stands above every number that was heard of."""
 
     raw: bytes
     record: Record
-    floor: int | None
+    bounds: Bounds | None
 
 
+FUTURE_MAX = 1 << 40
+"""µs, 12 days: a write number so far above the server's time is damage. Numbers begin at the time, and a server that
+were to execute more than one write in a microsecond would get ahead of it."""
 NOTHING = Found()
 NO_FLOORS: Mapping[str, int | None] = {}
 
@@ -88,50 +91,79 @@ async def fetch(core: Core, snapshots: Mapping[str, Snapshot], policy: Policy) -
     """Read some keys from L2, whose snapshots were taken before.
 
     Floors come from the local tables while they are proven, else with the values, read after them: a clear between the
-    two then makes a value look old, never new. When the proof is lost during the read, it is repeated with floors.
+    two then makes a value look old, never new. When the proof is lost during the read, or a record stands above every
+    number that was heard of, it is repeated with counter and floors.
 
     Raises:
         RemoteFailed: Redis did not answer.
     """
     keys = list(snapshots)
-    epoch = core.tier.epoch
+    epoch, above = core.tier.epoch, False
     while True:
-        proven = core.floors_proven
-        reading = await core.requests.ask(Operation.GET, core.remote.read, keys, with_floor=not proven)
+        proven = core.floors_proven and not above
+        reading = await core.requests.ask(Operation.GET, core.remote.read, keys, with_bounds=not proven)
         taken = [_unpack(core, key, raw) for key, raw in zip(keys, reading.records, strict=True)]
+        above = any(_above(core, record) for record in taken if record is not None)
+        if proven and above:
+            continue
         tags = {tag for record in taken if record is not None for tag in record.tags}
         tag_floors = await _tag_floors(core, tags, proven, epoch) if tags else NO_FLOORS
         if not proven or core.floors_proven:
             break
-    return {
-        key: _found(core, key, raw, record, reading.floor, tag_floors, snapshots[key], policy)
+    found = {
+        key: _found(core, key, raw, record, reading.bounds, tag_floors, snapshots[key], policy)
         for key, raw, record in zip(keys, reading.records, taken, strict=True)
     }
+    await _greet_if_due(core)
+    return found
 
 
 async def fetch_one(core: Core, key: str, snapshot: Snapshot, policy: Policy) -> Found:
     """As ``fetch`` for one key, which most reads are of: with fewer calls and no tables."""
-    epoch = core.tier.epoch
+    epoch, above = core.tier.epoch, False
     while True:
-        proven = core.floors_proven
+        proven = core.floors_proven and not above
         core.requests.permit()
         take = partial(_take, core, key, snapshot, policy, proven)
         try:
-            taken = await core.remote.read_one(key, with_floor=not proven, take=take)
+            taken = await core.remote.read_one(key, with_bounds=not proven, take=take)
         except RemoteFailed as failure:
             core.requests.failed(failure, Operation.GET)
             raise
         core.requests.answered(Operation.GET, None)
+        if core.requests.greeting_due:
+            await _greet_if_due(core)
         if isinstance(taken, Found):
             return taken
-        raw, record, floor = taken
-        tag_floors = await _tag_floors(core, record.tags, proven, epoch)
+        raw, record, bounds = taken
+        above = _above(core, record)
+        if proven and above:
+            continue
+        tag_floors = await _tag_floors(core, record.tags, proven, epoch) if record.tags else NO_FLOORS
         if not proven or core.floors_proven:
-            return _found(core, key, raw, record, floor, tag_floors, snapshot, policy)
+            found = _found(core, key, raw, record, bounds, tag_floors, snapshot, policy)
+            await _greet_if_due(core)
+            return found
+
+
+def _above(core: Core, record: Record) -> bool:
+    """Whether a record stands above every number that the bus has brought.
+
+    Either its message is on its way, or its number is of another history (U): the counter, read behind it, tells.
+    """
+    return number_of(record.version) > core.invalidation.last
+
+
+async def _greet_if_due(core: Core) -> None:
+    """A record stood above the counter: let the server begin anew above it, before it gives that number out again."""
+    if core.requests.greeting_due:
+        core.requests.greeting_due = False
+        with suppress(RemoteFailed):
+            await core.requests.ask(Operation.GET, core.remote.greet)
 
 
 def _take(
-    core: Core, key: str, snapshot: Snapshot, policy: Policy, proven: bool, raw: bytes | None, floor: int | None
+    core: Core, key: str, snapshot: Snapshot, policy: Policy, proven: bool, raw: bytes | None, bounds: Bounds | None
 ) -> Found | Unjudged:
     """Judge a record, unless more floors have to be read for it."""
     if raw is None:
@@ -140,9 +172,9 @@ def _take(
     if record is None:
         return Found(head=raw[: records.HEAD_BYTES])
     unknown = record.tags and (not proven or core.tier.floors.unknown(record.tags))
-    if unknown or (proven and not core.floors_proven):
-        return Unjudged(raw, record, floor)
-    return _judge(core, key, raw[: records.HEAD_BYTES], record, floor, NO_FLOORS, snapshot, policy)
+    if unknown or (proven and (not core.floors_proven or _above(core, record))):
+        return Unjudged(raw, record, bounds)
+    return _judge(core, key, raw[: records.HEAD_BYTES], record, bounds, NO_FLOORS, snapshot, policy)
 
 
 async def _tag_floors(core: Core, tags: Collection[str], proven: bool, epoch: int) -> Mapping[str, int | None]:
@@ -160,7 +192,7 @@ def _found(
     key: str,
     raw: bytes | None,
     record: Record | None,
-    floor: int | None,
+    bounds: Bounds | None,
     tag_floors: Mapping[str, int | None],
     snapshot: Snapshot,
     policy: Policy,
@@ -168,17 +200,22 @@ def _found(
     if raw is None:
         return NOTHING
     head = raw[: records.HEAD_BYTES]
-    return Found(head=head) if record is None else _judge(core, key, head, record, floor, tag_floors, snapshot, policy)
+    return Found(head=head) if record is None else _judge(core, key, head, record, bounds, tag_floors, snapshot, policy)
 
 
 def _unpack(core: Core, key: str, raw: bytes | None) -> Record | None:
     if raw is None:
         return None
     try:
-        return records.unpack(raw)
+        record = records.unpack(raw)
     except ValueError as error:
         _corrupt(core, key, str(error))
         return None
+    number, now = number_of(record.version), core.requests.server_now()
+    if now and number > now + FUTURE_MAX:
+        _corrupt(core, key, f"the write number {number} was never given out")
+        return None
+    return record
 
 
 def _judge(
@@ -186,13 +223,18 @@ def _judge(
     key: str,
     head: bytes,
     record: Record,
-    floor: int | None,
+    bounds: Bounds | None,
     tag_floors: Mapping[str, int | None],
     snapshot: Snapshot,
     policy: Policy,
 ) -> Found:
     """The value of a record unless it was invalidated; a fresh one is put into L1 by the put rule."""
-    if not core.tier.floors.allow(number_of(record.version), floor, record.tags, tag_floors):
+    number = number_of(record.version)
+    if bounds is not None and number > bounds.number:
+        core.invalidation.see(number)
+        core.requests.greeting_due = True
+        return Found(head=head)
+    if not core.tier.floors.allow(number, bounds and bounds.floor, record.tags, tag_floors):
         return Found(head=head)
     past = core.requests.server_now() - record.fresh_until  # marked stale, it was fresh until 0
     if past >= 0 and not policy.stale_ms:

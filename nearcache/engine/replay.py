@@ -27,7 +27,7 @@ async def replay_journal(core: Core, *, probing: bool = False) -> bool:
     journal = core.tier.journal
     while len(journal):
         with core.tier.lock:
-            batch, epoch = journal.next(core.remote.now()), core.tier.epoch
+            batch, epoch = journal.next(core.requests.earliest_now()), core.tier.epoch
         if batch is None:
             break
         try:

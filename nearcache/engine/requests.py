@@ -57,6 +57,9 @@ class Requests:
     """Whether Redis is not asked, and L1 not filled: the namespace is kept by another protocol, or this is a copy that
     a fork left behind. Only a proof ends it; a close does not, or the journal would be replayed into that namespace."""
 
+    greeting_due: bool = False
+    """Whether a record was found above the counter, which has to begin anew above it."""
+
     def __post_init__(self) -> None:
         self.remote.may_repeat = lambda: self.breaker.sends
 
@@ -135,10 +138,18 @@ class Requests:
             return int((self.monotonic() + self.invalidation.server_offset) * 1e6)
         return self.remote.now()
 
+    def earliest_now(self) -> int:
+        """The server's time in µs, by the clock that is behind.
+
+        Each estimate is at most too large. A write of unknown outcome is replayed once its deadline has passed by this
+        clock; each heartbeat measures it anew, so that a server whose clock was set back does not delay the replay.
+        """
+        return min(self.server_now(), self.remote.now() or self.server_now())
+
     def deadline(self) -> int:
-        """Server time (µs) after which the server must refuse a set that is sent now (E)."""
+        """Server time (µs) after which the server must refuse a set, or a lease, that is sent now (E)."""
         longest = self.settings.redis_timeout + self.settings.redis_connect_timeout
-        return self.remote.now() + int(longest * 1e6)
+        return self.earliest_now() + int(longest * 1e6)
 
     def wrote(self, number: int) -> None:
         """A write was acknowledged under this number: the bus has to bring it, too."""

@@ -143,6 +143,11 @@ class Subscriber:
         elif report is Report.LOSS:
             core.emit(Disconnected(str(failure)))
 
+    def not_adopted(self) -> None:
+        """The server refuses the write that a greeting needs: nothing may be proven by its numbers."""
+        self.failure = RemoteFailed("the server refuses writes, so that its write numbers can't be relied on")
+        self.tried.set()
+
     def proved(self, kept: int) -> None:
         """L1 was proven by a new connection, which kept so many of its entries."""
         core = self.core
@@ -244,6 +249,10 @@ class Subscription:
         asked_at = self._answered()
         if not greeting.master:
             raise RemoteFailed("the server is no master")
+        if not greeting.adopted:  # it refuses writes: L2 is read with its floors, and heartbeats ask again
+            core.breaker.bus_reached()
+            self.subscriber.not_adopted()
+            return
         if self.phase is Phase.SUBSCRIBED:
             self.phase = Phase.PREPARED
             core.breaker.bus_reached()
@@ -286,10 +295,15 @@ class Subscription:
             raise RemoteFailed("the server is no master any more")
         if self.phase is not Phase.PROVEN:  # identities were not compared yet: after a failover, the number may be B's
             self._answered()
+            if not self.asked:
+                await self._ask_greeting()
             return
+        # The counter is lost, was set back, or is another server's: a greeting makes a new one, above all numbers seen.
+        last, history = core.invalidation.last, core.invalidation.history
+        another = beat.number is None or beat.number < last or beat.history != history
         core.report(core.invalidation.beat(beat, self._answered(), core.runtime.monotonic()))
         self.subscriber.proofs.wake_all()
-        if beat.number is None:  # the counter is lost: a greeting makes a new one
+        if another:
             await self._ask_greeting()
         elif len(core.tier.journal):
             await replay_journal(core)

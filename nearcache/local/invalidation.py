@@ -43,8 +43,11 @@ class Invalidation:
         self._tier = tier
         self._max_staleness = max_staleness
         self.last = 0
+        self._seen = 0
         self._greeted = False
         self.identity: str | None = None
+        self.history: str | None = None
+        """Who counts, by the greeting; a heartbeat that tells of another one ends the proof."""
         self.met: str | None = None
         """The server behind the newest command connection that was made since the others were discarded."""
         self._ever_met: set[str] = set()
@@ -58,6 +61,16 @@ class Invalidation:
         """Whether a probe has come back."""
         self.server_offset = 0.0
         """The server's clock minus ours, in seconds; at most too large, so that deadlines err to the early side."""
+
+    @property
+    def seen(self) -> int:
+        """The highest write number that this process knows of: a counter below it was copied, lost or set back (U)."""
+        return max(self._seen, self.last)
+
+    def see(self, number: int) -> None:
+        """This number was given out."""
+        with self._tier.lock:
+            self._seen = max(self._seen, number)
 
     def messages(self, batch: Sequence[bytes]) -> Effects:
         """Apply some messages in order, under one hold of the lock."""
@@ -144,10 +157,16 @@ class Invalidation:
         """
         effects = Effects()
         with self._tier.lock:
+            self._note_clock(beat.server_time, asked_at)
             if beat.number is None or beat.floor is None or beat.number < self.last:
                 self._flush(effects, f"the counter went back from {self.last} to {beat.number}", beat.number or 0)
                 self._tier.floors.restart()
                 effects.restarted = True
+            elif beat.history != self.history:
+                self._flush(
+                    effects, "another server counts the writes: its data are a copy, or a replica came", self.last
+                )
+                self._tier.floors.restart()
             elif beat.number > self.last:
                 self.ahead = self.ahead or (beat.number, now)
             else:
@@ -156,6 +175,7 @@ class Invalidation:
 
     def expect(self, number: int, now: float) -> None:
         """An own write was acknowledged under this number: the bus has to bring it within ``max_staleness / 2``."""
+        self.see(number)
         if number > self.last and (self.expected is None or self.expected[0] <= self.last):
             self.expected = number, now
 
@@ -237,18 +257,19 @@ class Invalidation:
         with tier.lock:
             # Without the identity, a counter that stands at the same number after a failover hides lost writes.
             same = greeting.identity is not None and greeting.identity == self.identity
-            another_history = not same or greeting.number < self.last
+            another_history = not same or greeting.number < self.last or greeting.history != self.history
             if not self._greeted:  # the first connection: nothing to lose, but what is under way was not watched
                 self._greeted = True
+                self._seen = self.seen
                 tier.flush()
                 self.last = greeting.number
-            elif not (prove and same and greeting.number == self.last):
+            elif not (prove and greeting.number == self.last and not another_history):
                 self._flush(effects, "the connection was lost and nothing proves that no message was", greeting.number)
             if another_history:
                 tier.floors.restart()
                 effects.restarted = bool(effects.flushes)
             tier.fallback.back()
-            self.identity = greeting.identity
+            self.identity, self.history = greeting.identity, greeting.history
             tier.synced = True
             self._prove(greeting.floor, greeting.server_time, asked_at)
             kept = len(tier.entries)
@@ -261,10 +282,14 @@ class Invalidation:
     def _prove(self, floor: int, server_time: int, asked_at: float) -> None:
         self.ahead = None
         self._tier.floors.learn(floor, asked_at)
-        self.server_offset = server_time / 1e6 - asked_at
+        self._note_clock(server_time, asked_at)
         self._tier.proof.until = asked_at + self._max_staleness
 
+    def _note_clock(self, server_time: int, asked_at: float) -> None:
+        self.server_offset = server_time / 1e6 - asked_at
+
     def _flush(self, effects: Effects, reason: str, number: int) -> None:
+        self._seen = self.seen
         self.ahead = None
         effects.everything = True
         effects.flushes.append((reason, self._tier.flush()))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from nearcache.protocol.versions import Version, version_of
+from nearcache.protocol.versions import NO_FLOOR, Version, version_of
 
 T = TypeVar("T")
 
@@ -46,15 +46,26 @@ class Item:
     stale_ms: int = 0
 
 
+class Bounds(NamedTuple):
+    """Between which write numbers a record is alive: the counter and the namespace's floor, read behind it."""
+
+    number: int
+    floor: int
+
+
+ABSENT = Bounds(0, NO_FLOOR)
+"""The bounds where the counter is absent: it was evicted, and every floor with it."""
+
+
 class Reading(NamedTuple):
-    """Raw records as Redis keeps them, and the floor if it was asked for (None: not asked for, or absent)."""
+    """Raw records as Redis keeps them, and the bounds if they were asked for."""
 
     records: Sequence[bytes | None]
-    floor: int | None = None
+    bounds: Bounds | None = None
 
 
-Take: TypeAlias = Callable[[bytes | None, int | None], T]
-"""A function of a raw record, and of the floor if it was asked for."""
+Take: TypeAlias = Callable[[bytes | None, Bounds | None], T]
+"""A function of a raw record, and of the bounds if they were asked for."""
 
 
 class Granted(NamedTuple):
@@ -63,6 +74,8 @@ class Granted(NamedTuple):
     number: int
     floor: int
     tag_floors: tuple[int, ...]
+    lease_ms: int = 0
+    """How long it was granted for: a fill stores its age as the load time."""
 
 
 class Busy(NamedTuple):
@@ -97,6 +110,21 @@ class Present(_Sign):
 Lease: TypeAlias = Granted | Busy | Held | Present
 
 
+class Introduction(NamedTuple):
+    """The answer of greet: where the counter stands, and whose numbers it counts."""
+
+    number: int
+    floor: int
+    server_time: int
+    """µs."""
+    adopted: bool
+    """False: the server refused a write that was due, so that nothing may rest on its numbers yet."""
+    alternates: bool
+    """Whether two servers answer by turns, as behind a proxy: then their histories tell nothing."""
+    history: str | None
+    """Who counts: master_replid and database, as the counter's hash keeps them."""
+
+
 class Greeting(NamedTuple):
     """The answer to a new bus: identity (None: the user may not call INFO), number, floor, server time in µs."""
 
@@ -105,6 +133,10 @@ class Greeting(NamedTuple):
     floor: int
     server_time: int
     master: bool = True
+    history: str | None = None
+    """Who counts, as the counter's hash keeps it; heartbeats compare it."""
+    adopted: bool = True
+    """False: the server refused a write that was due; it is asked again."""
 
 
 class Beat(NamedTuple):
@@ -114,6 +146,7 @@ class Beat(NamedTuple):
     floor: int | None
     server_time: int
     master: bool
+    history: str | None = None
 
 
 BusItem: TypeAlias = bytes | Greeting | Beat

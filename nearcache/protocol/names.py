@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-PROTOCOL = b"1/1"
-"""Major number of the protocol, and number of buckets, as ``{ns:meta}`` keeps them."""
+PROTOCOL = b"2/1"
+"""Major number of the protocol, and number of buckets, as a field of ``{ns:0}:m`` keeps them."""
 
 
 class Names:
-    """The names of one namespace.
+    """The names of one namespace in one database of the server.
+
+    Pub/sub knows no databases, so a database other than 0 has a channel of its own: numbers of two counters on one
+    channel would be gaps (docs/protocol.md, W).
 
     >>> Names("shop").value("user:7")
     b'{shop:0}:v:user:7'
     """
 
-    __slots__ = ("_lease", "_tag", "_value", "channel", "counters", "meta")
+    __slots__ = ("_lease", "_tag", "_value", "channel", "counters", "database", "scratch")
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, database: int = 0) -> None:
         bucket = f"{{{namespace}:0}}:".encode()
-        self.meta = f"{{{namespace}:meta}}".encode()
+        self.database = database
         self.counters = bucket + b"m"
-        self.channel = bucket + b"c"
+        self.channel = bucket + (b"c:%d" % database if database else b"c")
+        self.scratch = bucket + b"x"
         self._value = bucket + b"v:"
         self._lease = bucket + b"l:"
         self._tag = bucket + b"t:"

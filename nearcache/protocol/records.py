@@ -1,11 +1,11 @@
 """The record of a value in Redis: a head that the scripts write, a tail that the client writes.
 
-    head   magic (1)  number (8)  created, server µs (8)  fresh until, server µs (8)
-    tail   load time, ms (4)  count of tags (1)  per tag: length (2), UTF-8  payload of the codec
+    head   magic (1)  number (8)  created, server µs (8)  fresh until, server µs (8)  load time, ms (4)
+    tail   count of tags (1)  per tag: length (2), UTF-8  payload of the codec
 
 All numbers are big-endian. The head has a fixed size, so that a script can change ``fresh until`` in place. A new
-layout gets a new magic: older releases then see a foreign value, which is a miss. The load time is for XFetch; it is 0
-for a value that was set.
+layout gets a new magic: older releases then see a foreign value, which is a miss. The load time is the age of the lease
+at the fill: the load began no earlier than that before ``created``. It is 0 for a value that was set.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nearcache.protocol.versions import Version, version_of
+from nearcache.protocol.versions import Version, created_of, version_of
 
 MAGIC = 0xC2
-_HEAD = struct.Struct(">BQQQ")
+_HEAD = struct.Struct(">BQQQI")
 HEAD_BYTES = _HEAD.size
 _LENGTH = struct.Struct(">H")
-_TAIL = struct.Struct(">IB")
 _WHOLE = struct.Struct(">BQQQIB")
 """The head, and the part of the tail that has a fixed size."""
-_LOAD_MS_MAX = (1 << 32) - 1
+NUMBER_MAX = 1 << 53
+"""Above it Lua's numbers are not exact: no script gives out such a write number."""
 
 
 class Record(NamedTuple):
@@ -35,11 +35,15 @@ class Record(NamedTuple):
     payload: bytes
     load_ms: int = 0
 
+    @property
+    def began(self) -> int:
+        """When its value was made at the earliest, server µs: a loader was called, or a set was executed."""
+        return created_of(self.version) - self.load_ms * 1000
 
-def pack_tail(payload: bytes, tags: Sequence[str] = (), load_ms: int = 0) -> bytes:
-    """The tail of a record: how long the load took, at most 255 tags, and the payload."""
-    head = _TAIL.pack(min(load_ms, _LOAD_MS_MAX), len(tags))
-    return b"".join((head, pack_names(tags), payload)) if tags else head + payload
+
+def pack_tail(payload: bytes, tags: Sequence[str] = ()) -> bytes:
+    """The tail of a record: at most 255 tags, and the payload."""
+    return b"".join((bytes((len(tags),)), pack_names(tags), payload)) if tags else b"\0" + payload
 
 
 def pack_names(names: Sequence[str]) -> bytes:
@@ -79,6 +83,8 @@ def unpack(record: bytes) -> Record:
     magic, number, created, fresh_until, load_ms, count = _WHOLE.unpack_from(record)
     if magic != MAGIC:
         raise ValueError(f"a record begins with {MAGIC:#x}, not {magic:#x}")
+    if number >= NUMBER_MAX:
+        raise ValueError(f"the write number {number} was never given out")
     at = _WHOLE.size
     if not count:
         return Record(version_of(number, created), fresh_until, (), record[at:], load_ms)

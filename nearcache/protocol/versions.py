@@ -25,5 +25,10 @@ def number_of(version: Version) -> int:
     return version >> CREATED_BITS
 
 
+def whole(text: object) -> int | None:
+    """A counter or a floor as Redis keeps it; None for what is no whole number, which is damage."""
+    return int(text) if isinstance(text, bytes) and text.isdigit() and len(text) < 17 else None  # noqa: PLR2004
+
+
 NO_FLOOR = 1 << 63
 """Above every number: without a floor, every value counts as cleared."""

@@ -41,6 +41,7 @@ OPERATIONS = frozenset(
         "clear",
         "invalidate_tags",
         "probe",
+        "greet",
     }
 )
 """The operations of a Remote; a fault may concern only some of them."""

@@ -36,6 +36,7 @@ class FakeRemote:
         self._life: int | None = None
         self._closed = False
         self.on_connected: Callable[[Peer], None] = lambda _: None
+        self.seen: Callable[[], int] = lambda: 0
         self.may_repeat: Callable[[], bool] = lambda: True
 
     def now(self) -> int:
@@ -44,39 +45,46 @@ class FakeRemote:
     async def connect(self) -> None:
         await self._connect()
 
-    async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
-        return await self._ask("read", lambda server: server.read(keys, with_floor=with_floor))
+    async def read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
+        return await self._ask("read", lambda server: server.read(keys, with_bounds=with_bounds))
 
-    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
-        (record,), floor = await self.read([key], with_floor=with_floor)
-        return take(record, floor)
+    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
+        (record,), bounds = await self.read([key], with_bounds=with_bounds)
+        return take(record, bounds)
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
         return await self._ask("tag_floors", lambda server: server.tag_floors(tags))
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
-        return await self._ask("set", lambda server: server.set(items, tags, deadline))
+        return await self._ask("set", lambda server: server.set(items, tags, deadline, self.seen()))
 
     async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
-        return await self._ask("delete", lambda server: server.delete(keys, hold_ms=hold_ms, not_before=not_before))
+        options = {"hold_ms": hold_ms, "not_before": not_before, "seen": self.seen()}
+        return await self._ask("delete", lambda server: server.delete(keys, **options))
 
     async def mark_stale(self, keys: Sequence[str]) -> Written:
-        return await self._ask("mark_stale", lambda server: server.mark_stale(keys))
+        return await self._ask("mark_stale", lambda server: server.mark_stale(keys, self.seen()))
 
-    async def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
-        return await self._ask("lease", lambda server: server.lease(key, lease_id, dead, lease_ms, tags))
+    async def lease(
+        self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str], deadline: int
+    ) -> Lease:
+        asked = key, lease_id, dead, lease_ms, tags, deadline, self.seen()
+        return await self._ask("lease", lambda server: server.lease(*asked))
 
     async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         return await self._ask("fill", lambda server: server.fill(item, lease_id, grant, tags))
 
-    async def abort(self, key: str, lease_id: bytes) -> None:
-        await self._ask("abort", lambda server: server.abort(key, lease_id))
+    async def abort(self, key: str, lease_id: bytes) -> bool:
+        return await self._ask("abort", lambda server: server.abort(key, lease_id))
+
+    async def greet(self) -> None:
+        await self._ask("greet", lambda server: server.greet(self.seen()))
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
-        return await self._ask("clear", lambda server: server.clear(not_before=not_before))
+        return await self._ask("clear", lambda server: server.clear(not_before=not_before, seen=self.seen()))
 
     async def invalidate_tags(self, tags: Sequence[str]) -> Written:
-        return await self._ask("invalidate_tags", lambda server: server.invalidate_tags(tags))
+        return await self._ask("invalidate_tags", lambda server: server.invalidate_tags(tags, self.seen()))
 
     async def probe(self, nonce: str) -> None:
         await self._ask("probe", lambda server: server.probe(nonce))
@@ -143,12 +151,21 @@ class FakeBus:
         namespace: of the cache.
         new_latch: makes the latch that ``receive`` waits with.
         timeout: seconds of real time that the subscription may take.
+        seen: the highest write number that the cache has seen.
     """
 
-    def __init__(self, network: Network, client: object, namespace: str, new_latch: NewLatch, timeout: float) -> None:
+    def __init__(
+        self,
+        network: Network,
+        client: object,
+        namespace: str,
+        new_latch: NewLatch,
+        timeout: float,
+        seen: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.client = client
         self.namespace = namespace
-        self.line = Line(wake=self.look)
+        self.line = Line(seen=seen, wake=self.look)
         self.closed = False
         self._network = network
         self._new_latch = new_latch

@@ -10,7 +10,9 @@ from typing import Literal
 
 from nearcache.engine.ports import TooLate
 from nearcache.protocol.answers import (
+    ABSENT,
     Beat,
+    Bounds,
     BusItem,
     Busy,
     Granted,
@@ -37,6 +39,8 @@ class Line:
     """Sent to the server and not answered yet."""
     items: deque[BusItem] = field(default_factory=deque)
     """Sent to the client and not received yet."""
+    seen: Callable[[], int] = field(default=lambda: 0)
+    """The highest number that the client has seen, which a greeting carries."""
     wake: Callable[[], None] = field(default=lambda: None)
     """Called when an item has been sent."""
 
@@ -60,14 +64,16 @@ class Server:
 
     Args:
         clock: the server's time in µs.
-        identity: its process and data set, as a real server tells them by INFO.
+        identity: its process and data set, as a real server tells them by INFO; None: it does not.
     """
 
-    def __init__(self, clock: Callable[[], int], identity: str = "one") -> None:
+    def __init__(self, clock: Callable[[], int], identity: str | None = "one") -> None:
         self.clock = clock
         self.identity = identity
         self.number: int | None = None
         self.floor = 0
+        self.history: str | None = None
+        """Who counts: the identity of the server that adopted the counter; lost with it."""
         self.values: dict[str, tuple[bytes, int]] = {}
         self.leases: dict[str, Holder] = {}
         self.tags: dict[str, int] = {}
@@ -75,22 +81,42 @@ class Server:
 
     # ------------------------------------------------------------------------------------------------------ the state
 
-    def counters(self) -> tuple[int, int]:
-        """Number and floor; they start from the clock when they were lost."""
-        if self.number is None:
-            self.number = self.floor = self.clock()
-        return self.number, self.floor
+    def counters(self, seen: int = 0) -> tuple[int, int]:
+        """Number and floor; they start above the clock and all numbers seen when they were lost."""
+        number = self.begin(seen) if self.number is None else self.number
+        return number, self.floor
+
+    def begin(self, seen: int) -> int:
+        """Begin the namespace anew, above every number that was ever given out."""
+        self.number = self.floor = max(self.clock(), seen + 1)
+        return self.number
 
     def lose_counters(self) -> None:
         """Evict the hash ``m``."""
-        self.number = None
+        self.number = self.history = None
 
-    def bump(self) -> int:
-        """Count one write, and return its number."""
-        if self.number is None:
-            return self.counters()[0]
-        self.number += 1
-        return self.number
+    def bump(self, seen: int = 0) -> int:
+        """Count one write, and return its number; a number that was given out before begins the namespace anew."""
+        number = self.counters(seen)[0] + 1
+        self.number = number
+        return self.begin(seen) if self.given_out(number, seen) else number
+
+    def given_out(self, number: int, seen: int) -> bool:
+        """Whether a client has seen this number, or one above it, before it was given out."""
+        return number <= seen
+
+    def greet(self, seen: int = 0) -> None:
+        """greet.lua."""
+        number, _ = self.counters(seen)
+        if self.history is not None and self.another():
+            self.number = number = max(number + 1, self.clock())
+        if self.given_out(number + 1, seen):
+            self.begin(seen)
+        self.history = self.identity or self.history
+
+    def another(self) -> bool:
+        """Whether the counter was adopted by another server, as after a copy or a failover."""
+        return self.identity is not None and self.identity != self.history
 
     def raw(self, key: str) -> bytes | None:
         """The record of a key that has not expired."""
@@ -102,6 +128,11 @@ class Server:
         holder = self.leases.get(key)
         return holder if holder is not None and holder.ends > self.clock() else None
 
+    def floor_of(self, tag: str) -> int | None:
+        """The floor of a tag; None: absent, or above the counter, as of another history."""
+        floor = self.tags.get(tag)
+        return None if floor is None or floor > self.counters()[0] else floor
+
     def living(self, key: str) -> bytes | None:
         """The payload of a key as a reader that knows every floor sees it."""
         raw = self.raw(key)
@@ -111,16 +142,16 @@ class Server:
         number = struct.unpack_from(">Q", raw, 1)[0]
         if (
             not record.fresh_until
-            or number < self.floor
+            or not self.floor <= number <= self.number
             or any(number < self.tags.get(tag, NO_FLOOR) for tag in record.tags)
         ):
             return None
         return record.payload
 
-    def store(self, item: Item, number: int, created: int) -> None:
+    def store(self, item: Item, number: int, created: int, load_ms: int = 0) -> None:
         """Store a value behind the head that a script writes."""
         fresh_until = created + item.ttl_ms * 1000
-        head = struct.pack(">BQQQ", MAGIC, number, created, fresh_until)
+        head = struct.pack(">BQQQI", MAGIC, number, created, fresh_until, load_ms)
         self.values[item.key] = (head + item.tail, fresh_until + item.stale_ms * 1000)
 
     def publish(self, message: bytes) -> None:
@@ -134,26 +165,28 @@ class Server:
 
     # ---------------------------------------------------------------------------------------------------- the scripts
 
-    def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
-        """MGET, and then the floor."""
-        floor = (NO_FLOOR if self.number is None else self.floor) if with_floor else None
-        return Reading([self.raw(key) for key in keys], floor)
+    def read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
+        """MGET, and then counter and floor."""
+        bounds = ABSENT if self.number is None else Bounds(self.number, self.floor)
+        return Reading([self.raw(key) for key in keys], bounds if with_bounds else None)
 
     def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
         """MGET of the floors of tags."""
         return [self.tags.get(tag) for tag in tags]
 
-    def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
+    def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int, seen: int = 0) -> Written:
         """set.lua."""
         if self.late(deadline):
-            self.delete([item.key for item in items])
+            self.delete([item.key for item in items], seen=seen)
             raise TooLate("after the deadline")
-        created, number = self.clock(), self.bump()
+        self.counters(seen)
+        for tag in tags:
+            if self.floor_of(tag) is None:
+                self.tags[tag] = self.counters()[0]
+        created, number = self.clock(), self.bump(seen)
         for item in items:
             self.store(item, number, created)
             self.void(item.key)
-        for tag in tags:
-            self.tags.setdefault(tag, number)
         self.tell(b"I", number, [item.key for item in items])
         return Written(number, created)
 
@@ -171,7 +204,7 @@ class Server:
         """Whether a set that is still on its way could undo a replayed write."""
         return self.clock() <= not_before
 
-    def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
+    def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0, seen: int = 0) -> Written | None:
         """delete.lua."""
         if self.too_early(not_before):
             return None
@@ -182,23 +215,34 @@ class Server:
             ends = self.clock() + hold_ms * 1000
             if hold_ms and (holder is None or holder.ends < ends):
                 self.leases[key] = Holder(b"", ends)
-        created, number = self.clock(), self.bump()
+        created, number = self.clock(), self.bump(seen)
         self.tell(b"I", number, keys)
         return Written(number, created)
 
-    def mark_stale(self, keys: Sequence[str]) -> Written:
-        """stale.lua."""
+    def mark_stale(self, keys: Sequence[str], seen: int = 0) -> Written:
+        """mark_stale.lua."""
         for key in keys:
             record, ends = self.values.get(key, (b"", 0))
             if record:
                 self.values[key] = (record[:17] + bytes(8) + record[25:], ends)
             self.void(key)
-        created, number = self.clock(), self.bump()
+        created, number = self.clock(), self.bump(seen)
         self.tell(b"I", number, keys)
         return Written(number, created)
 
-    def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+    def lease(
+        self,
+        key: str,
+        lease_id: bytes,
+        dead: bytes,
+        lease_ms: int,
+        tags: Sequence[str],
+        deadline: int = 1 << 62,
+        seen: int = 0,
+    ) -> Lease:
         """lease.lua."""
+        if self.late(deadline):
+            raise TooLate("after the deadline")
         raw = self.raw(key)
         if raw is not None and (not dead or raw[:HEAD_BYTES] != dead):
             return Present()
@@ -209,15 +253,20 @@ class Server:
             holder.waited_for = True
             return Busy(max(holder.ends - self.clock(), 1000) / 1e6)
         self.leases[key] = Holder(lease_id, self.clock() + lease_ms * 1000)
-        number, floor = self.counters()
-        return Granted(number, floor, tuple(self.tags.setdefault(tag, number) for tag in tags))
+        number, floor = self.counters(seen)
+        for tag in tags:
+            if self.floor_of(tag) is None:
+                self.tags[tag] = number
+        return Granted(number, floor, tuple(self.tags[tag] for tag in tags), lease_ms)
 
     def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         """fill.lua."""
         answer = None
         if self.may_fill(item.key, lease_id, grant, tags):
             answer = Written(self.counters()[0], self.clock())
-            self.store(item, answer.number, answer.created)
+            holder = self.holder(item.key)
+            left = (holder.ends - self.clock()) // 1000 if holder is not None else 0
+            self.store(item, answer.number, answer.created, max(grant.lease_ms - left + 1, 1))
         self.release(item.key, lease_id)
         return answer
 
@@ -236,30 +285,32 @@ class Server:
             return False
         return all(self.tags.get(tag, NO_FLOOR) <= floor for tag, floor in zip(tags, grant.tag_floors, strict=True))
 
-    def abort(self, key: str, lease_id: bytes) -> None:
+    def abort(self, key: str, lease_id: bytes) -> bool:
         """abort.lua."""
-        self.release(key, lease_id)
+        return self.release(key, lease_id)
 
-    def release(self, key: str, lease_id: bytes) -> None:
-        """End a lease, and publish the end if another instance waits for it."""
+    def release(self, key: str, lease_id: bytes) -> bool:
+        """End a lease, and publish the end if another instance waits for it; whether it was this one."""
         holder = self.holder(key)
-        if holder is not None and holder.lease_id == lease_id:
-            del self.leases[key]
-            if holder.waited_for:
-                self.publish(b"\x01F" + pack_names([key]))
+        if holder is None or holder.lease_id != lease_id:
+            return False
+        del self.leases[key]
+        if holder.waited_for:
+            self.publish(b"\x01F" + pack_names([key]))
+        return True
 
-    def clear(self, *, not_before: int = 0) -> Written | None:
+    def clear(self, *, not_before: int = 0, seen: int = 0) -> Written | None:
         """clear.lua without tags."""
         if self.too_early(not_before):
             return None
-        created, number = self.clock(), self.bump()
+        created, number = self.clock(), self.bump(seen)
         self.floor = number
         self.tell(b"C", number)
         return Written(number, created)
 
-    def invalidate_tags(self, tags: Sequence[str]) -> Written:
+    def invalidate_tags(self, tags: Sequence[str], seen: int = 0) -> Written:
         """clear.lua with tags."""
-        created, number = self.clock(), self.bump()
+        created, number = self.clock(), self.bump(seen)
         for tag in tags:
             if tag in self.tags:
                 self.tags[tag] = number
@@ -267,7 +318,7 @@ class Server:
         return Written(number, created)
 
     def probe(self, nonce: str) -> None:
-        """PUBLISH of a probe."""
+        """probe.lua."""
         self.publish(pack_probe(nonce))
 
     # -------------------------------------------------------------------------------------------------------- the bus
@@ -287,8 +338,9 @@ class Server:
         """Answer the oldest question of a connection."""
         question = line.questions.popleft()
         if question == "greeting":
-            line.push(Greeting(self.identity, *self.counters(), self.clock()))
+            self.greet(line.seen())
+            line.push(Greeting(self.identity, *self.counters(), self.clock(), history=self.history))
         elif self.number is None:
             line.push(Beat(None, None, self.clock(), master=True))
         else:
-            line.push(Beat(self.number, self.floor, self.clock(), master=True))
+            line.push(Beat(self.number, self.floor, self.clock(), master=True, history=self.history))

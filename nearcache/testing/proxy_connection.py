@@ -11,7 +11,7 @@ Direction: TypeAlias = Literal["requests", "replies"]
 Predicate: TypeAlias = Callable[[bytes], bool]
 """Selects a connection by the first HEAD bytes that its client has sent so far."""
 
-HEAD = 4096
+HEAD = 32_768
 
 
 def everyone(_head: bytes) -> bool:

@@ -139,7 +139,8 @@ class FakeServer:
         new_latch = TaskLatch if asynchronous else ThreadLatch
         remote = FakeRemote(network, name, new_latch, timeout)
         again = partial(self._backend, settings, asynchronous=asynchronous)
-        return Backend(remote, lambda: FakeBus(network, remote, name, new_latch, timeout), SHOWN, again)
+        bus = partial(FakeBus, network, remote, name, new_latch, timeout, lambda: remote.seen())  # noqa: PLW0108  # it is set later
+        return Backend(remote, bus, SHOWN, again)
 
     # --------------------------------------------------------------------------------------------------------- faults
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -112,10 +112,10 @@ class AsyncTransport:
 class AsyncBus:
     """The subscribed connection, which one task reads."""
 
-    def __init__(self, endpoint: Endpoint, timeout: float, names: Names) -> None:
+    def __init__(self, endpoint: Endpoint, timeout: float, names: Names, seen: Callable[[], int] = lambda: 0) -> None:
         self._endpoint = endpoint
         self._timeout = timeout
-        self._protocol = BusProtocol(names)
+        self._protocol = BusProtocol(names, seen)
         self._stream = Stream(self._on_replies, self._on_lost, resp.BUS_CHUNK)
         self._chunks: deque[list[BusItem]] = deque()
         """The items of each chunk that has come, and that ``receive`` has not yet returned."""

@@ -28,7 +28,7 @@ FEW = 2
 class Read(Protocol):
     """The Remote's ``read``."""
 
-    async def __call__(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
+    async def __call__(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
         """See Remote."""
         ...
 
@@ -39,9 +39,9 @@ class LoneReads:
     def __init__(self, read: Read) -> None:
         self._read = read
 
-    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
-        (record,), floor = await self._read((key,), with_floor=with_floor)
-        return take(record, floor)
+    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
+        (record,), bounds = await self._read((key,), with_bounds=with_bounds)
+        return take(record, bounds)
 
 
 class TaskReads(LoneReads):
@@ -56,7 +56,7 @@ class TaskReads(LoneReads):
         self._gathering: list[_Asked] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
+    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
         others = self._gathering
         if others is None:
             others = self._gathering = []
@@ -64,13 +64,13 @@ class TaskReads(LoneReads):
                 await asyncio.sleep(0)
                 if not others:
                     self._gathering = None
-                    return await super().read_one(key, with_floor=with_floor, take=take)
-                asked = _Asked(key, with_floor, take)
+                    return await super().read_one(key, with_bounds=with_bounds, take=take)
+                asked = _Asked(key, with_bounds, take)
                 others.append(asked)
             finally:
                 self._close(others)
         else:
-            asked = _Asked(key, with_floor, take)
+            asked = _Asked(key, with_bounds, take)
             others.append(asked)
             if len(others) == BATCH - 1:  # and the first one
                 self._gathering = None
@@ -90,9 +90,9 @@ class TaskReads(LoneReads):
         batch = [asked for asked in batch if not asked.answer.done()]  # without those cancelled meanwhile
         if not batch:
             return
-        with_floor = any(asked.with_floor for asked in batch)
+        with_bounds = any(asked.with_bounds for asked in batch)
         try:
-            reading = await self._read([asked.key for asked in batch], with_floor=with_floor)
+            reading = await self._read([asked.key for asked in batch], with_bounds=with_bounds)
         except BaseException as failure:
             # Only the end of the loop cancels this task.
             told = failure if isinstance(failure, RemoteFailed) else NotSent(f"not read: {type(failure).__name__}")
@@ -106,7 +106,7 @@ class TaskReads(LoneReads):
         for asked, record in zip(batch, reading.records, strict=True):
             if not asked.answer.done():
                 try:
-                    asked.answer.set_result(asked.take(record, reading.floor))
+                    asked.answer.set_result(asked.take(record, reading.bounds))
                 except Exception as error:  # noqa: BLE001  # its own caller's alone
                     asked.answer.set_exception(error)
 
@@ -114,11 +114,11 @@ class TaskReads(LoneReads):
 class _Asked:
     """The read of one task."""
 
-    __slots__ = ("answer", "key", "take", "with_floor")
+    __slots__ = ("answer", "key", "take", "with_bounds")
 
-    def __init__(self, key: str, with_floor: bool, take: Take[Any]) -> None:
+    def __init__(self, key: str, with_bounds: bool, take: Take[Any]) -> None:
         self.key = key
-        self.with_floor = with_floor
+        self.with_bounds = with_bounds
         self.take = take
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -151,17 +151,17 @@ class ThreadReads(LoneReads):
         self._leader: _Reader | None = None
         self._waiting: deque[_Reader] = deque()
 
-    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
+    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
         thread, inside = get_ident(), self._inside
         if thread in inside:
-            return await super().read_one(key, with_floor=with_floor, take=take)
+            return await super().read_one(key, with_bounds=with_bounds, take=take)
         try:
             inside.add(thread)
             if len(inside) > self._few:
-                taken: T = await self._read_in_a_crowd(_Reader(key, with_floor, take))
+                taken: T = await self._read_in_a_crowd(_Reader(key, with_bounds, take))
                 return taken
-            (record,), floor = await self._read((key,), with_floor=with_floor)
-            return take(record, floor)
+            (record,), bounds = await self._read((key,), with_bounds=with_bounds)
+            return take(record, bounds)
         finally:
             inside.discard(thread)
 
@@ -211,7 +211,7 @@ class ThreadReads(LoneReads):
         """Read for itself and for the threads that it leads."""
         batch = (me, *me.led)
         try:
-            reading = await self._read([one.key for one in batch], with_floor=any(one.with_floor for one in batch))
+            reading = await self._read([one.key for one in batch], with_bounds=any(one.with_bounds for one in batch))
         except RemoteFailed as failure:
             me.failed = True
             me.end(failure)
@@ -220,7 +220,7 @@ class ThreadReads(LoneReads):
             return
         for one, record in zip(batch, reading.records, strict=True):
             try:
-                one.taken = one.take(record, reading.floor)
+                one.taken = one.take(record, reading.bounds)
             except Exception as error:  # noqa: BLE001  # its own caller's alone
                 one.error = error
             one.done = True
@@ -277,9 +277,9 @@ class _Reader:
     next: _Reader | None = None
     """The read whose thread it wakes."""
 
-    def __init__(self, key: str, with_floor: bool, take: Take[Any]) -> None:
+    def __init__(self, key: str, with_bounds: bool, take: Take[Any]) -> None:
         self.key = key
-        self.with_floor = with_floor
+        self.with_bounds = with_bounds
         self.take = take
 
     def end(self, failure: RemoteFailed) -> None:

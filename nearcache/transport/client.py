@@ -19,12 +19,24 @@ from nearcache.engine.ports import (
     TooLate,
 )
 from nearcache.protocol import scripts
-from nearcache.protocol.answers import Busy, Granted, Held, Item, Lease, Peer, Present, Reading, Written
+from nearcache.protocol.answers import (
+    ABSENT,
+    Bounds,
+    Busy,
+    Granted,
+    Held,
+    Item,
+    Lease,
+    Peer,
+    Present,
+    Reading,
+    Written,
+)
 from nearcache.protocol.messages import pack_probe
-from nearcache.protocol.names import Names
+from nearcache.protocol.names import PROTOCOL, Names
 from nearcache.protocol.records import pack_names
 from nearcache.protocol.scripts import Script
-from nearcache.protocol.versions import NO_FLOOR
+from nearcache.protocol.versions import whole
 from nearcache.transport import resp
 from nearcache.transport.batching import LoneReads, Read
 from nearcache.transport.handshake import Handshake
@@ -86,6 +98,8 @@ class RedisRemote:
     ) -> None:
         self._transport = transport
         self._names = names
+        self._common = (names.counters, names.channel)
+        """In front of the names of every script: a server of a cluster then knows all of its slot."""
         self._retries = retries
         # The sum of all pauses stays below redis_timeout.
         self._backoff = ExponentialWithJitterBackoff(cap=redis_timeout / max(retries, 1), base=redis_timeout / 16)
@@ -96,8 +110,9 @@ class RedisRemote:
         self._patience = redis_timeout
         self._offset: float | None = None
         self.on_connected: Callable[[Peer], None] = lambda _: None
+        self.seen: Callable[[], int] = lambda: 0
         self.may_repeat: Callable[[], bool] = lambda: True
-        transport.handshake = Handshake(names, self._connected)
+        transport.handshake = Handshake(names, self._connected, lambda: self.seen())  # noqa: PLW0108  # it is set later
 
     def _connected(self, peer: Peer) -> None:
         self._offset = peer.offset
@@ -106,27 +121,27 @@ class RedisRemote:
     def now(self) -> int:
         return 0 if self._offset is None else int((monotonic() + self._offset) * 1e6)
 
-    async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
-        # The floor is read behind the values, so that a clear between the two makes them look old, not new.
+    async def read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
+        # The bounds are read behind the values, so that a clear between the two makes them look old, not new.
         packed = resp.pack((b"MGET", *[self._names.value(key) for key in keys]))
-        if not with_floor:
+        if not with_bounds:
             (records,) = await self._read(packed, 1)
             return Reading(records)
-        records, floor = await self._read(packed + resp.pack((b"HGET", self._names.counters, b"f")), 2)
-        # An absent hash m was evicted, and every floor with it: no value read here may be trusted.
-        return Reading(records, _floor(floor) or NO_FLOOR)
+        records, (number, floor) = await self._read(packed + resp.pack((b"HMGET", self._names.counters, b"s", b"f")), 2)
+        number, floor = whole(number), whole(floor)
+        return Reading(records, ABSENT if number is None or floor is None else Bounds(number, floor))
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
         replies = await self._read(resp.pack((b"MGET", *self._names.tags(tags))), 1)
-        return [_floor(floor) for floor in replies[0]]
+        return [whole(floor) for floor in replies[0]]
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
         keys = [item.key for item in items]
         rest = [field for item in items for field in (item.ttl_ms, item.tail)]
-        names = [self._names.counters, self._names.channel, *self._names.pairs(keys), *self._names.tags(tags)]
+        names = [*self._common, *self._names.pairs(keys), *self._names.tags(tags)]
         stale_ms = max([item.stale_ms for item in items])
         life = max([item.ttl_ms for item in items]) + stale_ms + TAG_LIFE_MARGIN_MS
-        head = [len(items), pack_names(keys), life, deadline, stale_ms]
+        head = [len(items), pack_names(keys), self.seen(), life, deadline, stale_ms]
         try:
             reply = await self._call(scripts.SET, names, [*head, *rest])
         except resp.ServerError as error:
@@ -141,17 +156,19 @@ class RedisRemote:
         return _written(reply)
 
     async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
-        names = [self._names.counters, self._names.channel, *self._names.pairs(keys)]
-        return _written_yet(await self._call(scripts.DELETE, names, [pack_names(keys), hold_ms, not_before]))
+        fields = [pack_names(keys), self.seen(), hold_ms, not_before]
+        return _written_yet(await self._call(scripts.DELETE, [*self._common, *self._names.pairs(keys)], fields))
 
     async def mark_stale(self, keys: Sequence[str]) -> Written:
-        names = [self._names.counters, self._names.channel, *self._names.pairs(keys)]
-        return _written(await self._call(scripts.MARK_STALE, names, [pack_names(keys)]))
+        names = [*self._common, self._names.scratch, *self._names.pairs(keys)]
+        return _written(await self._call(scripts.MARK_STALE, names, [pack_names(keys), self.seen()]))
 
-    async def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+    async def lease(
+        self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str], deadline: int
+    ) -> Lease:
         """See Remote. No caller repeats it with the same lease_id (P)."""
-        names = [*self._names.pairs([key]), self._names.counters, *self._names.tags(tags)]
-        fields = [lease_id, lease_ms, dead, lease_ms + TAG_LIFE_MARGIN_MS]
+        names = [*self._common, *self._names.pairs([key]), *self._names.tags(tags)]
+        fields = [lease_id, lease_ms, dead, lease_ms + TAG_LIFE_MARGIN_MS, deadline, self.seen()]
         reply = cast("bytes", await self._call(scripts.LEASE, names, fields))
         kind, rest = reply[:1], reply[1:]
         if kind == b"V":
@@ -160,31 +177,37 @@ class RedisRemote:
             return Busy(max(int(rest), 1) / 1000)
         if kind == b"D":
             return Held()
+        if kind == b"L":
+            raise TooLate("the request for a lease came to the server after its deadline")
         number, floor, *tag_floors = struct.unpack(f">{len(rest) // 8}Q", rest)
-        return Granted(number, floor, tuple(tag_floors))
+        return Granted(number, floor, tuple(tag_floors), lease_ms)
 
     async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
-        names = [*self._names.pairs([item.key]), self._names.counters, self._names.channel, *self._names.tags(tags)]
+        names = [*self._common, *self._names.pairs([item.key]), *self._names.tags(tags)]
         life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
-        head = [lease_id, pack_names([item.key]), grant.floor, item.ttl_ms, item.tail, life, item.stale_ms]
+        head = [lease_id, pack_names([item.key]), grant.lease_ms, grant.floor]
+        head += [item.ttl_ms, item.tail, life, item.stale_ms]
         reply = await self._call(scripts.FILL, names, [*head, *grant.tag_floors])
         return None if reply is None else _written(reply)
 
-    async def abort(self, key: str, lease_id: bytes) -> None:
-        await self._call(scripts.ABORT, [self._names.lease(key), self._names.channel], [lease_id, pack_names([key])])
+    async def abort(self, key: str, lease_id: bytes) -> bool:
+        names = [*self._common, self._names.lease(key)]
+        return bool(await self._call(scripts.ABORT, names, [lease_id, pack_names([key])]) == 1)
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
-        names = [self._names.counters, self._names.channel]
-        return _written_yet(await self._call(scripts.CLEAR, names, [b"", not_before]))
+        names = [*self._common, self._names.scratch]
+        return _written_yet(await self._call(scripts.CLEAR, names, [b"", self.seen(), not_before]))
 
     async def invalidate_tags(self, tags: Sequence[str]) -> Written:
-        names = [self._names.counters, self._names.channel, *self._names.tags(tags)]
-        return _written(await self._call(scripts.CLEAR, names, [pack_names(tags), 0]))
+        names = [*self._common, self._names.scratch, *self._names.tags(tags)]
+        return _written(await self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0]))
 
     async def probe(self, nonce: str) -> None:
-        (reply,) = await self._transport.execute(resp.pack((b"PUBLISH", self._names.channel, pack_probe(nonce))))
-        if isinstance(reply, RemoteFailed):
-            raise reply
+        await self._call(scripts.PROBE, [*self._common, self._names.scratch], [pack_probe(nonce)])
+
+    async def greet(self) -> None:
+        fields = [PROTOCOL, self._names.database, self.seen()]
+        await self._call(scripts.GREET, [self._names.counters, self._names.scratch], fields)
 
     async def _read(self, packed: bytes, count: int) -> list[Any]:
         began = monotonic()
@@ -234,11 +257,6 @@ class RedisRemote:
         if isinstance(reply, RemoteFailed):
             raise reply
         return reply
-
-
-def _floor(text: bytes | None) -> int | None:
-    """A floor as Redis keeps it; None for text that is no number."""
-    return int(text) if text is not None and text.isdigit() else None
 
 
 def _written(reply: bytes) -> Written:

@@ -12,12 +12,14 @@ import struct
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any
 
 from nearcache.engine.ports import BusRefused, Incompatible, RemoteFailed, RemoteMisconfigured
 from nearcache.protocol import scripts
-from nearcache.protocol.answers import Beat, BusItem, Greeting, Peer
+from nearcache.protocol.answers import Beat, BusItem, Greeting, Introduction, Peer
 from nearcache.protocol.names import PROTOCOL, Names
+from nearcache.protocol.versions import whole
 from nearcache.transport import resp
 
 _NEEDS_RESP3 = (
@@ -28,7 +30,10 @@ _NEEDS_RESP3 = (
 _INFO = ((b"INFO", b"server"), (b"INFO", b"replication"))
 _PASSING = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "OOM", "READONLY", "TRYAGAIN"}
 """Error codes of a state that ends by itself, and that says nothing about the rights of the user."""
-_TRIPLE = struct.Struct(">QQQ")
+_INTRODUCTION = struct.Struct(">QQQB")
+_ALTERNATES = 2
+_ROLE = (b"HELLO", b"3")
+"""Its answer tells the role."""
 
 
 class Query:
@@ -75,9 +80,16 @@ class Handshake:
         on_connected: called with the server that answered.
     """
 
-    def __init__(self, names: Names, on_connected: Callable[[Peer], None]) -> None:
+    def __init__(self, names: Names, on_connected: Callable[[Peer], None], seen: Callable[[], int] = lambda: 0) -> None:
         self._on_connected = on_connected
-        self.query = Query(tuple, ((b"HELLO",), *_INFO, (b"TIME",), (b"GET", names.meta)), {b"HELLO", b"INFO"})
+        self._names = names
+        self._seen = seen
+
+    @property
+    def query(self) -> Query:
+        """The commands. greet comes before anything else that this connection is used for (U)."""
+        greet = _greet(self._names, self._seen())
+        return Query(tuple, ((b"HELLO",), *_INFO, (b"TIME",), greet), {b"HELLO", b"INFO", b"EVAL"})
 
     def check(self, replies: Sequence[Any], asked_at: float) -> None:
         """Accept or refuse the server.
@@ -89,29 +101,37 @@ class Handshake:
         Raises:
             RemoteFailed: the server is no primary, or another version of the protocol keeps the namespace.
         """
-        hello, server, replication, (seconds, micros), owner = self.query.parse(replies)
+        hello, server, replication, (seconds, micros), introduction = self.query.parse(replies)
         # Where the user may call neither HELLO nor INFO, the first write finds out that the server is a replica.
         role = _field(replication, b"role") if isinstance(hello, resp.ServerError) else _role(hello)
         if role not in (None, b"master"):
             raise RemoteFailed("the server is no master")
-        _check_owner(owner or PROTOCOL)
-        self._on_connected(Peer(_identity(server, replication), int(seconds) + int(micros) / 1e6 - asked_at))
+        alternates = False
+        if isinstance(introduction, bytes):  # else the user may not run it, and only reads
+            alternates = _introduced(introduction).alternates
+        identity = None if alternates else _identity(server, replication, self._names.database)
+        self._on_connected(Peer(identity, int(seconds) + int(micros) / 1e6 - asked_at))
 
 
 class BusProtocol:
     """The conversation on one subscribed connection."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, seen: Callable[[], int] = lambda: 0) -> None:
         self.subscribe = resp.pack((b"SUBSCRIBE", names.channel))
-        hello = (b"HELLO", b"3")  # tells the role
-        greet = (b"EVAL", scripts.GREET.text, b"2", names.counters, names.meta, PROTOCOL)
-        self.greeting = Query(_greeting, (hello, *_INFO, greet))
-        self.beat = Query(_beat, (hello, (b"HMGET", names.counters, b"s", b"f"), (b"TIME",)))
+        self._names = names
+        self._seen = seen
+        self.beat = Query(_beat, (_ROLE, (b"HMGET", names.counters, b"s", b"f", b"i"), (b"TIME",)))
         self.confirmed = False
         """Whether the server has confirmed the subscription."""
         self._pending: deque[Query] = deque()
         self._replies: list[Any] = []
         """The replies to the oldest pending query, as far as they have come."""
+
+    @property
+    def greeting(self) -> Query:
+        """The question for a greeting."""
+        parse = partial(_greeting, self._names.database)
+        return Query(parse, (_ROLE, *_INFO, _greet(self._names, self._seen())))
 
     def request(self, query: Query) -> bytes:
         """The bytes to send for ``greeting`` or ``beat``; ``parse`` gives its result when all replies are there."""
@@ -157,17 +177,39 @@ def _refusal(reply: object) -> RemoteFailed:
     return BusRefused(f"the server refused to subscribe{code}; the user needs SUBSCRIBE and the channel")
 
 
-def _greeting(replies: Sequence[Any]) -> Greeting:
-    hello, server, replication, counters = replies
-    _check_owner(counters[_TRIPLE.size :])
-    number, floor, server_time = _TRIPLE.unpack_from(counters)
-    return Greeting(_identity(server, replication), number, floor, server_time, _role(hello) == b"master")
+def _greet(names: Names, seen: int) -> tuple[bytes, ...]:
+    database = b"%d" % names.database
+    return (b"EVAL", scripts.GREET.text, b"2", names.counters, names.scratch, PROTOCOL, database, b"%d" % seen)
+
+
+def _greeting(database: int, replies: Sequence[Any]) -> Greeting:
+    hello, server, replication, answer = replies
+    told = _introduced(answer)
+    # Where two servers answer by turns, nothing says who answers: as where INFO is denied.
+    identity = None if told.alternates else _identity(server, replication, database)
+    master = _role(hello) == b"master"
+    return Greeting(identity, told.number, told.floor, told.server_time, master, told.history, told.adopted)
+
+
+def _introduced(answer: bytes) -> Introduction:
+    """The answer of greet.
+
+    Raises:
+        Incompatible: another version of the protocol keeps the namespace.
+    """
+    number, floor, server_time, good = _INTRODUCTION.unpack_from(answer)
+    history, _, owner = answer[_INTRODUCTION.size :].partition(b" ")
+    _check_owner(owner)
+    return Introduction(
+        number, floor, server_time, good != 0, good == _ALTERNATES, history.decode(errors="replace") or None
+    )
 
 
 def _beat(replies: Sequence[Any]) -> Beat:
-    hello, (number, floor), (seconds, micros) = replies
+    hello, (number, floor, history), (seconds, micros) = replies
     server_time = int(seconds) * 1_000_000 + int(micros)
-    return Beat(number and int(number), floor and int(floor), server_time, _role(hello) == b"master")
+    told = history.decode(errors="replace") or None if isinstance(history, bytes) else None
+    return Beat(whole(number), whole(floor), server_time, _role(hello) == b"master", told)
 
 
 def _check_owner(owner: bytes) -> None:
@@ -183,10 +225,10 @@ def _role(hello: Mapping[bytes, object] | Sequence[object]) -> object:
     return facts.get(b"role", b"master")
 
 
-def _identity(server: object, replication: object) -> str | None:
-    """The server process and the history of its data set; None where the user may not call INFO."""
+def _identity(server: object, replication: object, database: int) -> str | None:
+    """The server process, the history of its data set, and the database; None where the user may not call INFO."""
     run_id, history = _field(server, b"run_id"), _field(replication, b"master_replid")
-    return f"{run_id.decode()}/{history.decode()}" if run_id and history else None
+    return f"{run_id.decode()}/{history.decode()}/{database}" if run_id and history else None
 
 
 def _field(info: object, name: bytes) -> bytes | None:

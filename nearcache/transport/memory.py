@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TypeVar
 
-from nearcache.protocol.answers import Granted, Item, Lease, Peer, Reading, Take, Written
+from nearcache.protocol.answers import Bounds, Granted, Item, Lease, Peer, Reading, Take, Written
 
 T = TypeVar("T")
 
@@ -19,6 +19,7 @@ class MemoryRemote:
         self._lock = threading.RLock()
         self._number = 1
         self.on_connected: Callable[[Peer], None] = lambda _: None
+        self.seen: Callable[[], int] = lambda: 0
         self.may_repeat: Callable[[], bool] = lambda: True
 
     def now(self) -> int:
@@ -32,12 +33,12 @@ class MemoryRemote:
             self._number += 1
             return Written(self._number, self.now())
 
-    async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
-        return Reading([None] * len(keys), 0 if with_floor else None)
+    async def read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
+        return Reading([None] * len(keys), Bounds(self._number, 0) if with_bounds else None)
 
-    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
-        (record,), floor = await self.read([key], with_floor=with_floor)
-        return take(record, floor)
+    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
+        (record,), bounds = await self.read([key], with_bounds=with_bounds)
+        return take(record, bounds)
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
         return [None] * len(tags)
@@ -51,7 +52,9 @@ class MemoryRemote:
     async def mark_stale(self, keys: Sequence[str]) -> Written:
         return self._next()
 
-    async def lease(self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+    async def lease(
+        self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str], deadline: int
+    ) -> Lease:
         # Granted always: the single flight of this process is the only one that loads.
         return Granted(self._number, 0, (0,) * len(tags))
 
@@ -59,7 +62,10 @@ class MemoryRemote:
         # The number of the lease, so that the put rule refuses the value if a write came after the lease.
         return Written(grant.number, self.now())
 
-    async def abort(self, key: str, lease_id: bytes) -> None:
+    async def abort(self, key: str, lease_id: bytes) -> bool:
+        return True
+
+    async def greet(self) -> None:
         pass
 
     async def clear(self, *, not_before: int = 0) -> Written | None:

@@ -71,7 +71,7 @@ def open_client(client: object, settings: Settings, *, asynchronous: bool) -> Ba
 
 
 def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool, server: EmbeddedServer | None = None) -> Backend:
-    names = Names(settings.namespace)
+    names = Names(settings.namespace, int(endpoint.arguments.get("db") or 0))
     timeout = settings.redis_timeout
     transport: Transport
     reads: Callable[[Read], LoneReads]
@@ -83,4 +83,8 @@ def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool, server: Em
     bus = AsyncBus if asynchronous else SyncBus
     again = partial(_open, endpoint, settings, asynchronous)
     remote = RedisRemote(transport, names, retries=settings.retries, redis_timeout=timeout, reads=reads)
-    return Backend(remote, lambda: bus(endpoint, timeout, names), endpoint.shown, again, server)
+
+    def new_bus() -> Bus:
+        return bus(endpoint, timeout, names, lambda: remote.seen())  # noqa: PLW0108  # it is set later
+
+    return Backend(remote, new_bus, endpoint.shown, again, server)

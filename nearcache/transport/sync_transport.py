@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -135,10 +135,10 @@ class SyncTransport:
 class SyncBus:
     """The subscribed connection, which one thread reads."""
 
-    def __init__(self, endpoint: Endpoint, timeout: float, names: Names) -> None:
+    def __init__(self, endpoint: Endpoint, timeout: float, names: Names, seen: Callable[[], int] = lambda: 0) -> None:
         self._endpoint = endpoint
         self._timeout = timeout
-        self._protocol = BusProtocol(names)
+        self._protocol = BusProtocol(names, seen)
         self._connection: SocketConnection | None = None
         self._early: list[BusItem] = []
         """Items that came with the confirmation of the subscription."""

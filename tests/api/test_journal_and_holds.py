@@ -152,7 +152,7 @@ async def test_a_value_marked_stale(make_cache: MakeCache) -> None:
 async def test_a_namespace_of_another_protocol(make_cache: MakeCache, server: EmbeddedServer, namespace: str) -> None:
     """Neither tier is used: loaders answer, writes are False, and it is told once; it heals with the namespace."""
     with redis_of(server.url) as client:
-        client.set(f"{{{namespace}:meta}}", "2/16")
+        client.hset(f"{{{namespace}:0}}:m", "p", "9/16")
         async with make_cache(server.url) as cache:
             heard = Heard(cache)
             assert cache.healthy is False
@@ -160,13 +160,14 @@ async def test_a_namespace_of_another_protocol(make_cache: MakeCache, server: Em
             assert await cache.get("a") is None
             assert await cache.get_or_set("a", cache.loader("loaded")) == "loaded"
             assert cache.peek("a") is None
-            assert list(client.scan_iter(f"{{{namespace}:0}}*")) == []
-            client.delete(f"{{{namespace}:meta}}")
+            assert client.hgetall(f"{{{namespace}:0}}:m") == {b"p": b"9/16"}
+            assert len(list(client.scan_iter(f"{{{namespace}:0}}*"))) == 1
+            client.delete(f"{{{namespace}:0}}:m")
             await until(lambda: heard.of(Connected))
             await until(lambda: settled(cache))
             assert await cache.set("a", 2) is True
             assert await cache.get("a") == 2
-            assert client.get(f"{{{namespace}:meta}}") == b"1/1"
+            assert client.hget(f"{{{namespace}:0}}:m", "p") == b"2/1"
 
 
 async def test_a_namespace_that_another_protocol_takes_over(
@@ -178,7 +179,7 @@ async def test_a_namespace_that_another_protocol_takes_over(
     heard = Heard(cache)
     assert await cache.set("a", 1) is True
     with redis_of(server.url) as client:
-        client.set(f"{{{namespace}:meta}}", "2/16")
+        client.hset(f"{{{namespace}:0}}:m", "p", "9/16")
         proxy.release()
         await until(lambda: heard.of(CoherenceFailed))
         number = client.hget(f"{{{namespace}:0}}:m", "s")
@@ -206,13 +207,13 @@ async def test_it_is_told_what_to_do_about_another_protocol(
 ) -> None:
     """The event names both protocols and the way out."""
     with redis_of(server.url) as client:
-        client.set(f"{{{namespace}:meta}}", "2/16")
+        client.hset(f"{{{namespace}:0}}:m", "p", "9/16")
     cache = make_cache(server.url)
     heard = Heard(cache)
     async with cache:
         await until(lambda: heard.of(CoherenceFailed))
         (event,) = heard.of(CoherenceFailed)
-        assert "kept by protocol 2/16, this is 1/1; use another namespace" in event.reason
+        assert "kept by protocol 9/16, this is 2/1; use another namespace" in event.reason
 
 
 async def test_messages_that_go_nowhere(make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch) -> None:

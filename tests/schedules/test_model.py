@@ -64,8 +64,8 @@ class Side:
         kind = dice.choice(KINDS)
         aware = dice.random() < 0.5
         if kind == "lease":
-            raw = self.ask("read", [key], with_floor=False).records[0]
-            answer = self.ask("lease", key, lease_id, raw[:HEAD_BYTES] if raw and aware else b"", 60_000, tags)
+            raw = self.ask("read", [key], with_bounds=False).records[0]
+            answer = self.ask("lease", key, lease_id, raw[:HEAD_BYTES] if raw and aware else b"", 60_000, tags, FOREVER)
             if isinstance(answer, Granted):
                 self.grants[place] = answer
             return self.plain(answer)
@@ -102,13 +102,13 @@ class Side:
 
     def state(self) -> object:
         """Both values, and the floor."""
-        reading: Reading = self.ask("read", KEYS, with_floor=True)
-        assert reading.floor is not None
+        reading: Reading = self.ask("read", KEYS, with_bounds=True)
+        assert reading.bounds is not None
         tails = [
             None if raw is None else (int.from_bytes(raw[1:9]) - self.first, raw[HEAD_BYTES:])
             for raw in reading.records
         ]
-        return tails, reading.floor - self.first
+        return tails, reading.bounds.floor - self.first
 
     def told(self, data: bytes) -> object:
         """A message with its number counted from the first."""

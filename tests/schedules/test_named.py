@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.schedules import bus, edges, floors, journal, loads, outages, reads
+from tests.schedules import bus, edges, floors, histories, journal, loads, outages, reads
 from tests.schedules.invariant import Violated
 from tests.schedules.named import NAMED, SCHEDULES, Schedule
 from tests.support.ablations.rules import Rules
 
-TOPICS = (bus, edges, floors, journal, loads, outages, reads)
+TOPICS = (bus, edges, floors, histories, journal, loads, outages, reads)
 """Importing a topic registers its schedules."""
 
 

@@ -15,9 +15,9 @@ NEWCOMER = """
 import asyncio, inspect, json, sys
 from nearcache import AsyncNearCache, CoherenceFailed, NearCache
 from nearcache.protocol import names
-from nearcache.transport import handshake
+from nearcache.transport import client, handshake
 
-names.PROTOCOL = handshake.PROTOCOL = b"9/1"
+names.PROTOCOL = handshake.PROTOCOL = client.PROTOCOL = b"9/1"
 kind, url, namespace = sys.argv[1:]
 events, loads = [], []
 
@@ -62,7 +62,7 @@ def test_a_newcomer_of_another_protocol_uses_loaders_only(server: EmbeddedServer
         assert entries == 0
         assert (status, bus) == ("down", "refused")
         (failure,) = failures
-        assert "kept by protocol 1/1, this is 9/1" in failure
+        assert "kept by protocol 2/1, this is 9/1" in failure
         assert cache.healthy
         assert cache.peek("there") == "kept"
         cache.clear_local()

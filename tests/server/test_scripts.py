@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 
 from nearcache.engine.ports import RemoteFailed, TooLate
 from nearcache.protocol import records
-from nearcache.protocol.answers import Granted, Held, Item
+from nearcache.protocol.answers import ABSENT, Granted, Held, Item
 from nearcache.protocol.messages import CHANGED, CLEARED, TAGGED, Message
-from nearcache.protocol.versions import NO_FLOOR
 from nearcache.transport.client import TAG_LIFE_MARGIN_MS
 from nearcache.transport.resp import ServerError
 from tests.support.rig import FOREVER, LEASE, OTHER, TOKEN, TTL, Rig, greet
@@ -23,7 +23,7 @@ def test_the_first_number_is_the_servers_time(rig: Rig) -> None:
     seconds, micros = rig.client.time()
     written = rig.set("k")
     assert abs(written.number - (seconds * 1_000_000 + micros)) < 60_000_000
-    assert rig.counter() == (written.number, written.number)
+    assert rig.counter() == (written.number, written.number - 1), "it began with the one before"
     assert written.number < 2**53
 
 
@@ -111,9 +111,9 @@ def test_binary_payloads_go_through(rig: Rig) -> None:
     payload = bytes(range(256)) * 4
     rig.set("k", records.pack_tail(payload))
     assert rig.record("k").payload == payload
-    reading = rig.do(rig.remote.read(["k", "absent"], with_floor=True))
+    reading = rig.do(rig.remote.read(["k", "absent"], with_bounds=True))
     assert reading.records == [rig.raw("k"), None]
-    assert reading.floor == rig.counter()[1]
+    assert reading.bounds == rig.counter()
 
 
 def test_a_value_of_8_mib_goes_through(rig: Rig) -> None:
@@ -122,7 +122,7 @@ def test_a_value_of_8_mib_goes_through(rig: Rig) -> None:
     tail = records.pack_tail(payload)
     rig.set("k", tail)
     assert rig.record("k").payload == payload
-    assert rig.do(rig.remote.read(["k"], with_floor=False)).records[0] == rig.raw("k")
+    assert rig.do(rig.remote.read(["k"], with_bounds=False)).records[0] == rig.raw("k")
     grant = rig.granted("big")
     assert rig.do(rig.remote.fill(Item("big", tail, TTL), TOKEN, grant, ()))
     assert rig.record("big").payload == payload
@@ -143,10 +143,10 @@ def test_a_set_voids_leases_and_leaves_holds(rig: Rig) -> None:
 def test_a_set_gives_an_absent_tag_its_floor_and_leaves_one_that_is_there(rig: Rig) -> None:
     """Absent means miss, so a tagged write must create it; and it outlives the value."""
     first = rig.set("a", tags=("x",)).number
-    assert rig.tag_floor("x") == first
+    assert rig.tag_floor("x") == first - 1, "as the counter stood: not above what was leased before"
     rig.set("b", tags=("x", "y"), ttl=500_000)
-    assert rig.tag_floor("x") == first
-    assert rig.tag_floor("y") == first + 1
+    assert rig.tag_floor("x") == first - 1
+    assert rig.tag_floor("y") == first
     (name,) = rig.names.tags(["x"])
     assert rig.client.pttl(name) > 500_000 + TAG_LIFE_MARGIN_MS / 2
     before = rig.client.pttl(name)
@@ -271,8 +271,8 @@ def test_a_read_without_a_counter_trusts_nothing(rig: Rig) -> None:
     """A lost m took every floor with it."""
     rig.set("k")
     rig.client.delete(rig.names.counters)
-    assert rig.do(rig.remote.read(["k"], with_floor=True)).floor == NO_FLOOR
-    assert rig.do(rig.remote.read(["k"], with_floor=False)).floor is None
+    assert rig.do(rig.remote.read(["k"], with_bounds=True)).bounds == ABSENT
+    assert rig.do(rig.remote.read(["k"], with_bounds=False)).bounds is None
 
 
 def test_scripts_that_the_server_forgot_are_sent_again(fresh_rig: Rig) -> None:
@@ -296,6 +296,37 @@ def test_a_counter_of_a_foreign_type_is_an_error_and_nothing_is_stored(rig: Rig)
         with pytest.raises(ServerError, match="WRONGTYPE"):
             call()
     assert rig.raw("k") is None
+
+
+@pytest.mark.parametrize("damage", ["fraction", "text", "negative", "too large", "no floor"])
+@pytest.mark.parametrize("script", ["set", "delete", "mark_stale", "clear", "lease", "greet"])
+def test_a_damaged_counter_begins_anew_above_all_numbers_seen(rig: Rig, damage: str, script: str) -> None:
+    """It never heals by itself; what is older counts as cleared."""
+    old = rig.set("old").number
+    rig.remote.seen = lambda: old + 10**12
+    m = rig.names.counters
+    changes: dict[str, Callable[[], object]] = {
+        "fraction": lambda: rig.client.hset(m, "s", "3.5"),
+        "text": lambda: rig.client.hset(m, "s", "x"),
+        "negative": lambda: rig.client.hset(m, "s", "-5"),
+        "too large": lambda: rig.client.hset(m, "s", str(1 << 60)),
+        "no floor": lambda: rig.client.hset(m, "f", "x"),
+    }
+    changes[damage]()
+    calls: dict[str, Callable[[], object]] = {
+        "set": lambda: rig.set("k"),
+        "delete": lambda: rig.delete("k"),
+        "mark_stale": lambda: rig.do(rig.remote.mark_stale(["k"])),
+        "clear": rig.clear,
+        "lease": lambda: rig.granted("k"),
+        "greet": lambda: rig.do(rig.remote.greet()),
+    }
+    calls[script]()
+    if damage == "no floor" and script not in ("lease", "greet", "clear"):
+        return  # writes do not read it; readers take it for absent, and the next lease begins anew
+    number, floor = rig.counter()
+    assert floor > old
+    assert number > old + (10**12 if script != "clear" or damage != "no floor" else 0)
 
 
 def test_with_memory_full_values_are_refused_and_removals_pass(fresh_rig: Rig) -> None:
@@ -336,12 +367,11 @@ def test_with_memory_full_a_set_becomes_a_delete(fresh_rig: Rig) -> None:
 
 def test_an_error_reply_is_an_error_and_shows_no_value(rig: Rig) -> None:
     """Its code alone is kept: the text may quote keys and values."""
-    rig.client.set(rig.names.counters, "mine")
     with pytest.raises(RemoteFailed) as caught:
-        rig.set("secret-key", b"\0secret-value")
+        rig.do(rig.remote.set([Item("secret-key", b"\0secret-value", -1)], (), FOREVER))
     assert "secret" not in str(caught.value)
 
 
 def test_records_agree_with_what_scripts_write() -> None:
     """The head that Lua packs is the head that Python unpacks: sizes and order of bytes."""
-    assert struct.calcsize(">BQQQ") == records.HEAD_BYTES
+    assert struct.calcsize(">BQQQI") == records.HEAD_BYTES

@@ -88,7 +88,7 @@ class Rig:
 
     def lease(self, key: str, lease_id: bytes = TOKEN, dead: bytes = b"", tags: tuple[str, ...] = ()) -> Any:
         """Ask for a lease."""
-        return self.do(self.remote.lease(key, lease_id, dead, LEASE, tags))
+        return self.do(self.remote.lease(key, lease_id, dead, LEASE, tags, FOREVER))
 
     def granted(self, key: str, lease_id: bytes = TOKEN, tags: tuple[str, ...] = ()) -> Granted:
         """Ask for one that is given."""
@@ -100,9 +100,9 @@ class Rig:
         """Fill."""
         return self.do(self.remote.fill(Item(key, records.pack_tail(b"loaded"), TTL), lease_id, grant, tags))
 
-    def abort(self, key: str, lease_id: bytes = TOKEN) -> None:
+    def abort(self, key: str, lease_id: bytes = TOKEN) -> bool:
         """Give back."""
-        self.do(self.remote.abort(key, lease_id))
+        return self.do(self.remote.abort(key, lease_id))
 
     def clear(self) -> Written:
         """Clear."""

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import pytest
 
 from nearcache.engine.ports import NotSent, RemoteFailed, RemoteTimeout
-from nearcache.protocol.answers import BATCH, Reading
+from nearcache.protocol.answers import BATCH, Bounds, Reading
 from nearcache.transport.batching import TaskReads
+
+BOUNDS = Bounds(9, 7)
 
 
 class Redis:
@@ -23,21 +25,21 @@ class Redis:
         self.gates: list[asyncio.Future[None]] = []
         self._held = held
 
-    async def read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
+    async def read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
         """Wait for the gate; the values are those of the moment at which it was sent."""
-        self.calls.append((tuple(keys), with_floor))
+        self.calls.append((tuple(keys), with_bounds))
         records = [f"{key}={self.version}".encode() for key in keys]
         self.gates.append(asyncio.get_running_loop().create_future())
         if self._held:
             await self.gates[-1]
-        return Reading(records, 7 if with_floor else None)
+        return Reading(records, BOUNDS if with_bounds else None)
 
 
-def as_reading(record: bytes | None, floor: int | None) -> Reading:
+def as_reading(record: bytes | None, bounds: Bounds | None) -> Reading:
     """What is made of a record here."""
     if record == b"bad=0":
         raise ValueError(record)
-    return Reading((record,), floor)
+    return Reading((record,), bounds)
 
 
 async def turns(count: int = 5) -> None:
@@ -46,9 +48,9 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-def ask(reads: TaskReads, *keys: str, with_floor: bool = False) -> list[asyncio.Task[Reading]]:
+def ask(reads: TaskReads, *keys: str, with_bounds: bool = False) -> list[asyncio.Task[Reading]]:
     """A task per key, all in one turn."""
-    return [asyncio.ensure_future(reads.read_one(key, with_floor=with_floor, take=as_reading)) for key in keys]
+    return [asyncio.ensure_future(reads.read_one(key, with_bounds=with_bounds, take=as_reading)) for key in keys]
 
 
 async def test_reads_of_one_turn_go_as_one() -> None:
@@ -74,9 +76,9 @@ async def test_who_needs_the_floor_gets_it() -> None:
     """It is read with the values of all."""
     server = Redis()
     reads = TaskReads(server.read)
-    done = await asyncio.gather(*ask(reads, "a"), *ask(reads, "b", with_floor=True), *ask(reads, "c"))
+    done = await asyncio.gather(*ask(reads, "a"), *ask(reads, "b", with_bounds=True), *ask(reads, "c"))
     assert [flag for _, flag in server.calls] == [True]
-    assert done[1].floor == 7
+    assert done[1].bounds == BOUNDS
     await asyncio.gather(*ask(reads, "a", "b"))
     assert server.calls[-1][1] is False
 
@@ -182,12 +184,12 @@ async def test_the_end_of_the_loop_is_told_as_a_failure() -> None:
         assert isinstance(outcome, NotSent)
 
 
-def right(reading: Reading, name: str, asked_at: int, with_floor: bool) -> None:
+def right(reading: Reading, name: str, asked_at: int, with_bounds: bool) -> None:
     """It is the record of this key, sent after it was asked for."""
     key, found = bytes(reading.records[0] or b"").split(b"=")
     assert key == name.encode()
     assert int(found) >= asked_at
-    assert not with_floor or reading.floor == 7
+    assert not with_bounds or reading.bounds == BOUNDS
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -197,14 +199,14 @@ async def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed:
     version = itertools.count(1)
     now = 0
 
-    async def read(keys: Sequence[str], *, with_floor: bool) -> Reading:
+    async def read(keys: Sequence[str], *, with_bounds: bool) -> Reading:
         nonlocal now
         records = [f"{key}={now}".encode() for key in keys]
         now = next(version)
         await turns(chance.randrange(4))
         if chance.random() < 0.2:
             raise RemoteFailed("at random")
-        return Reading(records, 7 if with_floor else None)
+        return Reading(records, BOUNDS if with_bounds else None)
 
     reads = TaskReads(read)
 
@@ -214,7 +216,7 @@ async def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed:
             await turns(chance.randrange(3))
             asked_at, flag = now, chance.random() < 0.3
             try:
-                reading = await reads.read_one(name, with_floor=flag, take=as_reading)
+                reading = await reads.read_one(name, with_bounds=flag, take=as_reading)
             except RemoteFailed:
                 continue
             right(reading, name, asked_at, flag)

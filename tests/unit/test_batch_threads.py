@@ -13,26 +13,27 @@ import pytest
 
 from nearcache import NearCache
 from nearcache.engine.ports import NotSent, RemoteFailed, RemoteTimeout
-from nearcache.protocol.answers import BATCH, Reading
+from nearcache.protocol.answers import BATCH, Bounds, Reading
 from nearcache.runtime.run_sync import run_sync
 from nearcache.transport.batching import FEW, ThreadReads, _Reader
 
 PATIENCE = 10.0
+BOUNDS = Bounds(9, 7)
 
 
-def as_reading(record: bytes | None, floor: int | None) -> Reading:
+def as_reading(record: bytes | None, bounds: Bounds | None) -> Reading:
     """What is made of a record here."""
     if record == b"bad=0":
         raise ValueError(record)
-    return Reading((record,), floor)
+    return Reading((record,), bounds)
 
 
 class Call:
     """One request under way; its records are those of the moment at which it was sent."""
 
-    def __init__(self, keys: Sequence[str], with_floor: bool, version: int) -> None:
+    def __init__(self, keys: Sequence[str], with_bounds: bool, version: int) -> None:
         self.keys = list(keys)
-        self.with_floor = with_floor
+        self.with_bounds = with_bounds
         self.records = [f"{key}={version}".encode() for key in keys]
         self._gate = threading.Event()
         self._error: BaseException | None = None
@@ -47,7 +48,7 @@ class Call:
         assert self._gate.wait(PATIENCE)
         if self._error is not None:
             raise self._error
-        return Reading(self.records, 7 if self.with_floor else None)
+        return Reading(self.records, BOUNDS if self.with_bounds else None)
 
 
 class Stage:
@@ -59,17 +60,17 @@ class Stage:
         self.threads: list[threading.Thread] = []
         self.reads = ThreadReads(self._read, patience=PATIENCE)
 
-    async def _read(self, keys: Sequence[str], *, with_floor: bool) -> Reading:
-        self.calls.append(Call(keys, with_floor, self.version))
+    async def _read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
+        self.calls.append(Call(keys, with_bounds, self.version))
         return self.calls[-1].wait()
 
-    def ask(self, *keys: str, with_floor: bool = False) -> dict[str, Reading | BaseException]:
+    def ask(self, *keys: str, with_bounds: bool = False) -> dict[str, Reading | BaseException]:
         """A thread per key, each of which asks before the next one starts; what becomes of them."""
         outcomes: dict[str, Reading | BaseException] = {}
 
         def work(key: str) -> None:
             try:
-                outcomes[key] = run_sync(self.reads.read_one(key, with_floor=with_floor, take=as_reading))
+                outcomes[key] = run_sync(self.reads.read_one(key, with_bounds=with_bounds, take=as_reading))
             except BaseException as error:
                 outcomes[key] = error
 
@@ -144,12 +145,12 @@ def test_few_threads_read_each_for_itself(stage: Stage) -> None:
 def test_those_who_wait_are_read_for_by_one_of_them(stage: Stage) -> None:
     """In the order in which they came; each gets its own record, and the floor if one of them needs it."""
     crowd(stage)
-    first, second = stage.ask("a"), stage.ask("b", "c", with_floor=True)
+    first, second = stage.ask("a"), stage.ask("b", "c", with_bounds=True)
     assert len(stage.calls) == BUSY
     stage.calls[FEW].answer()
     stage.until(lambda: len(stage.calls) == BUSY + 1)
     assert stage.calls[-1].keys == ["a", "b", "c"]
-    assert stage.calls[-1].with_floor
+    assert stage.calls[-1].with_bounds
     stage.end()
     assert records(first | second) == {"a": b"a=0", "b": b"b=0", "c": b"c=0"}
 
@@ -171,18 +172,18 @@ def test_a_signal_handler_reads_on_the_thread_that_leads_or_waits(stage: Stage) 
 
     def handle(key: str) -> None:
         stage.reads._read = nested
-        found.append(run_sync(stage.reads.read_one(key, with_floor=False, take=as_reading)))
+        found.append(run_sync(stage.reads.read_one(key, with_bounds=False, take=as_reading)))
         stage.reads._read = real
 
-    async def nested(keys: Sequence[str], *, with_floor: bool) -> Reading:
-        del with_floor
+    async def nested(keys: Sequence[str], *, with_bounds: bool) -> Reading:
+        del with_bounds
         return Reading([key.encode() for key in keys])
 
-    async def read(keys: Sequence[str], *, with_floor: bool) -> Reading:
+    async def read(keys: Sequence[str], *, with_bounds: bool) -> Reading:
         handle("while it leads")
         with stage.reads._lock:
             handle("while it holds the lock")
-        return await real(keys, with_floor=with_floor)
+        return await real(keys, with_bounds=with_bounds)
 
     outcomes = stage.ask("a", "b")
     stage.reads._read = read
@@ -368,10 +369,10 @@ def test_a_batch_is_bounded(stage: Stage) -> None:
     lead._waiting.clear()
 
 
-def right(reading: Reading, name: str, asked_at: int, with_floor: bool) -> bool:
+def right(reading: Reading, name: str, asked_at: int, with_bounds: bool) -> bool:
     """Whether it is the record of this key, sent after it was asked for."""
     key, found = bytes(reading.records[0] or b"").split(b"=")
-    return key == name.encode() and int(found) >= asked_at and (not with_floor or reading.floor == 7)
+    return key == name.encode() and int(found) >= asked_at and (not with_bounds or reading.bounds == BOUNDS)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -381,7 +382,7 @@ def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed: int) 
     now = 0
     chance = random.Random(seed)
 
-    async def read(keys: Sequence[str], *, with_floor: bool) -> Reading:
+    async def read(keys: Sequence[str], *, with_bounds: bool) -> Reading:
         nonlocal now
         records = [f"{key}={now}".encode() for key in keys]
         now = next(version)
@@ -391,7 +392,7 @@ def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed: int) 
             raise RemoteFailed("at random")
         if fate < 0.04:
             raise KeyboardInterrupt
-        return Reading(records, 7 if with_floor else None)
+        return Reading(records, BOUNDS if with_bounds else None)
 
     reads = ThreadReads(read, patience=PATIENCE)
     found: list[bool] = []
@@ -401,7 +402,7 @@ def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed: int) 
         for turn in range(60):
             asked_at, flag = now, turn % 3 == 0
             try:
-                reading = run_sync(reads.read_one(name, with_floor=flag, take=as_reading))
+                reading = run_sync(reads.read_one(name, with_bounds=flag, take=as_reading))
             except (RemoteFailed, KeyboardInterrupt) as error:
                 told.add(str(error))
             else:

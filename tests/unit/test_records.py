@@ -13,12 +13,12 @@ from nearcache.protocol.records import HEAD_BYTES, MAGIC, Record, pack_names, pa
 from nearcache.protocol.versions import number_of, version_of
 
 TAGS = st.lists(st.text(min_size=1, max_size=20).filter(str.isprintable), max_size=5, unique=True)
-NUMBERS = st.integers(0, 2**53)
+NUMBERS = st.integers(0, 2**53 - 1)
 
 
-def head(number: int = 5, created: int = 6, fresh_until: int = 7, magic: int = MAGIC) -> bytes:
+def head(number: int = 5, created: int = 6, fresh_until: int = 7, magic: int = MAGIC, load_ms: int = 0) -> bytes:
     """A head as the scripts write it."""
-    return struct.pack(">BQQQ", magic, number, created, fresh_until)
+    return struct.pack(">BQQQI", magic, number, created, fresh_until, load_ms)
 
 
 @given(
@@ -32,7 +32,8 @@ def test_a_record_comes_apart_as_it_was_put_together(
     number: int, created: int, fresh_until: int, tags: list[str], payload: bytes
 ) -> None:
     """The head's numbers, the tags and the payload survive."""
-    record = unpack(head(number, created, fresh_until) + pack_tail(payload, tags, created & 0xFFFF))
+    record = unpack(head(number, created, fresh_until, load_ms=created & 0xFFFF) + pack_tail(payload, tags))
+    assert record.began == created - (created & 0xFFFF) * 1000
     assert record == Record(version_of(number, created), fresh_until, tuple(tags), payload, created & 0xFFFF)
     assert number_of(record.version) == number
 
@@ -50,10 +51,10 @@ def test_a_version_orders_by_number_then_by_time() -> None:
         head(),
         head(magic=0xC1) + bytes(5),
         b"plain text, longer than a head is",
-        head() + bytes(4) + b"\x01",
-        head() + bytes(4) + b"\x01\0\x05ab",
-        head() + bytes(4) + b"\x01\0\x02\xff\xff",
-        head() + bytes(4) + b"\x02\0\x01a\0\x01a",
+        head() + b"\x01",
+        head() + b"\x01\0\x05ab",
+        head() + b"\x01\0\x02\xff\xff",
+        head() + b"\x02\0\x01a\0\x01a",
     ],
     ids=["empty", "cut", "no tail", "magic", "foreign", "no tag", "tag overrun", "utf-8", "tag twice"],
 )
@@ -71,8 +72,8 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
 
 
 def test_the_head_has_the_size_that_scripts_compare() -> None:
-    """A lease compares how a dead record begins: magic and three numbers."""
-    assert len(head()) == HEAD_BYTES == 25
+    """A lease compares how a dead record begins: magic, three numbers and the load time."""
+    assert len(head()) == HEAD_BYTES == 29
 
 
 @given(TAGS)

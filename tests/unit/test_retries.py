@@ -61,7 +61,7 @@ def asked(failures: list[RemoteFailed], *, write: bool = False, may_repeat: bool
     remote = RedisRemote(transport, Names("shop"), retries=3, redis_timeout=TIMEOUT)
     remote.may_repeat = lambda: may_repeat
     with suppress(RemoteFailed):
-        run_sync(remote.delete(["a"]) if write else remote.read(["a"], with_floor=False))
+        run_sync(remote.delete(["a"]) if write else remote.read(["a"], with_bounds=False))
     return transport
 
 
@@ -112,5 +112,5 @@ def test_all_tries_together_stay_within_redis_timeout(monkeypatch: pytest.Monkey
     transport = Slow([RemoteFailed("lost")] * 9)
     remote = RedisRemote(transport, Names("shop"), retries=3, redis_timeout=TIMEOUT)
     with pytest.raises(RemoteFailed):
-        run_sync(remote.read(["a"], with_floor=False))
+        run_sync(remote.read(["a"], with_bounds=False))
     assert transport.tries <= 2

@@ -70,14 +70,15 @@ def bus_on(network: Network) -> FakeBus:
 
 
 ASKED: dict[str, Callable[[FakeRemote], Coroutine[Any, Any, object]]] = {
-    "read": lambda remote: remote.read(["a"], with_floor=True),
+    "read": lambda remote: remote.read(["a"], with_bounds=True),
     "tag_floors": lambda remote: remote.tag_floors(["t"]),
     "set": lambda remote: remote.set([Item("a", b"\0x", 1000)], [], 1 << 60),
     "delete": lambda remote: remote.delete(["a"]),
     "mark_stale": lambda remote: remote.mark_stale(["a"]),
-    "lease": lambda remote: remote.lease("a", b"1" * 16, b"", 1000, []),
+    "lease": lambda remote: remote.lease("a", b"1" * 16, b"", 1000, [], 1 << 60),
     "fill": lambda remote: remote.fill(Item("a", b"\0x", 1000), b"1" * 16, Granted(1, 1, ()), []),
     "abort": lambda remote: remote.abort("a", b"1" * 16),
+    "greet": lambda remote: remote.greet(),
     "clear": lambda remote: remote.clear(),
     "invalidate_tags": lambda remote: remote.invalidate_tags(["t"]),
     "probe": lambda remote: remote.probe("nonce"),

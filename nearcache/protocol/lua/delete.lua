@@ -1,21 +1,18 @@
 -- Delete values under one number and tell everybody. DEL comes first, so that it passes when memory is full.
 -- KEYS: m, channel, then per value: v, l.
--- ARGV: names, hold ms (0: none), and the server's microseconds until which nothing is done.
+-- ARGV: names, seen, hold ms (0: none), and the server's microseconds until which nothing is done.
 -- Answers: number, created (8 bytes each) | nil: too early.
-local created = now()
-if created <= tonumber(ARGV[3]) then return false end
-local hold = tonumber(ARGV[2])
-for i = 3, #KEYS, 2 do
-    redis.call('DEL', KEYS[i])
-    local l = KEYS[i + 1]
-    local holder = redis.call('GET', l)
-    local held = holder and string.byte(holder) == 68 -- 68: D, a hold; the longer one stays
-    if hold > 0 and not (held and redis.call('PTTL', l) >= hold) then
-        redis.call('SET', l, 'D', 'PX', ARGV[2])
-    elseif holder and not held then
-        redis.call('DEL', l)
-    end
+local seen, hold, created = tonumber(ARGV[2]), tonumber(ARGV[3]), now()
+if created <= tonumber(ARGV[4]) then return false end
+for n = 3, #KEYS, 2 do
+    redis.call('DEL', KEYS[n])
+    local l = KEYS[n + 1]
+    local holds, found = held(l)
+    local longer = hold > 0 and not (holds and redis.call('PTTL', l) >= hold) -- else the one that stands stays
+    local set = longer and redis.pcall('SET', l, 'D', 'PX', ARGV[3])
+    if found and not holds and (not set or set.err) then redis.call('DEL', l) end
 end
-local s = bump(KEYS[1], created)
-redis.call('PUBLISH', KEYS[2], struct.pack('>BBI8', 1, 73, s) .. ARGV[1]) -- 73: I
+standing(KEYS[1], seen)
+local s, refused = tell(KEYS[1], KEYS[2], 73, ARGV[1], seen) -- 73: I
+if refused then return refused end
 return struct.pack('>I8I8', s, created)

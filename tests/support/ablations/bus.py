@@ -41,8 +41,8 @@ class AnyServerIsTheSame(Invalidation):
     """The identity is not looked at."""
 
     def back(self, greeting: Greeting, asked_at: float, *, prove: bool) -> tuple[Effects, int]:
-        """Take the identity over first."""
-        self.identity = greeting.identity
+        """Take identity and history over first."""
+        self.identity, self.history = greeting.identity, greeting.history
         return super().back(greeting, asked_at, prove=prove)
 
 

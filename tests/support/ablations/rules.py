@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from nearcache.engine import subscriber, write
+from nearcache.engine import read, subscriber, write
 from nearcache.engine.ports import RemoteFailed
 from nearcache.engine.requests import Operation, Requests
 from nearcache.local.fallback import Fallback
@@ -20,7 +20,7 @@ from nearcache.local.invalidation import Invalidation
 from nearcache.local.journal import Batch, Journal
 from nearcache.local.singleflight import Flight, FlightKey, Flights, Purpose
 from nearcache.local.tier import Tier
-from nearcache.protocol.answers import Beat, Greeting
+from nearcache.protocol.answers import Beat, Greeting, Reading
 from nearcache.testing.model import Server
 from tests.support.ablations.bus import (
     AnyServerIsTheSame,
@@ -58,6 +58,7 @@ from tests.support.ablations.local import (
     WroteLeavesStamp,
 )
 from tests.support.ablations.server import (
+    CountsOn,
     FillsBelowFloors,
     FillsInSilence,
     FillsWithoutCounter,
@@ -68,6 +69,7 @@ from tests.support.ablations.server import (
     RefusesInSilence,
     RepeatsLeases,
     ReplaysValues,
+    SeenByNobody,
 )
 from tests.support.stepper import Instance, ModelRemote, World
 
@@ -147,6 +149,22 @@ def _counted_only(self: Requests, _number: int) -> None:
     self.counters.invalidations_sent += 1
 
 
+def _never_above(_core: Any, _record: Any) -> bool:
+    return False
+
+
+_READ = Server.read
+
+
+def _without_counter(self: Server, keys: Sequence[str], *, with_bounds: bool) -> Reading:
+    reading = _READ(self, keys, with_bounds=with_bounds)
+    bounds = reading.bounds
+    return reading if bounds is None else reading._replace(bounds=bounds._replace(number=1 << 62))
+
+
+_ABOVE_IS_BELIEVED = ((read, "_above", _never_above), (Server, "read", _without_counter))
+
+
 def _raised_unnoticed(self: Floors, now: float) -> None:
     """An own clear is not remembered."""
 
@@ -174,7 +192,7 @@ NO_EPOCH = Rules(tier=NoEpoch)
 PUT_ANYTHING = Rules(tier=PutAnything)
 PUT_LEAVES_STAMP = Rules(tier=PutLeavesStamp)
 REFUSED_PUT_DROPS_NOTHING = Rules(tier=RefusedPutDropsNothing)
-OWN_PUT_AS_ANY_OTHER = Rules(tier=OwnPutAsAnyOther)
+OWN_PUT_AS_ANY_OTHER = Rules(tier=OwnPutAsAnyOther, server=CountsOn)
 NUMBERS_ALONE = Rules(tier=NumbersAlone)
 NEVER_PASSED_BY = Rules(tier=NeverPassedBy)
 PASSED_BY_DROPS_ONLY = Rules(tier=PassedByDropsOnly)
@@ -198,9 +216,9 @@ NEVER_DISOWNS = Rules(invalidation=NeverDisowns)
 READ_FLOORS_COUNT_AS_APPLIED = Rules(tier=ReadFloorsCountAsApplied)
 KEEP_TAG_FLOORS_OF_ANY_TIME = Rules(tier=KeepTagFloorsOfAnyTime)
 NO_GAP_WHILE_LOST = Rules(invalidation=NoGapWhileLost)
-NO_GAP = Rules(invalidation=NoGap)
+NO_GAP = Rules(invalidation=NoGap, server=CountsOn)
 BACK_PROVES_ALL = Rules(invalidation=BackProvesAll)
-ANY_SERVER_IS_THE_SAME = Rules(invalidation=AnyServerIsTheSame)
+ANY_SERVER_IS_THE_SAME = Rules(invalidation=AnyServerIsTheSame, server=CountsOn)
 NEVER_OVERDUE = Rules(invalidation=NeverOverdue)
 KNOWN_AFTER_A_GAP = Rules(patched=((Floors, "forget", _known_after_a_gap),))
 FLOORS_FALL = Rules(patched=((Floors, "learn", _lower),))
@@ -214,12 +232,16 @@ REPEATS_LEASES = Rules(remote=RepeatsLeases)
 JOIN_ANY = Rules(patched=((Flights, "enter", _join_any),))
 AFTER_WAIT_ALONE = Rules(patched=((Flights, "enter", _after_wait_alone),))
 CLEAR_ELSEWHERE = Rules(patched=((write, "clear", _clear_elsewhere),))
-ANY_EPOCH_RAISES_STAMPS = Rules(tier=AnyEpochRaisesStamps)
+ANY_EPOCH_RAISES_STAMPS = Rules(tier=AnyEpochRaisesStamps, server=CountsOn, patched=_ABOVE_IS_BELIEVED)
 TURNS_BY_STRIPE = Rules(tier=TurnsByStripe)
 ANY_ANSWER_MAKES_FLOORS_KNOWN = Rules(patched=((Floors, "raised", _raised_unnoticed),))
-ANY_BEAT_PROVES = Rules(patched=((subscriber.Subscription, "_beaten", _beaten_in_any_phase),))
+ANY_BEAT_PROVES = Rules(patched=((subscriber.Subscription, "_beaten", _beaten_in_any_phase),), server=CountsOn)
 CONNECTIONS_OUTLIVE_THE_PROOF = Rules(patched=((ModelRemote, "discard_idle", _keeps_connections),))
 EVERY_NEW_SERVER_ENDS_DEADLINES = Rules(patched=((Invalidation, "greeted", _forgets_every_clock),))
+SEEN_BY_NOBODY = Rules(server=SeenByNobody)
+ABOVE_IS_DEAD_ALONE = Rules(server=CountsOn)
+ABOVE_IS_BELIEVED = Rules(patched=_ABOVE_IS_BELIEVED)
+NUMBERS_BELIEVED = Rules(server=CountsOn, patched=_ABOVE_IS_BELIEVED)
 NO_SNAPSHOT = Rules(tier=NoSnapshot)
 OWN_WRITE_LEAVES_STAMP = Rules(tier=WroteLeavesStamp)
 FRESH_FOR_EVER = Rules(tier=FreshForEver)

@@ -73,22 +73,44 @@ class LateSetsStored(Server):
 class LateSetsAcknowledged(Server):
     """A set that came too late is answered as any other."""
 
-    def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
+    def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int, seen: int = 0) -> Written:
         """Answer with the number of the delete."""
         try:
-            return super().set(items, tags, deadline)
+            return super().set(items, tags, deadline, seen)
         except TooLate:
             assert self.number is not None
             return Written(self.number, self.clock())
 
 
+class SeenByNobody(Server):
+    """The server does not ask what numbers its clients have seen."""
+
+    def given_out(self, number: int, seen: int) -> bool:
+        """No."""
+        del number, seen
+        return False
+
+    def begin(self, seen: int) -> int:
+        """At the time."""
+        del seen
+        return super().begin(0)
+
+
+class CountsOn(SeenByNobody):
+    """Nor does it look whose numbers it counts: a copied counter goes on where it stood."""
+
+    def another(self) -> bool:
+        """No."""
+        return False
+
+
 class HoldsNothing(Server):
     """A delete's hold is not kept."""
 
-    def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
+    def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0, seen: int = 0) -> Written | None:
         """Delete."""
         del hold_ms
-        return super().delete(keys, not_before=not_before)
+        return super().delete(keys, not_before=not_before, seen=seen)
 
 
 class ReplaysValues(ModelRemote):

@@ -115,11 +115,15 @@ class ModelRemote:
         "clear",
         "invalidate_tags",
         "probe",
+        "greet",
     )
+    SEEN = ("set", "delete", "mark_stale", "lease", "clear", "invalidate_tags", "greet")
+    """Those that carry the highest number that the client has seen."""
 
     def __init__(self, world: World, name: str) -> None:
         self._world = world
         self._name = name
+        self.seen: Callable[[], int] = lambda: 0
         self.server: Server | None = None
         """The server behind its connections; None: they are made anew, to the world's present one."""
 
@@ -128,6 +132,9 @@ class ModelRemote:
             raise AttributeError(script)
 
         async def ask(*args: Any, **options: Any) -> Any:
+            if script in self.SEEN:
+                options["seen"] = self.seen()
+
             def call(server: Server) -> object:
                 return getattr(self.server or server, script)(*args, **options)
 
@@ -135,10 +142,10 @@ class ModelRemote:
 
         return ask
 
-    async def read_one(self, key: str, *, with_floor: bool, take: Take[T]) -> T:
+    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
         """By itself."""
-        (record,), floor = await self.read([key], with_floor=with_floor)
-        return take(record, floor)
+        (record,), bounds = await self.read([key], with_bounds=with_bounds)
+        return take(record, bounds)
 
     def now(self) -> int:
         """The server's clock."""
@@ -161,7 +168,7 @@ class ModelBus:
     def __init__(self, owner: Instance) -> None:
         self.world = owner.world
         self.owner = owner
-        self.line = Line()
+        self.line = Line(seen=lambda: owner.core.invalidation.seen)
         self.cut_off = False
         self._server = self.world.server
         owner.bus = self
