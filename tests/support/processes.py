@@ -2,7 +2,9 @@
 
 A worker process runs a module's function of its own arguments and a pipe; as a rule that function makes a cache and
 hands an object to ``serve``, whose methods are the orders. ``Crew.ask`` gives an order to all processes and waits for
-all answers, so that it is a barrier.
+all answers, so that it is a barrier. The processes may run on another interpreter than the one that gives the orders,
+so they are started as a program (``python -m tests.support.processes``) and not by multiprocessing, which would give
+them the paths of this interpreter's modules.
 """
 
 from __future__ import annotations
@@ -10,16 +12,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 from nearcache import AsyncNearCache, NearCache
 
 ANSWER_TIMEOUT = 60.0
 """Seconds that the crew waits for an answer of a process."""
+ROOT = Path(__file__).parents[2]
 
 Cache = NearCache | AsyncNearCache
 
@@ -32,19 +39,26 @@ class Crew:
         arguments: of each process, by the name of the process.
     """
 
+    python: ClassVar[str] = sys.executable
+    """The interpreter of the processes; it needs the library's dependencies, and gets the library from this folder."""
+
     def __init__(self, work: Callable[..., None], arguments: Mapping[str, Sequence[Any]]) -> None:
         self._work, self._arguments = work, arguments
-        self._members: dict[str, tuple[SpawnProcess, Connection]] = {}
+        self._members: dict[str, tuple[subprocess.Popen[bytes], Connection]] = {}
 
     def __enter__(self) -> Self:
-        context = multiprocessing.get_context("spawn")
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         try:
             for name, arguments in self._arguments.items():
-                ours, theirs = context.Pipe()
-                process = context.Process(target=self._work, args=(*arguments, theirs), name=name, daemon=True)
-                process.start()
-                theirs.close()
+                ours, theirs = multiprocessing.Pipe()
+                with theirs:
+                    process = subprocess.Popen(
+                        [self.python, "-m", "tests.support.processes", str(theirs.fileno())],
+                        pass_fds=[theirs.fileno()],
+                        env={**os.environ, "PYTHONPATH": path},
+                    )
                 self._members[name] = process, ours
+                ours.send((self._work, arguments))
             for name in self._members:
                 self._answer(name)  # the process is ready
         except BaseException:
@@ -77,8 +91,16 @@ class Crew:
         """End a process as a crash does."""
         process, pipe = self._members.pop(name)
         process.kill()
-        process.join()
+        process.wait()
         pipe.close()
+
+    def pause(self, name: str) -> None:
+        """Stop a process (SIGSTOP) until ``resume``."""
+        self._members[name][0].send_signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """Let a stopped process go on (SIGCONT)."""
+        self._members[name][0].send_signal(signal.SIGCONT)
 
     def name_of(self, pid: int) -> str:
         """The name of the process that has this number."""
@@ -90,18 +112,20 @@ class Crew:
             if pipe.poll(ANSWER_TIMEOUT):
                 return pipe.recv()
         except (EOFError, ConnectionError):
-            process.join(5)
-            raise RuntimeError(f"{name} ended with {process.exitcode}; its traceback is above") from None
+            process.wait(5)
+            raise RuntimeError(f"{name} ended with {process.returncode}; its traceback is above") from None
         raise RuntimeError(f"{name} has not answered for {ANSWER_TIMEOUT:.0f} s")
 
     def _end(self) -> None:
         for _, pipe in self._members.values():
             pipe.close()  # the worker's orders end here
         for process, _ in self._members.values():
-            process.join(5)
-            if process.is_alive():
+            process.send_signal(signal.SIGCONT)
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
                 process.kill()
-                process.join()
+                process.wait()
 
 
 async def serve(pipe: Connection, worker: object) -> None:
@@ -142,3 +166,9 @@ async def connected(make: type[Cache], url: str, **settings: Any) -> AsyncIterat
         yield cache
     finally:
         await done(cache.close())
+
+
+if __name__ == "__main__":
+    orders = Connection(int(sys.argv[1]))
+    work, its_arguments = orders.recv()
+    work(*its_arguments, orders)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.support import servers
 from tests.support.ablations.guards import GUARDS
+from tests.support.processes import Crew
 from tests.support.report import Report, surroundings
 from tests.torture import ablate, show
 from tests.torture.phases import PHASES
@@ -26,6 +27,7 @@ SECONDS, SHORT_SECONDS = 8.0, 3.0
 def main(arguments: list[str] | None = None) -> int:
     """Run what was asked for."""
     asked = _parser().parse_args(arguments)
+    Crew.python = str(asked.python)
     report = Report(surroundings(), quick=asked.short, seconds=asked.seconds)
     report.begin()
     if asked.words:
@@ -81,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="as an earlier run printed it")
     parser.add_argument("--phase", nargs="+", choices=PHASES, metavar="NAME", help=f"of: {', '.join(PHASES)}")
     parser.add_argument("--short", action="store_true", help="short phases; speed is not judged")
+    parser.add_argument("--python", default=sys.executable, metavar="PATH", help="of the processes' interpreter")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     without = parser.add_mutually_exclusive_group()
     without.add_argument("--ablate", choices=GUARDS, metavar="NAME", help=f"a guard off: {', '.join(GUARDS)}")

@@ -1,15 +1,20 @@
-"""The database of a run and its log of writes, in memory that all processes share."""
+"""The database of a run and its log of writes, in a file that all processes map into their memory."""
 
 from __future__ import annotations
 
+import mmap
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.context import SpawnContext
-from typing import Any
+from pathlib import Path
 
 KEYS = 48
 WRITERS = 2
+LATE = (40, 44, 46)
+"""Keys without tags that are written on a phase's order alone, so that nothing hides what became of that write."""
+BRIEF = 1.0
+"""Seconds for which the values of some keys are fresh, which are refreshed early or served stale."""
 SET, DROP = 1, 2
 """How a version was told to the cache: its value was set, or something dropped what was there."""
 PENDING, ACKNOWLEDGED, UNKNOWN = 0, 1, 2
@@ -27,6 +32,18 @@ def name(key: int) -> str:
 def tags(key: int) -> tuple[str, ...]:
     """The tags that each value of a key carries, whoever stores it."""
     return (f"tag:{key % WRITERS}",) if key % 6 < WRITERS else ()
+
+
+def ttl(key: int) -> float | None:
+    """How long a value of a key is fresh, in seconds; None: as the setting says."""
+    return BRIEF if key % 12 in (2, 3) else None
+
+
+def options(key: int) -> dict[str, float]:
+    """How reads load a key whose values are brief."""
+    if ttl(key) is None:
+        return {}
+    return {"ttl": BRIEF, **({"early_refresh": 0.5} if key % 12 == 2 else {"stale_while_revalidate": BRIEF})}
 
 
 def owned(writer: int) -> range:
@@ -52,19 +69,26 @@ class Book:
     returned True. Each key has one writer, so versions and times of a key rise together.
 
     Args:
-        context: makes the shared memory.
+        path: of the file; a process to which the book is sent maps the same one.
         versions: how many of each key there is room for.
         patience: seconds after which a set of unknown outcome must not run any more.
     """
 
-    def __init__(self, context: SpawnContext, versions: int, patience: float) -> None:
+    def __init__(self, path: Path, versions: int, patience: float) -> None:
+        self._made_of = path, versions, patience
         self.versions = versions
         self._patience = int(patience * 1e9)
-        self._row: Any = context.RawArray("q", KEYS)
-        self._began: Any = context.RawArray("q", KEYS * versions)
-        self._ended: Any = context.RawArray("q", KEYS * versions)
-        self._how: Any = context.RawArray("b", KEYS * versions)
-        self._outcome: Any = context.RawArray("b", KEYS * versions)
+        size = KEYS * versions
+        with path.open("a+b") as file:
+            os.truncate(file.fileno(), 8 * (KEYS + 4 * size))
+            cells = memoryview(mmap.mmap(file.fileno(), 0)).cast("q")
+        self._row = cells[:KEYS]
+        self._began, self._ended, self._how, self._outcome = (
+            cells[begin : begin + size] for begin in range(KEYS, KEYS + 4 * size, size)
+        )
+
+    def __reduce__(self) -> tuple[type[Book], tuple[Path, int, float]]:
+        return Book, self._made_of
 
     def row(self, key: int) -> int:
         """What the database holds: the loader's answer."""

@@ -73,17 +73,17 @@ class Looker:
         tag_names = [f"tag:{number}" for number in range(WRITERS)]
         whole = client.pipeline(transaction=True)
         whole.mget([self._names.value(name(key)) for key in range(KEYS)])
-        whole.hget(self._names.counters, "f")
+        whole.hmget(self._names.counters, "s", "f")
         whole.mget(self._names.tags(tag_names))
-        values, floor, tag_floors = whole.execute()
+        values, (highest, floor), tag_floors = whole.execute()
         floors = {tag: int(floor) for tag, floor in zip(tag_names, tag_floors, strict=True) if floor is not None}
         alive: dict[int, int] = {}
         for key, raw in enumerate(values):
-            if raw is None or floor is None:
+            if raw is None or floor is None or highest is None:
                 continue
             record = records.unpack(raw)
             number = number_of(record.version)
-            if not record.fresh_until or number < int(floor):
+            if not record.fresh_until or not int(floor) <= number <= int(highest):
                 continue
             if all(number >= floors.get(tag, number + 1) for tag in record.tags):
                 alive[key] = self._decode(record.payload)

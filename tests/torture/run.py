@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
+import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from nearcache.testing import FaultProxy
 from tests.support import servers
 from tests.support.processes import Crew
 from tests.torture.book import Book, now
+from tests.torture.faults import FAR_WRITER, CannotRun, Stage, play
 from tests.torture.judge import Case, at_the_end, delays, percentile, resurrected
 from tests.torture.look import Looker
-from tests.torture.phases import FAR_WRITER, CannotRun, Phase, Stage
-from tests.torture.worker import MAX_STALENESS, REDIS_TIMEOUT, WRITE_PAUSE, Figures, Plan, work
+from tests.torture.phases import Phase
+from tests.torture.worker import CONNECT_TIMEOUT, MAX_STALENESS, REDIS_TIMEOUT, Figures, Plan, Sample, work
+from tests.torture.writes import WRITE_PAUSE
 
 LONG_TTL = 3600.0
 """Seconds; nothing old goes by itself."""
@@ -29,6 +33,11 @@ BACK = 0.9
 """The part of the hit rate before that counts as back."""
 WINDOW = int(0.3e9)
 """ns over which a hit rate is taken."""
+UNNOTICED = 0.02
+"""How far the hit rate may fall in a fault that nobody may notice: the median of its windows, which a clear or an
+invalidation of tags now and then does not move."""
+LONGER = 2
+"""How many times as long as others such a phase is, since a difference of rates needs many reads."""
 BUDGET = 2.0
 """How many times a raw subscriber's p99 a drop from L1 may take."""
 SLACK = 100.0
@@ -61,6 +70,12 @@ class Result:
     """L1's hit rate before, in and after the fault."""
     back: float | None = None
     """Seconds after the fault until the hit rate was back."""
+    medians: tuple[float, float] | None = None
+    """L1's hit rate before and in a fault that nobody may notice, as medians."""
+    flushes: int = 0
+    """Flushes in such a fault."""
+    proven: float | None = 0.0
+    """Seconds of a fault that must heal until all had a proven L1 again."""
     done: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     violations: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -78,6 +93,12 @@ class Result:
         found = [invariant for invariant in INVARIANTS if self.count(invariant)]
         if self.back is None or (self.judge_speed and self.back > RECOVERY):
             found.append("hit rate")
+        if self.proven is None or (self.judge_speed and self.proven > RECOVERY):
+            found.append("not proven")
+        if self.flushes:
+            found.append("flushes")
+        if self.judge_speed and self.medians is not None and self.medians[0] - self.medians[1] > UNNOTICED:
+            found.append("noticed")
         if self.judge_speed and self.compared >= SAMPLES:
             drops_late = self.dropped > BUDGET * self.raw
             serves_late = self.worst > BUDGET * self.raw_worst + SLACK
@@ -106,29 +127,41 @@ def run_phase(phase: Phase, kind: str, options: Options) -> Result:
     return result
 
 
-def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: ExitStack) -> None:
-    context = multiprocessing.get_context("spawn")
-    book = Book(context, 200 + int(2 * options.seconds / WRITE_PAUSE), REDIS_TIMEOUT)
-    server = cleanup.enter_context(servers.make(kind, phase.config))
-    near = cleanup.enter_context(FaultProxy(server.port))
-    far = cleanup.enter_context(FaultProxy(server.port))
+@contextmanager
+def _stage(phase: Phase, kind: str, options: Options, book: Book, notes: list[str]) -> Iterator[Stage]:
+    """Server, proxies, processes and looker of a phase; its clients are connected."""
     seed = f"{options.seed} {phase.name}"
-    crew = cleanup.enter_context(
-        Crew(work, {plan.who: (plan, book) for plan in _plans(phase, near, far, seed, options)})
-    )
-    looker = cleanup.enter_context(Looker(server.port))
-    stage = Stage(
-        kind, server, near, far, crew, looker, random.Random(seed), options.seconds * FAULT, cleanup, notes=result.notes
-    )
-    phase.prepare(stage)
+    seconds = max(options.seconds * FAULT * (LONGER if phase.unnoticed else 1), phase.least)
+    with ExitStack() as cleanup:
+        clock = Path()
+        if not phase.clock:
+            server = cleanup.enter_context(servers.make(kind))
+        elif servers.FAKETIME is None:
+            raise CannotRun(servers.NO_FAKETIME)
+        else:
+            server, clock = cleanup.enter_context(servers.with_clock(kind))
+        near = cleanup.enter_context(FaultProxy(server.port))
+        far = cleanup.enter_context(FaultProxy(server.port))
+        plans = _plans(phase, near.url, far.url, seed, options)
+        crew = cleanup.enter_context(Crew(work, {plan.who: (plan, book) for plan in plans}))
+        looker = cleanup.enter_context(Looker(server.port))
+        stage = Stage(kind, server, near, far, random.Random(seed), seconds, cleanup, crew, looker, notes=notes)
+        stage.clock = clock
+        phase.prepare(stage)
+        yield stage
 
+
+def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: ExitStack) -> None:
+    folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="nearcache-torture-")))
+    longest = options.seconds * LONGER + phase.least + 10
+    book = Book(folder / "book", 200 + int(4 * longest / WRITE_PAUSE), REDIS_TIMEOUT + CONNECT_TIMEOUT)
+    stage = cleanup.enter_context(_stage(phase, kind, options, book, result.notes))
+    crew = stage.crew
     crew.ask("start")
     began = now()
-    time.sleep(options.seconds * BEFORE)
+    time.sleep(options.seconds * BEFORE * (LONGER if phase.unnoticed else 1))
     fault = now()
-    phase.fault(stage)
-    near.heal()
-    far.heal()
+    play(phase.fault, stage)
     healed = now()
     time.sleep(max(options.seconds * AFTER, RECOVERY))
     ended = now()
@@ -138,30 +171,32 @@ def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: Exi
     crew.ask("stop")
     kept = crew.ask("compare")
     case = Case(book, int(MAX_STALENESS * 1e9), stage.window)
-    lost, diverged = at_the_end(kept, looker.look(), case)
+    lost, diverged = at_the_end(kept, stage.looker.look(), case)
     result.violations["lost"] += lost
     result.violations["diverged"] += diverged.values()
-    result.violations["resurrected"] += resurrected(looker.seen, case)
+    result.violations["resurrected"] += resurrected(stage.looker.seen, case)
+    result.violations["raised"] += stage.raised
     if unanswered := sum(book.unanswered(*write) for write in book.writes()):
         result.notes.append(f"{unanswered} versions not acknowledged")
     if lost_writes := sum(book.lost(*write, stage.window) for write in book.writes()):
-        result.notes.append(f"{lost_writes} versions that the failover may have lost")
+        result.notes.append(f"{lost_writes} versions that a change of servers may have lost")
     figures: Sequence[Figures] = crew.ask("report", stage.window)
-    _sum_up(result, figures, book, (began, fault, healed, ended), compare=phase.whole)
+    _sum_up(result, figures, book, (began, fault, healed, ended), phase)
 
 
-def _plans(phase: Phase, near: FaultProxy, far: FaultProxy, seed: str, options: Options) -> list[Plan]:
+def _plans(phase: Phase, near: str, far: str, seed: str, options: Options) -> list[Plan]:
     common = {"seed": seed, "ttl": phase.agreement or LONG_TTL, "without": options.without}
+    readers = {"raw": phase.whole, "loads": phase.loads, **common}
     return [
-        Plan("threads", "threads", near.url, raw=phase.whole, **common),  # type: ignore[arg-type]
-        Plan("asyncio", "asyncio", near.url, raw=phase.whole, **common),  # type: ignore[arg-type]
-        Plan("near writer", "threads", near.url, writer=0, **common),  # type: ignore[arg-type]
-        Plan(FAR_WRITER, "asyncio", far.url, writer=1, **common),  # type: ignore[arg-type]
+        Plan("threads", "threads", near, **readers),  # type: ignore[arg-type]
+        Plan("asyncio", "asyncio", near, **readers),  # type: ignore[arg-type]
+        Plan("near writer", "threads", near, writer=0, **common),  # type: ignore[arg-type]
+        Plan(FAR_WRITER, "asyncio", far, writer=1, **common),  # type: ignore[arg-type]
     ]
 
 
 def _sum_up(
-    result: Result, figures: Sequence[Figures], book: Book, times: tuple[int, int, int, int], *, compare: bool
+    result: Result, figures: Sequence[Figures], book: Book, times: tuple[int, int, int, int], phase: Phase
 ) -> None:
     began, fault, healed, ended = times
     stale: list[int] = []
@@ -178,7 +213,7 @@ def _sum_up(
     result.worst = max(stale, default=0) / 1e6
     result.p99 = percentile(stale, 0.99, result.reads)
     readers = [one for one in figures if not one.who.endswith("writer")]
-    if compare:
+    if phase.whole:
         dropped = [delay for one in readers for delay in delays(one.dropped, book)]
         raw = [delay for one in readers for delay in delays(one.raw, book)]
         result.dropped, result.raw = percentile(dropped, 0.99), percentile(raw, 0.99)
@@ -192,17 +227,40 @@ def _sum_up(
         if _hits(samples, at, at + WINDOW) >= BACK * result.hits[0]:
             result.back = (at - healed) / 1e9
         at += WINDOW // 6
+    everybody = [one.samples for one in figures]
+    if phase.unnoticed:
+        result.medians = _median(everybody, warm, fault), _median(everybody, fault, healed)
+        for line in everybody:
+            inside = _within(line, fault, healed)
+            result.flushes += inside[-1].flushes - inside[0].flushes
+        before, during = result.medians
+        result.notes.append(f"hits, medians: {before:.1%} before, {during:.1%} in it, {result.flushes} flushes")
+    if phase.heals:
+        # From the first sample on behind which, until the fault's end, every L1 was proven.
+        inside = [one for line in everybody for one in _within(line, fault, healed)]
+        lacking = max((one.when for one in inside if not one.healthy), default=fault)
+        result.proven = None if lacking > healed - WINDOW else (lacking - fault) / 1e9
+        result.notes.append("never proven in it" if result.proven is None else f"proven after {result.proven:.2f} s")
 
 
-def _hits(samples: Sequence[Sequence[tuple[int, int, int]]], begin: int, end: int) -> float:
+def _within(line: Sequence[Sample], begin: int, end: int) -> list[Sample]:
+    return [one for one in line if begin <= one.when <= end]
+
+
+def _hits(samples: Sequence[Sequence[Sample]], begin: int, end: int) -> float:
     """The part of the reads in a window that L1 answered."""
     hits = reads = 0
     for line in samples:
-        inside = [one for one in line if begin <= one[0] <= end]
-        if inside:
-            hits += inside[-1][1] - inside[0][1]
-            reads += inside[-1][2] - inside[0][2]
+        if inside := _within(line, begin, end):
+            hits += inside[-1].hits - inside[0].hits
+            reads += inside[-1].reads - inside[0].reads
     return hits / reads if reads else 0.0
+
+
+def _median(samples: Sequence[Sequence[Sample]], begin: int, end: int) -> float:
+    """The median of the hit rates of the windows in a time."""
+    windows = range(begin, max(end - WINDOW, begin) + 1, WINDOW)
+    return statistics.median(_hits(samples, at, at + WINDOW) for at in windows)
 
 
 def known(result: Result) -> Mapping[str, int]:

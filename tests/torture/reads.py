@@ -1,0 +1,87 @@
+"""How a process of a run reads: every kind of read, of one key and of several, each noted with its times."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tests.support.processes import done
+from tests.torture.book import KEYS, Book, name, now, options, tags
+from tests.torture.judge import Read
+
+READ_PAUSE = 0.004
+"""Seconds; two reads of a thread or task are twice as far apart at most."""
+LOAD_TIME = 0.004
+"""Seconds that the database needs at most."""
+LEASE = 2.0
+"""Seconds of a lease whose holder was killed, for which others wait."""
+MANY = 4
+"""Keys that are read at once, at most."""
+
+
+class Reads:
+    """The reads of one process.
+
+    Args:
+        cache: of either class.
+        book: the database.
+        raised: where exceptions are told.
+        loads: whether reads load what they do not find.
+    """
+
+    def __init__(self, cache: Any, book: Book, raised: list[str], *, loads: bool) -> None:
+        self._cache, self._book, self._raised, self._loads = cache, book, raised, loads
+        self.going = True
+        self.seen: list[Read] = []
+        asynchronous = inspect.iscoroutinefunction(cache.get)
+        self._load: Callable[[int], Any] = self._load_slowly if asynchronous else self._load_here
+        self._decorated = cache.cached("item:{key}", lease=LEASE)(self._load)
+
+    async def run(self, rng: random.Random) -> None:
+        """Read again and again."""
+        while self.going:
+            await self.one(rng.randrange(KEYS), rng)
+            await asyncio.sleep(rng.uniform(0, 2 * READ_PAUSE))
+
+    async def one(self, key: int, rng: random.Random) -> None:
+        """Read a key, or it and some others."""
+        draw = rng.random()
+        keys = [key] if draw > 0.1 else rng.sample(range(KEYS), rng.randint(2, MANY))
+        start = now()
+        try:
+            versions = await self._versions(keys, draw)
+        except Exception as error:  # whatever it is, it is a violation
+            self._raised.append(f"a read of {', '.join(map(name, keys))} raised {error!r}")
+            return
+        end = now()
+        for one, version in zip(keys, versions, strict=True):
+            if version is not None and version < 0:
+                self._raised.append(f"a read of {name(one)} gave somebody else's {version}")
+            elif version is not None:
+                self.seen.append(Read(one, start, end, version))
+
+    async def _versions(self, keys: Sequence[int], draw: float) -> list[int | None]:
+        if len(keys) > 1:
+            found = await done(self._cache.get_many([name(key) for key in keys]))
+            return [found.get(name(key)) for key in keys]
+        (key,) = keys
+        if draw < 0.4 or not self._loads:
+            return [await done(self._cache.get(name(key)))]
+        if tags(key) or options(key):
+            told = {"tags": tags(key), "lease": LEASE, **options(key)}
+            return [await done(self._cache.get_or_set(name(key), lambda: self._load(key), **told))]
+        return [await done(self._decorated(key))]
+
+    def _load_here(self, key: int) -> int:
+        version = self._book.row(key)
+        time.sleep(random.uniform(0, LOAD_TIME))
+        return version
+
+    async def _load_slowly(self, key: int) -> int:
+        version = self._book.row(key)
+        await asyncio.sleep(random.uniform(0, LOAD_TIME))
+        return version

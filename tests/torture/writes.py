@@ -1,0 +1,133 @@
+"""How a process of a run writes: everything that changes what others may read, each noted with how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from tests.support.processes import done
+from tests.torture.book import DROP, KEYS, LATE, SET, Book, name, owned, tags, ttl
+from tests.torture.reads import Reads
+
+WRITE_PAUSE = 0.03
+"""Seconds; writes of other keys are twice as far apart at most."""
+HOLD = 0.1
+"""Seconds for which a delete refuses fills."""
+BUSY_KEYS = KEYS // 2
+"""Most writes go to these; the others stay in L1 for seconds."""
+MOST_AT_ONCE = 3
+
+Rows: TypeAlias = Mapping[int, int]
+"""The new version of each key that is written."""
+Call: TypeAlias = "Callable[[Any, Rows], Awaitable[bool] | bool]"
+
+
+def _names(rows: Rows) -> list[str]:
+    return [name(key) for key in rows]
+
+
+def _set(cache: Any, rows: Rows) -> Any:
+    ((key, row),) = rows.items()
+    return cache.set(name(key), row, tags=tags(key), ttl=ttl(key))
+
+
+def _set_many(cache: Any, rows: Rows) -> Any:
+    return cache.set_many({name(key): row for key, row in rows.items()}, tags=tags(next(iter(rows))))
+
+
+def _invalidate_tags(cache: Any, rows: Rows) -> Any:
+    return cache.invalidate_tags(*{tag for key in rows for tag in tags(key)})
+
+
+ONE, SEVERAL, TAGGED, ALL = "one", "several", "tagged", "all"
+ACTS: Sequence[tuple[float, str, str, int, Call]] = (
+    (0.38, "set", ONE, SET, _set),
+    (0.08, "set_many", SEVERAL, SET, _set_many),
+    (0.34, "delete", ONE, DROP, lambda cache, rows: cache.delete(*_names(rows))),
+    (0.08, "delete of several", SEVERAL, DROP, lambda cache, rows: cache.delete(*_names(rows))),
+    (0.04, "delete with hold", ONE, DROP, lambda cache, rows: cache.delete(*_names(rows), hold=HOLD)),
+    (0.04, "mark_stale", ONE, DROP, lambda cache, rows: cache.mark_stale(*_names(rows))),
+    (0.03, "invalidate_tags", TAGGED, DROP, _invalidate_tags),
+    (0.01, "clear", ALL, DROP, lambda cache, _: cache.clear()),
+)
+"""How often, what it is called, which keys, how their old values go, and the call."""
+WEIGHTS = [weight for weight, *_ in ACTS]
+
+
+class Writes:
+    """The writes of one process: it alone writes its keys.
+
+    Args:
+        cache: of either class.
+        book: the database, and the log.
+        writer: the number of this process.
+        raised: where exceptions are told.
+        reads: for reads behind the own writes.
+    """
+
+    def __init__(self, cache: Any, book: Book, writer: int, raised: list[str], reads: Reads) -> None:
+        self._cache, self._book, self._raised, self._reads = cache, book, raised, reads
+        self.going = True
+        self.counted: Counter[str] = Counter()
+        self._late = [key for key in owned(writer) if key in LATE]
+        self._own = [key for key in owned(writer) if key not in LATE]
+        self._busy = [key for key in self._own if key < BUSY_KEYS]
+        self._acts = list(ACTS)
+
+    async def run(self, rng: random.Random) -> None:
+        """Write again and again."""
+        while self.going:
+            key = rng.choice(self._busy if rng.random() < 0.8 else self._own)
+            # One write comes under the reads that another has caused.
+            for more in reversed(range(rng.choice((1, 1, 2, 3)))):
+                await self._write(key, rng)
+                if rng.random() < 0.5:
+                    await self._reads.one(key, rng)
+                await asyncio.sleep(rng.uniform(0, 4 * WRITE_PAUSE if more else WRITE_PAUSE))
+            await asyncio.sleep(rng.uniform(0, 2 * WRITE_PAUSE))
+
+    async def late(self) -> bool | None:
+        """Set the late keys, and delete them; whether the set was acknowledged, None: none of them is written here.
+
+        From now on nothing is cleared: that would hide what becomes of the set.
+        """
+        self._acts = [act for act in ACTS if act[1] != "clear"]
+        if not self._late:
+            return None
+        calls = {what: call for _, what, _, _, call in ACTS}
+        stored = await self._note("set_many", self._late, SET, calls["set_many"])
+        await self._note("delete of several", self._late, DROP, calls["delete of several"])
+        return stored
+
+    async def _write(self, key: int, rng: random.Random) -> None:
+        weights = WEIGHTS[: len(self._acts)]
+        _, what, which, how, call = rng.choices(self._acts, weights)[0]
+        alike = [one for one in self._busy if tags(one) == tags(key)]
+        keys = {
+            ONE: [key],
+            SEVERAL: list({key, *rng.sample(alike, MOST_AT_ONCE - 1)}),
+            TAGGED: [one for one in self._own if tags(one)],
+            ALL: self._own,
+        }
+        await self._note(what, keys[which], how, call)
+
+    async def _note(self, what: str, keys: Sequence[int], how: int, call: Call) -> bool:
+        """Raise the rows, write, and note how it ended."""
+        if any(map(self._book.full, keys)):
+            self._raised.append("the book is full")
+            self.going = False
+            return False
+        rows = {key: self._book.begin(key, how) for key in keys}
+        acknowledged = False
+        try:
+            acknowledged = await done(call(self._cache, rows))
+        except Exception as error:  # whatever it is, it is a violation
+            self._raised.append(f"{what} raised {error!r}")
+        finally:
+            for key, version in rows.items():
+                self._book.end(key, version, acknowledged=acknowledged)
+            self.counted[f"{what}{'' if acknowledged else ', not acknowledged'}"] += 1
+        return acknowledged
