@@ -133,12 +133,14 @@ def sockets_cut(stage: Stage) -> Iterator[float]:
 
 
 def stopped(stage: Stage) -> Iterator[float]:
-    """The server stands still (SIGSTOP); connections stay open."""
+    """The server stands still (SIGSTOP), connections stay open; the far writer can replay its journal later only."""
     stage.server.pause()
+    stage.far.hold("requests")
     try:
         yield REST
     finally:
         stage.server.resume()
+        time.sleep(REDIS_TIMEOUT)  # the readers come back to what Redis had before
 
 
 def killed(stage: Stage) -> Iterator[float]:

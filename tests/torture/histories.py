@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from nearcache import NearCache
 from nearcache.protocol import scripts
 from nearcache.protocol.names import Names
 from nearcache.testing import FaultProxy, everyone, subscribers
@@ -16,7 +17,7 @@ from tests.support.processes import Crew
 from tests.torture.book import LATE, Window, name, now
 from tests.torture.faults import REST, CannotRun, Stage
 from tests.torture.stranger import roam
-from tests.torture.worker import NAMESPACE, REDIS_TIMEOUT
+from tests.torture.worker import MAX_STALENESS, NAMESPACE, REDIS_TIMEOUT
 
 PATIENCE = 10.0
 """Seconds that a phase waits for what it needs."""
@@ -24,6 +25,8 @@ LAG = int(0.1e9)
 """ns that a replica may be behind while its link is whole."""
 BACK = 10
 """Seconds by which the server's clock is set back."""
+AHEAD = 150
+"""Writes between the copy of the counter and that of the values, so that the counter is behind them for long."""
 NAMES = Names(NAMESPACE)
 LATE_NAMES = tuple(NAMES.value(name(key)) for key in LATE)
 USER, PASSWORD = "app", "torture"
@@ -88,7 +91,7 @@ def failover_bus_first(stage: Stage) -> Iterator[float]:
     """The bus finds the new primary; commands, which connected while it was away, stay with the old one."""
     stage.near.hold("replies", subscribers)
     stage.near.cut_connections(everyone)
-    yield 2 * REDIS_TIMEOUT
+    yield 1.2 * MAX_STALENESS  # no proof lasts so long: all read from the old primary
     _change_roles(stage)
     stage.far.cut_connections(everyone)
     stage.near.hold("replies", _nobody)
@@ -127,6 +130,9 @@ def copied(stage: Stage) -> Iterator[float]:
     with stage.client() as old, stage.client(stage.spare.port) as new:
         first = [NAMES.counters, NAMES.meta]
         _copy(old, new, first)
+        with NearCache.from_url(stage.server.url, namespace=NAMESPACE) as cache:
+            for number in range(AHEAD):
+                cache.delete(f"other:{number}")
         yield stage.seconds * 0.4
         _copy(old, new, (one for one in old.scan_iter(f"{{{NAMESPACE}:*", count=1000) if one not in first))
     _lead_to_spare(stage)

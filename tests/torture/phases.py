@@ -54,7 +54,7 @@ PHASES: Mapping[str, Phase] = {
         Phase("writer killed", faults.writer_killed, agreement=SHORT_TTL),
         Phase("clients stopped", faults.clients_stopped, least=5.0),
         Phase("failover", histories.failover, histories.replicate),
-        Phase("failover, bus first", histories.failover_bus_first, histories.replicate, loads=False),
+        Phase("failover, bus first", histories.failover_bus_first, histories.replicate, loads=False, least=2.5),
         Phase("failover, commands first", histories.failover_commands_first, histories.replicate),
         Phase("live copy", histories.copied, histories.spare_server),
         Phase("clock set back", histories.clock_set_back, clock=True),

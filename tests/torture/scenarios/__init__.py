@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tests.support.report import Report
-from tests.torture.scenarios import blip, coherence, hanging, hotkey, outages, races, soak, stampede
+from tests.torture.scenarios import away, blip, coherence, hanging, hotkey, outages, races, soak, stampede, uncacheable
 
 SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
     "coherence": coherence.show,
@@ -14,7 +14,9 @@ SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
     "stampede": stampede.show,
     "hotkey": hotkey.show,
     "outages": outages.show,
+    "away": away.show,
     "hanging": hanging.show,
+    "uncacheable": uncacheable.show,
     "faults": soak.show,
 }
 """Each prints its tables, keeps its figures in the report, and returns whether what must hold did."""

@@ -84,16 +84,18 @@ OUTAGES = {"stopped": stopped, "refused": refused, "black hole": black_hole}
 
 
 class Loader:
-    """A loader of either kind, which knows how many of it run at once."""
+    """A loader of either kind, which knows how often it was called, and how many of it run at once."""
 
-    def __init__(self, cache: Cache) -> None:
-        self.most = 0
+    def __init__(self, cache: Cache, seconds: float = LOADER) -> None:
+        self.calls = self.most = 0
+        self._seconds = seconds
         self.call: Callable[[], Any] = self._load if isinstance(cache, NearCache) else self._load_async
         self._now = 0
         self._lock = threading.Lock()
 
     def _enter(self) -> None:
         with self._lock:
+            self.calls += 1
             self._now += 1
             self.most = max(self.most, self._now)
 
@@ -103,13 +105,13 @@ class Loader:
 
     def _load(self) -> int:
         self._enter()
-        time.sleep(LOADER)
+        time.sleep(self._seconds)
         self._leave()
         return 7
 
     async def _load_async(self) -> int:
         self._enter()
-        await asyncio.sleep(LOADER)
+        await asyncio.sleep(self._seconds)
         self._leave()
         return 7
 
