@@ -13,6 +13,8 @@ from nearcache import base
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.tier import Tier
 from nearcache.protocol import scripts
+from nearcache.transport.async_transport import AsyncTransport
+from nearcache.transport.sync_transport import SyncTransport
 from tests.support.ablations import rules
 from tests.support.ablations.rules import Rules
 
@@ -30,6 +32,9 @@ class Guard:
     """By script, for real servers."""
     phase: str | None = None
     """The phase that tells it in a run."""
+    patched: tuple[tuple[object, str, object], ...] = ()
+    """What else is replaced in a whole cache, where ``rules`` replaces a part of the model: object, attribute, by
+    what."""
 
     def take_away(self) -> None:
         """Be without it in this process, from now on."""
@@ -38,7 +43,7 @@ class Guard:
             setattr(base, "Tier", lacking.tier)
         if lacking.invalidation is not Invalidation:
             setattr(base, "Invalidation", lacking.invalidation)
-        for target, attribute, replacement in lacking.patched:
+        for target, attribute, replacement in (*lacking.patched, *self.patched):
             setattr(target, attribute, replacement)
         for script, changes in (self.lua or {}).items():
             setattr(scripts, script.upper(), changed(getattr(scripts, script.upper()), changes))
@@ -64,6 +69,11 @@ FILLS_BELOW_FLOORS: Changes = (
     ("good = floor and floor <= tonumber(ARGV[i + 3])", "good = floor and true"),
 )
 
+
+def _keeps_connections(_transport: object) -> None:
+    """Idle connections are used on."""
+
+
 GUARDS: Mapping[str, Guard] = {
     "snapshot-stamp": Guard(rules.NO_STAMP, phase="delayed replies"),
     "snapshot-epoch": Guard(rules.NO_EPOCH),
@@ -78,5 +88,15 @@ GUARDS: Mapping[str, Guard] = {
     "journal-number": Guard(rules.JOURNAL_WITHOUT_NUMBERS),
     "join": Guard(rules.JOIN_ANY),
     "local-clear": Guard(rules.CLEAR_ELSEWHERE),
+    "stamp-epoch": Guard(rules.ANY_EPOCH_RAISES_STAMPS),
+    "own-clear-floors": Guard(rules.ANY_ANSWER_MAKES_FLOORS_KNOWN),
+    "turn-by-key": Guard(rules.TURNS_BY_STRIPE),
+    "proven-beat": Guard(rules.ANY_BEAT_PROVES),
+    "old-connections": Guard(
+        rules.CONNECTIONS_OUTLIVE_THE_PROOF,
+        patched=tuple((kind, "discard_idle", _keeps_connections) for kind in (SyncTransport, AsyncTransport)),
+        phase="failover, bus first",
+    ),
+    "new-server-deadline": Guard(rules.EVERY_NEW_SERVER_ENDS_DEADLINES, phase="failover, commands first"),
 }
 """By the name that ``--ablate`` takes. To add one: the rules without it, and its schedule among the named ones."""
