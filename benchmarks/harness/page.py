@@ -25,11 +25,11 @@ HEADINGS = {
     "imports": "What the import costs",
     "memory": "Memory",
     "scale": "Growth",
-    "coherence": "Coherence",
     "races": "Races",
     "fleet": "A fleet of instances",
     "capacity": "How many instances a server carries",
-    "blip": "A lost bus",
+    "away": "Redis is away",
+    "uncacheable": "Values that are never kept",
     "pauses": "Pauses",
 }
 STYLE = """

@@ -19,6 +19,13 @@ def test_a_phase_holds(phase: str) -> None:
     assert result.reads > 500
 
 
+def test_every_write_reaches_every_process() -> None:
+    """Each acknowledged write is dropped from each L1 by its message, while nothing happens to the bus."""
+    result = run_phase(PHASES["steady"], "valkey", OPTIONS)
+    assert not result.failures, line(result)
+    assert result.unheard == 0
+
+
 def test_without_the_heartbeats_deadline_reads_are_too_stale() -> None:
     """An L1 that needs no proof is found out when the bus says nothing."""
     options = Options(seconds=OPTIONS.seconds, seed=1, judge_speed=False, without="heartbeat-deadline")

@@ -15,8 +15,8 @@ LATE = (40, 44, 46)
 """Keys without tags that are written on a phase's order alone, so that nothing hides what became of that write."""
 BRIEF = 1.0
 """Seconds for which the values of some keys are fresh, which are refreshed early or served stale."""
-SET, DROP = 1, 2
-"""How a version was told to the cache: its value was set, or something dropped what was there."""
+SET, DROP, FLOOR = 1, 2, 3
+"""How a version was told to the cache: its value was set, the key was dropped, or a clear or tag dropped it unnamed."""
 PENDING, ACKNOWLEDGED, UNKNOWN = 0, 1, 2
 NEVER = 1 << 62
 
@@ -143,6 +143,13 @@ class Book:
         ended = self.ended(key, older)
         deadline = max(ended, self.began(key, older) + self._patience)
         return newer > older and self.began(key, newer) >= deadline
+
+    def named(self, key: int) -> int:
+        """How many acknowledged writes of a key had a message that names it."""
+        versions = range(1, self.row(key) + 1)
+        return sum(
+            self._how[self._at(key, version)] != FLOOR and not self.unanswered(key, version) for version in versions
+        )
 
     def outdated(self, key: int, version: int, window: Window) -> int:
         """When the first write that supersedes a version was acknowledged; NEVER if none was."""

@@ -10,7 +10,7 @@ import math
 import random
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,12 +52,12 @@ class Stage:
     seconds: float
     """How long the fault lasts."""
     cleanup: ExitStack
-    crew: Crew
-    looker: Looker
     window: Window = field(default_factory=Window)
     notes: list[str] = field(default_factory=list)
     raised: list[str] = field(default_factory=list)
     """What callers beside the crew saw and must not see."""
+    crew: Crew = field(init=False)
+    looker: Looker = field(init=False)
     # What a phase's ``prepare`` brings: another server, the link of a replica, processes beside the crew.
     spare: EmbeddedServer = field(init=False)
     link: FaultProxy = field(init=False)
@@ -72,45 +72,60 @@ class Stage:
             yield client
 
 
-Fault: TypeAlias = "Callable[[Stage], Iterator[float]]"
+Steps: TypeAlias = "Generator[float]"
+Fault: TypeAlias = "Callable[[Stage], Steps]"
 
 
 def play(fault: Fault, stage: Stage) -> None:
     """Run a fault for the stage's seconds."""
     end = time.monotonic() + stage.seconds
-    steps = fault(stage)
-    try:
+    with _begun(fault, stage) as steps:
         for pause in steps:
             left = end - time.monotonic()
             time.sleep(max(0.0, min(left, pause)))
             if pause >= left:
-                break
+                return
+
+
+@contextmanager
+def lasting(fault: Fault, stage: Stage) -> Iterator[None]:
+    """A fault that lasts as long as the block; only its first step is taken."""
+    with _begun(fault, stage) as steps:
+        next(steps)
+        yield
+
+
+@contextmanager
+def _begun(fault: Fault, stage: Stage) -> Iterator[Steps]:
+    steps = fault(stage)
+    try:
+        yield steps
     finally:
-        steps.close()  # type: ignore[attr-defined]  # each is a generator
+        steps.close()
         stage.near.heal()
         stage.far.heal()
 
 
-def steady(_stage: Stage) -> Iterator[float]:
+def steady(_stage: Stage) -> Steps:
     """Nothing happens."""
     yield REST
 
 
-def delayed_replies(stage: Stage) -> Iterator[float]:
+def delayed_replies(stage: Stage) -> Steps:
     """Replies to commands come late, and messages do not."""
     while True:
         stage.near.delay_replies(stage.rng.uniform(0.01, 0.15), commands)
         yield stage.rng.uniform(0.1, 0.4)
 
 
-def bus_cut(stage: Stage) -> Iterator[float]:
+def bus_cut(stage: Stage) -> Steps:
     """The subscribed connections are closed, again and again."""
     while True:
         stage.near.cut_connections(subscribers)
         yield stage.rng.uniform(0.1, 0.6)
 
 
-def kill_pubsub(stage: Stage) -> Iterator[float]:
+def kill_pubsub(stage: Stage) -> Steps:
     """The server closes them."""
     with stage.client() as client:
         while True:
@@ -118,13 +133,13 @@ def kill_pubsub(stage: Stage) -> Iterator[float]:
             yield stage.rng.uniform(0.1, 0.6)
 
 
-def bus_held(stage: Stage) -> Iterator[float]:
+def bus_held(stage: Stage) -> Steps:
     """Messages and heartbeats' answers stay on the way, connections open; commands go on."""
     stage.near.hold("replies", subscribers)
     yield REST
 
 
-def sockets_cut(stage: Stage) -> Iterator[float]:
+def sockets_cut(stage: Stage) -> Steps:
     """Every connection is closed, again and again."""
     while True:
         stage.near.cut_connections(everyone)
@@ -132,7 +147,7 @@ def sockets_cut(stage: Stage) -> Iterator[float]:
         yield stage.rng.uniform(0.1, 0.6)
 
 
-def stopped(stage: Stage) -> Iterator[float]:
+def stopped(stage: Stage) -> Steps:
     """The server stands still (SIGSTOP), connections stay open; the far writer can replay its journal later only."""
     stage.server.pause()
     stage.far.hold("requests")
@@ -143,7 +158,7 @@ def stopped(stage: Stage) -> Iterator[float]:
         time.sleep(REDIS_TIMEOUT)  # the readers come back to what Redis had before
 
 
-def killed(stage: Stage) -> Iterator[float]:
+def killed(stage: Stage) -> Steps:
     """The server is killed, is away for a while, and comes back empty."""
     stage.server.kill()
     try:
@@ -153,7 +168,7 @@ def killed(stage: Stage) -> Iterator[float]:
     yield REST
 
 
-def pause_write(stage: Stage) -> Iterator[float]:
+def pause_write(stage: Stage) -> Steps:
     """CLIENT PAUSE WRITE, for less and for more than a write waits."""
     with stage.client() as client:
         try:
@@ -165,7 +180,7 @@ def pause_write(stage: Stage) -> Iterator[float]:
             client.execute_command("CLIENT", "UNPAUSE")
 
 
-def flushall(stage: Stage) -> Iterator[float]:
+def flushall(stage: Stage) -> Steps:
     """Scripts and data are gone, while everything goes on."""
     with stage.client() as client:
         while True:
@@ -174,14 +189,14 @@ def flushall(stage: Stage) -> Iterator[float]:
             yield stage.rng.uniform(0.3, 0.8)
 
 
-def partition(stage: Stage) -> Iterator[float]:
+def partition(stage: Stage) -> Steps:
     """Nothing passes either way between the server and all but one writer; what was sent arrives afterwards."""
     stage.near.hold("requests")
     stage.near.hold("replies")
     yield REST
 
 
-def evicted(stage: Stage) -> Iterator[float]:
+def evicted(stage: Stage) -> Steps:
     """Subscribers stop reading, and the server closes their connections when its buffers are full."""
     filler = b"\x01F" + struct.pack(">H", FILLER) + b"x" * FILLER
     with stage.client() as client:
@@ -201,7 +216,7 @@ def evicted(stage: Stage) -> Iterator[float]:
             yield REST
 
 
-def full(stage: Stage) -> Iterator[float]:
+def full(stage: Stage) -> Steps:
     """Every connection is closed while the server's memory is full, after it has hung for longer than a read waits."""
     with stage.client() as client:
         client.config_set("maxmemory-policy", "noeviction")
@@ -221,7 +236,7 @@ def full(stage: Stage) -> Iterator[float]:
 FAR_WRITER = "far writer"
 
 
-def writer_killed(stage: Stage) -> Iterator[float]:
+def writer_killed(stage: Stage) -> Steps:
     """A writer loses its way to the server, goes on writing, and is killed with what it could not tell."""
     stage.far.cut()
     yield stage.seconds / 2
@@ -229,7 +244,7 @@ def writer_killed(stage: Stage) -> Iterator[float]:
     yield REST
 
 
-def clients_stopped(stage: Stage) -> Iterator[float]:
+def clients_stopped(stage: Stage) -> Steps:
     """A reader's and a writer's process stand still (SIGSTOP), and go on as if no time had passed."""
     names = ("threads", FAR_WRITER)
     for name in names:

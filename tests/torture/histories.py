@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +15,7 @@ from nearcache.transport.embedded import HOST, free_port
 from tests.support import servers
 from tests.support.processes import Crew
 from tests.torture.book import LATE, Window, name, now
-from tests.torture.faults import REST, CannotRun, Stage
+from tests.torture.faults import REST, CannotRun, Stage, Steps
 from tests.torture.stranger import roam
 from tests.torture.worker import MAX_STALENESS, NAMESPACE, REDIS_TIMEOUT
 
@@ -72,7 +72,7 @@ def _change_roles(stage: Stage) -> None:
     stage.window = Window(begin, now())
 
 
-def failover(stage: Stage) -> Iterator[float]:
+def failover(stage: Stage) -> Steps:
     """The replica's link is cut, writes go on; then the primary dies, and the replica takes its place."""
     begin = now() - LAG
     stage.link.cut()
@@ -87,7 +87,7 @@ def failover(stage: Stage) -> Iterator[float]:
     yield REST
 
 
-def failover_bus_first(stage: Stage) -> Iterator[float]:
+def failover_bus_first(stage: Stage) -> Steps:
     """The bus finds the new primary; commands, which connected while it was away, stay with the old one."""
     stage.near.hold("replies", subscribers)
     stage.near.cut_connections(everyone)
@@ -99,7 +99,7 @@ def failover_bus_first(stage: Stage) -> Iterator[float]:
     yield REST
 
 
-def failover_commands_first(stage: Stage) -> Iterator[float]:
+def failover_commands_first(stage: Stage) -> Steps:
     """Commands find the new primary, and a set is on its way there, late, when the bus finds it, too."""
     stage.near.hold("replies", subscribers)
     stage.near.cut_connections(subscribers)
@@ -124,7 +124,7 @@ def spare_server(stage: Stage) -> None:
     stage.spare = stage.cleanup.enter_context(servers.make(stage.kind))
 
 
-def copied(stage: Stage) -> Iterator[float]:
+def copied(stage: Stage) -> Steps:
     """Everything is copied to another server while writes go on, the counter first; then clients are led there."""
     begin = now()
     with stage.client() as old, stage.client(stage.spare.port) as new:
@@ -149,7 +149,7 @@ def _copy(old: Any, new: Any, names: Iterable[bytes]) -> None:
             new.restore(one, max(left, 0), content, replace=True)
 
 
-def clock_set_back(stage: Stage) -> Iterator[float]:
+def clock_set_back(stage: Stage) -> Steps:
     """The server's clock is set back, and the counter is lost."""
     with stage.client() as client:
         for times in (1, 2):
@@ -186,7 +186,7 @@ def _invite(stage: Stage, url: str, prefix: str) -> None:
     stage.strangers = stage.cleanup.enter_context(Crew(roam, {"stranger": (url, prefix)}))
 
 
-def strangers(stage: Stage) -> Iterator[float]:
+def strangers(stage: Stage) -> Steps:
     """Somebody else uses the server, and must not be noticed."""
     stage.strangers.ask("start")
     try:

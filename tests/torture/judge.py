@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -174,6 +174,12 @@ def delays(heard: Sequence[tuple[int, str]], book: Book) -> list[int]:
         if not book.unanswered(key, version) and at < len(own) and own[at] < until:
             found.append(own[at] - began)
     return found
+
+
+def unheard(heard: Sequence[tuple[int, str]], book: Book) -> int:
+    """How many acknowledged writes of a key more there were than messages of it."""
+    messages = Counter(key for _, key in heard)
+    return sum(max(0, book.named(key) - messages[name(key)]) for key in range(KEYS))
 
 
 def percentile(values: Sequence[int], part: float, count: int | None = None) -> float:

@@ -17,7 +17,7 @@ from tests.support import servers
 from tests.support.processes import Crew
 from tests.torture.book import Book, now
 from tests.torture.faults import FAR_WRITER, CannotRun, Stage, play
-from tests.torture.judge import Case, at_the_end, delays, percentile, resurrected
+from tests.torture.judge import Case, at_the_end, delays, percentile, resurrected, unheard
 from tests.torture.look import Looker
 from tests.torture.phases import Phase
 from tests.torture.worker import CONNECT_TIMEOUT, MAX_STALENESS, REDIS_TIMEOUT, Figures, Plan, Sample, work
@@ -66,6 +66,8 @@ class Result:
     raw_worst: float = 0.0
     compared: int = 0
     """How many delays these two are taken from."""
+    unheard: int = 0
+    """Acknowledged writes that a process did not hear of though its bus stayed whole."""
     hits: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """L1's hit rate before, in and after the fault."""
     back: float | None = None
@@ -103,6 +105,8 @@ class Result:
             drops_late = self.dropped > BUDGET * self.raw
             serves_late = self.worst > BUDGET * self.raw_worst + SLACK
             found += ["slow"] if drops_late or serves_late else []
+        if self.judge_speed and self.unheard:  # a bus that is cut for want of processor time misses some
+            found.append("unheard")
         return found
 
 
@@ -145,8 +149,8 @@ def _stage(phase: Phase, kind: str, options: Options, book: Book, notes: list[st
         plans = _plans(phase, near.url, far.url, seed, options)
         crew = cleanup.enter_context(Crew(work, {plan.who: (plan, book) for plan in plans}))
         looker = cleanup.enter_context(Looker(server.port))
-        stage = Stage(kind, server, near, far, random.Random(seed), seconds, cleanup, crew, looker, notes=notes)
-        stage.clock = clock
+        stage = Stage(kind, server, near, far, random.Random(seed), seconds, cleanup, notes=notes)
+        stage.crew, stage.looker, stage.clock = crew, looker, clock
         phase.prepare(stage)
         yield stage
 
@@ -218,6 +222,7 @@ def _sum_up(
         raw = [delay for one in readers for delay in delays(one.raw, book)]
         result.dropped, result.raw = percentile(dropped, 0.99), percentile(raw, 0.99)
         result.raw_worst = percentile(raw, 1)
+        result.unheard = sum(unheard(one.dropped, book) for one in figures)
         result.compared = min(len(dropped), len(raw))
     samples = [one.samples for one in readers]
     warm = began + (fault - began) // 3

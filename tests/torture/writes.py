@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from tests.support.processes import done
-from tests.torture.book import DROP, KEYS, LATE, SET, Book, name, owned, tags, ttl
+from tests.torture.book import DROP, FLOOR, KEYS, LATE, SET, Book, name, owned, tags, ttl
 from tests.torture.reads import Reads
 
 WRITE_PAUSE = 0.03
@@ -50,8 +50,8 @@ ACTS: Sequence[tuple[float, str, str, int, Call]] = (
     (0.08, "delete of several", SEVERAL, DROP, lambda cache, rows: cache.delete(*_names(rows))),
     (0.04, "delete with hold", ONE, DROP, lambda cache, rows: cache.delete(*_names(rows), hold=HOLD)),
     (0.04, "mark_stale", ONE, DROP, lambda cache, rows: cache.mark_stale(*_names(rows))),
-    (0.03, "invalidate_tags", TAGGED, DROP, _invalidate_tags),
-    (0.01, "clear", ALL, DROP, lambda cache, _: cache.clear()),
+    (0.03, "invalidate_tags", TAGGED, FLOOR, _invalidate_tags),
+    (0.01, "clear", ALL, FLOOR, lambda cache, _: cache.clear()),
 )
 """How often, what it is called, which keys, how their old values go, and the call."""
 WEIGHTS = [weight for weight, *_ in ACTS]

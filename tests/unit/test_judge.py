@@ -8,7 +8,7 @@ import pytest
 
 from tests.torture import book as book_module
 from tests.torture.book import DROP, KEYS, NEVER, NOTHING_LOST, SET, Book, Window
-from tests.torture.judge import Case, Kept, Read, at_the_end, delays, judge, percentile, resurrected
+from tests.torture.judge import Case, Kept, Read, at_the_end, delays, judge, percentile, resurrected, unheard
 
 MS = 1_000_000
 
@@ -115,6 +115,12 @@ def test_in_the_end_all_agree(book: Book) -> None:
     assert list(at_the_end([], {0: 2}, case)[1]) == [0]
     after_a_failover = Case(book, 100 * MS, Window(0, 100 * MS))
     assert at_the_end([Kept("a", old, old)], {0: 2}, after_a_failover) == ([], {})
+
+
+def test_each_acknowledged_write_of_a_key_has_a_message(book: Book) -> None:
+    """Of 1 and 2; nobody answered for 3."""
+    assert unheard([(15 * MS, "item:0"), (35 * MS, "item:0")], book) == 0
+    assert unheard([(15 * MS, "item:0"), (15 * MS, "item:1")], book) == 1
 
 
 def test_delays_and_percentiles(book: Book) -> None:

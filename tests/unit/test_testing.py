@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 OURS = [path for folder in ("tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 USERS = {
-    "FaultProxy": ("tests/conftest.py", "tests/torture/run.py", "tests/torture/scenarios/blip.py"),
+    "FaultProxy": ("tests/conftest.py", "tests/torture/run.py", "tests/torture/scenarios/away.py"),
     "FakeServer": ("tests/conftest.py",),
     "ManualClock": ("tests/api/test_manual_clock.py", "tests/api/test_fake_faults.py"),
     "Server": ("tests/support/stepper/world.py", "tests/schedules/test_model.py"),

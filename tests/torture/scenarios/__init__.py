@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tests.support.report import Report
-from tests.torture.scenarios import away, blip, coherence, hanging, hotkey, outages, races, soak, stampede, uncacheable
+from tests.torture.scenarios import away, hanging, hotkey, outages, races, soak, stampede, uncacheable
 
 SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
-    "coherence": coherence.show,
     "races": races.show,
-    "blip": blip.show,
     "stampede": stampede.show,
     "hotkey": hotkey.show,
     "outages": outages.show,

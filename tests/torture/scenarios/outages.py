@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,8 @@ from nearcache.transport.embedded import EmbeddedServer
 from tests.support.processes import Cache, connected, done
 from tests.support.report import Report
 from tests.support.tables import Spread, Table
+from tests.torture import faults
+from tests.torture.faults import Stage, lasting
 from tests.torture.scenarios.took import HEAD, Took, tails
 
 LOADER = 0.005
@@ -49,38 +52,7 @@ BEFORE, FIRST, OPEN, AFTER = "before", "until the breaker opens", "breaker open"
 PHASES = (BEFORE, FIRST, OPEN, AFTER)
 
 
-@contextmanager
-def stopped(server: EmbeddedServer, _proxy: FaultProxy) -> Iterator[None]:
-    """It stands still."""
-    server.pause()
-    try:
-        yield
-    finally:
-        server.resume()
-
-
-@contextmanager
-def refused(server: EmbeddedServer, _proxy: FaultProxy) -> Iterator[None]:
-    """It is gone, and comes back empty."""
-    server.kill()
-    try:
-        yield
-    finally:
-        server.start()
-
-
-@contextmanager
-def black_hole(_server: EmbeddedServer, proxy: FaultProxy) -> Iterator[None]:
-    """Nothing is passed on."""
-    proxy.hold("requests")
-    proxy.hold("replies")
-    try:
-        yield
-    finally:
-        proxy.heal()
-
-
-OUTAGES = {"stopped": stopped, "refused": refused, "black hole": black_hole}
+OUTAGES = {"stopped": faults.stopped, "refused": faults.killed, "black hole": faults.partition}
 
 
 class Loader:
@@ -217,10 +189,11 @@ class Trial:
 async def play(name: str, make: type[Cache], seconds: float) -> Outcome:
     """An outage, with a server of its own."""
     with EmbeddedServer() as server, FaultProxy(server.port) as proxy:
-        url = proxy.url if OUTAGES[name] is black_hole else server.url
+        url = proxy.url if OUTAGES[name] is faults.partition else server.url
+        stage = Stage("valkey", server, proxy, proxy, random.Random(), 0.0, ExitStack())
         settings = {"namespace": "outages", "ttl": 600, "max_concurrent_loads": MAX_LOADS}
         async with connected(make, url, **settings) as cache:
-            return await Trial(cache).play(OUTAGES[name](server, proxy), seconds)
+            return await Trial(cache).play(lasting(OUTAGES[name], stage), seconds)
 
 
 def show(report: Report) -> bool:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 import redis
 
@@ -24,6 +24,8 @@ from nearcache.transport.embedded import EmbeddedServer
 from tests.support.processes import Crew
 from tests.support.report import Report
 from tests.support.tables import Table
+from tests.torture import faults
+from tests.torture.faults import REST, Fault, Stage, Steps, play
 from tests.torture.scenarios.soaked import LEASE, WORKERS, Census, Second, work
 
 OPERATIONS = 1_000_000
@@ -41,90 +43,35 @@ NOTHING_LEFT = ("flights", "waiters", "unused_leases", "permits", "refreshes")
 MIX = "60 % get, 30 % get_or_set (4 of 10 refreshing, stale or timed), 5 % set, 2 % delete, 2 % get_many, 1 % tags"
 
 
-class Faults:
-    """One random fault each second."""
+def cut(stage: Stage) -> Steps:
+    """Every connection is closed, and new ones are refused."""
+    stage.near.cut()
+    yield REST
 
-    def __init__(self, server: EmbeddedServer, proxy: FaultProxy, seed: int) -> None:
-        self._server, self._proxy = server, proxy
-        self._chance = random.Random(seed)
-        self.counts: dict[str, int] = {}
-        self._kinds = (
-            self.cut,
-            self.cut_bus,
-            self.delay,
-            self.hold,
-            self.kill_bus,
-            self.kill_commands,
-            self.pause,
-            self.restart,
-            self.flushall,
-            self.script_flush,
-        )
 
-    def once(self) -> None:
-        """One second: a fault, and the rest of the second without one."""
-        ends = time.monotonic() + 1.0
-        fault = self._chance.choice(self._kinds)
-        self.counts[fault.__name__] = self.counts.get(fault.__name__, 0) + 1
-        fault()
-        self._proxy.heal()
-        time.sleep(max(0.0, ends - time.monotonic()))
+def delayed(stage: Stage) -> Steps:
+    """Replies come late, some too late."""
+    stage.near.delay_replies(stage.rng.uniform(0.02, 0.4))
+    yield REST
 
-    def _last(self, least: float = BRIEFLY / 5) -> None:
-        time.sleep(self._chance.uniform(least, BRIEFLY))
 
-    def cut(self) -> None:
-        """Every connection is closed, and new ones are refused."""
-        self._proxy.cut()
-        self._last()
+def held(stage: Stage) -> Steps:
+    """Nothing passes in one direction, on one kind of connection."""
+    stage.near.hold(stage.rng.choice(("requests", "replies")), stage.rng.choice((commands, subscribers)))
+    yield REST
 
-    def cut_bus(self) -> None:
-        """The subscribers' connections are closed."""
-        self._proxy.cut_connections(subscribers)
 
-    def delay(self) -> None:
-        """Replies come late, some too late."""
-        self._proxy.delay_replies(self._chance.uniform(0.02, 0.4))
-        self._last()
+def kill_commands(stage: Stage) -> Steps:
+    """The server closes the connections that are no subscribers'."""
+    with stage.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    yield 0.0
 
-    def hold(self) -> None:
-        """Nothing passes in one direction, on one kind of connection."""
-        self._proxy.hold(self._chance.choice(("requests", "replies")), self._chance.choice((commands, subscribers)))
-        self._last()
 
-    def kill_bus(self) -> None:
-        """The server closes the subscribers' connections."""
-        self._ask(lambda client: client.client_kill_filter(_type="pubsub", skipme=True))
-
-    def kill_commands(self) -> None:
-        """The server closes the other connections."""
-        self._ask(lambda client: client.client_kill_filter(_type="normal", skipme=True))
-
-    def pause(self) -> None:
-        """The server stands still."""
-        self._server.pause()
-        try:
-            self._last()
-        finally:
-            self._server.resume()
-
-    def restart(self) -> None:
-        """The server crashes, and comes back empty."""
-        self._server.kill()
-        self._last(0.0)
-        self._server.start()
-
-    def flushall(self) -> None:
-        """The server is emptied."""
-        self._ask(lambda client: client.flushall())
-
-    def script_flush(self) -> None:
-        """The server forgets its scripts."""
-        self._ask(lambda client: client.script_flush())
-
-    def _ask(self, command: Any) -> None:
-        with redis.Redis(port=self._server.port) as client:
-            command(client)
+FAULTS: Sequence[Fault] = (
+    *(cut, delayed, held, kill_commands),
+    *(faults.bus_cut, faults.kill_pubsub, faults.stopped, faults.killed, faults.flushall),
+)
 
 
 @dataclass
@@ -258,11 +205,17 @@ def show(report: Report) -> bool:
         arguments = {kind: (kind, proxy.url, seed + number) for number, kind in enumerate(WORKERS)}
         crew = stack.enter_context(Crew(work, arguments))
         workers = [Worker(kind, *censuses) for kind, censuses in zip(WORKERS, crew.ask("begin"), strict=True)]
-        faults = Faults(server, proxy, seed)
+        counts: Counter[str] = Counter()
+        stage = Stage("valkey", server, proxy, proxy, random.Random(seed), BRIEFLY, stack)
         began, calls = time.monotonic(), 0
         least = max(PARTS, report.seconds or 0)
         while (calls < wanted or len(workers[0].seconds) < least) and time.monotonic() < began + max(LONGEST, least):
-            faults.once()
+            ends = time.monotonic() + 1.0
+            fault = stage.rng.choice(FAULTS)
+            counts[fault.__name__] += 1
+            stage.seconds = stage.rng.uniform(BRIEFLY / 5, BRIEFLY)
+            play(fault, stage)
+            time.sleep(max(0.0, ends - time.monotonic()))
             for worker, second in zip(workers, crew.ask("second"), strict=True):
                 worker.seconds.append(second)
                 calls += second.calls
@@ -271,15 +224,15 @@ def show(report: Report) -> bool:
         raised = [error for worker in workers for one in worker.seconds for error in one.raised]
         for worker in workers:
             worker.seconds = parts(worker.seconds, PARTS)[1:]
-        wrong = settle(report, server, crew, workers, faults.counts, judged=not report.quick)
-    count = sum(faults.counts.values())
+        wrong = settle(report, server, crew, workers, counts, judged=not report.quick)
+    count = sum(counts.values())
     notes = [f"{calls:,} operations and {count} faults in {took:.0f} s, seed {seed}", MIX, *raised[:3]]
     if report.quick:
         notes.append("too short for the growth of memory to be judged")
     report.show(Table("Operations under faults", ["", "operations", "L1 hits", "exceptions"], rows, notes))
     report.keep(
         "faults",
-        {"operations": calls, "faults": faults.counts, "seconds": took, "raised": raised, "wrong": wrong},
+        {"operations": calls, "faults": counts, "seconds": took, "raised": raised, "wrong": wrong},
     )
     report.budget("operations under faults", calls, wanted, "operations", f"{count} faults", at_least=True)
     report.budget("operations under faults: exceptions seen by readers", len(raised), 0, "exceptions")
