@@ -7,7 +7,7 @@ the bytes name: no pickle, no import.
 The format: one byte, then msgpack.
 
     0x91  all that follows is plain msgpack
-    0xc1  some of its arrays end with a mark, a msgpack extension of no bytes, whose code is one of extensions.py: such
+    0xc1  some of its arrays end with a mark, a msgpack extension of no bytes, whose code is one of types.py: such
           an array is the fields of a value of that type, so (1, 2) is [1, 2, mark 1]
 
 Codes are never used for something else later. Marked arrays, and not extensions with a payload, because msgpack then
@@ -16,16 +16,17 @@ packs and unpacks a tuple of tuples in one go, with one limit on depth, and not 
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import length_hint
 from typing import Any, Protocol
 
 from msgpack import Packer, unpackb  # type: ignore[import-untyped]
 
-from nearcache.errors import CodecError
+from nearcache.errors import CodecError, ValueTooLarge
+from nearcache.protocol.bounds import Hashing, check_memory, check_promises, survey
 from nearcache.protocol.refusal import problem_in
-from nearcache.protocol.types import KNOWN, MARKS, PACK_ERRORS, PACKS, SCALARS, Extension
+from nearcache.protocol.types import KNOWN, MARKS, PACK_ERRORS, PACKS, SCALARS, Damaged, Extension
 
 
 class Codec(Protocol):
@@ -45,7 +46,10 @@ class Codec(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MsgpackCodec:
-    """The default codec: strict msgpack, with the types of extensions.py added.
+    """The default codec: strict msgpack, with the types of types.py added.
+
+    Args:
+        max_bytes: a value that would have more is refused before it is packed. A cache sets its own max_value_bytes.
 
     It carries None, bool, int of any size, float, str, bytes, bytearray, list, tuple, dict, set, frozenset, range,
     complex, Decimal, Fraction, date, time, datetime, timedelta, timezone, ZoneInfo, UUID and the six of ipaddress.
@@ -56,6 +60,8 @@ class MsgpackCodec:
     >>> codec.decode(codec.encode({"when": date(2024, 2, 29), (1, 2): {b"x", 2.0}}))["when"]
     datetime.date(2024, 2, 29)
     """
+
+    max_bytes: int = field(default=512 * 1024 * 1024, repr=False, compare=False)
 
     def encode(self, value: object) -> bytes:
         r"""Encode a value.
@@ -68,6 +74,7 @@ class MsgpackCodec:
 
         Raises:
             CodecError: for a value that would not come back equal and of its type; it says where in the value.
+            ValueTooLarge: for one of over ``max_bytes`` bytes.
 
         >>> MsgpackCodec().encode([1, "a"])
         b'\x91\x92\x01\xa1a'
@@ -76,15 +83,24 @@ class MsgpackCodec:
         nearcache.errors.CodecError: value['a'][1] is a memoryview, which cannot be cached: cache bytes(...) of it
         """
         try:
-            data, marked = _pack(value)
-            if (
-                type(value) not in SCALARS
-                and (marked or len(data) > _SHORT_BYTES or data.translate(None, _HARMLESS))
-                and _is_flattened(value, data, marked)
-            ):
-                data, marked = _pack_shielded(value), True
-        except CodecError:
+            if type(value) in SCALARS:
+                if length_hint(value) > self.max_bytes:
+                    raise ValueTooLarge(f"a value of over {self.max_bytes} bytes")
+                data, marked = _pack(value, self.max_bytes)
+            else:
+                types = survey(value, self.max_bytes)
+                if not types <= KNOWN:
+                    raise TypeError("a type that is not carried")
+                shielded = bytearray in types
+                data, marked = _pack(_shield(value) if shielded else value, self.max_bytes)
+                marked |= shielded
+            if len(data) > self.max_bytes:
+                raise ValueTooLarge(f"a value of {len(data)} bytes, at most {self.max_bytes}")
+            check_memory(data)
+        except ValueTooLarge:
             raise
+        except Damaged as error:
+            raise CodecError(problem_in(value) or f"the value has {error}: store it in parts") from error
         except PACK_ERRORS as error:
             changed = f"cannot encode the value: {error}; if another thread changes it, cache a copy"
             raise CodecError(problem_in(value) or changed) from error
@@ -109,15 +125,12 @@ class MsgpackCodec:
         nearcache.errors.CodecError: not a value of this codec, or damaged (5 bytes): begins with 0x68; delete the key
         """
         try:
-            form = data[0]
-            if form == _PLAIN:
-                # An extension with a payload, a Timestamp for one, is over max_ext_len before msgpack looks at it.
-                return unpackb(data[1:], strict_map_key=False, max_ext_len=0, ext_hook=_no_mark)
-            if form == _EXTENDED:
-                return _Unmarker().unpack(data[1:])
+            form, body = data[0], bytes(data[1:])
+            if form in (_PLAIN, _EXTENDED):
+                return _decode(body, marked=form == _EXTENDED)
             reason = f"begins with 0x{form:02x}"
         except Exception as error:  # noqa: BLE001 # msgpack and the constructors have many ways to reject damaged bytes
-            reason = f"{type(error).__name__}: {error}"
+            reason = str(error) if type(error) is Damaged else type(error).__name__
         raise CodecError(f"not a value of this codec, or damaged ({len(data)} bytes): {reason}; delete the key")
 
 
@@ -128,23 +141,29 @@ class MsgpackCodec:
 _PLAIN = 0x91
 _EXTENDED = 0xC1  # msgpack's one unused byte
 
-_CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
+_TEXTS = frozenset({bytes, str})
 _KEPT_BYTES = 256 * 1024  # a Packer's buffer begins with so much, grows to its largest value and never shrinks
-_SHORT_BYTES = 512
 
 
 class _Marker:
-    """A Packer's hook: makes marked arrays, and remembers that it did."""
+    """A Packer's hook: makes marked arrays, remembers that it did, and ends a value that gets too large."""
 
-    __slots__ = ("called",)
+    __slots__ = ("called", "left")
 
     def __init__(self) -> None:
         self.called = False
+        self.left = 0
 
     def __call__(self, value: object) -> list[Any]:
         pack, mark = PACKS[type(value)]
         self.called = True
-        return [*pack(value), mark]
+        fields = [*pack(value)]
+        # Numbers and addresses that are shared are made bytes of at each of their places.
+        self.left -= len(fields[0]) if len(fields) == 1 and type(fields[0]) in _TEXTS else len(fields)
+        if self.left < 0:
+            raise ValueTooLarge("a value over the limit")
+        fields.append(mark)
+        return fields
 
 
 # A Packer is made in 200 ns and used in 50, but serves one call at a time: each call takes one out, and puts it back.
@@ -152,13 +171,14 @@ class _Marker:
 _idle: list[tuple[Callable[[object], bytes], _Marker]] = []
 
 
-def _pack(value: object) -> tuple[bytes, bool]:
+def _pack(value: object, most: int) -> tuple[bytes, bool]:
     """[value] as msgpack, and whether there are marks in it."""
     try:
         pack, marker = _idle.pop()
     except IndexError:
         marker = _Marker()
         pack = Packer(default=marker, strict_types=True).pack
+    marker.left = most
     data = pack([value])
     marked, marker.called = marker.called, False
     if len(data) <= _KEPT_BYTES:
@@ -167,40 +187,7 @@ def _pack(value: object) -> tuple[bytes, bool]:
 
 
 # msgpack, though strict, packs bytearray and memoryview as bytes, and its own ExtType and Timestamp as extensions; no
-# hook is called. Their headers are these bytes: where none of them occurs, there is nothing to look for.
-_HEADERS = {0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8}
-_HARMLESS = bytes(set(range(256)) - _HEADERS)
-_CARRIED = KNOWN - {bytearray}
-
-
-def _is_flattened(value: object, data: bytes, marked: bool) -> bool:
-    """Whether msgpack packed something as another type.
-
-    Looks at the items level by level, some 20 ns each and all in C: `gc.get_referents` gives those of lists, tuples and
-    sets, the values of dicts, and their keys unless all are str. Where that is dearer, the bytes are searched first,
-    some 0.5 ns each; marks are headers too. The levels come to an end, or packing the value had not.
-    """
-    searched = marked
-    level: list[Any] = [[value]]
-    while level:
-        if not searched and sum(map(len, level)) * 40 > len(data):
-            if not data.translate(None, _HARMLESS):
-                return False
-            searched = True
-        below = gc.get_referents(*level)
-        types = set(map(type, below))
-        if not types <= _CARRIED:
-            return True
-        level = [] if types <= SCALARS else [item for item in below if type(item) in _CONTAINERS]
-    return False
-
-
-def _pack_shielded(value: object) -> bytes:
-    """[value] as msgpack with marks, for a value that holds a bytearray, or something that must be refused."""
-    problem = problem_in(value)
-    if problem:
-        raise CodecError(problem)
-    return _pack(_shield(value))[0]
+# hook is called. So a survey finds them first.
 
 
 def _shield(value: Any) -> Any:
@@ -219,29 +206,51 @@ def _shield(value: Any) -> Any:
 # ---------------------------------------------------------------- decoding
 
 
+_CHECKED_BYTES = 512
+"""From so many bytes on, what they promise is checked first."""
+
+
+def _decode(body: bytes, *, marked: bool) -> Any:
+    """The value that the bytes after the first say."""
+    if len(body) > _CHECKED_BYTES:
+        check_promises(body)
+        check_memory(body)
+    hashing = Hashing(len(body))
+    try:
+        # An extension with a payload, a Timestamp for one, is over max_ext_len before msgpack looks at it.
+        if marked:
+            return _Unmarker(hashing).unpack(body)
+        return unpackb(body, max_ext_len=0, ext_hook=_no_mark)
+    except ValueError:  # for one, if a dict has keys that are neither str nor bytes, which may collide
+        if marked:
+            return _Unmarker(hashing).unpack(body, strict_map_key=False, object_pairs_hook=hashing.dict_of)
+        return unpackb(body, strict_map_key=False, max_ext_len=0, ext_hook=_no_mark, object_pairs_hook=hashing.dict_of)
+
+
 def _no_mark(code: int, _: bytes) -> Any:
-    raise ValueError(f"extension {code} where there should be none")
+    raise Damaged(f"extension {code} where there should be none")
 
 
 class _Unmarker:
     """Makes values of marked arrays; every mark must be the last item of an array, or something would be lost."""
 
-    __slots__ = ("open",)
+    __slots__ = ("hashing", "open")
 
-    def __init__(self) -> None:
+    def __init__(self, hashing: Hashing) -> None:
         self.open = 0
+        self.hashing = hashing
 
-    def unpack(self, data: bytes) -> Any:
+    def unpack(self, data: bytes, **options: Any) -> Any:
         """The value that the bytes after the first say."""
-        value = unpackb(data, strict_map_key=False, max_ext_len=0, ext_hook=self._mark, list_hook=self._close)
+        value = unpackb(data, max_ext_len=0, ext_hook=self._mark, list_hook=self._close, **options)
         if self.open:
-            raise ValueError("a mark outside the end of an array")
+            raise Damaged("a mark outside the end of an array")
         return value
 
     def _mark(self, code: int, _: bytes) -> Extension:
         kind = MARKS.get(code)
         if kind is None:
-            raise ValueError(f"mark {code}, which only a newer release may know")
+            raise Damaged(f"mark {code}, which only a newer release may know")
         self.open += 1
         return kind
 
@@ -250,6 +259,8 @@ class _Unmarker:
             return items
         self.open -= 1
         kind = items.pop()
-        if kind.arity is not None and kind.arity != len(items):
-            raise ValueError(f"{len(items)} fields for a {kind.type.__name__}")
+        if kind.fields is None:
+            return tuple(items) if kind.type is tuple else kind.type(self.hashing.set_of(items))
+        if tuple(map(type, items)) not in kind.fields:
+            raise Damaged(f"fields that no {kind.type.__name__} has")
         return kind.unpack(*items)

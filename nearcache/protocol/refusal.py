@@ -10,10 +10,10 @@ from reprlib import Repr
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from nearcache.protocol.types import KNOWN, PACK_ERRORS, pack_zone
+from nearcache.protocol.bounds import LEVELS
+from nearcache.protocol.types import CONTAINERS, KNOWN, PACK_ERRORS, PACKS
 
-_LEVELS = 1024  # of nesting; msgpack's own limit or above
-
+_PATH_CHARS = 200
 _names = Repr()
 _names.maxstring = _names.maxother = 60
 
@@ -21,22 +21,32 @@ _names.maxstring = _names.maxother = 60
 def problem_in(value: object) -> str | None:
     """The first thing in the value that cannot be carried: where it is, why, and the way out."""
     steps: list[str] = []
+    within: list[object] = [None]
     branches: list[Iterator[tuple[str, object]]] = [iter((("value", value),))]
+    sound: set[int] = set()  # containers, by id: one that is shared is looked into once
     while branches:
         step, item = next(branches[-1], (None, None))
         del steps[len(branches) - 1 :]
         if step is None:
             branches.pop()
+            sound.add(id(within.pop()))
             continue
         steps.append(step)
         problem = _problem(item)
         if problem:
-            return "".join(steps) + problem
-        if len(branches) > _LEVELS:
-            start = "".join(steps)[:60]
-            return f"{start}... contains itself, or is nested over {_LEVELS} deep: refer to parts by key"
-        branches.append(_items(item))
+            return _path(steps) + problem
+        if len(branches) > LEVELS:
+            return f"{_path(steps)} contains itself, or is nested over {LEVELS} deep: refer to parts by key"
+        if id(item) not in sound:
+            within.append(item)
+            branches.append(_items(item))
     return None
+
+
+def _path(steps: list[str]) -> str:
+    """Where the value is, shortened in the middle."""
+    path = "".join(steps)
+    return path if len(path) <= _PATH_CHARS else f"{path[: _PATH_CHARS // 2]} ... {path[-_PATH_CHARS // 2 :]}"
 
 
 def _items(value: Any) -> Iterator[tuple[str, object]]:
@@ -66,11 +76,13 @@ def _problem(item: Any) -> str | None:
     try:
         if kind is str:
             item.encode()
-        elif kind is ZoneInfo:
-            pack_zone(item)
+        elif kind in PACKS and kind not in CONTAINERS:
+            PACKS[kind][0](item)
     except UnicodeEncodeError as error:
         return f" has a lone surrogate at {error.start}: cache it as bytes, .encode(errors='surrogatepass')"
-    except PACK_ERRORS:
+    except PACK_ERRORS as error:
+        if kind is not ZoneInfo:
+            return f" is {error}: cache it in another form"
         return f" is not what ZoneInfo({item.key!r}) returns, but by from_file or no_cache: make it by its key"
     return None
 

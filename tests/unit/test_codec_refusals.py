@@ -213,9 +213,12 @@ def cycles() -> Iterator[object]:
     three: list[Any] = [bytearray(b"x")]
     three.extend([three, three])
     yield three
+    four: list[Any] = [[number] for number in range(5000)]
+    four.extend([four, four, [four]])
+    yield four
 
 
-@pytest.mark.parametrize("value", list(cycles()), ids=["list", "dict", "wide"])
+@pytest.mark.parametrize("value", list(cycles()), ids=["list", "dict", "wide", "large"])
 def test_a_value_that_contains_itself_is_refused(value: object) -> None:
     """There is no end to it, and no RecursionError either."""
     with pytest.raises(CodecError, match="contains itself, or is nested over 1024 deep"):

@@ -1,0 +1,251 @@
+"""Bounds on what a value may cost, checked before it is packed, and before it is made of bytes of unknown origin."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from itertools import chain, groupby
+from operator import eq, length_hint
+from time import thread_time
+from typing import Any
+
+from msgpack import Unpacker, unpackb  # type: ignore[import-untyped]
+
+from nearcache.errors import ValueTooLarge
+from nearcache.protocol.types import CONTAINERS, KNOWN, MARKS, Damaged
+
+LEVELS = 1024
+"""Of nesting; msgpack's own limit, or above it."""
+
+# ------------------------------------------------------------------------------------------------ a value to be packed
+
+_MANY = 4096
+"""Containers of one level among which shared ones are looked for."""
+
+
+def survey(value: object, most: int) -> set[type]:
+    """The types of all that a value consists of, found level by level.
+
+    Some 50 ns an item and nearly all in C: `gc.get_referents` gives the items of lists, tuples and sets, the values of
+    dicts, and their keys unless all are str. It stops at a type that is not carried, and at a value that contains
+    itself, which packing will find.
+
+    Raises:
+        ValueTooLarge: it would have over ``most`` bytes. Lists that are shared double with each level, so that a small
+            value may fill the memory when it is packed.
+    """
+    found: set[type] = set()
+    level: list[Any] = [[value]]
+    size = 0
+    for _ in range(LEVELS + 1):
+        below = gc.get_referents(*level)
+        types = set(map(type, below))
+        found |= types
+        if not types <= KNOWN:
+            break
+        size += _key_lengths(level) + _lengths(below, types)
+        if size > most:
+            raise ValueTooLarge(f"a value of over {most} bytes")
+        if types.isdisjoint(CONTAINERS):
+            break
+        level = [item for item in below if type(item) in CONTAINERS]
+        if len(level) > _MANY and len(set(map(id, level))) < len(level):
+            return found | _survey_shared(level, most - size)
+    return found
+
+
+def _lengths(items: Iterable[Any], types: set[type]) -> int:
+    """The lengths of texts, and the numbers of items: each takes a byte at least."""
+    if range in types:  # its length may be beyond what length_hint can say
+        items = (item for item in items if type(item) is not range)
+    return sum(map(length_hint, items))
+
+
+def _key_lengths(level: Iterable[Any]) -> int:
+    """The lengths of those keys that `gc.get_referents` leaves out."""
+    dicts = [item for item in level if type(item) is dict]
+    try:
+        return sum(map(str.__len__, chain.from_iterable(dicts)))
+    except TypeError:  # some have other keys too
+        return sum(sum(map(len, one)) for one in dicts if set(map(type, one)) <= {str})
+
+
+def _survey_shared(level: Iterable[Any], most: int) -> set[type]:
+    """As `survey`, for containers of which some are shared, each of which is packed at every place where it occurs.
+
+    Linear in the number of different containers, while the size may double with each level.
+    """
+    found: set[type] = set()
+    sizes: dict[int, int | None] = {}
+    waiting = list(level)
+    while waiting:
+        item = waiting[-1]
+        if sizes.get(id(item)) is not None:
+            waiting.pop()
+            continue
+        below = gc.get_referents(item)
+        types = set(map(type, below))
+        found |= types
+        if not types <= KNOWN:
+            return found
+        sizes[id(item)] = None  # under way: a container inside itself counts nothing, and packing will find it
+        inner = [part for part in below if type(part) in CONTAINERS]
+        new = {id(part): part for part in inner if id(part) not in sizes}
+        if new:
+            waiting.extend(new.values())
+            continue
+        waiting.pop()
+        own = _key_lengths([item]) + _lengths(below, types)
+        sizes[id(item)] = min(most + 1, own + sum(sizes[id(part)] or 0 for part in inner))
+    if sum(sizes[id(item)] or 0 for item in level) > most:
+        raise ValueTooLarge(f"a value of over {most} bytes")
+    return found
+
+
+# ------------------------------------------------------------------------------------------- bytes to be made a value
+
+_PROMISED_FREE = 64 * 1024
+
+
+def check_promises(data: bytes) -> None:
+    """Refuse arrays that say they have more items than there are.
+
+    msgpack takes the memory for all items of an array when it meets its header, at each of a thousand levels.
+
+    Raises:
+        Exception: the bytes are damaged.
+    """
+    size = len(data)
+    promised = data.count(b"\xdd") * size + data.count(b"\xdc") * min(size, 0xFFFF)
+    if promised > _PROMISED_FREE + 16 * size:
+        unpacker = Unpacker(max_buffer_size=size)
+        unpacker.feed(data)
+        unpacker.skip()  # makes nothing, and goes through only if all items are there
+
+
+_CONTAINERS_FREE = 128 * 1024
+_BYTES_PER_CONTAINER = 16
+_HEADS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
+"""The bytes that begin arrays and maps; in a text they may mean something else."""
+_SETS = frozenset(code for code, kind in MARKS.items() if kind.type is set or kind.type is frozenset)
+_SET_WEIGHT = 3
+"""A set takes as much memory as so many lists."""
+
+
+def check_memory(data: bytes) -> None:
+    """Refuse msgpack whose containers take far more memory than it has bytes: an empty one has one byte, and takes 56.
+
+    Raises:
+        Exception: over 131,072 containers and one for each 16 bytes, or the bytes are damaged.
+    """
+    size = len(data)
+    most = _CONTAINERS_FREE + size // _BYTES_PER_CONTAINER
+    if size <= _CONTAINERS_FREE or size - len(data.translate(None, _HEADS)) <= most:
+        return
+    left = most
+
+    def count(weight: int) -> None:
+        nonlocal left
+        left -= weight
+        if left < 0:
+            raise Damaged(f"over {most} lists, dicts and sets")
+
+    unpackb(  # what it makes is dropped at once
+        data,
+        strict_map_key=False,
+        max_ext_len=0,
+        ext_hook=lambda code, _: count(_SET_WEIGHT - 1 if code in _SETS else 0),
+        list_hook=lambda _: count(1),
+        object_pairs_hook=lambda _: count(1),
+    )
+
+
+class Hashing:
+    """Makes the sets and dicts of one value, and gives up when their keys collide too much.
+
+    The hashes of numbers, and of tuples and sets of them, are known to anybody who writes the bytes: each insert may
+    have to be compared with all keys before it, or pass all their places in the table. Those of str and bytes are
+    secret.
+    """
+
+    __slots__ = ("comparisons", "seconds")
+
+    def __init__(self, size: int) -> None:
+        self.comparisons = 4096 + 8 * size
+        """How many parts of keys may be compared."""
+        self.seconds = 0.2 + 2.5e-7 * size
+        """Of the processor, that filling tables may take: ten times what keys take that nobody has chosen."""
+
+    def set_of(self, items: list[Any]) -> set[Any]:
+        """A set of these items."""
+        self._admit(items)
+        made: set[Any] = set()
+        self._fill(made.update, items)
+        return made
+
+    def dict_of(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        """A dict of these keys and values."""
+        keys = [key for key, _ in pairs]
+        if not set(map(type, keys)) <= {str, bytes}:
+            self._admit(keys)
+        made: dict[Any, Any] = {}
+        self._fill(made.update, pairs)
+        return made
+
+    def _fill(self, update: Callable[[Sequence[Any]], None], items: Sequence[Any]) -> None:
+        if len(items) <= _STEP:
+            update(items)
+            return
+        for start in range(0, len(items), _STEP):
+            began = thread_time()
+            update(items[start : start + _STEP])
+            self.seconds -= thread_time() - began
+            if self.seconds < 0:
+                raise Damaged("keys that collide in their table")
+
+    def _admit(self, keys: list[Any]) -> None:
+        """Find keys of equal hash before they are compared."""
+        hashes = list(map(hash, keys))
+        distinct: set[int] = set()
+        self._fill(distinct.update, hashes)
+        if len(distinct) == len(hashes):
+            return
+        order = sorted(range(len(keys)), key=hashes.__getitem__)
+        for _, group in groupby(order, hashes.__getitem__):
+            same = [keys[at] for at in group]
+            if len(same) > 1:
+                self._spend(len(same) * (len(same) - 1) // 2 * max(map(self._weight, same)))
+
+    def _weight(self, key: Any) -> int:
+        """How much work it is to compare this key with another one, in comparisons of small numbers."""
+        kind = type(key)
+        self._spend(1)
+        if kind is tuple:
+            return 1 + sum(map(self._weight, key))
+        if kind is frozenset:  # each member is looked up, and compared with those of its hash
+            hashes = sorted(map(hash, key))
+            same: int = 1 + sum(map(eq, hashes, hashes[1:]))
+            return 1 + same * sum(map(self._weight, key))
+        if kind is int:
+            return _quadratic(key.bit_length())
+        if kind is Fraction:
+            return _quadratic(key.numerator.bit_length() + key.denominator.bit_length())
+        if kind is Decimal or kind is str or kind is bytes:
+            return 1 + len(str(key) if kind is Decimal else key) // 16
+        return 1
+
+    def _spend(self, comparisons: int) -> None:
+        self.comparisons -= comparisons
+        if self.comparisons < 0:
+            raise Damaged("keys of equal hashes")
+
+
+_STEP = 256
+"""Items that are put into a table between two looks at the clock."""
+
+
+def _quadratic(bits: int) -> int:
+    words: int = bits // 64
+    return 1 + words * words
