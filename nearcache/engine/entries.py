@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nearcache.errors import CodecError, ValueTooLarge
@@ -12,9 +12,13 @@ from nearcache.local.store import Entry
 from nearcache.local.tier import Tier
 from nearcache.policy import Policy
 from nearcache.protocol.answers import Item, Written
+from nearcache.protocol.codec import Codec, MsgpackCodec
 from nearcache.protocol.records import Record, pack_tail
 from nearcache.protocol.versions import created_of
 from nearcache.settings import Settings
+
+MEASURED = 64 * 1024
+"""A value that is too large by no more is packed all the same, so that the error says its size."""
 
 
 @dataclass(slots=True)
@@ -34,6 +38,13 @@ class Entries:
     monotonic: Callable[[], float]
     tier: Tier
     invalidation: Invalidation
+    codec: Codec = field(init=False)
+    """The codec of the settings; ours stops while it packs what is far too large."""
+
+    def __post_init__(self) -> None:
+        self.codec = self.settings.codec
+        if type(self.codec) is MsgpackCodec:
+            self.codec = MsgpackCodec(self.settings.max_value_bytes + MEASURED)
 
     def encode(self, key: str, value: object, policy: Policy, load_ms: int = 0) -> Encoded | None:
         """A value ready to be stored; None when negative_ttl or the condition turns it down.
@@ -44,16 +55,35 @@ class Entries:
         ttl_ms = policy.ttl_ms(value)
         if ttl_ms is None:
             return None
-        payload = self.settings.codec.encode(value)
+        try:
+            payload = self.codec.encode(value)
+        except ValueTooLarge:
+            raise self._too_large(key, None) from None
         if not isinstance(payload, bytes):
             raise CodecError(f"the codec gave {type(payload).__name__} for {key!r}: encode must give bytes")
         if len(payload) > self.settings.max_value_bytes:
-            raise ValueTooLarge(
-                f"the value of {key!r} has {len(payload)} bytes encoded: at most "
-                f"max_value_bytes={self.settings.max_value_bytes}; store it in parts, or raise the setting"
-            )
+            raise self._too_large(key, len(payload))
         tail = pack_tail(payload, policy.tags)
         return Encoded(key, tail, ttl_ms, policy.stale_ms, value, payload, load_ms)
+
+    def _too_large(self, key: str, size: int | None) -> ValueTooLarge:
+        most = self.settings.max_value_bytes
+        shown = f"over {most}" if size is None else size
+        return ValueTooLarge(
+            f"the value of {key!r} has {shown} bytes encoded: at most max_value_bytes={most}; store it in parts, or "
+            "raise the setting"
+        )
+
+    def decode(self, payload: bytes) -> Any:
+        """The value of a record's payload.
+
+        Raises:
+            CodecError: it is larger than any value that may be stored here.
+            Exception: what the codec raises.
+        """
+        if len(payload) > self.settings.max_value_bytes:
+            raise CodecError(f"{len(payload)} bytes, over max_value_bytes={self.settings.max_value_bytes}")
+        return self.codec.decode(payload)
 
     def of_record(self, key: str, value: object, record: Record, policy: Policy) -> Entry:
         """A record as L1 holds it, with the deadlines that L2's freshness, l1_ttl and early refreshes give."""
@@ -89,7 +119,7 @@ class Entries:
         if self.tier.decode is None:
             return None
         try:
-            return self.settings.codec.encode(value)
+            return self.codec.encode(value)
         except Exception:  # noqa: BLE001  # a value that can't be stored is shared as it is; its leader has reported it
             return None
 

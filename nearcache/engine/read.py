@@ -240,7 +240,7 @@ def _judge(
     if past >= 0 and not policy.stale_ms:
         return Found(head=head)
     try:
-        value = core.settings.codec.decode(record.payload)
+        value = core.entries.decode(record.payload)
     except Exception as error:  # noqa: BLE001  # a codec of the user's may raise anything
         _corrupt(core, key, str(error))
         return Found(head=head)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nearcache import InvalidKey, RemoteUnavailable, Settings, ValueTooLarge
+from nearcache import CorruptValue, InvalidKey, RemoteUnavailable, Settings, ValueTooLarge
 from nearcache.settings import SETTINGS
 from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import free_port
@@ -22,7 +22,7 @@ from tests.api import test_every_setting_of_loads as of_loads
 from tests.api import test_every_setting_of_the_link as of_the_link
 from tests.api import test_stale_and_early as by_the_clock
 from tests.support.twins import MakeCache, Twin
-from tests.support.waiting import redis_of, until, value_name
+from tests.support.waiting import Heard, redis_of, until, value_name
 
 
 def uncovered(settings: Iterable[str], tests: Iterable[str]) -> set[str]:
@@ -265,3 +265,17 @@ async def test_max_value_bytes_is_the_largest_value(make_cache: MakeCache) -> No
     await cache.set("a", b"x" * 45)
     with pytest.raises(ValueTooLarge, match="max_value_bytes=50"):
         await cache.set("a", b"x" * 50)
+    with pytest.raises(ValueTooLarge, match="'b' has over 50 bytes encoded: at most max_value_bytes=50"):
+        await cache.set("b", ["x" * 100_000] * 1000)
+
+
+async def test_max_value_bytes_holds_for_what_is_read(make_cache: MakeCache) -> None:
+    """A larger value, of an instance that allows it, is a miss, told, and nothing is made of it."""
+    async with make_cache() as one, make_cache(max_value_bytes=50) as other:
+        heard = Heard(other)
+        await one.set_many({"a": b"x" * 45, "b": b"x" * 100})
+        assert await other.get_many(["a", "b"]) == {"a": b"x" * 45}
+        assert await other.get("b") is None
+        assert [(event.key, event.reason) for event in heard.of(CorruptValue)] == [
+            ("b", "103 bytes, over max_value_bytes=50")
+        ]
