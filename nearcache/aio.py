@@ -30,9 +30,13 @@ T = TypeVar("T")
 
 
 class AsyncNearCache(BaseCache):
-    """A near cache for asyncio; it belongs to the loop on which it is first used.
+    """A near cache for asyncio. It serves one running event loop at a time: the one on which it is first used.
 
-    ``peek``, ``clear_local``, ``stats``, ``healthy`` and ``on_event`` are plain, everything else is awaited.
+    When that loop is closed, the next one that uses the cache takes it over, with an empty L1 and new connections: so
+    a cache of a module serves each test's loop in turn, and one ``asyncio.run`` after the other.
+
+    ``peek``, ``clear_local``, ``stats``, ``health``, ``healthy``, ``settings``, ``url``, ``on_event`` and ``cached``
+    are plain, and so are ``key`` and ``peek`` of a cached function; everything else is awaited.
 
     Args:
         client: a ``redis.asyncio.Redis``; its connection settings are borrowed, the client itself is left alone.
@@ -50,7 +54,7 @@ class AsyncNearCache(BaseCache):
     """
 
     _asynchronous = True
-    _host: TaskRuntime
+    _with = "async with cache:"
 
     def __init__(self, client: AsyncClient, settings: Settings | None = None) -> None:
         settings = settings or Settings()
@@ -67,7 +71,13 @@ class AsyncNearCache(BaseCache):
     # ------------------------------------------------------------------------------------------------- life
 
     async def __aenter__(self) -> Self:
-        """Start, and wait for the first attempt to connect; raises as :meth:`NearCache.__enter__`."""
+        """Start, and wait for the first attempt to connect, as :meth:`NearCache.__enter__`.
+
+        Raises:
+            ConfigError: as there; or the cache is in use on another event loop that is not closed.
+        """
+        self._reopen_closed()
+        self._check_loop()
         try:
             refusal = await (await self._ready()).first_attempt()
             if refusal is not None:
@@ -83,12 +93,15 @@ class AsyncNearCache(BaseCache):
         await self.close()
 
     async def close(self) -> None:
-        """As :meth:`NearCache.close`."""
-        if self._subscriber is not None:
-            self._subscriber.end()
-        if self._finalizer is not None:
-            self._finalizer.detach()
-        self._stop_serving()
+        """As :meth:`NearCache.close`.
+
+        Raises:
+            ConfigError: the cache is in use on another event loop that is not closed.
+        """
+        if not self._check_loop():
+            self._close_without_loop()
+            return
+        self._end()
         if self._subscriber is not None:
             if self._bus is not None:
                 self._bus.cancel()
@@ -99,25 +112,59 @@ class AsyncNearCache(BaseCache):
         if self._backend.server is not None:
             self._backend.server.stop()
 
+    def _close_without_loop(self) -> None:
+        """Close a cache that was never used, or whose loop is closed, and the connections with it."""
+        self._check_loop()
+        self._end()
+        if self._backend.server is not None:
+            self._backend.server.stop()
+
+    def _end(self) -> None:
+        if self._subscriber is not None:
+            self._subscriber.end()
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        self._stop_serving()
+
     async def wait_healthy(self, timeout: Duration = 2.0) -> bool:
         """As :meth:`NearCache.wait_healthy`."""
         return await (await self._ready()).wait_healthy(seconds("timeout", timeout))
 
+    def _check_loop(self) -> bool:
+        """Whether the cache has no loop yet, or the running one; False if its loop is closed.
+
+        Raises:
+            ConfigError: its loop is another one, which is not closed.
+        """
+        if self._loop is None or self._loop is asyncio._get_running_loop():  # noqa: SLF001  # None: there is none
+            return True
+        if self._loop.is_closed():
+            return False
+        raise ConfigError(
+            f"{self!r} belongs to another event loop; make one cache per loop, close this one there before another "
+            "loop uses it, or share a NearCache between threads"
+        )
+
     async def _ready(self) -> Subscriber:
         """Before anything that may ask Redis: the bus starts at the first use, on the loop that runs then."""
         self._check_open()
-        loop = asyncio.get_running_loop()
-        if self._subscriber is None:
-            self._loop = loop
-            self._subscriber = Subscriber(self._core, stop=self._runtime.latch(), tried=self._runtime.latch())
-            if self._core.new_bus is not None:
-                self._bus = self._runtime.create_task(live(self._subscriber), "nearcache-bus")
-                self._finalizer = weakref.finalize(self, end_of_tasks, self._bus, loop)
-                self._finalizer.atexit = False
-                await self._subscriber.first_use()
-        elif loop is not self._loop:
-            raise ConfigError(f"{self!r} belongs to another event loop; make one cache per loop, and close each there")
-        return self._subscriber
+        with self._opening:
+            if not self._check_loop():
+                self._reopen()
+            subscriber = self._subscriber
+            if subscriber is not None:
+                return subscriber
+            self._loop = loop = asyncio.get_running_loop()
+            self._subscriber = subscriber = Subscriber(
+                self._core, stop=self._runtime.latch(), tried=self._runtime.latch()
+            )
+            if self._core.new_bus is None:
+                return subscriber
+            self._bus = self._runtime.create_task(live(subscriber), "nearcache-bus")
+            self._finalizer = weakref.finalize(self, end_of_tasks, self._bus, loop)
+            self._finalizer.atexit = False
+        await subscriber.first_use()
+        return subscriber
 
     # ---------------------------------------------------------------------------------------------- reading
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -32,8 +33,9 @@ _caches: weakref.WeakSet[BaseCache] = weakref.WeakSet()
 
 def _after_fork() -> None:
     """In the child: sockets, threads and locks are the parent's, and so is what L1 knows; begin anew."""
+    BaseCache._opening = threading.RLock()  # noqa: SLF001  # its class is below; another thread may have held it
     for cache in tuple(_caches):
-        cache._restart_after_fork()  # noqa: SLF001  # its class is below
+        cache._restart_after_fork()  # noqa: SLF001  # as above
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -45,6 +47,10 @@ class BaseCache:
     _finalizer: weakref.finalize[..., Any] | None = None
     """Ends what runs for a cache that is forgotten without ``close``."""
     _asynchronous: ClassVar[bool]
+    _with: ClassVar[str] = "with cache:"
+    """What opens a closed cache again, for the message of CacheClosed."""
+    _opening: ClassVar[threading.RLock] = threading.RLock()
+    """Held while any cache is opened again: two threads may find it closed, or its event loop."""
 
     @classmethod
     def from_url(cls, url: str, **settings: Unpack[SettingsOptions]) -> Self:
@@ -75,14 +81,38 @@ class BaseCache:
         return self
 
     def _restart_after_fork(self) -> None:
+        if self._closed:
+            self._leave()
+        else:
+            self._begin_anew(self._backend.again())
+
+    def _reopen_closed(self) -> None:
+        with self._opening:
+            if self._closed:
+                self._reopen()
+
+    def _reopen(self) -> None:
+        """Begin anew on the same server: after ``close``, or when the event loop is closed and there is another one.
+
+        The journal is kept: what Redis has not acknowledged is still a miss here, and still has to be replayed.
+        """
+        journal = self._tier.journal
+        self._begin_anew(self._backend.again())
+        self._tier.journal = journal
+
+    def _begin_anew(self, where: Backend) -> None:
+        """Replace everything but the settings and the listeners: connections, locks, tasks and L1."""
+        listeners = self._core.listeners
+        self._leave()
+        self._build(where, self.settings)
+        self._core.listeners = listeners
+
+    def _leave(self) -> None:
+        """Make the present state harmless: what it holds is another process's or another loop's."""
         if self._finalizer is not None:
-            self._finalizer.detach()  # the sockets that it would shut are the parent's
+            self._finalizer.detach()  # after a fork, the sockets that it would shut are the parent's
         # An operation that forked in its loader must not go on to ask: it would read the parent's replies.
         self._core.requests.bypassed = True
-        if not self._closed:
-            listeners = self._core.listeners
-            self._build(self._backend.again(), self.settings)
-            self._core.listeners = listeners
 
     def _build(self, where: Backend, settings: Settings) -> None:
         """Make what the class needs beside; it calls ``__init__`` of this one."""
@@ -250,7 +280,7 @@ class BaseCache:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise CacheClosed(f"{self!r} was closed; make a new one")
+            raise CacheClosed(f"{self!r} was closed; open it again by `{self._with}`, or make a new one")
 
     def _stop_serving(self) -> None:
         """Serve nothing from now on."""

@@ -62,12 +62,13 @@ class NearCache(BaseCache):
     # ------------------------------------------------------------------------------------------------- life
 
     def __enter__(self) -> Self:
-        """Start, and wait for the first attempt to connect.
+        """Start, and wait for the first attempt to connect. A cache that was closed is opened again, with an empty L1.
 
         Raises:
             ConfigError: the server refuses us for good: a wrong password, or no Redis at all. A server that is away is
                 no error: the cache works without it, and connects when it is back.
         """
+        self._reopen_closed()
         self._ready()
         try:
             refusal = run_sync(self._subscriber.first_attempt())
@@ -84,7 +85,7 @@ class NearCache(BaseCache):
         self.close()
 
     def close(self) -> None:
-        """Stop the bus and close every connection; L1 is dropped. Closing twice is allowed."""
+        """Stop the bus and close every connection; L1 is dropped. Closing twice is allowed; ``with`` opens it again."""
         subscriber = self._subscriber
         subscriber.end()
         if self._finalizer is not None:

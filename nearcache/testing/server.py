@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    asynccontextmanager,
-    contextmanager,
-)
+from collections.abc import Collection
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeAlias, Unpack, overload
+from typing import TypeAlias, Unpack
 
 from nearcache.aio import AsyncNearCache
 from nearcache.checks import seconds
@@ -86,53 +80,28 @@ class FakeServer:
         made._build(self._backend(chosen, asynchronous=True), chosen)  # noqa: SLF001  # as its from_url does
         return made
 
-    @overload
-    def behind(self, cache: NearCache) -> AbstractContextManager[FakeServer]: ...
-    @overload
-    def behind(self, cache: AsyncNearCache) -> AbstractAsyncContextManager[FakeServer]: ...
-    def behind(self, cache: Any) -> Any:
+    def behind(self, cache: AnyCache) -> Behind:
         """Connect a cache that your application has made to this server, inside ``with`` or ``async with``.
 
-        The cache is closed and reopened, before and after; it keeps its settings and its cached functions.
+        The cache is closed before and after, and works here without being opened, or is opened by the application: it
+        keeps its settings and its cached functions. Afterwards it is as it was made, and closed if it was.
 
         Args:
-            cache: it is not in use now.
+            cache: it is not in use now. An AsyncNearCache takes ``with`` too, as long as no event loop uses it that is
+                not closed: around a TestClient, which runs the application on a loop of its own.
 
         Raises:
-            CacheClosed: it was closed.
-            ConfigError: it has an ``embedded://`` server of its own, which would end with it.
+            ConfigError: it has an ``embedded://`` server of its own, which would end with it; or another event loop
+                uses it.
 
         >>> cache = NearCache.from_url("redis://cache.example:6379/0")
         >>> with FakeServer().behind(cache):
         ...     cache.set("user:7", "Ada"), cache.get("user:7")
         (True, 'Ada')
         """
-        cache._check_open()  # noqa: SLF001  # before anything is changed
         if cache._backend.server is not None:  # noqa: SLF001
             raise ConfigError(f"{cache!r} has a server of its own, which ends with it; give it another URL")
-        return self._behind_async(cache) if isinstance(cache, AsyncNearCache) else self._behind(cache)
-
-    @contextmanager
-    def _behind(self, cache: NearCache) -> Iterator[FakeServer]:
-        before = cache._backend  # noqa: SLF001
-        cache.close()
-        _restart_after_fork(cache, self._backend(cache.settings, asynchronous=False))
-        try:
-            yield self
-        finally:
-            cache.close()
-            _restart_after_fork(cache, before.again())
-
-    @asynccontextmanager
-    async def _behind_async(self, cache: AsyncNearCache) -> AsyncIterator[FakeServer]:
-        before = cache._backend  # noqa: SLF001
-        await cache.close()
-        _restart_after_fork(cache, self._backend(cache.settings, asynchronous=True))
-        try:
-            yield self
-        finally:
-            await cache.close()
-            _restart_after_fork(cache, before.again())
+        return Behind(cache, self, self._backend(cache.settings, asynchronous=isinstance(cache, AsyncNearCache)))
 
     def _backend(self, settings: Settings, *, asynchronous: bool) -> Backend:
         network, name, timeout = self._network, settings.namespace, settings.redis_timeout
@@ -213,8 +182,49 @@ class FakeServer:
         return Fault(self._network, kind, frozenset(only), client, delay)
 
 
-def _restart_after_fork(cache: AnyCache, source: Backend) -> None:
-    """Reopen a cache as after a fork: the same object with its functions and listeners, on new connections."""
-    cache._closed = False  # noqa: SLF001
-    cache._backend = cache._backend._replace(again=lambda: source)  # noqa: SLF001
-    cache._restart_after_fork()  # noqa: SLF001
+class Behind:
+    """What ``FakeServer.behind`` returns: a context manager for both kinds of ``with``."""
+
+    def __init__(self, cache: AnyCache, server: FakeServer, backend: Backend) -> None:
+        self._cache = cache
+        self._server = server
+        self._backend = backend
+        self._closed = cache._closed  # noqa: SLF001  # of this library, as all below
+
+    def __enter__(self) -> FakeServer:
+        self._close()
+        return self._begin()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._close()
+        self._end()
+
+    async def __aenter__(self) -> FakeServer:
+        await self._close_async()
+        return self._begin()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._close_async()
+        self._end()
+
+    def _begin(self) -> FakeServer:
+        before = self._cache._backend  # noqa: SLF001
+        self._cache._begin_anew(self._backend)  # noqa: SLF001
+        self._backend = before
+        return self._server
+
+    def _end(self) -> None:
+        self._cache._begin_anew(self._backend.again())  # noqa: SLF001
+        self._cache._closed = self._closed  # noqa: SLF001
+
+    def _close(self) -> None:
+        if isinstance(self._cache, NearCache):
+            self._cache.close()
+        else:
+            self._cache._close_without_loop()  # noqa: SLF001
+
+    async def _close_async(self) -> None:
+        if isinstance(self._cache, NearCache):
+            self._cache.close()
+        else:
+            await self._cache.close()

@@ -36,7 +36,7 @@ class Backend(NamedTuple):
     shown: str
     """The address without user and password."""
     again: Callable[[], Backend]
-    """Makes a Backend of the same server with connections of its own; it does not stop the server."""
+    """Makes a Backend of the same server with connections of its own."""
     server: EmbeddedServer | None = None
     """The server that was started here and is stopped with the cache."""
 
@@ -52,13 +52,11 @@ def open_url(url: str, settings: Settings, *, asynchronous: bool) -> Backend:
         raise ConfigError(f"{redact(url)}: nothing may follow {scheme}://")
     if scheme == "memory":
         return Backend(MemoryRemote(), None, url, partial(open_url, url, settings, asynchronous=asynchronous))
-    server = None
     if scheme == "embedded":
         from nearcache.transport.embedded import EmbeddedServer  # noqa: PLC0415  # few need it
 
-        server = EmbeddedServer().start()
-        url = server.url
-    return _open(Endpoint.from_url(url, settings, asynchronous=asynchronous), settings, asynchronous, server)
+        return _open_embedded(EmbeddedServer(), settings, asynchronous)
+    return _open(Endpoint.from_url(url, settings, asynchronous=asynchronous), settings, asynchronous)
 
 
 def open_client(client: object, settings: Settings, *, asynchronous: bool) -> Backend:
@@ -70,7 +68,14 @@ def open_client(client: object, settings: Settings, *, asynchronous: bool) -> Ba
     return _open(Endpoint.from_client(client, settings, asynchronous=asynchronous), settings, asynchronous)
 
 
-def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool, server: EmbeddedServer | None = None) -> Backend:
+def _open_embedded(server: EmbeddedServer, settings: Settings, asynchronous: bool) -> Backend:
+    """A Backend of this server, which is started unless it runs. A forked process shares it, and never ends it."""
+    endpoint = Endpoint.from_url(server.start().url, settings, asynchronous=asynchronous)
+    again = partial(_open_embedded, server, settings, asynchronous)
+    return _open(endpoint, settings, asynchronous)._replace(again=again, server=server)
+
+
+def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Backend:
     names = Names(settings.namespace, int(endpoint.arguments.get("db") or 0))
     timeout = settings.redis_timeout
     transport: Transport
@@ -87,4 +92,4 @@ def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool, server: Em
     def new_bus() -> Bus:
         return bus(endpoint, timeout, names, lambda: remote.seen())  # noqa: PLW0108  # it is set later
 
-    return Backend(remote, new_bus, endpoint.shown, again, server)
+    return Backend(remote, new_bus, endpoint.shown, again)

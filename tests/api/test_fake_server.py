@@ -168,11 +168,44 @@ def test_a_server_behind_an_async_cache() -> None:
     asyncio.run(use())
 
 
-def test_a_server_behind_a_closed_cache_or_one_with_a_server(fake: FakeServer) -> None:
-    """Neither could be put back."""
-    cache = NearCache.from_url("memory://")
+def test_a_server_behind_a_closed_cache(fake: FakeServer) -> None:
+    """It works there without being opened, may be opened and closed any number of times, and is closed afterwards."""
+    cache = NearCache.from_url("redis://cache.invalid:6379/0")
     cache.close()
+    with fake.behind(cache):
+        assert cache.set("a", 1)
+        for _ in range(2):
+            with cache:
+                assert cache.get("a") == 1
     with pytest.raises(CacheClosed):
-        fake.behind(cache)
+        cache.get("a")
+    assert cache.url == "redis://cache.invalid:6379/0"
+
+
+def test_a_server_behind_an_async_cache_takes_with_too(fake: FakeServer) -> None:
+    """Around loops of the application's own, as a TestClient has; but not while a loop uses the cache."""
+    cache = AsyncNearCache.from_url("redis://cache.invalid:6379/0")
+
+    async def use() -> None:
+        async with cache:
+            assert await cache.set("a", 1)
+
+    for _ in range(2):
+        with fake.behind(cache) as server:
+            assert server is fake
+            asyncio.run(use())
+            asyncio.run(use())
+        assert cache.url == "redis://cache.invalid:6379/0"
+    with asyncio.Runner() as runner:
+        other = fake.async_cache()
+        runner.run(other.set("a", 1))
+        with pytest.raises(ConfigError, match="another event loop"), FakeServer().behind(other):
+            pass
+        assert runner.run(other.get("a")) == 1
+        runner.run(other.close())
+
+
+def test_no_server_behind_a_cache_with_a_server(fake: FakeServer) -> None:
+    """It would end with the cache."""
     with NearCache.from_url("embedded://") as cache, pytest.raises(ConfigError, match="has a server of its own"):
         fake.behind(cache)
