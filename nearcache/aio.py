@@ -78,6 +78,8 @@ class AsyncNearCache(BaseCache):
         """
         self._reopen_closed()
         self._check_loop()
+        refusal: object = None
+        self._troubles.opening = True
         try:
             refusal = await (await self._ready()).first_attempt()
             if refusal is not None:
@@ -85,6 +87,8 @@ class AsyncNearCache(BaseCache):
         except BaseException:
             await self.close()
             raise
+        finally:
+            self._troubles.opened(raised=refusal is not None)
         return self
 
     async def __aexit__(

@@ -6,7 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from time import monotonic
 from typing import Any, ClassVar, Self, TypeVar, Unpack, overload
 
@@ -16,7 +15,7 @@ from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, Missing, Runtime
 from nearcache.errors import CacheClosed, InvalidKey
 from nearcache.events import Listener as EventListener
-from nearcache.health import Health, health_of
+from nearcache.health import Health, Troubles, health_of
 from nearcache.local.invalidation import AlwaysFresh, Invalidation
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.tier import NEVER, Tier
@@ -46,6 +45,7 @@ class BaseCache:
 
     _finalizer: weakref.finalize[..., Any] | None = None
     """Ends what runs for a cache that is forgotten without ``close``."""
+    _troubles: Troubles
     _asynchronous: ClassVar[bool]
     _with: ClassVar[str] = "with cache:"
     """What opens a closed cache again, for the message of CacheClosed."""
@@ -102,10 +102,11 @@ class BaseCache:
 
     def _begin_anew(self, where: Backend) -> None:
         """Replace everything but the settings and the listeners: connections, locks, tasks and L1."""
-        listeners = self._core.listeners
+        listeners, troubles = self._core.listeners, self._troubles
         self._leave()
         self._build(where, self.settings)
-        self._core.listeners = listeners
+        self._core.listeners, self._troubles = listeners, troubles
+        troubles.begin_anew()
 
     def _leave(self) -> None:
         """Make the present state harmless: what it holds is another process's or another loop's."""
@@ -119,7 +120,7 @@ class BaseCache:
         raise NotImplementedError
 
     def __init__(self, where: Backend, settings: Settings, runtime: Runtime) -> None:
-        from nearcache.log import log  # noqa: PLC0415  # structlog takes longer to import than all else together
+        from nearcache.log import Log  # noqa: PLC0415  # structlog takes longer to import than all else together
 
         journal_max = 0 if where.new_bus is None else settings.journal_max
         tier = Tier(settings.l1_max_entries, settings.l1_max_bytes, journal_max, settings.eviction)
@@ -136,7 +137,8 @@ class BaseCache:
             breaker=Breaker(settings.breaker_failures, settings.breaker_reset),
             policy=Policy.of(settings),
         )
-        self._core.listeners.append(partial(log, settings.namespace))
+        self._troubles = Troubles(f"{where.shown} namespace={settings.namespace!r}")
+        self._core.listeners += [Log(settings.namespace), self._troubles]
         self._tier = tier
         self._closed = False
         _caches.add(self)
@@ -175,7 +177,7 @@ class BaseCache:
         >>> NearCache.from_url("memory://").health().status
         'ok'
         """
-        return health_of(self._core, closed=self._closed)
+        return health_of(self._core, self._troubles, closed=self._closed)
 
     def on_event(self, callback: EventListener) -> Callable[[], None]:
         """Call ``callback`` with every event, on the thread or loop where it happens.

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, cast
 
 from nearcache.engine.breaker import State
+from nearcache.engine.bus_state import BusState
 from nearcache.engine.core import Core
+from nearcache.errors import NearCacheWarning, warn
+from nearcache.events import (
+    Accepted,
+    BreakerClosed,
+    BreakerOpened,
+    CoherenceFailed,
+    Connected,
+    Disconnected,
+    Drained,
+    Event,
+    Journalled,
+    Refused,
+)
 
 Status: TypeAlias = Literal["ok", "degraded", "down"]
 Breaker: TypeAlias = Literal["closed", "half-open", "open"]
@@ -18,13 +33,14 @@ class Health:
     """What a cache knows of itself and of Redis, without asking anybody. It holds no secret."""
 
     status: Status
-    """``ok``: both tiers work. ``degraded``: something does not, and ``get`` goes past it: L1 is not proven, writes are
-    journalled, Redis refuses something. ``down``: Redis is not asked; L1 serves until its proof ends, then loaders."""
+    """``ok``: both tiers work, or the cache was not used yet, and nothing is known against it. ``degraded``: something
+    does not work, and ``get`` goes past it: L1 is not proven, Redis is not asked or refuses something, writes are
+    journalled. ``down``: L1 is not proven and Redis is not asked, so each read loads; or the cache is closed."""
     round_trip: float | None
     """Seconds that Redis took for the last heartbeat; None: there was none yet."""
     bus: Bus
     """``none``: ``memory://`` needs none. ``idle``: not used yet. ``refused``: the server answers,
-    but will not do. ``closed``: after ``close``."""
+    but will not do; ``reason`` says why. ``closed``: after ``close``."""
     proof_age: float | None
     """Seconds since the moment up to which L1 was last proven coherent; above ``max_staleness`` it serves nothing."""
     breaker: Breaker
@@ -33,6 +49,8 @@ class Health:
     """Writes that wait for their replay."""
     refused: tuple[str, ...] = ()
     """Operations that Redis refuses while it answers, each with the code of its error."""
+    reason: str | None = field(default=None, compare=False)
+    """Why the status is not ``ok``, in a sentence, as far as it is known."""
 
 
 def _bus_of(core: Core) -> Bus:
@@ -43,23 +61,82 @@ def _bus_of(core: Core) -> Bus:
     return cast("Bus", core.bus_state.value)
 
 
-def health_of(core: Core, *, closed: bool = False) -> Health:
+def health_of(core: Core, troubles: Troubles, *, closed: bool = False) -> Health:
     """How a cache is doing now."""
     breaker, tier = core.breaker, core.tier
     proven_at = tier.proof.until - core.settings.max_staleness
     age = max(0.0, core.runtime.monotonic() - proven_at) if abs(proven_at) != float("inf") else None
     journal, refused = len(tier.journal), tuple(sorted(f"{what}: {code}" for what, code in breaker.refused.items()))
+    healthy, asks = core.healthy, breaker.sends and not core.requests.bypassed
+    unused = core.bus_state is BusState.IDLE and core.new_bus is not None
     status: Status = "ok"
-    if closed or core.requests.bypassed or not breaker.sends:
+    if closed or not (healthy or asks):
         status = "down"
-    elif not core.healthy or journal or refused:
+    elif not ((healthy or unused) and asks) or journal or refused:
         status = "degraded"
     return Health(
         status=status,
         round_trip=core.round_trip,
-        bus=_bus_of(core),
+        bus="closed" if closed else _bus_of(core),
         proof_age=age,
         breaker="closed" if breaker.sends else "half-open" if breaker.state is State.TRYING else "open",
         journal=journal,
         refused=refused,
+        reason="the cache is closed" if closed else None if status == "ok" else troubles.reason,
     )
+
+
+class Troubles:
+    """What is wrong with a cache now, by its events; and a NearCacheWarning for what only the user can mend.
+
+    Args:
+        shown: the cache in a message.
+    """
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+        self._reasons: dict[str, str] = {}
+        self._withheld: str | None = None
+        self.opening = False
+        """Whether ``with`` waits for the first attempt, and may raise what would be a warning else."""
+
+    @property
+    def reason(self) -> str:
+        """The gravest trouble."""
+        return next((self._reasons[what] for what in _GRAVEST if what in self._reasons), "connecting")
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        kind = type(event)
+        if kind in _BEGIN:
+            self._reasons[_BEGIN[kind]] = event.reason  # type: ignore[attr-defined]  # as each of these has
+        elif kind in _END and not getattr(event, "left", 0):
+            self._reasons.pop(_END[kind], None)
+        if isinstance(event, CoherenceFailed):
+            if self.opening:
+                self._withheld = event.reason
+            else:
+                warn(f"{self._shown}: {event.reason}")
+
+    def opened(self, *, raised: bool) -> None:
+        """``with`` has waited; ``raised``: it raises what was wrong."""
+        self.opening = False
+        withheld, self._withheld = self._withheld, None
+        if withheld is not None and not raised:
+            with suppress(NearCacheWarning):  # as an event's listener: no warning ends a cache that works
+                warn(f"{self._shown}: {withheld}")
+
+    def begin_anew(self) -> None:
+        """The cache begins anew; what it has not replayed it keeps."""
+        self._reasons = {what: why for what, why in self._reasons.items() if what == "journal"}
+
+
+_BEGIN: dict[type[Event], str] = {
+    CoherenceFailed: "bus",
+    Disconnected: "bus",
+    BreakerOpened: "breaker",
+    Refused: "refused",
+    Journalled: "journal",
+}
+_END: dict[type[Event], str] = {Connected: "bus", BreakerClosed: "breaker", Accepted: "refused", Drained: "journal"}
+_GRAVEST = ("bus", "breaker", "refused", "journal")

@@ -23,17 +23,26 @@ from nearcache.events import (
     Drained,
     Event,
     Flushed,
+    Journalled,
     LoadFailed,
     Refused,
 )
 
 _stdlib = logging.getLogger("nearcache")
 _stdlib.addHandler(logging.NullHandler())
+_render_pairs = structlog.processors.KeyValueRenderer(key_order=["event"])
+
+
+def _render(logger: Any, name: str, event: Any) -> str:
+    """A line that names the library, since not every format of the application's has the logger's name."""
+    return f"nearcache: {_render_pairs(logger, name, event)}"
+
+
 _logger: Any = structlog.wrap_logger(
     _stdlib,
     processors=[
         structlog.stdlib.filter_by_level,
-        structlog.processors.KeyValueRenderer(key_order=["event"]),
+        _render,
     ],
     wrapper_class=structlog.stdlib.BoundLogger,
     cache_logger_on_first_use=True,
@@ -47,6 +56,7 @@ _LEVELS: dict[type[Event], str] = {
     BreakerClosed: "info",
     Refused: "warning",
     Accepted: "info",
+    Journalled: "warning",
     Drained: "info",
     CorruptValue: "warning",
     LoadFailed: "warning",
@@ -55,9 +65,27 @@ _LEVELS: dict[type[Event], str] = {
 """What is logged: a change of state each, never a line per call."""
 
 
-def log(namespace: str, event: Event) -> None:
-    """Log an event, if it is one of those."""
-    level = _LEVELS.get(type(event))
-    if level is not None:
-        words = re.sub(r"(?<=.)([A-Z])", r" \1", type(event).__name__).lower()
-        getattr(_logger, level)(words, namespace=namespace, **vars(event))
+class Log:
+    """The listener that logs the events of one cache.
+
+    Args:
+        namespace: of the cache, which each line names.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._journalling = False
+        """Whether a write waits for its replay: of all that wait, the first is logged."""
+
+    def __call__(self, event: Event) -> None:
+        """Log an event."""
+        if isinstance(event, Journalled):
+            if self._journalling:
+                return
+            self._journalling = True
+        elif isinstance(event, Drained) and not event.left:
+            self._journalling = False
+        level = _LEVELS.get(type(event))
+        if level is not None:
+            words = re.sub(r"(?<=.)([A-Z])", r" \1", type(event).__name__).lower()
+            getattr(_logger, level)(words, namespace=self._namespace, **vars(event))

@@ -65,18 +65,23 @@ class NearCache(BaseCache):
         """Start, and wait for the first attempt to connect. A cache that was closed is opened again, with an empty L1.
 
         Raises:
-            ConfigError: the server refuses us for good: a wrong password, or no Redis at all. A server that is away is
-                no error: the cache works without it, and connects when it is back.
+            ConfigError: the set-up can never work: a wrong password, an untrusted certificate, a port with TLS and a
+                URL without it, a database, a Sentinel or a release that will not do, no Redis at all. A server that is
+                away is no error: the cache works without it, and connects when it is back.
         """
         self._reopen_closed()
-        self._ready()
+        refusal: object = None
+        self._troubles.opening = True
         try:
+            self._ready()
             refusal = run_sync(self._subscriber.first_attempt())
             if refusal is not None:
                 raise ConfigError(f"{self.url}: {refusal}")
         except BaseException:
             self.close()
             raise
+        finally:
+            self._troubles.opened(raised=refusal is not None)
         return self
 
     def __exit__(

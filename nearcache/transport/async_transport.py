@@ -129,7 +129,10 @@ class AsyncBus:
             async with connect_deadline(self._endpoint):
                 await self._stream.connect(self._endpoint)
         except TimeoutError:
-            raise RemoteTimeout("connecting took too long") from None
+            raise await self._explained(RemoteTimeout("connecting took too long")) from None
+        except RemoteFailed as failure:
+            raise await self._explained(failure) from None
+        self._endpoint.connected()
         self._stream.send(self._protocol.subscribe)
         until = time.monotonic() + self._timeout
         while not self._protocol.confirmed:
@@ -137,6 +140,11 @@ class AsyncBus:
                 raise RemoteTimeout("the subscription was not confirmed in time")
             if self._failure is not None:
                 raise self._failure
+
+    async def _explained(self, failure: RemoteFailed) -> RemoteFailed:
+        if self._endpoint.probed:
+            return self._endpoint.explain(failure)
+        return await asyncio.to_thread(self._endpoint.explain, failure)
 
     async def ask_greeting(self) -> None:
         self._stream.send(self._protocol.request(self._protocol.greeting))

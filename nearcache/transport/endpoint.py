@@ -8,8 +8,10 @@ protocol is RESP3, or RESP2 where the server refuses RESP3 or the URL says ``?pr
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,14 +25,17 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.retry import Retry
 
+from nearcache.engine.ports import RemoteFailed, RemoteMisconfigured, RemoteTimeout
 from nearcache.errors import ConfigError
 from nearcache.settings import Settings
+from nearcache.transport.diagnosis import problem_of_scheme
 
 SCHEMES = ("redis", "rediss", "unix")
 _ADDRESS = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)([^/?#@]*@)?(?P<place>([\w.%-]+|\[[0-9A-Fa-f:.]+\])?(:\d+)?(/[^?#@]*)?)(\?|$)"
 )
 RESP2 = 2
+_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 LATER = ("redis+sentinel", "redis+cluster")
 # Arguments that a pool gives its connections for its own purposes.
 _POOLS_OWN = re.compile(
@@ -58,8 +63,24 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"Endpoint({self.shown})"
 
+    probed: bool = False
+    """Whether the port was asked whether it speaks TLS, or a connection has been made."""
+    problem: str | None = None
+    """What the port answered, if the URL is for one of the other kind."""
+
     def connection(self) -> Any:
-        """A new connection, not connected yet."""
+        """A new connection, not connected yet.
+
+        Raises:
+            RemoteMisconfigured: a file that it needs is not there.
+        """
+        for name in _FILES:
+            path = self.arguments.get(name)
+            if path and not os.access(path, os.R_OK):
+                raise RemoteMisconfigured(f"{name}={path!r}: there is no such file, or it may not be read")
+        return self._make()
+
+    def _make(self) -> Any:
         return self.connection_class(**{**self.arguments, "protocol": self.protocol})
 
     def fall_back_to_resp2(self, connection: Any, error: Exception) -> bool:
@@ -75,6 +96,25 @@ class Endpoint:
             return False
         self.protocol = RESP2
         return True
+
+    def explain(self, failure: RemoteFailed) -> RemoteFailed:
+        """This failure of connecting, or RemoteMisconfigured if the URL is for a port with TLS and it has none.
+
+        Also the reverse. The port is asked once, from a thread that may wait.
+        """
+        host, port = self.arguments.get("host"), self.arguments.get("port")
+        if host is None or port is None or type(failure) not in (RemoteFailed, RemoteTimeout):
+            return failure
+        if not self.probed:
+            tls = issubclass(self.connection_class, redis.SSLConnection | redis.asyncio.SSLConnection)
+            with suppress(OSError):
+                self.problem = problem_of_scheme(host, port, tls=tls, timeout=self.arguments["socket_timeout"])
+                self.probed = True
+        return failure if self.problem is None else RemoteMisconfigured(self.problem)
+
+    def connected(self) -> None:
+        """A connection was made: the URL is for a port of this kind."""
+        self.probed, self.problem = True, None
 
     def ask_for_resp3(self) -> None:
         """Make the next connection with RESP3 again, unless the URL says RESP2: the server may be another one now."""
@@ -148,7 +188,7 @@ class Endpoint:
         arguments |= _our_arguments(chosen, settings)
         endpoint = cls(chosen, arguments, shown)
         try:
-            endpoint.connection()
+            endpoint._make()
         except Exception as error:  # noqa: BLE001  # the constructor may be the user's and raise anything
             # Only a TypeError's text, which names the argument, is known to hold no value.
             reason = f"{error}" if isinstance(error, TypeError) else type(error).__name__

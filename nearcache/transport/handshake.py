@@ -21,6 +21,7 @@ from nearcache.protocol.answers import Beat, BusItem, Greeting, Introduction, Pe
 from nearcache.protocol.names import PROTOCOL, Names
 from nearcache.protocol.versions import whole
 from nearcache.transport import resp
+from nearcache.transport.diagnosis import problem_of_server
 
 _NEEDS_RESP3 = (
     "the connection speaks RESP2, and L1 needs RESP3: only there an answer comes on the connection of the messages and "
@@ -64,11 +65,13 @@ class Query:
             RemoteFailed: the server refused a command that it may not refuse.
         """
         for command, reply in zip(self._commands, replies, strict=True):
+            if command[0] == b"HELLO" and (problem := problem_of_server(reply)):
+                raise RemoteMisconfigured(problem)
             if isinstance(reply, resp.ServerError):
-                if reply.code in _PASSING:
-                    raise reply
+                if reply.code in _PASSING or reply.unless_final() is not reply:
+                    raise reply.unless_final()
                 if command[0] not in self._deniable:
-                    raise BusRefused(f"{reply} to {command[0].decode()}")
+                    raise BusRefused(f"{command[0].decode()} was refused: {reply}")
         return self._parse(replies)
 
 
@@ -173,8 +176,8 @@ def _refusal(reply: object) -> RemoteFailed:
         return reply
     if code == "NOAUTH":
         return RemoteMisconfigured("the server wants a password: NOAUTH; name it in the URL")
-    code = code and f": {code}"
-    return BusRefused(f"the server refused to subscribe{code}; the user needs SUBSCRIBE and the channel")
+    said = f": {reply}" if isinstance(reply, resp.ServerError) else ""
+    return BusRefused(f"the server refused to subscribe{said}; the user needs SUBSCRIBE and the channel")
 
 
 def _greet(names: Names, seen: int) -> tuple[bytes, ...]:

@@ -5,6 +5,8 @@ This is the only file that knows hiredis. An error reply is an object among the 
 
 from __future__ import annotations
 
+import re
+import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,6 +15,7 @@ import redis.exceptions
 
 from nearcache.engine.breaker import SERVES_NOBODY
 from nearcache.engine.ports import RemoteFailed, RemoteMisconfigured, RemoteTimeout
+from nearcache.transport import diagnosis
 
 NOTHING: Final = object()
 CHUNK = 64 * 1024
@@ -32,14 +35,20 @@ _NO_RESP = "the server does not speak Redis' protocol; check host and port of th
 
 
 class ServerError(RemoteFailed):
-    """An error reply. Only its code is kept, since the text behind it may quote keys and values."""
+    """An error reply, with the server's sentence, but not with the arguments of the command that it may quote."""
 
     sent = False
 
     def __init__(self, text: str) -> None:
-        self.code = text.split(" ", 1)[0]
+        code = re.match(r"[A-Z]{3,}\b", text)
+        self.code = code[0] if code else "ERR"  # which redis-py cuts off
         self.answered = self.code not in SERVES_NOBODY
-        super().__init__(f"the server answered {self.code}")
+        self.advice = diagnosis.advice_on(text)
+        super().__init__(diagnosis.explained(text, self.code))
+
+    def unless_final(self) -> RemoteFailed:
+        """This error, or RemoteMisconfigured if it is a mistake of the set-up."""
+        return RemoteMisconfigured(*self.args) if self.advice and self.advice.final else self
 
 
 class Decoder:
@@ -81,13 +90,20 @@ def translate(error: BaseException) -> RemoteFailed:
         case exceptions.InvalidResponse():
             return RemoteMisconfigured(_NO_RESP)
         case exceptions.NoPermissionError():
-            return RemoteMisconfigured("the user may not connect as set up: NOPERM; check its ACL")
+            return RemoteMisconfigured(
+                f"the user may not connect as set up: NOPERM {diagnosis.sentence(str(error))}; check its ACL"
+            )
         case TimeoutError() | BlockingIOError() | exceptions.TimeoutError():  # the second is the kernel's SO_RCVTIMEO
             return RemoteTimeout("no answer in time")
         case exceptions.ResponseError():
-            return ServerError(str(error))
+            return ServerError(str(error)).unless_final()
         case _:
+            if "max number of clients" in str(error):
+                return ServerError(str(error))
             # The innermost cause: ConnectionRefusedError says more than redis-py's ConnectionError around it.
             while (inner := error.__cause__ or error.__context__) is not None:
                 error = inner
+            problem = diagnosis.problem_of_tls(error) if isinstance(error, ssl.SSLError) else None
+            if problem is not None:
+                return RemoteMisconfigured(problem)
             return RemoteFailed(f"the connection failed: {type(error).__name__}")

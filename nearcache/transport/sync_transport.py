@@ -146,7 +146,11 @@ class SyncBus:
 
     async def open(self) -> None:
         self._endpoint.ask_for_resp3()
-        self._connection = SocketConnection(self._endpoint, self._timeout)
+        try:
+            self._connection = SocketConnection(self._endpoint, self._timeout)
+        except RemoteFailed as failure:
+            raise self._endpoint.explain(failure) from None
+        self._endpoint.connected()
         if self._closed:  # by another thread while this one connected
             self.interrupt()
             raise RemoteFailed("closed")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nearcache import Health
-from nearcache.testing import FaultProxy
+from nearcache.testing import FakeServer, FaultProxy
 from nearcache.transport.embedded import EmbeddedServer, free_port
 from tests.support.twins import MakeCache
 from tests.support.waiting import redis_of, shut, until
@@ -17,10 +17,10 @@ FAST: dict[str, Any] = {"max_staleness": 0.4, "redis_timeout": 0.1, "reconnect_m
 
 
 async def test_all_is_well(make_cache: MakeCache) -> None:
-    """Before the first use nothing is proven; then both tiers work, and heartbeats say how far Redis is."""
+    """Before the first use nothing is known against it; then both tiers work, and heartbeats say how far Redis is."""
     cache = make_cache(**FAST)
     before = cache.health()
-    assert before == Health(status="degraded", round_trip=None, bus="idle", proof_age=None, breaker="closed", journal=0)
+    assert before == Health(status="ok", round_trip=None, bus="idle", proof_age=None, breaker="closed", journal=0)
     async with cache:
         now = cache.health()
         assert (now.status, now.bus, now.breaker, now.journal, now.refused) == ("ok", "proven", "closed", 0, ())
@@ -30,7 +30,27 @@ async def test_all_is_well(make_cache: MakeCache) -> None:
             now.status = "down"
         await until(lambda: cache.health().round_trip != now.round_trip)
     await shut(cache)
-    assert cache.health().status == "down"
+    closed = cache.health()
+    assert (closed.status, closed.bus, closed.reason) == ("down", "closed", "the cache is closed")
+
+
+async def test_a_cache_that_was_closed_before_its_first_use(make_cache: MakeCache) -> None:
+    """It is closed, too."""
+    cache = make_cache(**FAST)
+    await shut(cache)
+    assert (cache.health().status, cache.health().bus) == ("down", "closed")
+
+
+async def test_redis_hangs_and_l1_serves(make_fake: MakeCache, fake: FakeServer) -> None:
+    """While L1 is proven, and the breaker is open, the cache is degraded: down is where neither tier answers."""
+    async with make_fake(max_staleness=60) as cache:
+        await cache.set("a", 1)
+        with fake.hung(only={"read"}):
+            assert await cache.get("b") is None
+            assert await cache.get("a") == 1
+            health = cache.health()
+        assert (cache.healthy, health.status, health.breaker, health.bus) == (True, "degraded", "open", "proven")
+        assert health.reason == "no answer in time"
 
 
 async def test_memory_needs_no_redis(make_cache: MakeCache) -> None:
@@ -50,10 +70,11 @@ async def test_redis_is_away(make_cache: MakeCache, proxy: FaultProxy) -> None:
             await cache.set(f"a:{number}", number)
         away = cache.health()
         assert (away.status, away.breaker, away.journal) == ("down", "open", 5)
+        assert away.reason
         await until(lambda: cache.health().proof_age > FAST["max_staleness"])
         proxy.heal()
         await until(lambda: cache.health().status == "ok")
-        assert cache.health().journal == 0
+        assert (cache.health().journal, cache.health().reason) == (0, None)
 
 
 async def test_a_server_that_never_was(make_cache: MakeCache) -> None:
@@ -75,6 +96,7 @@ async def test_writes_that_are_refused(make_cache: MakeCache, fresh_server: Embe
             client.config_set("maxmemory", 1)
             assert await cache.set("a", 1) is False
             assert (cache.health().status, cache.health().refused) == ("degraded", ("set: OOM",))
+            assert cache.health().reason == "its memory is full; the keys were deleted instead"
             client.config_set("maxmemory", 0)
         assert await cache.set("a", 1) is True
         assert cache.health().status == "ok"
@@ -89,4 +111,5 @@ async def test_a_bus_that_is_refused(make_cache: MakeCache, fresh_server: Embedd
     await cache.get("a")
     await until(lambda: cache.health().bus == "refused")
     assert cache.health().status == "degraded"
+    assert "refused to subscribe" in cache.health().reason
     assert password not in repr(cache.health())

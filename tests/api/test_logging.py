@@ -54,18 +54,28 @@ with EmbeddedServer(config={{"requirepass": "{secret}"}}) as server:
 """
 
 
-def run(setup: str) -> subprocess.CompletedProcess[str]:
+def run(setup: str, warnings: str = "error") -> subprocess.CompletedProcess[str]:
     """A busy life of a cache in a process of its own: writes, a corrupt value, a restart, a wrong password."""
     script = BUSY.format(setup=setup, secret=SECRET)
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-W", warnings, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
 
 
 def test_a_library_is_silent_by_default() -> None:
     """Without a word from the application nothing is printed, whatever happens, not even by logging's last resort."""
-    done = run("")
+    done = run("")  # where warnings are errors, as events they break nothing
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_what_only_a_change_of_the_program_mends_is_a_warning() -> None:
+    """A wrong password: one line, with the address and without a secret, and what is lost and comes back is none."""
+    done = run("", warnings="default")
+    (line, *rest) = done.stderr.splitlines()
+    assert "NearCacheWarning: redis://127.0.0.1:" in line
+    assert line.endswith("namespace='shop': the server refused the user or password; check both in the URL")
+    assert all(one.startswith("  ") for one in rest), done.stderr  # the line of source, if it is found
+    assert SECRET not in done.stderr
 
 
 def test_structlog_configured_by_the_application_is_left_alone() -> None:

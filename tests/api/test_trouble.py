@@ -220,8 +220,9 @@ async def test_trouble_is_lived_through(
             assert len(heard.of(Refused)) == len(heard.of(Accepted))
             assert len(heard.of(BreakerOpened)) == len(heard.of(BreakerClosed))
         lines = Counter(record.message.split("'")[1] for record in caplog.records)
-        told = {word: count for word, count in lines.items() if word not in {"flushed", "drained"}}
+        told = {word: count for word, count in lines.items() if word not in {"flushed", "journalled", "drained"}}
         assert told == {word: count for word, count in trouble.lines.items() if count}, caplog.text
+        assert (trouble.make is not full) <= lines["journalled"] <= 1 + lines["drained"], caplog.text
 
 
 async def used(cache: Twin, trouble: Trouble) -> None:

@@ -7,54 +7,65 @@ import logging
 import pytest
 
 from nearcache import events
-from nearcache.log import _LEVELS, log
+from nearcache.log import _LEVELS, Log
 
 LINES: list[tuple[events.Event, int, str]] = [
-    (events.Connected(3), logging.INFO, "event='connected' namespace='shop' kept=3"),
-    (events.Disconnected("gone"), logging.WARNING, "event='disconnected' namespace='shop' reason='gone'"),
-    (events.Flushed("a gap", 7), logging.INFO, "event='flushed' namespace='shop' reason='a gap' entries=7"),
-    (events.Drained(3, 1), logging.INFO, "event='drained' namespace='shop' replayed=3 left=1"),
-    (events.BreakerOpened("late"), logging.WARNING, "event='breaker opened' namespace='shop' reason='late'"),
-    (events.BreakerClosed(), logging.INFO, "event='breaker closed' namespace='shop'"),
+    (events.Connected(3), logging.INFO, "nearcache: event='connected' namespace='shop' kept=3"),
+    (events.Disconnected("gone"), logging.WARNING, "nearcache: event='disconnected' namespace='shop' reason='gone'"),
+    (events.Flushed("a gap", 7), logging.INFO, "nearcache: event='flushed' namespace='shop' reason='a gap' entries=7"),
+    (events.Drained(3, 1), logging.INFO, "nearcache: event='drained' namespace='shop' replayed=3 left=1"),
+    (events.BreakerOpened("late"), logging.WARNING, "nearcache: event='breaker opened' namespace='shop' reason='late'"),
+    (events.BreakerClosed(), logging.INFO, "nearcache: event='breaker closed' namespace='shop'"),
     (
         events.CorruptValue("user:7", "short"),
         logging.WARNING,
-        "event='corrupt value' namespace='shop' key='user:7' reason='short'",
+        "nearcache: event='corrupt value' namespace='shop' key='user:7' reason='short'",
     ),
-    (events.LoadFailed("k", "why"), logging.WARNING, "event='load failed' namespace='shop' key='k' reason='why'"),
+    (
+        events.LoadFailed("k", "why"),
+        logging.WARNING,
+        "nearcache: event='load failed' namespace='shop' key='k' reason='why'",
+    ),
     (
         events.Refused("set", "OOM"),
         logging.WARNING,
-        "event='refused' namespace='shop' operation='set' reason='OOM'",
+        "nearcache: event='refused' namespace='shop' operation='set' reason='OOM'",
     ),
-    (events.Accepted(), logging.INFO, "event='accepted' namespace='shop'"),
-    (events.CoherenceFailed("no"), logging.ERROR, "event='coherence failed' namespace='shop' reason='no'"),
+    (events.Accepted(), logging.INFO, "nearcache: event='accepted' namespace='shop'"),
+    (
+        events.Journalled(2, "away"),
+        logging.WARNING,
+        "nearcache: event='journalled' namespace='shop' keys=2 reason='away'",
+    ),
+    (events.CoherenceFailed("no"), logging.ERROR, "nearcache: event='coherence failed' namespace='shop' reason='no'"),
 ]
-
-SILENT: list[events.Event] = [events.Journalled(1, "away")]
-"""One per call, perhaps: no change of state. They are events only."""
 
 
 @pytest.mark.parametrize(("event", "level", "line"), LINES)
 def test_an_event_is_one_line(event: events.Event, level: int, line: str, caplog: pytest.LogCaptureFixture) -> None:
     """Words, namespace and facts, on the logger "nearcache"."""
     caplog.set_level(logging.DEBUG, "nearcache")
-    log("shop", event)
+    Log("shop")(event)
     (record,) = caplog.records
     assert (record.name, record.levelno, record.getMessage()) == ("nearcache", level, line)
 
 
-@pytest.mark.parametrize("event", SILENT)
-def test_what_may_come_with_every_call_is_not_logged(event: events.Event, caplog: pytest.LogCaptureFixture) -> None:
-    """An outage is not a line per write."""
+def test_of_the_writes_of_an_outage_the_first_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """An outage is not a line per write; the next outage has its own."""
     caplog.set_level(logging.DEBUG, "nearcache")
-    log("shop", event)
-    assert not caplog.records
+    log = Log("shop")
+    for _ in range(2):
+        for event in (events.Journalled(1, "away"), events.Journalled(7, "late"), events.Drained(3, 5)):
+            log(event)
+        log(events.Journalled(2, "late"))
+        log(events.Drained(5, 0))
+    lines = [record.getMessage().partition(" namespace")[0] for record in caplog.records]
+    assert lines == 2 * ["nearcache: event='journalled'", *2 * ["nearcache: event='drained'"]]
 
 
 def test_every_event_is_on_one_of_the_lists() -> None:
     """A new event would be found."""
-    known = {type(event) for event in SILENT} | {type(event) for event, _, _ in LINES}
+    known = {type(event) for event, _, _ in LINES}
     assert known == {
         kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)
     } - {events.Event}
@@ -64,7 +75,7 @@ def test_every_event_is_on_one_of_the_lists() -> None:
 def test_a_value_with_a_line_break_stays_on_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """A key can't forge a line of the log."""
     caplog.set_level(logging.DEBUG, "nearcache")
-    log("shop", events.CorruptValue("a\nERROR root: forged", "short"))
+    Log("shop")(events.CorruptValue("a\nERROR root: forged", "short"))
     (record,) = caplog.records
     assert "\n" not in record.getMessage()
 
@@ -72,6 +83,6 @@ def test_a_value_with_a_line_break_stays_on_one_line(caplog: pytest.LogCaptureFi
 def test_below_its_level_nothing_is_made(caplog: pytest.LogCaptureFixture) -> None:
     """The application's level counts."""
     caplog.set_level(logging.ERROR, "nearcache")
-    log("shop", events.Disconnected("gone"))
-    log("shop", events.CoherenceFailed("no"))
+    Log("shop")(events.Disconnected("gone"))
+    Log("shop")(events.CoherenceFailed("no"))
     assert [record.levelname for record in caplog.records] == ["ERROR"]
