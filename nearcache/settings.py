@@ -86,7 +86,11 @@ SETTINGS: Mapping[str, Setting] = {
         "seconds for which a value lives here that was loaded while Redis is away; None: max_staleness",
     ),
     "max_staleness": Setting(2.0, seconds, "seconds by which a hit in L1 may miss an acknowledged write at most (G1)"),
-    "redis_timeout": Setting(0.25, seconds, "seconds that one operation waits for Redis"),
+    "redis_timeout": Setting(
+        0.25,
+        seconds,
+        "seconds of silence after which an operation is given up; a reply that keeps coming may take ten times as long",
+    ),
     "redis_connect_timeout": Setting(1.0, seconds, "seconds that connecting takes at most"),
     "max_connections": Setting(
         32, whole(1, 10_000), "connections for commands in the pool of a NearCache; asyncio needs one"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ T = TypeVar("T")
 
 UNREAD = 64 * 1024
 """Bytes that the kernel may buffer on a connection that is not read."""
+PIECE = 0.01
+"""Seconds of a slow link whose bytes are delivered at once."""
 
 
 class FaultProxy:
@@ -53,6 +56,7 @@ class FaultProxy:
         self._late: dict[Direction, tuple[float, Predicate]] = {}
         self._held: dict[Direction, Predicate] = {}
         self._changed = asyncio.Event()
+        self._rate = self._free_at = 0.0
 
     @property
     def url(self) -> str:
@@ -95,6 +99,14 @@ class FaultProxy:
     def delay_requests(self, seconds: float, only: Predicate = everyone) -> None:
         """Delay the bytes of the clients; the arguments are those of ``delay_replies``."""
         self._do(self._set(self._late, "requests", (seconds, only) if seconds else None))
+
+    def limit_replies(self, bytes_per_second: float) -> None:
+        """Deliver no more of the server's bytes per second, on all connections together, in small pieces.
+
+        Args:
+            bytes_per_second: the limit; 0 ends it.
+        """
+        self._do(self._limit(bytes_per_second))
 
     def hold(self, direction: Direction = "replies", only: Predicate = everyone) -> None:
         """Deliver nothing in this direction until ``release``; connections stay open.
@@ -154,12 +166,17 @@ class FaultProxy:
             rules[direction] = rule
         self._wake()
 
+    async def _limit(self, bytes_per_second: float) -> None:
+        self._rate, self._free_at = bytes_per_second, 0.0
+        self._wake()
+
     async def _release(self) -> None:
         self._held.clear()
         self._wake()
 
     async def _heal(self) -> None:
         self._late.clear()
+        self._rate = 0.0
         await self._release()
         if self._server is None:
             self._server = await asyncio.start_server(self._accept, HOST, self.port)
@@ -215,16 +232,22 @@ class FaultProxy:
             await connection.run(reader)
         self._connections.discard(connection)
 
-    async def due(self, connection: ProxyConnection, direction: Direction, arrived: float) -> None:
-        """Wait until the rules, as they are at each moment, let bytes that arrived then be delivered."""
+    async def due(self, connection: ProxyConnection, direction: Direction, arrived: float) -> int:
+        """Wait until the rules, as they are at each moment, let bytes that arrived then be delivered; how many."""
         while True:
+            size = max(1, int(self._rate * PIECE)) if self._rate and direction == "replies" else sys.maxsize
             seconds, late = self._late.get(direction, (0.0, everyone))
             left = arrived + seconds - self._loop.time() if late(connection.head) else 0.0
             held = self._held.get(direction)
             if held is not None and held(connection.head):
                 left = 3600.0
+            now = self._loop.time()
+            if left <= 0 and size < sys.maxsize:
+                left = self._free_at - now
             if left <= 0:
-                return
+                if size < sys.maxsize:
+                    self._free_at = max(now - PIECE, self._free_at) + size / self._rate
+                return size
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left)
 

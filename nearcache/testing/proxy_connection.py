@@ -29,7 +29,7 @@ def commands(head: bytes) -> bool:
     return not subscribers(head)
 
 
-Due: TypeAlias = "Callable[[ProxyConnection, Direction, float], Awaitable[None]]"
+Due: TypeAlias = "Callable[[ProxyConnection, Direction, float], Awaitable[int]]"
 
 
 class ProxyConnection:
@@ -37,7 +37,7 @@ class ProxyConnection:
 
     Args:
         client: the side that was accepted.
-        due: waits until bytes that arrived at some time of the loop may be delivered.
+        due: waits until bytes that arrived at some time of the loop may be delivered; how many of them.
         target: host and port of the server.
     """
 
@@ -98,6 +98,11 @@ class ProxyConnection:
         data = b"?"
         while data:
             arrived, data = await waiting.get()
-            await self._due(self, direction, arrived)
-            writer.write(data)
-            await writer.drain()
+            rest = data
+            while True:
+                size = await self._due(self, direction, arrived)
+                writer.write(rest[:size])
+                await writer.drain()
+                rest = rest[size:]
+                if not rest:
+                    break

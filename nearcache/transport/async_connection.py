@@ -79,6 +79,11 @@ class Stream(asyncio.Protocol):
         """Whether nothing can be sent any more."""
         return self._transport is None or self._transport.is_closing()
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be sent."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def data_received(self, data: bytes) -> None:
         try:
             for start in range(0, len(data), self._chunk):
@@ -100,21 +105,21 @@ class Stream(asyncio.Protocol):
 
 @dataclass(slots=True, eq=False)
 class InFlight:
-    """Commands that were sent together and wait for their replies.
-
-    The timer is not their caller's, whose task may be cancelled: a hung connection must be found out even then.
-    """
+    """Commands that were sent together and wait for their replies."""
 
     future: asyncio.Future[list[Any]]
     count: int
-    timer: asyncio.TimerHandle
+    sent_at: float
 
 
 class Pipeline:
     """A stream that matches replies to the commands in flight, in the order in which they were sent.
 
+    Its timer is not that of a caller, whose task may be cancelled: a hung connection must be found out even then.
+
     Args:
-        timeout: seconds that replies may take.
+        timeout: seconds of silence that end the connection. Replies that keep coming may take ``resp.SILENCES`` times
+            as long.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -124,14 +129,22 @@ class Pipeline:
         self._replies: list[Any] = []
         """The replies to the oldest commands in flight, as far as they have come."""
         self._retired = False
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        """Runs while commands are in flight."""
+        self._heard_at = 0.0
+        """When bytes have come, or have left the buffer, the last time."""
+        self._unsent = 0
+        """Bytes in the buffer when that was last looked at."""
 
     def send(self, packed: bytes, count: int) -> asyncio.Future[list[Any]]:
         """Send some commands; the future gets their replies."""
         self.stream.send(packed)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Any]] = loop.create_future()
-        # Not asyncio.timeout: after a stall of the loop it would fire with the reply already taken from the socket.
-        self._in_flight.append(InFlight(future, count, loop.call_later(self._timeout, self._expire)))
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        now = self._loop.time()
+        self._in_flight.append(InFlight(future, count, now))
+        if self._timer is None:
+            self._timer = self._loop.call_at(now + self._timeout, self._check)
         return future
 
     def retire(self) -> None:
@@ -141,6 +154,7 @@ class Pipeline:
             self.stream.close()
 
     def _match(self, replies: list[Any]) -> None:
+        self._heard_at = self._loop.time()
         for reply in replies:
             if not self._in_flight:
                 raise RemoteFailed("the server sent what nobody asked for")
@@ -148,21 +162,35 @@ class Pipeline:
             first = self._in_flight[0]
             if len(self._replies) == first.count:
                 self._in_flight.popleft()
-                first.timer.cancel()
                 complete, self._replies = self._replies, []
                 if not first.future.done():  # its task may have been cancelled
                     first.future.set_result(complete)
         if self._retired and not self._in_flight:
             self.stream.close()
 
-    def _expire(self) -> None:
-        self._fail(RemoteTimeout("no answer in time"))
-        self.stream.close()
+    def _check(self) -> None:
+        """End a connection that is silent, or too slow; after a stall of the loop, what has come was taken before."""
+        self._timer = None
+        if not self._in_flight:
+            return
+        now, unsent = self._loop.time(), self.stream.unsent
+        if unsent < self._unsent:
+            self._heard_at = now
+        self._unsent = unsent
+        sent_at = self._in_flight[0].sent_at
+        until = min(max(self._heard_at, sent_at) + self._timeout, sent_at + self._timeout * resp.SILENCES)
+        if now < until:
+            self._timer = self._loop.call_at(until, self._check)
+        else:
+            self._fail(RemoteTimeout("no answer in time"))
+            self.stream.close()
 
     def _fail(self, error: RemoteFailed) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._in_flight:
             failed = self._in_flight.popleft()
-            failed.timer.cancel()
             if not failed.future.done():
                 failed.future.set_exception(error)
                 failed.future.exception()  # retrieved: its task may never look

@@ -35,8 +35,10 @@ class AsyncTransport:
         self._connecting: asyncio.Task[Pipeline] | None = None
         self._closed = False
 
-    async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
-        del repeatable  # a closed transport is known to be closed
+    async def execute(
+        self, packed: bytes, count: int = 1, *, repeatable: bool = False, waited: float = 0.0
+    ) -> list[Any]:
+        del repeatable, waited  # a closed transport is known to be closed; no task waits for others' commands
         pipeline = self._pipeline
         if pipeline is None or pipeline.stream.closing:
             pipeline = await self._connect()

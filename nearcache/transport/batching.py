@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from threading import get_ident
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from nearcache.engine.ports import NotSent, RemoteFailed
@@ -28,8 +29,8 @@ FEW = 2
 class Read(Protocol):
     """The Remote's ``read``."""
 
-    async def __call__(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
-        """See Remote."""
+    async def __call__(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
+        """See Remote. ``waited``: seconds that the caller has waited already, and that its request has less."""
         ...
 
 
@@ -130,6 +131,9 @@ class ThreadReads(LoneReads):
     its own, and then wakes the next leader and the first of the threads that it has read for. Each of these wakes the
     next one; woken all at once, they would wait again, for the GIL. No thread leads twice for one read.
 
+    A thread waits for its turn for at most ``turn`` seconds. Then it leads, for all that wait, beside the leader before
+    it: a slow server would else take the time of two requests for each read.
+
     The lock here is held for a few lines, never over I/O. An interrupt may end a leader between any two of them, so no
     thread waits without end: after ``patience`` it gives up, and removes the present leader. A signal handler or a
     finaliser may read on a thread that is in the middle of its own read: that read is a request of its own and waits
@@ -138,17 +142,20 @@ class ThreadReads(LoneReads):
     Args:
         read: reads a batch.
         few: the number of threads that read each for itself.
+        turn: seconds that a read waits before it is sent.
         patience: seconds that a read may take.
     """
 
-    def __init__(self, read: Read, *, few: int = FEW, patience: float = 60.0) -> None:
+    def __init__(self, read: Read, *, few: int = FEW, turn: float = 60.0, patience: float = 60.0) -> None:
         super().__init__(read)
         self._few = few
+        self._turn = turn
         self._patience = patience
         self._lock = threading.Lock()
         self._inside: set[int] = set()
         """The threads that are reading."""
         self._leader: _Reader | None = None
+        """The newest leader, which appoints the next one."""
         self._waiting: deque[_Reader] = deque()
 
     async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
@@ -189,16 +196,27 @@ class ThreadReads(LoneReads):
 
     def _wait(self, me: _Reader) -> bool:
         """Wait until a leader has read for it, or until it leads; whether it leads."""
-        if not me.wake.acquire(timeout=self._patience):
+        began = monotonic()
+        if not (me.wake.acquire(timeout=self._turn) or self._take_turn(me) or me.wake.acquire(timeout=self._patience)):
             with self._lock:
                 self._leader = None
                 if not me.done:
                     me.end(NotSent("the thread that read for this one did not come back in time"))
         if me.done:
             return False
+        me.waited = monotonic() - began
         with self._lock:
             self._take_along(me)
         return True
+
+    def _take_turn(self, me: _Reader) -> bool:
+        """Lead beside the present leader, unless a leader reads for this thread already; whether it leads."""
+        with self._lock:
+            if me not in self._waiting:
+                return False
+            self._waiting.remove(me)
+            self._leader = me
+            return True
 
     def _take_along(self, me: _Reader) -> None:
         """Let this leader read for every thread that waits now; no other joins it."""
@@ -211,7 +229,8 @@ class ThreadReads(LoneReads):
         """Read for itself and for the threads that it leads."""
         batch = (me, *me.led)
         try:
-            reading = await self._read([one.key for one in batch], with_bounds=any(one.with_bounds for one in batch))
+            with_bounds = any(one.with_bounds for one in batch)
+            reading = await self._read([one.key for one in batch], with_bounds=with_bounds, waited=me.waited)
         except RemoteFailed as failure:
             me.failed = True
             me.end(failure)
@@ -270,6 +289,8 @@ class _Reader:
     """Whether ``taken`` or ``error`` is set."""
     failed = False
     """Whether it led, and the request failed."""
+    waited = 0.0
+    """Seconds that it waited before it led."""
     gone = False
     """Whether its thread has left: it wakes no other."""
     led: deque[_Reader] | tuple[()] = ()

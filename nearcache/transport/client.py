@@ -54,13 +54,16 @@ class Transport(Protocol):
     handshake: Handshake | None
     """Asked on each new connection before it is used; None: nothing is asked."""
 
-    async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
+    async def execute(
+        self, packed: bytes, count: int = 1, *, repeatable: bool = False, waited: float = 0.0
+    ) -> list[Any]:
         """Send packed commands once, and return their replies; an error reply is an object among them.
 
         Args:
             packed: the commands.
             count: of the replies.
             repeatable: the caller repeats the commands after a failure, so a connection that may be dead will do.
+            waited: seconds that the caller has waited for others: the wait for replies is so much shorter.
 
         Raises:
             RemoteFailed: the connection failed; the server may have executed the commands.
@@ -121,13 +124,13 @@ class RedisRemote:
     def now(self) -> int:
         return 0 if self._offset is None else int((monotonic() + self._offset) * 1e6)
 
-    async def read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
+    async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
         # The bounds are read behind the values, so that a clear between the two makes them look old, not new.
         packed = resp.pack((b"MGET", *[self._names.value(key) for key in keys]))
         if not with_bounds:
-            (records,) = await self._read(packed, 1)
+            (records,) = await self._read(packed, 1, waited)
             return Reading(records)
-        records, (number, floor) = await self._read(packed + resp.pack((b"HMGET", self._names.counters, b"s", b"f")), 2)
+        records, (number, floor) = await self._read(packed + resp.pack((b"HMGET", self._names.counters, b"s", b"f")), 2, waited)
         number, floor = whole(number), whole(floor)
         return Reading(records, ABSENT if number is None or floor is None else Bounds(number, floor))
 
@@ -209,10 +212,10 @@ class RedisRemote:
         fields = [PROTOCOL, self._names.database, self.seen()]
         await self._call(scripts.GREET, [self._names.counters, self._names.scratch], fields)
 
-    async def _read(self, packed: bytes, count: int) -> list[Any]:
+    async def _read(self, packed: bytes, count: int, waited: float = 0.0) -> list[Any]:
         began = monotonic()
         try:
-            replies = await self._transport.execute(packed, count, repeatable=True)
+            replies = await self._transport.execute(packed, count, repeatable=True, waited=waited)
         except RemoteFailed as failure:
             replies = await self._again(failure, began, packed, count, repeatable=True)
         for reply in replies:

@@ -18,6 +18,7 @@ from nearcache.transport.batching import LoneReads, Read, TaskReads, ThreadReads
 from nearcache.transport.client import RedisRemote, Transport
 from nearcache.transport.endpoint import Endpoint, redact, scheme_of
 from nearcache.transport.memory import MemoryRemote
+from nearcache.transport.resp import SILENCES
 from nearcache.transport.sync_transport import SyncBus, SyncTransport
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Backend
         transport, reads = AsyncTransport(endpoint, timeout), TaskReads
     else:
         transport = SyncTransport(endpoint, timeout, settings.max_connections)
-        reads = partial(ThreadReads, patience=timeout + settings.redis_connect_timeout)
+        longest = settings.redis_connect_timeout + SILENCES * timeout
+        reads = partial(ThreadReads, turn=timeout / 10, patience=longest)
     bus = AsyncBus if asynchronous else SyncBus
     again = partial(_open, endpoint, settings, asynchronous)
     remote = RedisRemote(transport, names, retries=settings.retries, redis_timeout=timeout, reads=reads)

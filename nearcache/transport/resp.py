@@ -20,6 +20,8 @@ from nearcache.transport import diagnosis
 NOTHING: Final = object()
 CHUNK = 64 * 1024
 """Bytes decoded at a time; fed more at once, hiredis slows down."""
+SILENCES = 10
+"""An answer that keeps coming may take so many times ``redis_timeout``, which is the longest silence."""
 BUS_CHUNK = 16 * 1024
 """Bytes of the bus that are decoded at a time, some hundreds of keys; other threads and tasks run in between."""
 

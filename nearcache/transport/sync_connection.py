@@ -3,22 +3,48 @@
 redis-py makes and connects it, with TLS, AUTH, HELLO and credential providers; afterwards its socket is used directly,
 since redis-py's layers cost more than the command. The one private name used is ``Connection._sock``; a test holds it
 against new releases.
+
+How it waits for a reply: a receive with a timeout of the kernel is one system call, and gives the GIL up once. But
+Python repeats a receive that a signal interrupts, with the whole timeout: with a timer signal every 0.1 s it does not
+end. A ``poll`` is repeated with the rest of its time. So the main thread, to which the kernel gives signals, polls
+first. Other threads receive with a timeout of EAGER seconds, in which most replies come, and then poll. A socket of TLS
+has bytes that no poll sees, and a socket of gevent or eventlet ignores the kernel's timeout: these get a timeout of
+Python's, which signals do not lengthen.
 """
 
 from __future__ import annotations
 
+import _socket
 import contextlib
+import os
 import select
 import socket
 import ssl
 import struct
+import threading
 import time
+from math import ceil
+from threading import get_ident
 from typing import Any
 
-from nearcache.engine.ports import RemoteFailed, RemoteTimeout
+from nearcache.engine.ports import RemoteFailed
 from nearcache.transport import connecting, resp
 from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.handshake import Handshake
+
+EAGER = 0.01
+"""Seconds of the kernel's timeout, at most."""
+
+_DONTWAIT = int(socket.MSG_DONTWAIT)  # an IntFlag is converted at each call
+_main_thread = threading.main_thread().ident
+
+
+def _after_fork() -> None:
+    global _main_thread  # noqa: PLW0603  # one per process
+    _main_thread = get_ident()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class SocketConnection:
@@ -28,13 +54,12 @@ class SocketConnection:
         RemoteFailed: it could not connect within the timeout, or the handshake refused the server.
     """
 
-    __slots__ = ("_connection", "_decoder", "_own_timeout", "_poll", "_socket", "_timeout", "generation")
+    __slots__ = ("_connection", "_decoder", "_plain", "_poll", "_socket", "_timeout", "generation")
 
     def __init__(self, endpoint: Endpoint, timeout: float, handshake: Handshake | None = None) -> None:
         self._connection: Any = None
         self._decoder = resp.Decoder()
         self._timeout = timeout
-        self._own_timeout: float | None = timeout
         self.generation = 0
         deadline = endpoint.arguments.get("socket_connect_timeout") or timeout
         connecting.within(deadline, endpoint.shown, lambda: self._connect(endpoint, handshake), self._shut_down)
@@ -50,7 +75,7 @@ class SocketConnection:
                 self.close()
                 if not endpoint.fall_back_to_resp2(self._connection, error):
                     raise resp.translate(error) from None
-        self._set_timeouts()
+        self._set_up()
         if handshake is None:
             return
         asked_at = time.monotonic()
@@ -61,24 +86,36 @@ class SocketConnection:
             self.close()
             raise
 
-    def _set_timeouts(self) -> None:
-        if not isinstance(self._socket, ssl.SSLSocket):
-            # The kernel's timeouts: for Python's own, each call is preceded by a poll, and the GIL changes hands twice.
-            timeval = struct.pack("ll", int(self._timeout), max(1, int(self._timeout % 1 * 1e6)))
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
-            self._own_timeout = None
-        self._socket.settimeout(self._own_timeout)
+    def _set_up(self) -> None:
+        self._plain = isinstance(self._socket, _socket.socket) and not isinstance(self._socket, ssl.SSLSocket)
+        if self._plain:
+            self._socket.settimeout(None)
+            eager = struct.pack("ll", 0, max(1, int(min(EAGER, self._timeout) * 1e6)))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, eager)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
 
-    def execute(self, packed: bytes, count: int) -> list[Any]:
-        """Send, and receive ``count`` replies within the timeout."""
+    def execute(self, packed: bytes, count: int, waited: float = 0.0) -> list[Any]:
+        """Send, and receive ``count`` replies.
+
+        Args:
+            packed: the commands.
+            count: of the replies.
+            waited: seconds that the caller has waited for the connection: so much less it waits for the first byte.
+
+        Raises:
+            RemoteTimeout: nothing came for the timeout, or not everything came in ``resp.SILENCES`` times the timeout.
+        """
         try:
-            self._socket.sendall(packed)
-            replies = self._receive()
+            self._send(packed)
+            replies: list[Any] = []
+            if self._plain and get_ident() != _main_thread:
+                try:
+                    replies = self._receive()
+                except BlockingIOError:
+                    waited += EAGER
             if len(replies) < count:
-                self._receive_rest(replies, count)
+                self._receive_rest(replies, count, waited)
             if len(replies) > count:
                 raise RemoteFailed("the server sent what nobody asked for")
         except BaseException as error:
@@ -91,16 +128,14 @@ class SocketConnection:
     def send(self, packed: bytes) -> None:
         """Send without waiting for replies: on the bus, which ``receive`` reads."""
         try:
-            self._socket.settimeout(self._timeout)
-            self._socket.sendall(packed)
+            self._send(packed)
         except OSError as error:
             raise resp.translate(error) from None
 
     def receive(self, timeout: float) -> list[Any]:
         """The replies that come within ``timeout`` seconds, at most one chunk of them; 0 takes only what is there."""
         try:
-            self._socket.settimeout(timeout)
-            return self._receive(resp.BUS_CHUNK)
+            return self._receive_within(timeout, resp.BUS_CHUNK)
         except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
             return []
         except (OSError, ValueError) as error:
@@ -124,19 +159,49 @@ class SocketConnection:
             with contextlib.suppress(OSError):  # it was not connected any more
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def _send(self, packed: bytes) -> None:
+        sent = 0
+        if self._plain:
+            try:
+                sent = self._socket.send(packed, _DONTWAIT)
+            except BlockingIOError:
+                sent = 0
+        if sent < len(packed):
+            self._send_rest(memoryview(packed)[sent:])
+
+    def _send_rest(self, rest: memoryview) -> None:
+        """Send what the kernel did not take at once. The timeout is for each part, as it is for those of a reply."""
+        ends = time.monotonic() + self._timeout * resp.SILENCES
+        while rest:
+            left = min(self._timeout, ends - time.monotonic())
+            if left <= 0:
+                raise TimeoutError
+            self._socket.settimeout(left)
+            rest = rest[self._socket.send(rest) :]
+        if self._plain:
+            self._socket.settimeout(None)
+
+    def _receive_rest(self, replies: list[Any], count: int, waited: float) -> None:
+        """Receive what has not come at once."""
+        left = self._timeout - waited
+        ends = time.monotonic() + self._timeout * resp.SILENCES - waited
+        while left > 0:
+            replies += self._receive_within(left)
+            if len(replies) >= count:
+                return
+            left = min(self._timeout, ends - time.monotonic())
+        raise TimeoutError
+
+    def _receive_within(self, timeout: float, most: int = resp.CHUNK) -> list[Any]:
+        """Wait up to ``timeout`` seconds for bytes; the replies that are complete with them."""
+        if not self._plain:
+            self._socket.settimeout(timeout)
+        elif not self._poll.poll(ceil(timeout * 1000)):
+            raise TimeoutError
+        return self._receive(most)
+
     def _receive(self, most: int = resp.CHUNK) -> list[Any]:
         data = self._socket.recv(most)
         if not data:
             raise RemoteFailed("the server closed the connection")
         return self._decoder.feed(data)
-
-    def _receive_rest(self, replies: list[Any], count: int) -> None:
-        """Receive the other parts of a large reply: the timeout is for all of it, not for each part."""
-        until = time.monotonic() + self._timeout
-        while len(replies) < count:
-            left = until - time.monotonic()
-            if left <= 0:
-                raise RemoteTimeout("no answer in time")
-            self._socket.settimeout(left)
-            replies += self._receive()
-        self._socket.settimeout(self._own_timeout)

@@ -49,14 +49,19 @@ class SyncTransport:
         """Connections of an earlier generation are not used again."""
         self._closed = False
 
-    async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
-        permit = self._acquire_permit()
+    async def execute(
+        self, packed: bytes, count: int = 1, *, repeatable: bool = False, waited: float = 0.0
+    ) -> list[Any]:
+        permit, waited = self._acquire_permit(waited)
         try:
             connection = self._acquire_connection(checked=not repeatable)
             try:
-                replies = connection.execute(packed, count)
+                replies = connection.execute(packed, count, waited)
             except RemoteFailed as failure:
                 if isinstance(failure, RemoteTimeout):
+                    if waited:  # it had less than the timeout, so this says nothing about the server
+                        failure.counted = True
+                        raise
                     self._timed_out_at = time.monotonic()
                 self.discard_idle()  # they lead to the same server
                 raise
@@ -71,8 +76,11 @@ class SyncTransport:
         """Let one connection more be used at a time."""
         self._permits.put(Permit(weakref.ref(self)))
 
-    def _acquire_permit(self) -> Permit:
-        """Wait for a permit, up to the timeout.
+    def _acquire_permit(self, waited: float) -> tuple[Permit, float]:
+        """Wait for a permit, so long that a tenth of the timeout is left.
+
+        Returns:
+            The permit, and the seconds waited in all.
 
         Raises:
             NotSent: none came free in time, the server hung meanwhile, or the transport is closed.
@@ -80,17 +88,17 @@ class SyncTransport:
         if self._closed:
             raise NotSent("closed")
         try:
-            return self._permits.get_nowait()
+            return self._permits.get_nowait(), waited
         except Empty:
             began = time.monotonic()
         try:
-            permit = self._permits.get(timeout=self._timeout)
+            permit = self._permits.get(timeout=max(0.0, 0.9 * self._timeout - waited))
         except Empty:
             raise NotSent("every connection is in use; raise max_connections") from None
         if self._timed_out_at > began:  # this command would time out on the same server as well
             self._permits.put(permit)
             raise NotSent("the server hung while this waited for a connection")
-        return permit
+        return permit, waited + time.monotonic() - began
 
     async def connect(self) -> None:
         if not self._idle:

@@ -102,7 +102,7 @@ def test_an_interrupted_thread_leaves_no_half_read_connection(
     transport = Make("sync", namespace).transport(proxy.url)
     run_sync(transport.execute(PING))
 
-    def interrupt(_self: SocketConnection) -> list[Any]:
+    def interrupt(_self: SocketConnection, _most: int = 0) -> list[Any]:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -25,7 +25,7 @@ class Redis:
         self.gates: list[asyncio.Future[None]] = []
         self._held = held
 
-    async def read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
+    async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
         """Wait for the gate; the values are those of the moment at which it was sent."""
         self.calls.append((tuple(keys), with_bounds))
         records = [f"{key}={self.version}".encode() for key in keys]
@@ -199,7 +199,7 @@ async def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed:
     version = itertools.count(1)
     now = 0
 
-    async def read(keys: Sequence[str], *, with_bounds: bool) -> Reading:
+    async def read(keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
         nonlocal now
         records = [f"{key}={now}".encode() for key in keys]
         now = next(version)

@@ -31,8 +31,9 @@ def as_reading(record: bytes | None, bounds: Bounds | None) -> Reading:
 class Call:
     """One request under way; its records are those of the moment at which it was sent."""
 
-    def __init__(self, keys: Sequence[str], with_bounds: bool, version: int) -> None:
+    def __init__(self, keys: Sequence[str], with_bounds: bool, version: int, waited: float) -> None:
         self.keys = list(keys)
+        self.waited = waited
         self.with_bounds = with_bounds
         self.records = [f"{key}={version}".encode() for key in keys]
         self._gate = threading.Event()
@@ -60,8 +61,8 @@ class Stage:
         self.threads: list[threading.Thread] = []
         self.reads = ThreadReads(self._read, patience=PATIENCE)
 
-    async def _read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
-        self.calls.append(Call(keys, with_bounds, self.version))
+    async def _read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
+        self.calls.append(Call(keys, with_bounds, self.version, waited))
         return self.calls[-1].wait()
 
     def ask(self, *keys: str, with_bounds: bool = False) -> dict[str, Reading | BaseException]:
@@ -175,11 +176,11 @@ def test_a_signal_handler_reads_on_the_thread_that_leads_or_waits(stage: Stage) 
         found.append(run_sync(stage.reads.read_one(key, with_bounds=False, take=as_reading)))
         stage.reads._read = real
 
-    async def nested(keys: Sequence[str], *, with_bounds: bool) -> Reading:
+    async def nested(keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
         del with_bounds
         return Reading([key.encode() for key in keys])
 
-    async def read(keys: Sequence[str], *, with_bounds: bool) -> Reading:
+    async def read(keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
         handle("while it leads")
         with stage.reads._lock:
             handle("while it holds the lock")
@@ -332,20 +333,36 @@ def test_who_was_interrupted_is_not_handed_over(stage: Stage, monkeypatch: pytes
     assert records(late) == {"c": b"c=0"}
 
 
+def test_a_read_that_waits_too_long_for_its_turn_leads(stage: Stage) -> None:
+    """A leader that is slow, or gone after an interrupt, does not hold others up; what a read has waited is known."""
+    stage.reads = ThreadReads(stage._read, few=0, turn=0.05, patience=PATIENCE)
+    slow = stage.ask("slow")
+    outcomes = stage.ask("a", "b")
+    stage.until(lambda: len(stage.calls) == 2)
+    assert sorted(stage.calls[1].keys) == ["a", "b"]
+    assert [call.waited >= 0.05 for call in stage.calls] == [False, True]
+    stage.calls[1].answer()
+    stage.until(lambda: len(outcomes) == 2)
+    assert not slow
+    stage.end()
+
+
 def test_nobody_waits_for_ever_for_a_leader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt may come in the very line that would have handed over; afterwards everything goes on."""
     stage = Stage()
-    stage.reads = ThreadReads(stage._read, few=0, patience=0.05)
+    stage.reads = ThreadReads(stage._read, few=0, turn=0.1, patience=0.2)
+    stage.ask("slow")
+    outcomes = stage.ask("a", "b")
+    stage.until(lambda: len(stage.calls) == 2)
+    led = stage.calls[1].keys[1]
     with monkeypatch.context() as patched:
         patched.setattr(stage.reads, "_leave", lambda _: None)
-        gone = stage.ask("gone")
-        stage.calls[0].answer()
-        stage.until(lambda: gone)
-    waiting = stage.ask("a")
-    stage.until(lambda: waiting)
-    assert isinstance(waiting["a"], NotSent)
-    stage.ask("b")
-    assert stage.calls[-1].keys == ["b"]
+        stage.calls[1].answer(KeyboardInterrupt())
+        stage.until(lambda: len(outcomes) == 1)
+    stage.until(lambda: len(outcomes) == 2)
+    assert isinstance(outcomes[led], NotSent)
+    stage.ask("c")
+    assert stage.calls[-1].keys == ["c"]
     stage.end()
 
 
@@ -354,7 +371,7 @@ def test_a_cache_sets_it_up() -> None:
     cache = NearCache.from_url("redis://127.0.0.1:1", redis_timeout=0.5, redis_connect_timeout=2, namespace="t-batch")
     reads: Any = cache._core.remote.read_one.__self__  # type: ignore[attr-defined]  # a bound method
     assert isinstance(reads, ThreadReads)
-    assert reads._patience == 2.5
+    assert (reads._turn, reads._patience) == (0.05, 2 + 10 * 0.5)
     cache.close()
 
 
@@ -382,7 +399,7 @@ def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed: int) 
     now = 0
     chance = random.Random(seed)
 
-    async def read(keys: Sequence[str], *, with_bounds: bool) -> Reading:
+    async def read(keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
         nonlocal now
         records = [f"{key}={now}".encode() for key in keys]
         now = next(version)
@@ -394,7 +411,7 @@ def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed: int) 
             raise KeyboardInterrupt
         return Reading(records, BOUNDS if with_bounds else None)
 
-    reads = ThreadReads(read, patience=PATIENCE)
+    reads = ThreadReads(read, turn=chance.choice((60.0, 0.0005)), patience=PATIENCE)
     found: list[bool] = []
     told: set[str] = set()
 

@@ -28,7 +28,9 @@ class Recorder:
         self.tries = 0
         self.paused = 0.0
 
-    async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
+    async def execute(
+        self, packed: bytes, count: int = 1, *, repeatable: bool = False, waited: float = 0.0
+    ) -> list[Any]:
         """Fail, as long as there is a failure left; then answer something."""
         self.tries += 1
         if self.failures:
@@ -105,7 +107,9 @@ def test_all_tries_together_stay_within_redis_timeout(monkeypatch: pytest.Monkey
     monkeypatch.setattr(commands, "monotonic", lambda: now[0])
 
     class Slow(Recorder):
-        async def execute(self, packed: bytes, count: int = 1, *, repeatable: bool = False) -> list[Any]:
+        async def execute(
+            self, packed: bytes, count: int = 1, *, repeatable: bool = False, waited: float = 0.0
+        ) -> list[Any]:
             now[0] += TIMEOUT * 0.9
             return await super().execute(packed, count, repeatable=repeatable)
 
