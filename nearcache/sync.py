@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
@@ -96,16 +97,17 @@ class NearCache(BaseCache):
         if self._finalizer is not None:
             self._finalizer.detach()
         self._stop_serving()
-        if self._core.requests.bus is not None:
-            self._core.requests.bus.interrupt()
         settings = self._core.settings
         patience = settings.redis_connect_timeout + 2 * settings.redis_timeout
-        self._bus.join(patience)
-        self._runtime.drain(patience)
-        run_sync(replay_journal(self._core))
-        run_sync(self._core.remote.close())
-        if self._backend.server is not None:
-            self._backend.server.stop()
+        with ExitStack() as steps:  # whatever one of them raises, the others are done
+            if self._backend.server is not None:
+                steps.callback(self._backend.server.stop)
+            steps.callback(lambda: run_sync(self._core.remote.close()))
+            steps.callback(lambda: run_sync(replay_journal(self._core)))
+            steps.callback(self._runtime.drain, patience)
+            steps.callback(self._bus.join, patience)
+            if self._core.requests.bus is not None:
+                self._core.requests.bus.interrupt()
 
     def wait_healthy(self, timeout: Duration = 2.0) -> bool:
         """Wait up to ``timeout`` seconds until L1 is proven coherent; whether it is."""

@@ -29,22 +29,22 @@ class BusThread:
         subscriber = self._subscriber
         with self.starting:
             if self.thread is None:
-                thread = threading.Thread(target=lambda: run_sync(subscriber.run()), name="nearcache-bus", daemon=True)
-                self.thread = thread
                 try:
-                    thread.start()
+                    self.thread = threading.Thread(
+                        target=lambda: run_sync(subscriber.run()), name="nearcache-bus", daemon=True
+                    )
+                    self.thread.start()
                 except BaseException as error:
                     self.thread = None
-                    if not isinstance(
-                        error, RuntimeError
-                    ):  # an interrupt: if the thread runs after all, it is the only one
+                    if not isinstance(error, RuntimeError):  # an interrupt: a thread that runs is the only one
                         raise
                     subscriber.tried.set()  # no thread is left: this read goes without L1, the next one tries again
 
     def join(self, timeout: float) -> None:
         """Wait for the end of the thread, unless it is the caller's."""
         if self.thread is not None and self.thread is not threading.current_thread():
-            self.thread.join(timeout)
+            with suppress(RuntimeError):  # an interrupt came before it started
+                self.thread.join(timeout)
 
 
 def end_of_threads(subscriber: Subscriber, where: Backend) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from time import monotonic
 from typing import Any
@@ -99,7 +100,8 @@ class ThreadRuntime:
         until = monotonic() + timeout
         for background in tuple(self._working):
             if background.thread is not threading.current_thread():
-                background.thread.join(max(0.0, until - monotonic()))
+                with suppress(RuntimeError):  # an interrupt came before it started
+                    background.thread.join(max(0.0, until - monotonic()))
 
     async def load(self, loader: Callable[[], Any]) -> Outcome:
         loading = LOADING.set(self.callers())

@@ -156,7 +156,7 @@ class Pipeline:
     def _match(self, replies: list[Any]) -> None:
         self._heard_at = self._loop.time()
         for reply in replies:
-            if not self._in_flight:
+            if not self._in_flight or type(reply) is resp.Push:
                 raise RemoteFailed("the server sent what nobody asked for")
             self._replies.append(reply)
             first = self._in_flight[0]

@@ -40,12 +40,14 @@ from nearcache.protocol.versions import whole
 from nearcache.transport import resp
 from nearcache.transport.batching import LoneReads, Read
 from nearcache.transport.handshake import Handshake
+from nearcache.transport.interpreting import interpreted
 
 TAG_LIFE_MARGIN_MS = 3_600_000
 """A tag's floor outlives its values by this much; when it has gone, they count as cleared."""
 _FINAL = (RemoteTimeout, RemoteMisconfigured, NotSent, BusRefused, Incompatible)
 """Failures after which a command is not repeated."""
 _PAIR = struct.Struct(">QQ")
+_VALUES = frozenset({bytes, type(None)})
 
 
 class Transport(Protocol):
@@ -87,6 +89,7 @@ class Transport(Protocol):
         ...
 
 
+@interpreted
 class RedisRemote:
     """L2 on one Redis or Valkey server."""
 
@@ -129,14 +132,17 @@ class RedisRemote:
         packed = resp.pack((b"MGET", *[self._names.value(key) for key in keys]))
         if not with_bounds:
             (records,) = await self._read(packed, 1, waited)
-            return Reading(records)
-        records, (number, floor) = await self._read(packed + resp.pack((b"HMGET", self._names.counters, b"s", b"f")), 2, waited)
+            return Reading(_checked(records, len(keys)))
+        records, (number, floor) = await self._read(
+            packed + resp.pack((b"HMGET", self._names.counters, b"s", b"f")), 2, waited
+        )
+        records = _checked(records, len(keys))
         number, floor = whole(number), whole(floor)
         return Reading(records, ABSENT if number is None or floor is None else Bounds(number, floor))
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
         replies = await self._read(resp.pack((b"MGET", *self._names.tags(tags))), 1)
-        return [whole(floor) for floor in replies[0]]
+        return [whole(floor) for floor in _checked(replies[0], len(tags))]
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
         keys = [item.key for item in items]
@@ -160,7 +166,9 @@ class RedisRemote:
 
     async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
         fields = [pack_names(keys), self.seen(), hold_ms, not_before]
-        return _written_yet(await self._call(scripts.DELETE, [*self._common, *self._names.pairs(keys)], fields))
+        return _written_yet(
+            await self._call(scripts.DELETE, [*self._common, *self._names.pairs(keys)], fields), not_before
+        )
 
     async def mark_stale(self, keys: Sequence[str]) -> Written:
         names = [*self._common, self._names.scratch, *self._names.pairs(keys)]
@@ -182,7 +190,7 @@ class RedisRemote:
             return Held()
         if kind == b"L":
             raise TooLate("the request for a lease came to the server after its deadline")
-        number, floor, *tag_floors = struct.unpack(f">{len(rest) // 8}Q", rest)
+        number, floor, *tag_floors = struct.unpack(f">{2 + len(tags)}Q", rest)
         return Granted(number, floor, tuple(tag_floors), lease_ms)
 
     async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
@@ -199,7 +207,7 @@ class RedisRemote:
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
         names = [*self._common, self._names.scratch]
-        return _written_yet(await self._call(scripts.CLEAR, names, [b"", self.seen(), not_before]))
+        return _written_yet(await self._call(scripts.CLEAR, names, [b"", self.seen(), not_before]), not_before)
 
     async def invalidate_tags(self, tags: Sequence[str]) -> Written:
         names = [*self._common, self._names.scratch, *self._names.tags(tags)]
@@ -262,9 +270,23 @@ class RedisRemote:
         return reply
 
 
+def _checked(reply: Any, count: int) -> list[bytes | None]:
+    """The values of an MGET.
+
+    Raises:
+        TypeError: that is no list of ``count`` values. A proxy may put an error among them, which is raised.
+    """
+    if type(reply) is list and len(reply) == count and _VALUES.issuperset(map(type, reply)):
+        return reply
+    for one in reply:
+        if isinstance(one, RemoteFailed):
+            raise one
+    raise TypeError(type(reply))
+
+
 def _written(reply: bytes) -> Written:
     return Written(*_PAIR.unpack(reply))
 
 
-def _written_yet(reply: bytes | None) -> Written | None:
-    return None if reply is None else _written(reply)
+def _written_yet(reply: bytes | None, not_before: int) -> Written | None:
+    return None if reply is None and not_before else _written(cast("bytes", reply))

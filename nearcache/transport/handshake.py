@@ -22,6 +22,7 @@ from nearcache.protocol.names import PROTOCOL, Names
 from nearcache.protocol.versions import whole
 from nearcache.transport import resp
 from nearcache.transport.diagnosis import problem_of_server
+from nearcache.transport.interpreting import interprets
 
 _NEEDS_RESP3 = (
     "the connection speaks RESP2, and L1 needs RESP3: only there an answer comes on the connection of the messages and "
@@ -58,6 +59,7 @@ class Query:
         self._deniable = deniable
         self._parse = parse
 
+    @interprets
     def parse(self, replies: Sequence[Any]) -> Any:
         """The result.
 
@@ -94,6 +96,7 @@ class Handshake:
         greet = _greet(self._names, self._seen())
         return Query(tuple, ((b"HELLO",), *_INFO, (b"TIME",), greet), {b"HELLO", b"INFO", b"EVAL"})
 
+    @interprets
     def check(self, replies: Sequence[Any], asked_at: float) -> None:
         """Accept or refuse the server.
 
@@ -141,6 +144,7 @@ class BusProtocol:
         self._pending.append(query)
         return query.packed
 
+    @interprets
     def parse(self, replies: Sequence[Any]) -> list[BusItem]:
         """The messages and the results of queries in these replies, in order.
 

@@ -116,7 +116,7 @@ class SocketConnection:
                     waited += EAGER
             if len(replies) < count:
                 self._receive_rest(replies, count, waited)
-            if len(replies) > count:
+            if len(replies) > count or resp.Push in map(type, replies):
                 raise RemoteFailed("the server sent what nobody asked for")
         except BaseException as error:
             self.close()

@@ -1,0 +1,61 @@
+"""Replies that are well-formed, but not what their command gives: each becomes a RemoteFailed, in one place.
+
+A proxy, a server of another kind or a bug may answer anything. Code that interprets replies need not check for all of
+that: an exception out of it says that the reply was odd.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from nearcache.engine.ports import RemoteFailed
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class OddReply(RemoteFailed):
+    """A reply that is not what the command gives. Its contents are not kept, since they may be a value."""
+
+    def __init__(self, surprise: Exception) -> None:
+        super().__init__(f"the server answered something else than the command gives: {type(surprise).__name__}")
+
+
+def interprets(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function of replies raise nothing but RemoteFailed."""
+
+    @wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except RemoteFailed:
+            raise
+        except Exception as surprise:  # noqa: BLE001  # whatever an odd reply leads to
+            raise OddReply(surprise) from None
+
+    return guarded
+
+
+def interpreted(remote: type[R]) -> type[R]:
+    """Let the coroutine methods of a remote raise nothing but RemoteFailed; an odd reply ends the connection."""
+    for name, method in list(vars(remote).items()):
+        if inspect.iscoroutinefunction(method) and not name.startswith("_"):
+            setattr(remote, name, _guarded(method))
+    return remote
+
+
+def _guarded(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @wraps(method)
+    async def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await method(self, *args, **kwargs)
+        except RemoteFailed:
+            raise
+        except Exception as surprise:  # noqa: BLE001  # whatever an odd reply leads to
+            self.discard_idle()
+            raise OddReply(surprise) from None
+
+    return guarded
