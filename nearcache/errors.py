@@ -11,8 +11,13 @@
      └─ CacheClosed          RuntimeError     used after close()
 
 A message says what was wrong, with which value, and what to do. A loader's own exception is none of these:
-it reaches the caller as it is.
+it reaches the caller as it is. What goes on all the same, but only a programmer can mend, is a NearCacheWarning.
 """
+
+from __future__ import annotations
+
+import sys
+import warnings
 
 
 class NearCacheError(Exception):
@@ -49,3 +54,19 @@ class LoaderTimeout(NearCacheError, TimeoutError):
 
 class CacheClosed(NearCacheError, RuntimeError):
     """The cache was used after ``close()``."""
+
+
+class NearCacheWarning(UserWarning):
+    """Something works, but not as it was meant, and only a change of the program mends it; shown once per place."""
+
+
+def warn(message: str) -> None:
+    """Issue a NearCacheWarning at the line outside of this package that called it.
+
+    Python's default filter shows a text once for each such line.
+    """
+    depth, frame = 2, sys._getframe(1)  # noqa: SLF001  # as the warnings module itself
+    package = __name__.partition(".")[0]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, NearCacheWarning, stacklevel=depth)
