@@ -28,6 +28,7 @@ from nearcache.events import (
     LoadFailed,
     Refused,
 )
+from nearcache.functions.wrapper import AsyncCachedFunction, CachedFunction
 from nearcache.health import Health
 from nearcache.protocol.codec import Codec, MsgpackCodec
 from nearcache.settings import Settings
@@ -40,10 +41,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Accepted",
+    "AsyncCachedFunction",
     "AsyncNearCache",
     "BreakerClosed",
     "BreakerOpened",
     "CacheClosed",
+    "CachedFunction",
     "Codec",
     "CodecError",
     "CoherenceFailed",

@@ -16,7 +16,8 @@ from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
 from nearcache.engine.subscriber import Subscriber
 from nearcache.errors import ConfigError
-from nearcache.functions.cached import AsyncCachedFunction, cached_async
+from nearcache.functions.cached import cached_async
+from nearcache.functions.wrapper import AsyncCachedFunction
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.policy import CachedOptions, LoadOptions, Policy, WriteOptions, check_tags
 from nearcache.runtime.lifetime import end_of_tasks, live

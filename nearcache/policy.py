@@ -39,6 +39,7 @@ class CachedOptions(LoadOptions, total=False):
     """Keywords of ``cached``."""
 
     ignore: Sequence[str]
+    version: str
 
 
 XFETCH_WINDOW = 10

@@ -16,7 +16,8 @@ from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
 from nearcache.engine.subscriber import Subscriber
 from nearcache.errors import ConfigError
-from nearcache.functions.cached import CachedFunction, cached_sync
+from nearcache.functions.cached import cached_sync
+from nearcache.functions.wrapper import CachedFunction
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.policy import CachedOptions, LoadOptions, Policy, WriteOptions, check_tags
 from nearcache.runtime.lifetime import BusThread, end_of_threads
@@ -324,22 +325,26 @@ class NearCache(BaseCache):
         """Cache what a function returns, by its arguments.
 
         Args:
-            target: a key template such as ``"user:{id}"``; without one the key is made from module, qualified name and
-                bound arguments. Or the function itself: ``@cache.cached`` may stand bare.
+            target: a key template such as ``"user:{id}"``, which shows every parameter but self and cls; without one
+                the key is made from module, qualified name and bound arguments. Or the function itself:
+                ``@cache.cached`` may stand bare. A word and fields, each after the same separator, give keys as one
+                writes them by hand; in those of any other template the braces of the fields stay, as in
+                ``shop:user:{7}``. docs/keys.md has the rules.
             **options: those of ``get_or_set``, in the same units, for each call of the function: ``ttl``, ``l1_ttl``,
                 ``negative_ttl``, ``tags`` (which may be templates as well), ``condition``, ``stale_while_revalidate``,
                 ``stale_if_error``, ``early_refresh``, ``xfetch_beta``, ``loader_soft_timeout``,
-                ``loader_hard_timeout``, ``wait_timeout``, ``lease``. And ``ignore``: names of parameters that do not
-                count for the key.
+                ``loader_hard_timeout``, ``wait_timeout``, ``lease``. And ``ignore``: names of parameters that make no
+                difference; ``version``: part of the key, for a function whose meaning has changed.
 
         Returns:
             The function, with ``invalidate``, ``refresh``, ``peek``, ``key`` (each with the function's arguments) and
             ``__wrapped__``.
 
         Raises:
-            ConfigError: an option is unknown or out of its range.
+            ConfigError: an option is unknown or out of its range, or another function has the same keys.
             TypeError: the function can't be cached as it stands: it is a coroutine or generator function, a method
-                or closure without a template, or the template does not fit its parameters.
+                or closure without a template, the template does not fit its parameters, or what a decorator between
+                does with them can't be told.
 
         >>> cache = NearCache.from_url("memory://")
         >>> @cache.cached("square:{n}", ttl=60)

@@ -2,7 +2,7 @@
 
 from nearcache.functions.key import KeyFunction, make_key_function, make_tags_function
 from nearcache.functions.kinds import check_coroutine, check_plain
-from nearcache.functions.parameters import label_of
+from nearcache.functions.naming import label_of
 from nearcache.functions.text import canonical
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-from nearcache.functions.parameters import label_of
+from nearcache.functions.naming import label_of
 
 
 def check_plain(fn: Callable[..., object]) -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
+from sys import getsizeof
 from typing import Any
 from uuid import UUID
 
 from nearcache.functions.parameters import BY_POSITION, binder
 
-_MEMO_CALLS = 16_384
-_MEMO_ARGUMENTS = 16  # a keyword counts twice
-_MEMO_LENGTH = 256  # of a str or bytes; with the two above it bounds what a memo keeps alive
-_MEMO_BITS = 2048  # of an int
+_SHORT_BYTES = 4 << 20
+"""Of the keys that ShortKeys of one function keep, with their arguments and places in the dict."""
+_SHORT_OVERHEAD = 100  # of a place in the dict, which is at least one third full
+_MEMO_CALLS = 4096
+_MEMO_BYTES = 512
+"""Of a call's arguments and their names; with the number of calls and the next it bounds what a memo keeps alive."""
+_MEMO_KEY_BYTES = 1024
+_INT_BITS = 60
+"""Of all ints of a call. A hash has as many; so hardly two calls have one hash, and nobody can choose many that do."""
 
 
 class _NotMemoised(Exception):
@@ -31,23 +36,25 @@ class ShortKeys:
     the type: 1, 1.0 and True find the same place. A plain dict, because the interpreter has a shorter way for those.
     """
 
-    __slots__ = ("_fixed", "_order", "kept")
+    __slots__ = ("_bytes", "_fixed", "kept")
 
     def __init__(self, *, fixed: bool) -> None:
         self._fixed = fixed
         self.kept: dict[str | int, str] = {}
-        self._order: deque[str | int] = deque()
+        self._bytes = 0
 
     def keep(self, args: Sequence[Any], kwargs: Mapping[str, Any], key: str) -> None:
-        """Keep the key of a call if it is such a one; the oldest makes room."""
-        if not self._fixed or len(args) != 1 or kwargs or type(args[0]) not in {str, int} or not _is_small(args[0]):
+        """Keep the key of a call if it is such a one. When they are too many, all make room.
+
+        No lock: of two threads at once one may miss the other's bytes in the sum, which begins anew with each clearing.
+        """
+        if not self._fixed or len(args) != 1 or kwargs or type(args[0]) not in {str, int} or not _are_small(args, key):
             return
-        argument = args[0]
-        if argument not in self.kept:
-            self._order.append(argument)
-            self.kept[argument] = key
-            if len(self._order) > _MEMO_CALLS:
-                self.kept.pop(self._order.popleft(), None)
+        self._bytes += getsizeof(args[0]) + getsizeof(key) + _SHORT_OVERHEAD
+        if self._bytes > _SHORT_BYTES:
+            self.kept.clear()
+            self._bytes = 0
+        self.kept[args[0]] = key
 
 
 def memoised(
@@ -65,9 +72,12 @@ def memoised(
 
     def compute(*args: object, **kwargs: object) -> str:
         given = (*args, *kwargs, *kwargs.values())
-        if not fixed or len(given) > _MEMO_ARGUMENTS or not all(map(_is_small, given)):
+        if not fixed or not _are_small(given):
             raise _NotMemoised
-        return compose(bind(*args, **kwargs))
+        key = compose(bind(*args, **kwargs))
+        if not _are_small(given, key):
+            raise _NotMemoised
+        return key
 
     memo = functools.lru_cache(maxsize=_MEMO_CALLS, typed=True)(compute)
     if not skip:
@@ -94,11 +104,20 @@ def _leading_unused(parameters: Sequence[inspect.Parameter], used: frozenset[str
     return len(parameters)
 
 
-def _is_small(value: object) -> bool:
-    kind = type(value)
-    if kind is str or kind is bytes:
-        return len(value) <= _MEMO_LENGTH  # type: ignore[arg-type]
-    return value is None or kind is bool or (kind is int and value.bit_length() <= _MEMO_BITS)  # type: ignore[attr-defined]
+def _are_small(values: Sequence[Any], key: str = "") -> bool:
+    """Whether all are of the types that tell themselves apart, and with the key so small that they may be kept."""
+    bits = size = 0
+    for value in values:
+        kind = type(value)
+        if kind is int:
+            bits += value.bit_length()
+        elif kind not in _EXACT:
+            return False
+        size += getsizeof(value)
+    return bits <= _INT_BITS and size <= _MEMO_BYTES and getsizeof(key) <= _MEMO_KEY_BYTES
+
+
+_EXACT = frozenset({str, bytes, bool, type(None)})
 
 
 def _is_fixed(default: object) -> bool:

@@ -1,58 +1,86 @@
-"""Which functions have a name that tells them from all others, and from call to call all that matters."""
+"""The name of a function in keys and messages, and which functions have one that tells them from all others."""
 
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 import types
-import warnings
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
+from typing import Any, NoReturn, TypeAlias
 
-from nearcache.functions.parameters import Function
+from nearcache.errors import warn
+
+Function: TypeAlias = Callable[..., object]
+
+_MAIN = frozenset({"__main__", "__mp_main__"})  # the second in a child that multiprocessing spawned
+
+
+def label_of(fn: Function) -> str:
+    """What keys and messages call a function: its module and qualified name where it has them."""
+    name = getattr(fn, "__qualname__", None)
+    return f"{module_of(fn)}.{name}" if isinstance(name, str) else repr(fn)
+
+
+def module_of(named: Any) -> str:
+    """The module of a function or class; every script's is ``__main__``, so there it is the name of the file."""
+    module = str(named.__module__)
+    if module not in _MAIN:
+        return module
+    main = sys.modules.get(module)
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:  # python -m name
+        return str(spec.name)
+    return re.sub(r"\W", "_", PurePath(file).stem) if file and not file.startswith("<") else module
 
 
 def refuse_nameless(fn: Function, label: str, counted: Sequence[str]) -> None:
     """Without a template the name must tell the function from every other, and the arguments one call from another."""
     owner = getattr(fn, "__self__", None)
-    captured = _captured(fn)
-    if not isinstance(getattr(fn, "__qualname__", None), str) or not isinstance(fn.__module__, str):
-        _refuse(label, "it has no name of its own (a functools.partial, or an object that can be called)")
-    if fn.__name__ == "<lambda>":
-        _refuse(label, "every lambda has this name")
     if owner is not None and not isinstance(owner, types.ModuleType):
         _refuse(label, "it is bound to an object, which the key would not show")
+    if not isinstance(fn, types.FunctionType | types.BuiltinFunctionType):
+        _refuse(label, f"it is no plain function but a {type(fn).__qualname__}, whose name may be another's too")
+    if fn.__name__ == "<lambda>":
+        _refuse(label, "every lambda has this name")
+    captured = captured_by(fn)
     if captured:
-        _refuse(label, f"it captures variables ({', '.join(captured)}), which the key would not show")
+        names = ", ".join(name for name, _ in captured)
+        _refuse(label, f"it captures variables ({names}), which the key would not show")
     if counted and counted[0] in {"self", "cls"}:
         _refuse(label, f"it is a method; ignore=({counted[0]!r},) if all objects may share its values")
+    if module_of(fn) in _MAIN:
+        warn(
+            f"{label}: the module __main__ is part of its keys, and a function of that name in any other session has "
+            "the same keys; move it to a module that is imported, or give a key template"
+        )
 
 
 def _refuse(label: str, reason: str) -> NoReturn:
     raise TypeError(f"{label} needs a key template, as in cached('name:{{parameter}}'): {reason}")
 
 
-def _captured(fn: Function) -> list[str]:
-    """The variables that a function, or one that it wraps, has from around it; ``__class__`` is there for super()."""
-    names: list[str] = []
-    inner: object = fn
+def captured_by(fn: Function) -> list[tuple[str, Any]]:
+    """The variables that a function, or one that it wraps, has from around it, by name.
+
+    Without ``__class__``, which is there for super(), and without the function that a decorator wraps.
+    """
+    found: list[tuple[str, Any]] = []
+    inner: Any = fn
     while inner is not None:
-        if getattr(inner, "__closure__", None):
-            names += (name for name in inner.__code__.co_freevars if name != "__class__")  # type: ignore[attr-defined]
-        inner = getattr(inner, "__wrapped__", None)
-    return names
+        wrapped = getattr(inner, "__wrapped__", None)
+        if inspect.isfunction(inner):
+            for name, value in zip(inner.__code__.co_freevars, map(content_of, inner.__closure__ or ()), strict=True):
+                if name != "__class__" and (wrapped is None or value is not wrapped):
+                    found.append((name, value))
+        inner = wrapped
+    return found
 
 
-def warn_of_main(fn: Function, label: str) -> None:
-    """Warn of the one module that every script has."""
-    if fn.__module__ != "__main__":
-        return
-    code = getattr(inspect.unwrap(fn), "__code__", None)
-    warnings.warn_explicit(
-        f"{label}: the module __main__ is part of its keys, and a function of that name in any other script has the "
-        "same keys; move it to a module that is imported, or give a key template",
-        UserWarning,
-        # The function's own line: how deep the decorator's frames are does not matter.
-        code.co_filename if code else "<unknown>",
-        code.co_firstlineno if code else 1,
-        module="__main__",
-    )
+def content_of(cell: types.CellType) -> Any:
+    """What a variable of a closure is; None while it has not been set."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None

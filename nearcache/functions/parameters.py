@@ -1,32 +1,19 @@
-"""A function's parameters, and the arguments that a call gives them."""
+"""The arguments that a call gives to a function's parameters."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-Function: TypeAlias = Callable[..., object]
-
-
-def label_of(fn: Function) -> str:
-    """What messages call a function: its module and qualified name where it has them."""
-    name = getattr(fn, "__qualname__", None)
-    return f"{fn.__module__}.{name}" if isinstance(name, str) else repr(fn)
-
-
-def signature_of(fn: Function) -> inspect.Signature:
-    """Its signature, or TypeError: some builtins have none."""
-    try:
-        return inspect.signature(fn)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{label_of(fn)} cannot be cached: {error}; wrap it in a function made by def") from None
+from nearcache.errors import ConfigError
 
 
 def names_of(option: str, given: Sequence[str]) -> tuple[str, ...]:
     """A sequence of strings; a lone string, which is one too, is taken for the mistake it is."""
-    if isinstance(given, str) or not all(isinstance(name, str) for name in given):
-        raise TypeError(f"{option}={given!r}: must be a sequence of strings, as in {option}=['name']")
+    fits = isinstance(given, Sequence | set | frozenset) and not isinstance(given, str)
+    if not fits or not all(isinstance(name, str) for name in given):
+        raise ConfigError(f"{option}={given!r}: must be a sequence of strings, as in {option}=['name']")
     return tuple(given)
 
 

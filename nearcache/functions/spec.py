@@ -52,7 +52,8 @@ class FunctionSpec:
     """How its values are stored and loaded, made once when the function is decorated."""
     binds: bool
     of_class: bool  # a classmethod: it binds the class, from an instance too
-    bound_names: dict[str, Any] = field(default_factory=dict)  # every attribute of a bound copy but __wrapped__
+    bound_names: dict[str, Any] = field(default_factory=dict)  # the attributes of a bound copy
+    unbound: Callable[[], Any] = lambda: None  # the wrapper of which bound ones are copies
 
     def load(self, key: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, replace: bool = False) -> Any:
         """Ask the cache for the value of a call, with a loader that makes the call; ``replace``: load in any case."""

@@ -1,102 +1,89 @@
-"""Templates of keys and tags: arguments fill the places."""
+"""Templates of keys and tags, in the language of ``str.format``: arguments fill the fields."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, time
+from numbers import Number
 from string import Formatter
 from typing import Any, NamedTuple, TypeAlias
-from uuid import UUID
 
 from nearcache.errors import UncacheableArgument
-from nearcache.functions.text import canonical, explained, quoted
+from nearcache.functions.text import canonical, explained, plain
 
 _FORMATTER = Formatter()
 
-_READS_AS_ANOTHER = re.compile(r"None|True|False|[\w.<>-]*(\(.*\)|\[.*\]|\{.*\}|'.*'|\".*\")", re.DOTALL)
-"""What the canonical texts look like that are not numbers."""
 
-_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+>")
-
-
-def _plain_text(value: object) -> str:
-    """A value as a template shows it: as one would write it in a key by hand.
-
-    A str, a number, a date and a UUID show as they are: ``7`` and ``"7"`` are one key, as whoever writes
-    ``delete("user:7")`` expects. Any other type shows its canonical text, and a str that reads like one is quoted:
-    somebody who is called "None" must not meet what is cached for None.
-    """
-    kind = type(value)
-    if kind is str:
-        text = str(value)
-        return quoted(text) if _READS_AS_ANOTHER.fullmatch(text) else text
-    return str(value) if kind is UUID or kind is date else canonical(value)
-
-
-def _has_set(value: object) -> bool:
-    if isinstance(value, dict):
-        return any(map(_has_set, (*value.keys(), *value.values())))
-    return isinstance(value, set | frozenset) or (isinstance(value, list | tuple) and any(map(_has_set, value)))
-
-
-class _Field(NamedTuple):
+class Field(NamedTuple):
     """One ``{...}`` of a template."""
 
-    path: str
+    name: str  # of the parameter that it shows
+    path: str  # to the part that it shows
     source: str
-    plain: bool  # without conversion and format specification; with one str.format makes the text
-    end: str  # the character that ends it
+    spec: str
+    conversion: str | None
 
-    def show(self, arguments: Mapping[str, Any]) -> str:
-        """Its text. Where another field follows, what would end it too early is escaped as in a URL.
+    def value(self, arguments: Mapping[str, Any]) -> Any:
+        """What it shows of a call's arguments."""
+        return arguments[self.name] if self.path == self.name else _FORMATTER.get_field(self.path, (), arguments)[0]
 
-        Else ``"{a}:{b}"`` would give ("x:y", "z") and ("x", "y:z") one key. Without that character a field ends where
-        its separator begins; the last one needs no end.
+    def text(self, value: Any) -> str:
+        """The text of a value in a key.
+
+        Two values have one text only if a format specification gives them one, which is then what it is for. It is
+        for numbers and times. What it does not take, a str for one, is written in full, so that it fails for no input
+        and pads no two strings to the same. ``!r`` writes as :func:`canonical`, ``!s`` as without it: str() and repr()
+        of types that have no text here may be the same for different values.
         """
-        if self.plain:
-            text = _plain_text(_FORMATTER.get_field(self.path, (), arguments)[0])
-        else:
-            text = self.source.format_map(arguments)
-            if _has_set(_FORMATTER.get_field(self.path, (), arguments)[0]):
-                raise TypeError("the order of a set's members differs from process to process")
-            if _ADDRESS.search(text):  # the next object at this address would get this one's value
-                raise TypeError(f"{text} shows where the object lies in memory, not what it is")
-        if not self.end:
-            return text
-        escaped = "".join(f"%{byte:02X}" for byte in self.end.encode())
-        return text.replace("%", "%25").replace(self.end, escaped)
+        if self.spec:
+            if type(value) is not bool and isinstance(value, Number | date | time):
+                try:
+                    return format(value, self.spec) or "%"  # a lone one: it is no escape
+                except (TypeError, ValueError, OverflowError):
+                    pass
+            return canonical(value)
+        return canonical(value) if self.conversion in {"r", "a"} else plain(value)
+
+    def by_hand(self, value: Any) -> str:
+        """The text of a value in a tag: an f-string's, but for types without a text of their own."""
+        return value if type(value) is str and self.conversion not in {"r", "a"} else self.text(value)
 
 
 class Template(NamedTuple):
-    """A key or a tag with places for arguments, in the language of ``str.format``; see :func:`parse_template`."""
+    """A key or a tag with places for arguments; see :func:`parse_template`."""
 
     text: str
     label: str
     literals: Sequence[str]  # before, between and after the fields
-    fields: Sequence[_Field]
-    names: frozenset[str]  # of the parameters it shows
+    fields: Sequence[Field]
 
-    def render(self, arguments: Mapping[str, Any]) -> str:
-        """Fill it.
+    @property
+    def names(self) -> frozenset[str]:
+        """The parameters that it shows."""
+        return frozenset(field.name for field in self.fields)
+
+    def texts(self, arguments: Mapping[str, Any], *, by_hand: bool = False) -> list[str]:
+        """What the fields show.
 
         Raises:
-            UncacheableArgument: an argument has no text, or not the attribute, item or format that is asked for.
+            UncacheableArgument: an argument has no text, or not the attribute or item that is asked for.
         """
-        parts = [self.literals[0]]
-        for field, literal in zip(self.fields, self.literals[1:], strict=True):
-            parts += self._show(field, arguments), literal
-        return "".join(parts)
-
-    def _show(self, field: _Field, arguments: Mapping[str, Any]) -> str:
-        what = f"{field.source} of the template {self.text!r}"
-        way_out = f"show a part of it, as in {{{field.path}.id}}, or its str() by {{{field.path}!s}}"
         try:
-            return explained(self.label, what, way_out, lambda: field.show(arguments))
-        except UncacheableArgument:
-            raise
+            return [(field.by_hand if by_hand else field.text)(field.value(arguments)) for field in self.fields]
+        except Exception:  # noqa: BLE001, S110  # an argument may raise anything; it is told below, by the field's name
+            pass
+        return [self.show(field, arguments, by_hand=by_hand) for field in self.fields]
+
+    def show(self, field: Field, arguments: Mapping[str, Any], *, by_hand: bool = False) -> str:
+        """What one field shows."""
+        what = f"{field.source} of the template {self.text!r}"
+        try:
+            value = field.value(arguments)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise UncacheableArgument(f"{self.label}: {what} cannot be filled: {error}") from error
+        way_out = f"show what tells two of them apart, as in {{{field.path}.id}}"
+        return explained(self.label, what, way_out, lambda: (field.by_hand if by_hand else field.text)(value))
 
 
 def parse_template(text: str, label: str, parameters: Iterable[str]) -> Template:
@@ -108,23 +95,23 @@ def parse_template(text: str, label: str, parameters: Iterable[str]) -> Template
         parameters: the names that may be used.
 
     Raises:
-        TypeError: it is malformed, uses something else, or two fields stand so that their texts run together.
-
-    >>> parse_template("{tenant}:{page}", "app.render", ["tenant", "page"]).render({"tenant": "a:b", "page": 7})
-    'a%3Ab:7'
+        TypeError: it is malformed, or uses something else.
     """
     known = list(parameters)
-    literals, fields = _split(text, label)
-    names = {name for path, spec, _ in fields for name in _names_in(path, spec)}
-    for name in sorted(names - set(known)):
-        shown = f"{{{name}}}"
-        what = "positional" if not name or name.isdigit() else "not a parameter"
-        raise TypeError(f"{label}: {shown} in the template {text!r} is {what}; parameters are: {', '.join(known)}")
-    made = [
-        _field(text, label, field, separator=literals[i + 1] if i + 1 < len(fields) else None)
-        for i, field in enumerate(fields)
-    ]
-    return Template(text, label, literals, made, frozenset(names))
+    literals, parts = _split(text, label)
+    fields = [_field(text, label, each) for each in parts]
+    for field in fields:
+        if field.name not in known:
+            shown = f"{{{field.name}}}"
+            what = "positional" if not field.name or field.name.isdigit() else "not a parameter"
+            raise TypeError(f"{label}: {shown} in the template {text!r} is {what}; parameters are: {', '.join(known)}")
+    for field, literal in zip(fields, literals[1:-1], strict=False):
+        if not literal:
+            raise TypeError(
+                f"{label}: in the template {text!r} the text of {field.source} would run into the next field's; "
+                f"put punctuation between them, as in {field.source}:"
+            )
+    return Template(text, label, literals, fields)
 
 
 _Parts: TypeAlias = tuple[str, str, str | None]  # path, format specification, conversion
@@ -145,25 +132,9 @@ def _split(text: str, label: str) -> tuple[list[str], list[_Parts]]:
     return literals, fields
 
 
-def _names_in(path: str, spec: str) -> list[str]:
-    """The parameters of a field, those of a nested format specification included."""
-    inner = [nested for _, nested, _, _ in _FORMATTER.parse(spec) if nested is not None]
-    return [re.split(r"[.\[]", each, maxsplit=1)[0] for each in (path, *inner)]
-
-
-def _field(text: str, label: str, parts: _Parts, separator: str | None) -> _Field:
+def _field(text: str, label: str, parts: _Parts) -> Field:
     path, spec, conversion = parts
     source = "{" + path + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
-    plain = not spec and not conversion
-    if separator is None:
-        return _Field(path, source, plain, "")
-    # Letters, digits and % occur in the escape itself.
-    end = re.search(r"[^0-9A-Za-z%]", separator)
-    if end is None and not plain:  # a format of a fixed width, perhaps
-        return _Field(path, source, plain, "")
-    if end is None:
-        raise TypeError(
-            f"{label}: in the template {text!r} the text of {source} would run into the next field's; "
-            f"put punctuation between them, as in {source}:"
-        )
-    return _Field(path, source, plain, end.group())
+    if "{" in spec:
+        raise TypeError(f"{label}: {source} in the template {text!r}: a format specification may hold no other field")
+    return Field(re.split(r"[.\[]", path, maxsplit=1)[0], path, source, spec, conversion)

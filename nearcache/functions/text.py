@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, Flag
+from fractions import Fraction
+from functools import reduce
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from nearcache.errors import UncacheableArgument
+from nearcache.functions.naming import module_of
 
 _LONG_BITS = 2048
+
+_READS_AS_ANOTHER = re.compile(
+    r"|None|True|False|nan|-?(inf|[0-9]+(\.[0-9]+)?(e[+-][0-9]+)?|0x[0-9a-f]+)"  # the constants and numbers
+    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"  # date and UUID
+    r"|[\w.<>-]*(\(.*\)|\[.*\]|\{.*\}|'.*'|\".*\")",  # all others, and what is quoted
+    re.DOTALL,
+)
+"""The texts that :func:`plain` gives to a value that is no str, and some more; and the empty one."""
 
 
 class NoText(Exception):
@@ -41,6 +55,21 @@ def quoted(value: str) -> str:
     """A str as its canonical text."""
     # Not repr: what it takes for printable depends on the release of Unicode, and with it of Python.
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def plain(value: object) -> str:
+    """Spell a value as one would write it by hand: a str, a date and a UUID without what tells their types.
+
+    Still no two values have one text: a str that reads like the text of another type is quoted.
+
+    >>> plain("ada"), plain(7), plain("7"), plain(date(2024, 1, 2))
+    ('ada', '7', "'7'", '2024-01-02')
+    """
+    kind = type(value)
+    if kind is str:
+        text = str(value)
+        return quoted(text) if _READS_AS_ANOTHER.fullmatch(text) else text
+    return str(value) if kind is UUID or kind is date else canonical(value)
 
 
 def _spell_int(value: int) -> str:
@@ -79,9 +108,13 @@ def _spell_zone(zone: tzinfo) -> str:
 
 
 def _spell_member(kind: type[Enum], value: Any) -> str:
+    # A class of this name elsewhere, made in a function or since replaced, would have the same texts.
+    module: Any = sys.modules.get(kind.__module__)
+    if reduce(lambda found, name: getattr(found, name, None), kind.__qualname__.split("."), module) is not kind:
+        raise NoText(f"a member of the Enum {kind.__qualname__}, which its module does not have under this name")
     # A combination of flags need not have a name, and its name changed between releases of Python.
     inner = str(value._value_) if issubclass(kind, Flag) else quoted(value._name_)
-    return f"{kind.__module__}.{kind.__qualname__}[{inner}]"
+    return f"{module_of(kind)}.{kind.__qualname__}[{inner}]"
 
 
 _SPELLINGS: Mapping[type, Callable[[Any], str]] = {
@@ -91,7 +124,10 @@ _SPELLINGS: Mapping[type, Callable[[Any], str]] = {
     float: repr,
     str: quoted,
     bytes: repr,
+    bytearray: repr,
+    complex: lambda value: f"complex({value.real}, {value.imag})",
     Decimal: lambda value: f"Decimal('{value}')",
+    Fraction: lambda value: f"Fraction({_spell_int(value.numerator)}, {_spell_int(value.denominator)})",
     UUID: lambda value: f"UUID('{value}')",
     date: lambda value: f"date('{value}')",
     datetime: _spell_clock,
@@ -103,6 +139,17 @@ _SPELLINGS: Mapping[type, Callable[[Any], str]] = {
     dict: _spell_dict,
     set: lambda value: "{" + _spell_set(value) + "}" if value else "set()",
     frozenset: lambda value: "frozenset({" + _spell_set(value) + "})" if value else "frozenset()",
+    **dict.fromkeys(
+        (
+            ipaddress.IPv4Address,
+            ipaddress.IPv4Interface,
+            ipaddress.IPv4Network,
+            ipaddress.IPv6Address,
+            ipaddress.IPv6Interface,
+            ipaddress.IPv6Network,
+        ),
+        lambda value: f"{type(value).__name__}('{value}')",
+    ),
 }
 
 

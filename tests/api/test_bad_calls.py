@@ -182,18 +182,20 @@ async def test_a_value_that_is_too_large(cache: Twin) -> None:
     assert await cache.get("a") is None
 
 
-async def test_a_decorated_call_with_a_key_that_is_too_long(cache: Twin) -> None:
-    """A template that makes a bad key is an InvalidKey at the call, also of peek, invalidate and refresh."""
+@each("text", ["x" * 2000, "\u4e16" * 400, "\ud800", "", "a:b{c}", "'"])
+async def test_no_text_makes_a_decorated_call_fail(cache: Twin, text: str) -> None:
+    """Nor its tags, nor `invalidate`, `peek`, `refresh` and `key`: what makes no key is digested."""
 
-    @cache.cached("{a}")  # type: ignore[untyped-decorator]
+    @cache.cached("{a}:q", tags=["{a}", "of:{a}"])  # type: ignore[untyped-decorator]
     async def echo(a: str) -> str:
-        return a
+        return a.encode(errors="replace").decode()[:9]
 
-    for method in (echo, echo.invalidate, echo.refresh):
-        with pytest.raises(InvalidKey, match="max_key_bytes=32"):
-            await method("x" * 33)
-    with pytest.raises(InvalidKey, match="max_key_bytes=32"):
-        echo.peek("x" * 33)
+    result = text.encode(errors="replace").decode()[:9]
+    assert [await echo(text), await echo(text)] == [result, result]
+    assert echo.peek(text) == await cache.get(echo.key(text)) == result
+    assert await echo.refresh(text) == result
+    assert await echo.invalidate(text)
+    assert echo.peek(text) is None
 
 
 @pytest.mark.parametrize("url", [None, "memory://"])

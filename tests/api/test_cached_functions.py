@@ -78,7 +78,7 @@ async def test_a_template_names_the_key(cache: Twin) -> None:
 
 async def test_the_wrapper_s_methods(cache: Twin) -> None:
     """Peek looks into L1 alone, invalidate drops one call, refresh calls again, `__wrapped__` is the function."""
-    cached = cache.cached("double:{number}", ttl=60)(double)
+    cached = cache.cached("double:{number}:{extra}", ttl=60)(double)
     assert cached.peek(1) is None
     assert await cached(1) == 2
     assert cached.peek(1) == 2
@@ -91,7 +91,7 @@ async def test_the_wrapper_s_methods(cache: Twin) -> None:
 
 async def test_many_callers_share_one_call(cache: Twin) -> None:
     """Concurrent calls with the same arguments are one."""
-    cached = cache.cached("double:{number}")(double)
+    cached = cache.cached("double:{number}:{extra}")(double)
     assert await asyncio.gather(*[cached(3) for _ in range(40)]) == [6] * 40
     assert CALLS == [(3, 0)]
 
@@ -122,7 +122,7 @@ async def test_a_call_that_cannot_become_a_key(cache: Twin) -> None:
 
 async def test_tags_may_be_templates(cache: Twin) -> None:
     """A tag of the arguments drops the calls that have it."""
-    cached = cache.cached("double:{number}", tags=["all", "number:{number}"])(double)
+    cached = cache.cached("double:{number}:{extra}", tags=["all", "number:{number}"])(double)
     assert [await cached(1), await cached(2)] == [2, 4]
     await cache.invalidate_tags("number:1")
     assert (cached.peek(1), cached.peek(2)) == (None, 4)
@@ -133,16 +133,16 @@ async def test_tags_may_be_templates(cache: Twin) -> None:
 async def test_a_ttl_of_the_function(make_cache: MakeCache, namespace: str) -> None:
     """Options of the decorator are those of its values."""
     async with make_cache(jitter=0) as cache:
-        cached = cache.cached("double:{number}", ttl=33)(double)
+        cached = cache.cached("double:{number}:{extra}", ttl=33)(double)
         await cached(1)
         with redis_of(cache.url) as client:
-            assert 30_000 < client.pttl(value_name(namespace, "double:1")) <= 33_000
+            assert 30_000 < client.pttl(value_name(namespace, "double:1:0")) <= 33_000
 
 
 async def test_another_instance_shares_the_value(make_cache: MakeCache) -> None:
     """The same function in another process, here another cache, does not call again; an invalidation reaches it."""
     async with make_cache() as one, make_cache() as other:
-        here, there = one.cached("double:{number}")(double), other.cached("double:{number}")(double)
+        here, there = one.cached("double:{number}:{extra}")(double), other.cached("double:{number}:{extra}")(double)
         assert [await here(1), await there(1)] == [2, 2]
         assert CALLS == [(1, 0)]
         assert await here.invalidate(1) is True
@@ -164,7 +164,7 @@ async def test_a_key_without_a_template_is_the_same_in_every_process(make_cache:
 async def test_without_redis_a_function_is_just_called(make_cache: MakeCache) -> None:
     """A decorated function never fails for the cache's sake."""
     cache = make_cache("redis://127.0.0.1:1/0")
-    cached = cache.cached("double:{number}")(double)
+    cached = cache.cached("double:{number}:{extra}")(double)
     assert [await cached(1), await cached(1)] == [2, 2]
     assert await cached.refresh(1) == 2
     assert await cached.invalidate(1) is False

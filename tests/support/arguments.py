@@ -8,6 +8,8 @@ from collections import namedtuple
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from fractions import Fraction
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -72,8 +74,12 @@ NAIVE = datetime(2024, 1, 2)  # noqa: DTZ001  # naive is what is tested
 # Each is another argument than every other, however alike or equal they are.
 DISTINCT = [
     *(None, True, False, 1, 0, -1, 1.0, 0.0, -0.0, math.inf, math.nan, 10**5000),
+    *("-1", "nan", "inf", "-inf", "1e+22", 1e22, "0x1", "2024-1-2", "Decimal('1')"),
     *("1", "True", "None", "", "'", "\\", "\\'", "a', 'b", "1.0", "é", "\ud800", "\n"),
-    *(b"1", b"", b"'"),
+    *(b"1", b"", b"'", bytearray(b"1"), bytearray()),
+    *(1j, complex(0, -0.0), complex(-0.0, 1), Fraction(1, 3), Fraction(1), "1/3", "1j"),
+    *map(ip_address, ("127.0.0.1", "::1", "fe80::1%eth0")),
+    *(IPv4Interface("10.0.0.1/32"), IPv4Network("10.0.0.1/32"), IPv6Interface("::1"), IPv6Network("::1"), "127.0.0.1"),
     *(Decimal(1), Decimal("1.0"), Decimal("1.00"), Decimal("-0"), Decimal("NaN")),
     *((), (1,), (True,), (1.0,), ((1,),), (1, 2), ("a', 'b",), ("a", "b"), ("a, b",)),
     *([], [1], [True], [[1]], [1, 2]),

@@ -13,8 +13,16 @@ import pytest
 import redis
 import redis.asyncio
 
-from nearcache import AsyncNearCache, ConfigError, Event, NearCache, Settings, Stats
-from nearcache.functions.cached import AsyncCachedFunction, CachedFunction
+from nearcache import (
+    AsyncCachedFunction,
+    AsyncNearCache,
+    CachedFunction,
+    ConfigError,
+    Event,
+    NearCache,
+    Settings,
+    Stats,
+)
 
 
 class User:

@@ -17,7 +17,8 @@ import pytest
 
 from nearcache.engine.ports import MISSING
 from nearcache.errors import ConfigError, UncacheableArgument
-from nearcache.functions.cached import AsyncCachedFunction, CachedFunction, cached_async, cached_sync
+from nearcache.functions.cached import cached_async, cached_sync
+from nearcache.functions.wrapper import AsyncCachedFunction, CachedFunction
 from nearcache.local.store import Entry, Proof
 from nearcache.policy import Policy
 from nearcache.settings import Settings
@@ -81,14 +82,14 @@ ASYNC_CACHE = AsyncFake()
 CALLS: list[Any] = []
 
 
-@cached_sync(CACHE, "user:{id}")
+@cached_sync(CACHE, "user:{id}", ignore=["full"])
 def user(id: int, *, full: bool = False) -> str:  # noqa: A002  # as in the documentation
     """Find a user."""
     CALLS.append((id, full))
     return f"user {id}"
 
 
-@cached_async(ASYNC_CACHE, "user:{id}")
+@cached_async(ASYNC_CACHE, "user:{id}", ignore=["full"])
 async def user_later(id: int, *, full: bool = False) -> str:  # noqa: A002  # as above
     """Find a user, later."""
     CALLS.append((id, full))
@@ -106,7 +107,7 @@ class Repository:
 
     __hash__ = None  # type: ignore[assignment]  # a method's object need not be hashable
 
-    @cached_sync(CACHE, "{self.name}:{id}")
+    @cached_sync(CACHE, "load:{self.name}:{id}", ignore=["full"])
     def load(self, id: int, *, full: bool = False) -> str:  # noqa: A002  # as above
         """Load it."""
         CALLS.append((self.name, id, full))
@@ -117,7 +118,7 @@ class Repository:
         """Load what all objects share."""
         return f"{self.name} {id}"
 
-    @cached_async(ASYNC_CACHE, "{self.name}:{id}")
+    @cached_async(ASYNC_CACHE, "load:{self.name}:{id}")
     async def load_later(self, id: int) -> str:  # noqa: A002  # as above
         """Load it, later."""
         return f"{self.name} {id}"
@@ -195,12 +196,12 @@ class TestCalls:
     def test_parameters_of_any_name(self) -> None:
         """No name of the machinery is in the way of the function's own."""
 
-        @cached_sync(CACHE, "{self}:{key}:{args}")
+        @cached_sync(CACHE, "odd:{self}:{key}:{args}", ignore=["fn", "template"])
         def odd(self: int, key: int, args: int, fn: int, template: int) -> int:
             return self + key + args + fn + template
 
         assert odd(self=1, key=2, args=3, fn=4, template=5) == 15
-        assert odd.key(self=1, key=2, args=3, fn=4, template=5) == "1:2:3"
+        assert odd.key(self=1, key=2, args=3, fn=4, template=5) == "odd:1:2:3"
         assert odd.peek(self=1, key=2, args=3, fn=4, template=5) == 15
         assert odd.refresh(self=1, key=2, args=3, fn=4, template=5) == 15
         assert odd.invalidate(self=1, key=2, args=3, fn=4, template=5)
@@ -209,7 +210,7 @@ class TestCalls:
     def test_an_error_of_the_function_is_the_callers(self, error: Exception) -> None:
         """What the function raises arrives as it is, without a trace of the memo's own exceptions."""
 
-        @cached_sync(CACHE, "failing:{value}")
+        @cached_sync(Fake(), "failing:{value}")
         def failing(value: object) -> None:
             raise error
 
@@ -297,7 +298,7 @@ class TestMethods:
         assert pickle.loads(pickle.dumps(user)) is user
         assert pickle.loads(pickle.dumps(Repository.load)) is Repository.load
         assert copy.deepcopy(user_later) is user_later
-        CACHE.values["a:7"] = "known"
+        CACHE.values["load:a:7"] = "known"
         assert pickle.loads(pickle.dumps(Repository("a").load))(7) == "known"
 
 
@@ -308,7 +309,7 @@ class TestBinding:
         """``obj.method(7)`` and ``obj.method.invalidate(7)`` speak of the same value, and of this object's."""
         one, other = Repository("a"), Repository("b")
         assert (one.load(7, full=True), other.load(7), one.load(id=7)) == ("a 7", "b 7", "a 7")
-        assert (one.load.key(7), other.load.key(id=7)) == ("a:7", "b:7")
+        assert (one.load.key(7), other.load.key(id=7)) == ("load:a:7", "load:b:7")
         assert one.load.invalidate(7) is True
         assert (one.load.peek(7), other.load.peek(7)) == (None, "b 7")
         assert one.load.refresh(7) == "a 7"
@@ -331,7 +332,7 @@ class TestBinding:
     def test_from_the_class_it_takes_the_object_as_a_function_does(self) -> None:
         """``Class.method(obj, 7)`` is ``obj.method(7)``."""
         assert Repository.load(Repository("a"), 7) == "a 7"
-        assert Repository.load.key(Repository("a"), 7) == "a:7"
+        assert Repository.load.key(Repository("a"), 7) == "load:a:7"
         assert isinstance(Repository.load, CachedFunction)
         assert isinstance(Repository("a").load_later, AsyncCachedFunction)
 
@@ -380,13 +381,14 @@ class TestOptions:
     @pytest.mark.parametrize("how", ["call", "refresh"])
     def test_options_reach_the_cache_as_a_policy(self, how: str) -> None:
         """Over the settings; tags are rendered with the call's arguments."""
+        cache, tags = Fake(), ["users", "user:{id}", "full:{full}"]
 
-        @cached_sync(CACHE, "user:{id}", ttl=60, lease=None, tags=["users", "user:{id}", "full:{full}"])
+        @cached_sync(cache, "user:{id}", ttl=60, lease=None, tags=tags, ignore=["full"])
         def tagged(id: int, *, full: bool = False) -> int:  # noqa: A002  # as above
             return id
 
         (tagged if how == "call" else tagged.refresh)(7, full=True)
-        [(_, key, policy)] = CACHE.asked
+        [(_, key, policy)] = cache.asked
         assert key == "user:7"
         assert policy == replace(POLICY, ttl=60.0, tags=("full:True", "user:7", "users"))
 
@@ -460,7 +462,7 @@ class TestOptions:
 
     def test_two_layers(self) -> None:
         """A wrapper can be wrapped, each layer with its own key."""
-        outer = cached_sync(CACHE, "outer:{id}")(user)
+        outer = cached_sync(CACHE, "outer:{id}", ignore=["full"])(user)
         assert (outer(7), outer.key(7), user.key(7)) == ("user 7", "outer:7", "user:7")
         assert [key for _, key, _ in CACHE.asked] == ["outer:7", "user:7"]
 
@@ -515,14 +517,14 @@ class TestRefusals:
         """NearCache would cache the coroutine object."""
         with pytest.raises(TypeError, match=r"is a coroutine function: .*use AsyncNearCache"):
             cached_sync(CACHE, "key")(fn)
-        assert asyncio.run(cached_async(ASYNC_CACHE, "key")(fn)()) is None
+        assert asyncio.run(cached_async(AsyncFake(), "key")(fn)()) is None
 
     @pytest.mark.parametrize("fn", [plain, functools.partial(plain), Plain()], ids=["def", "partial", "object"])
     def test_plain_functions_need_the_plain_class(self, fn: Callable[..., Any]) -> None:
         """AsyncNearCache would await what is not awaitable, and block the loop before."""
         with pytest.raises(TypeError, match=r"is a plain function: .*use NearCache"):
             cached_async(ASYNC_CACHE, "key")(fn)
-        assert cached_sync(CACHE, "key")(fn)() is None
+        assert cached_sync(Fake(), "key")(fn)() is None
 
     @pytest.mark.parametrize(
         "fn",

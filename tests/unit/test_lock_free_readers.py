@@ -13,7 +13,7 @@ from nearcache import NearCache
 from nearcache.settings import SettingsOptions
 
 EVICTIONS = get_args(get_type_hints(SettingsOptions)["eviction"])
-KEYS = [f"key:{number}" for number in range(60)]
+KEYS = [f"key:n{number}" for number in range(60)]
 ROOM = 40
 """Fewer than there are keys: every round evicts."""
 
@@ -63,13 +63,13 @@ def test_readers_see_the_value_or_a_miss_and_nothing_worse(eviction: Any) -> Non
     """By `get`, `peek` and a decorated function; nobody raises, values never go back, and L1 stays in its bounds."""
     with NearCache.from_url("memory://", eviction=eviction, l1_max_entries=ROOM) as cache:
 
-        @cache.cached("{key}")
-        def missing(key: str) -> None:
-            raise KeyError(key)
+        @cache.cached("key:{name}")
+        def missing(name: str) -> None:
+            raise KeyError(name)
 
         def call(key: str) -> Any:
             try:
-                return missing(key)
+                return missing(key.removeprefix("key:"))
             except KeyError:
                 return None
 

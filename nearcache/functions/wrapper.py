@@ -1,0 +1,158 @@
+"""What a decorated function is: called as the function is, with methods that take the same arguments.
+
+A wrapper is a ``functools.partial`` of a closure. Of what can be called, has methods and binds to an object, that is
+the quickest: the closure's is the only Python frame between the caller and the look in L1. And it makes
+``inspect.iscoroutinefunction`` true for the wrapper of a coroutine function on every release of Python.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar, cast, overload
+
+from nearcache.functions import label_of
+from nearcache.functions.spec import FunctionSpec
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+T = TypeVar("T")
+R = TypeVar("R")
+S = TypeVar("S")
+
+Awaited: TypeAlias = Coroutine[Any, Any, T]
+
+
+class Wrapper(functools.partial[R], Generic[P, T, R]):
+    """What both wrappers have. ``args`` is empty, or holds the object that a method is bound to."""
+
+    __wrapped__: Callable[P, R]
+    __name__: str
+    __qualname__: str
+
+    @property
+    def _plan(self) -> FunctionSpec:
+        # The closure has it, and nothing that it refers to has the closure: without a cycle, a function that a
+        # factory made is gone as soon as nobody can call it.
+        return self.func._plan  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001  # made for it
+
+    if TYPE_CHECKING:  # partial's own is as quick as a call gets; this tells its types
+
+        def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            """The function's value, from the nearest tier that has it."""
+            ...
+
+    else:  # as a class that answers to any name would hide misspelt ones from type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            plan = self._plan
+            if name == "__signature__":
+                signature = plan.key.signature
+                return signature.replace(parameters=list(signature.parameters.values())[len(self.args) :])
+            if self.args:  # a bound one has what a bound method has
+                if name == "__self__":
+                    return self.args[0]
+                if name == "__func__":
+                    return plan.unbound()
+                if name == "__wrapped__":
+                    return plan.fn.__get__(*self.args)
+                if name in plan.bound_names:  # made by weakref.WeakMethod, from the two above
+                    return plan.bound_names[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __eq__(self, other: object) -> bool:
+        """As of functions and bound methods: the same function, bound to the same object."""
+        if not isinstance(other, Wrapper):
+            return NotImplemented
+        return self._plan is other._plan and list(map(id, self.args)) == list(map(id, other.args))
+
+    def __hash__(self) -> int:
+        return hash((id(self._plan), *map(id, self.args)))
+
+    def key(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The key under which the value of this call is cached.
+
+        Raises:
+            UncacheableArgument: an argument cannot become part of a key.
+        """
+        return self._plan.key(*self.args, *args, **kwargs)
+
+    def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """The value of this call if L1 has it, else None; never the network."""
+        return cast("T | None", self._plan.cache.peek(self.key(*args, **kwargs)))
+
+    def _refreshed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        whole = (*self.args, *args)
+        return self._plan.load(self._plan.key(*whole, **kwargs), whole, kwargs, replace=True)
+
+    def _bound(self, instance: object, owner: type | None) -> Any:
+        """What ``instance.name`` is: a wrapper with ``instance`` in front, if the function would bind at all."""
+        plan = self._plan
+        if plan.of_class:
+            instance = type(instance) if owner is None else owner
+        if instance is None or self.args or not plan.binds:
+            return self
+        bound = type(self)(self.func, instance)
+        # Bound anew for each call of a method: one dict for all costs half of what a copy does.
+        bound.__dict__ = plan.bound_names
+        return bound
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """By name, as functions are pickled."""
+        if self.args:
+            return getattr, (*self.args, self.__name__)
+        return self.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {label_of(self.__wrapped__)}>"
+
+
+class CachedFunction(Wrapper[P, T, T]):
+    """A function whose values are cached; ``NearCache.cached`` makes it.
+
+    It is called as the function is, and its methods take the same arguments. In a class it binds as functions do.
+    """
+
+    def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Delete the value of this call everywhere; whether Redis acknowledged."""
+        return cast("bool", self._plan.cache.delete(self.key(*args, **kwargs)))
+
+    def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the function now, and cache and return its value."""
+        return cast("T", self._refreshed(args, kwargs))
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None, /
+    ) -> CachedFunction[Q, T]: ...
+    def __get__(self, instance: object, owner: type | None = None, /) -> Any:
+        """Bind, as a function in a class does."""
+        return self._bound(instance, owner)
+
+
+class AsyncCachedFunction(Wrapper[P, T, Awaited[T]]):
+    """A coroutine function whose values are cached; ``AsyncNearCache.cached`` makes it.
+
+    It is called and awaited as the function is, and its methods take the same arguments; ``key`` and ``peek`` are not
+    awaited. In a class it binds as functions do.
+    """
+
+    async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Delete the value of this call everywhere; whether Redis acknowledged."""
+        return cast("bool", await self._plan.cache.delete(self.key(*args, **kwargs)))
+
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the function now, and cache and return its value."""
+        return cast("T", await self._refreshed(args, kwargs))
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
+    @overload
+    def __get__(
+        self: AsyncCachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None, /
+    ) -> AsyncCachedFunction[Q, T]: ...
+    def __get__(self, instance: object, owner: type | None = None, /) -> Any:
+        """Bind, as a function in a class does."""
+        return self._bound(instance, owner)
