@@ -128,7 +128,7 @@ def copied(stage: Stage) -> Steps:
     """Everything is copied to another server while writes go on, the counter first; then clients are led there."""
     begin = now()
     with stage.client() as old, stage.client(stage.spare.port) as new:
-        first = [NAMES.counters, NAMES.meta]
+        first = [NAMES.counters]
         _copy(old, new, first)
         with NearCache.from_url(stage.server.url, namespace=NAMESPACE) as cache:
             for number in range(AHEAD):

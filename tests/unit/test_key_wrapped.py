@@ -209,7 +209,7 @@ def in_another(fn: Callable[..., Any]) -> Callable[..., Any]:
     return inner
 
 
-class Proxy:
+class Delegate:
     """A decorator that is a class, as wrapt's are."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
@@ -219,7 +219,7 @@ class Proxy:
         """Call something."""
 
 
-OPAQUE = [injects, drops, reassigns, pops, by_keyword, now_and_then, gives_away, in_another, Proxy]
+OPAQUE = [injects, drops, reassigns, pops, by_keyword, now_and_then, gives_away, in_another, Delegate]
 
 
 @pytest.mark.parametrize("decorator", OPAQUE)
