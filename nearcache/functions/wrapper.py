@@ -22,6 +22,9 @@ S = TypeVar("S")
 
 Awaited: TypeAlias = Coroutine[Any, Any, T]
 
+MYPY = False
+"""True in mypy, which does not compare self with the types of overloads: it would take each method for a class's."""
+
 
 class Wrapper(functools.partial[R], Generic[P, T, R]):
     """What both wrappers have. ``args`` is empty, or holds the object that a method is bound to."""
@@ -121,12 +124,21 @@ class CachedFunction(Wrapper[P, T, T]):
         """Call the function now, and cache and return its value."""
         return cast("T", self._refreshed(args, kwargs))
 
+    if not MYPY:
+
+        @overload  # of a class method
+        def __get__(
+            self: CachedFunction[Concatenate[type[S], Q], T], instance: S | None, owner: type[S], /
+        ) -> CachedFunction[Q, T]: ...
+
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
     @overload
     def __get__(
         self: CachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None, /
     ) -> CachedFunction[Q, T]: ...
+    @overload  # of a static method
+    def __get__(self, instance: object, owner: type | None = None, /) -> Self: ...
     def __get__(self, instance: object, owner: type | None = None, /) -> Any:
         """Bind, as a function in a class does."""
         return self._bound(instance, owner)
@@ -147,12 +159,21 @@ class AsyncCachedFunction(Wrapper[P, T, Awaited[T]]):
         """Call the function now, and cache and return its value."""
         return cast("T", await self._refreshed(args, kwargs))
 
+    if not MYPY:
+
+        @overload  # of a class method
+        def __get__(
+            self: AsyncCachedFunction[Concatenate[type[S], Q], T], instance: S | None, owner: type[S], /
+        ) -> AsyncCachedFunction[Q, T]: ...
+
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
     @overload
     def __get__(
         self: AsyncCachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None, /
     ) -> AsyncCachedFunction[Q, T]: ...
+    @overload  # of a static method
+    def __get__(self, instance: object, owner: type | None = None, /) -> Self: ...
     def __get__(self, instance: object, owner: type | None = None, /) -> Any:
         """Bind, as a function in a class does."""
         return self._bound(instance, owner)

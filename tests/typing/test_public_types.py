@@ -99,6 +99,7 @@ async def test_an_awaited_load_has_the_loader_s_type() -> None:
         assert_type(await cache.refresh("a", _await_user), User)
 
 
+MYPY = False
 CACHE = NearCache.from_url("memory://")
 ASYNC_CACHE = AsyncNearCache.from_url("memory://")
 
@@ -132,6 +133,30 @@ class Service:
     @ASYNC_CACHE.cached("service:{number}")
     async def async_method(self, number: int) -> str:
         """A coroutine method."""
+        return str(number)
+
+    @classmethod
+    @CACHE.cached("of class:{number}")
+    def of_class(cls, number: int) -> str:
+        """A class method."""
+        return str(number)
+
+    @ASYNC_CACHE.cached("of class:{number}")
+    @classmethod
+    async def async_of_class(cls, number: int) -> str:
+        """A coroutine method of a class."""
+        return str(number)
+
+    @staticmethod
+    @CACHE.cached("static:{number}")
+    def static(number: int) -> str:
+        """A static method."""
+        return str(number)
+
+    @ASYNC_CACHE.cached("static:{number}")
+    @staticmethod
+    async def async_static(number: int) -> str:
+        """A static coroutine method."""
         return str(number)
 
 
@@ -169,6 +194,21 @@ def test_a_cached_method_binds() -> None:
     assert_type(service.method.peek(1), str | None)
     assert_type(service.method.key(1), str)
     assert_type(Service.method(service, 1), str)
+
+
+def test_cached_methods_of_classes_and_static_ones() -> None:
+    """From the class and from an object, with the decorator above and below."""
+    assert_type(Service.static(1), str)
+    assert_type(Service.static.invalidate(1), bool)
+    if not MYPY:  # which binds whatever has __get__, see nearcache.functions.wrapper
+        assert_type(Service().static(1), str)
+        assert_type(Service().static.peek(1), str | None)
+        assert_type(Service.of_class(1), str)
+        assert_type(Service().of_class.invalidate(1), bool)
+        assert_type(Service.async_of_class.key(1), str)
+        assert_type(Service().async_of_class.peek(1), str | None)
+        assert_type(Service.async_static.key(1), str)
+        assert_type(Service().async_static.peek(1), str | None)
 
 
 async def test_a_cached_coroutine_function_keeps_its_signature() -> None:

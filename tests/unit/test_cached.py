@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+import gc
 import inspect
 import math
 import pickle
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from nearcache import NearCache
 from nearcache.engine.ports import MISSING
 from nearcache.errors import ConfigError, UncacheableArgument
 from nearcache.functions.cached import cached_async, cached_sync
@@ -344,6 +347,45 @@ class TestBinding:
         assert bound.__wrapped__(7) == "a 7"
         assert repr(bound) == f"<CachedFunction {HERE}.Repository.load>"
         assert CACHE.asked == []
+
+    def test_a_bound_one_is_equal_and_weak_as_a_bound_method_is(self) -> None:
+        """It is made anew at each access, so callbacks are found by equality; WeakMethod keeps no object alive."""
+        one, other = Repository("a"), Repository("a")
+        assert one.load == one.load
+        assert len({one.load, one.load, other.load, Repository.load}) == 3
+        assert one.load not in {other.load, one.shared, Repository.load}
+        assert one.load != 7
+        bound: Any = one.load
+        assert (bound.__self__, bound.__func__) == (one, Repository.load)
+        weak = weakref.WeakMethod(bound)
+        assert weak() == one.load
+        assert not hasattr(user, "__self__")
+        del one, bound
+        gc.collect()
+        assert weak() is None
+
+    def test_a_pydantic_model_takes_a_cached_method(self) -> None:
+        """With the public class among its ignored types."""
+        pydantic = pytest.importorskip("pydantic")
+        cache = NearCache.from_url("memory://")
+
+        class Model(pydantic.BaseModel):  # type: ignore[misc,name-defined]  # known at run time alone
+            model_config = pydantic.ConfigDict(ignored_types=(CachedFunction,))
+            name: str
+
+            @cache.cached("greeting:{self.name}")
+            def greeting(self) -> str:
+                return f"Hello {self.name}"
+
+        assert Model(name="Ada").greeting() == Model(name="Ada").greeting() == "Hello Ada"
+
+    def test_a_framework_finds_the_function_in_its_call(self) -> None:
+        """Celery looks at ``__call__`` of what is no function: its module, its arguments, and calls it."""
+        task = user.__call__
+        assert (task.__module__, task.__name__) == (HERE, "user")
+        assert inspect.getfullargspec(task)[0] == ["id"]
+        assert inspect.getfullargspec(task).kwonlyargs == ["full"]
+        assert task(7) == "user 7"
 
     def test_a_bound_one_does_not_bind_again(self) -> None:
         """Put into another class, it keeps its object, as a bound method does."""
