@@ -19,7 +19,7 @@ from nearcache.errors import ConfigError
 from nearcache.functions.cached import cached_async
 from nearcache.functions.wrapper import AsyncCachedFunction
 from nearcache.local.s3fifo import USES_MAX
-from nearcache.policy import CachedOptions, LoadOptions, Policy, WriteOptions, check_tags
+from nearcache.policy import STORING, CachedOptions, LoadOptions, Policy, WriteOptions, check_tags
 from nearcache.runtime.lifetime import end_of_tasks, live
 from nearcache.runtime.tasks import TaskRuntime
 from nearcache.settings import Settings
@@ -226,13 +226,13 @@ class AsyncNearCache(BaseCache):
     async def set(self, key: str, value: object, **options: Unpack[WriteOptions]) -> bool:
         """As :meth:`NearCache.set`; cancelled, its outcome is unknown, and it counts as not acknowledged."""
         await self._ready()
-        policy = self._policy.over(options)
+        policy = self._policy.over(options, STORING)
         return await write.store(self._core, {self._checked(key): value}, policy)
 
     async def set_many(self, values: Mapping[str, object], **options: Unpack[WriteOptions]) -> bool:
         """As :meth:`NearCache.set_many`."""
         await self._ready()
-        policy = self._policy.over(options)
+        policy = self._policy.over(options, STORING)
         return await write.store(self._core, self._checked_items(values), policy)
 
     async def delete(self, *keys: str, hold: Duration | None = None) -> bool:

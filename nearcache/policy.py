@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict, cast
 
@@ -49,6 +49,8 @@ TAGS_MAX = 255
 OPTIONS = {name: setting for name, setting in SETTINGS.items() if setting.calls}
 """The settings that a call may give for itself."""
 _KNOWN = dict.fromkeys((*OPTIONS, "tags", "condition"))
+STORING = dict.fromkeys(WriteOptions.__annotations__)
+"""The options of calls that store and do not load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,8 @@ class Policy:
             return expires - XFETCH_WINDOW * self.xfetch_beta * load
         return expires
 
-    def over(self, options: LoadOptions | WriteOptions) -> Policy:
-        """This policy with a call's options over it.
+    def over(self, options: LoadOptions | WriteOptions, known: Mapping[str, object] = _KNOWN) -> Policy:
+        """This policy with a call's options over it; ``known``: those that the call takes.
 
         Raises:
             ConfigError: an option is unknown or out of its range.
@@ -117,7 +119,7 @@ class Policy:
         """
         if not options:
             return self
-        reject_unknown(options, _KNOWN, "option")
+        reject_unknown(options, known, "option")
         given = cast("dict[str, Any]", options)
         chosen: dict[str, Any] = {
             name: OPTIONS[name].check(name, value)

@@ -19,7 +19,7 @@ from nearcache.errors import ConfigError
 from nearcache.functions.cached import cached_sync
 from nearcache.functions.wrapper import CachedFunction
 from nearcache.local.s3fifo import USES_MAX
-from nearcache.policy import CachedOptions, LoadOptions, Policy, WriteOptions, check_tags
+from nearcache.policy import STORING, CachedOptions, LoadOptions, Policy, WriteOptions, check_tags
 from nearcache.runtime.lifetime import BusThread, end_of_threads
 from nearcache.runtime.run_sync import run_sync
 from nearcache.runtime.threads import ThreadRuntime
@@ -263,13 +263,13 @@ class NearCache(BaseCache):
             CacheClosed: after ``close``.
         """
         self._ready()
-        policy = self._policy.over(options)
+        policy = self._policy.over(options, STORING)
         return run_sync(write.store(self._core, {self._checked(key): value}, policy))
 
     def set_many(self, values: Mapping[str, object], **options: Unpack[WriteOptions]) -> bool:
         """Store some values, each as ``set`` does; all are checked and encoded before any is stored."""
         self._ready()
-        policy = self._policy.over(options)
+        policy = self._policy.over(options, STORING)
         return run_sync(write.store(self._core, self._checked_items(values), policy))
 
     def delete(self, *keys: str, hold: Duration | None = None) -> bool:

@@ -13,10 +13,12 @@ from nearcache.functions.registry import register
 from nearcache.functions.spec import Cache, FunctionSpec
 from nearcache.functions.wrapper import AsyncCachedFunction, Awaited, CachedFunction, Wrapper
 from nearcache.local.s3fifo import USES_MAX
-from nearcache.policy import LoadOptions
+from nearcache.policy import CachedOptions, LoadOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_OPTIONS = dict.fromkeys(CachedOptions.__annotations__)
 
 
 # ------------------------------------------------------------------------------------------------- the way of a call
@@ -128,7 +130,7 @@ def _cached(
     version: str | None = None,
     **options: Any,
 ) -> W | Callable[[Callable[..., Any]], W]:
-    policy = cache._policy.over(cast("LoadOptions", options))  # noqa: SLF001  # made for this one caller
+    policy = cache._policy.over(cast("LoadOptions", options), _OPTIONS)  # noqa: SLF001  # made for this one caller
 
     def decorate(fn: Callable[..., Any], template: str | None = None) -> W:
         of_class = isinstance(fn, classmethod)

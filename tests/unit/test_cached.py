@@ -447,6 +447,8 @@ class TestOptions:
         (first, second, third) = [policy for _, _, policy in CACHE.asked]
         assert first is second is third
         assert first.ttl == 60.0
+        with pytest.raises(ConfigError, match="unknown option 'ignored'; did you mean 'ignore'"):
+            cached_sync(CACHE, "once:{id}", ignored=["full"])
         with pytest.raises(ConfigError, match="unknown option 'tll'"):
             cached_sync(CACHE, "once:{id}", tll=60)
 
