@@ -9,7 +9,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from nearcache.base import BaseCache
+from nearcache.base import BaseCache, tell_default_namespace
 from nearcache.checks import Duration, seconds
 from nearcache.engine import load, read, write
 from nearcache.engine.ports import MISSING
@@ -59,7 +59,9 @@ class AsyncNearCache(BaseCache):
 
     def __init__(self, client: AsyncClient, settings: Settings | None = None) -> None:
         settings = settings or Settings()
-        self._build(open_client(client, settings, asynchronous=True), settings)
+        where = open_client(client, settings, asynchronous=True)
+        tell_default_namespace(where, settings)
+        self._build(where, settings)
 
     def _build(self, where: Backend, settings: Settings) -> None:
         self._runtime = TaskRuntime()

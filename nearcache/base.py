@@ -13,14 +13,14 @@ from nearcache.checks import Duration, seconds
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, Missing, Runtime
-from nearcache.errors import CacheClosed, InvalidKey
+from nearcache.errors import CacheClosed, InvalidKey, warn
 from nearcache.events import Listener as EventListener
 from nearcache.health import Health, Troubles, health_of
 from nearcache.local.invalidation import AlwaysFresh, Invalidation
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.tier import NEVER, Tier
 from nearcache.policy import Policy, check_key
-from nearcache.settings import Settings, SettingsOptions, from_env
+from nearcache.settings import SETTINGS, Settings, SettingsOptions, from_env
 from nearcache.stats import Stats
 from nearcache.transport.open import Backend, open_url
 
@@ -38,6 +38,15 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def tell_default_namespace(where: Backend, settings: Settings) -> None:
+    """Warn of a server that others may use, and a namespace that they have if they say nothing either."""
+    if settings.namespace == SETTINGS["namespace"].default and where.new_bus is not None and where.server is None:
+        warn(
+            f"namespace={settings.namespace!r} is the default: applications on {where.shown} that name none share keys "
+            "with this one, and clear() of each empties all; name it, as in namespace='shop'"
+        )
 
 
 class BaseCache:
@@ -77,7 +86,9 @@ class BaseCache:
     @classmethod
     def _make(cls, url: str, settings: Settings) -> Self:
         self = cls.__new__(cls)
-        self._build(open_url(url, settings, asynchronous=cls._asynchronous), settings)
+        where = open_url(url, settings, asynchronous=cls._asynchronous)
+        tell_default_namespace(where, settings)
+        self._build(where, settings)
         return self
 
     def _restart_after_fork(self) -> None:

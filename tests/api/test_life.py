@@ -12,6 +12,7 @@ import redis.asyncio
 
 import nearcache
 from nearcache import AsyncNearCache, CacheClosed, Connected, NearCache, Settings
+from nearcache.testing import FakeServer
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, redis_of, shut, until, value_name
@@ -248,9 +249,36 @@ def test_an_async_cache_belongs_to_one_loop(server: EmbeddedServer, namespace: s
         one.run(cache.close())
 
 
+@pytest.mark.parametrize("make", [NearCache, AsyncNearCache])
+def test_the_default_namespace_is_told(make: type[NearCache | AsyncNearCache], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gives nothing but the URL shares keys with all who do so: a warning at that line, before any use."""
+    client: Any = redis.Redis() if make is NearCache else redis.asyncio.Redis()
+    monkeypatch.setenv("NEARCACHE_URL", "redis://localhost:1/0")
+    ways: list[Any] = [
+        lambda: make.from_url("redis://localhost:1/0", ttl=60),
+        make.from_env,
+        lambda: make(client),
+        lambda: make(client, Settings(ttl=60)),
+    ]
+    for way in ways:
+        with pytest.warns(nearcache.NearCacheWarning, match=r"namespace='nearcache' is .*namespace='shop'") as caught:
+            way()
+        assert [each.filename for each in caught] == [__file__]
+
+
+def test_a_namespace_of_its_own_is_not_told(recwarn: pytest.WarningsRecorder) -> None:
+    """Nor a server that nobody else has: this process's memory, a server of the cache's own, a test's."""
+    NearCache.from_url("redis://localhost:1/0", namespace="shop")
+    NearCache(redis.Redis(), Settings(namespace="shop"))
+    NearCache.from_url("memory://")
+    FakeServer().cache()
+    NearCache.from_url("embedded://").close()
+    assert not recwarn.list
+
+
 def test_a_cache_that_was_never_used_makes_no_noise(recwarn: pytest.WarningsRecorder) -> None:
     """A cache that is forgotten without use or `close` warns about nothing."""
-    NearCache.from_url("redis://localhost:1/0")
-    AsyncNearCache.from_url("redis://localhost:1/0")
+    NearCache.from_url("redis://localhost:1/0", namespace="shop")
+    AsyncNearCache.from_url("redis://localhost:1/0", namespace="shop")
     gc.collect()
     assert not recwarn.list

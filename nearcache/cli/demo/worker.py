@@ -64,7 +64,9 @@ def run(pipe: Connection, number: int, url: str, path: Path, seed: int, max_stal
     try:
         with (
             closing(database.connect(path)) as shop,
-            NearCache.from_url(url, l1_max_entries=L1_MAX_ENTRIES, max_staleness=max_staleness) as cache,
+            NearCache.from_url(
+                url, namespace="demo", l1_max_entries=L1_MAX_ENTRIES, max_staleness=max_staleness
+            ) as cache,
         ):
             if not cache.wait_healthy(timeout=10):
                 raise TimeoutError("the cache was not healthy within 10 s of its start")
