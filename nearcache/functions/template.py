@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, time
+from decimal import Decimal
 from numbers import Number
 from string import Formatter
 from typing import Any, NamedTuple, TypeAlias
@@ -13,6 +14,7 @@ from nearcache.errors import UncacheableArgument
 from nearcache.functions.text import canonical, explained, plain
 
 _FORMATTER = Formatter()
+_DIGITS_MAX = 1000
 
 
 class Field(NamedTuple):
@@ -37,7 +39,7 @@ class Field(NamedTuple):
         of types that have no text here may be the same for different values.
         """
         if self.spec:
-            if type(value) is not bool and isinstance(value, Number | date | time):
+            if type(value) is not bool and isinstance(value, Number | date | time) and not _is_long(value):
                 try:
                     return format(value, self.spec) or "%"  # a lone one: it is no escape
                 except (TypeError, ValueError, OverflowError):
@@ -48,6 +50,11 @@ class Field(NamedTuple):
     def by_hand(self, value: Any) -> str:
         """The text of a value in a tag: an f-string's, but for types without a text of their own."""
         return value if type(value) is str and self.conversion not in {"r", "a"} else self.text(value)
+
+
+def _is_long(value: object) -> bool:
+    """Whether a format may write it with so many digits that they fill the memory: a user may send 1e999999999."""
+    return isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) > _DIGITS_MAX
 
 
 class Template(NamedTuple):

@@ -113,7 +113,8 @@ class Wrapper(functools.partial[R], Generic[P, T, R]):
 class CachedFunction(Wrapper[P, T, T]):
     """A function whose values are cached; ``NearCache.cached`` makes it.
 
-    It is called as the function is, and its methods take the same arguments. In a class it binds as functions do.
+    It is called as the function is, and its methods take the same arguments. In a class it binds as functions do; mypy
+    takes it for a method of objects under @classmethod and @staticmethod too, pyright does not.
     """
 
     def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:

@@ -231,6 +231,10 @@ class TestTemplate:
         assert (key(7), key("7"), key("ada"), key(1.5), key(True)) == ("x:00007", "x:'7'", "x:'ada'", "x:1.5", "x:True")
         assert key(10**5000) == f"x:{hex(10**5000)}" or key(10**5000).startswith("x:%h")
         assert make_key_function(anything, "x:{value:%%}")(date(2024, 1, 2)) == "x:%25"
+        amount = make_key_function(anything, "x:{value:.2f}")
+        assert amount(Decimal("1.5")) == amount(1.5) == "x:1.50"
+        for huge in (Decimal("1e999999999"), Decimal("-1e-999999999")):
+            assert amount(huge) == f"x:Decimal('{huge}')"
 
     @pytest.mark.parametrize(
         ("fn", "template", "message"),
