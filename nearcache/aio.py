@@ -9,7 +9,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from nearcache.base import BaseCache, tell_default_namespace
+from nearcache.base import BaseCache, warned_of_default
 from nearcache.checks import Duration, seconds
 from nearcache.engine import load, read, write
 from nearcache.engine.ports import MISSING
@@ -59,8 +59,7 @@ class AsyncNearCache(BaseCache):
 
     def __init__(self, client: AsyncClient, settings: Settings | None = None) -> None:
         settings = settings or Settings()
-        where = open_client(client, settings, asynchronous=True)
-        tell_default_namespace(where, settings)
+        where = warned_of_default(open_client(client, settings, asynchronous=True), settings)
         self._build(where, settings)
 
     def _build(self, where: Backend, settings: Settings) -> None:

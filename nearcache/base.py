@@ -40,13 +40,14 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def tell_default_namespace(where: Backend, settings: Settings) -> None:
-    """Warn of a server that others may use, and a namespace that they have if they say nothing either."""
+def warned_of_default(where: Backend, settings: Settings) -> Backend:
+    """The same Backend; warn if others may use its server, and have this namespace if they say nothing either."""
     if settings.namespace == SETTINGS["namespace"].default and where.new_bus is not None and where.server is None:
         warn(
             f"namespace={settings.namespace!r} is the default: applications on {where.shown} that name none share keys "
             "with this one, and clear() of each empties all; name it, as in namespace='shop'"
         )
+    return where
 
 
 class BaseCache:
@@ -86,9 +87,7 @@ class BaseCache:
     @classmethod
     def _make(cls, url: str, settings: Settings) -> Self:
         self = cls.__new__(cls)
-        where = open_url(url, settings, asynchronous=cls._asynchronous)
-        tell_default_namespace(where, settings)
-        self._build(where, settings)
+        self._build(warned_of_default(open_url(url, settings, asynchronous=cls._asynchronous), settings), settings)
         return self
 
     def _restart_after_fork(self) -> None:

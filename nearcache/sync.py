@@ -9,7 +9,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from nearcache.base import BaseCache, tell_default_namespace
+from nearcache.base import BaseCache, warned_of_default
 from nearcache.checks import Duration, seconds
 from nearcache.engine import load, read, write
 from nearcache.engine.ports import MISSING
@@ -52,8 +52,7 @@ class NearCache(BaseCache):
 
     def __init__(self, client: Client, settings: Settings | None = None) -> None:
         settings = settings or Settings()
-        where = open_client(client, settings, asynchronous=False)
-        tell_default_namespace(where, settings)
+        where = warned_of_default(open_client(client, settings, asynchronous=False), settings)
         self._build(where, settings)
 
     def _build(self, where: Backend, settings: Settings) -> None:
@@ -329,9 +328,7 @@ class NearCache(BaseCache):
         Args:
             target: a key template such as ``"user:{id}"``, which shows every parameter but self and cls; without one
                 the key is made from module, qualified name and bound arguments. Or the function itself:
-                ``@cache.cached`` may stand bare. A word and fields, each after the same separator, give keys as one
-                writes them by hand; in those of any other template the braces of the fields stay, as in
-                ``shop:user:{7}``. docs/keys.md has the rules.
+                ``@cache.cached`` may stand bare. docs/keys.md says how keys are written.
             **options: those of ``get_or_set``, in the same units, for each call of the function: ``ttl``, ``l1_ttl``,
                 ``negative_ttl``, ``tags`` (which may be templates as well), ``condition``, ``stale_while_revalidate``,
                 ``stale_if_error``, ``early_refresh``, ``xfetch_beta``, ``loader_soft_timeout``,
