@@ -59,8 +59,7 @@ class AsyncNearCache(BaseCache):
 
     def __init__(self, client: AsyncClient, settings: Settings | None = None) -> None:
         settings = settings or Settings()
-        where = warned_of_default(open_client(client, settings, asynchronous=True), settings)
-        self._build(where, settings)
+        self._build(warned_of_default(open_client(client, settings, asynchronous=True), settings), settings)
 
     def _build(self, where: Backend, settings: Settings) -> None:
         self._runtime = TaskRuntime()

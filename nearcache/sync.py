@@ -52,8 +52,7 @@ class NearCache(BaseCache):
 
     def __init__(self, client: Client, settings: Settings | None = None) -> None:
         settings = settings or Settings()
-        where = warned_of_default(open_client(client, settings, asynchronous=False), settings)
-        self._build(where, settings)
+        self._build(warned_of_default(open_client(client, settings, asynchronous=False), settings), settings)
 
     def _build(self, where: Backend, settings: Settings) -> None:
         self._runtime = ThreadRuntime(settings.max_concurrent_loads)
@@ -327,23 +326,17 @@ class NearCache(BaseCache):
 
         Args:
             target: a key template such as ``"user:{id}"``, which shows every parameter but self and cls; without one
-                the key is made from module, qualified name and bound arguments. Or the function itself:
-                ``@cache.cached`` may stand bare. docs/keys.md says how keys are written.
-            **options: those of ``get_or_set``, in the same units, for each call of the function: ``ttl``, ``l1_ttl``,
-                ``negative_ttl``, ``tags`` (which may be templates as well), ``condition``, ``stale_while_revalidate``,
-                ``stale_if_error``, ``early_refresh``, ``xfetch_beta``, ``loader_soft_timeout``,
-                ``loader_hard_timeout``, ``wait_timeout``, ``lease``. And ``ignore``: names of parameters that make no
-                difference; ``version``: part of the key, for a function whose meaning has changed.
+                the key is made from module, qualified name and bound arguments. ``@cache.cached`` may stand bare.
+            **options: those of ``get_or_set``, per call: ``ttl``, ``l1_ttl``, ``negative_ttl``, ``tags`` (templates
+                too), ``condition``, ``stale_while_revalidate``, ``stale_if_error``, ``early_refresh``, ``xfetch_beta``,
+                ``loader_soft_timeout``, ``loader_hard_timeout``, ``wait_timeout``, ``lease``. And ``ignore``: names of
+                parameters that make no difference; ``version``: part of the key, for a function whose meaning changed.
 
         Returns:
-            The function, with ``invalidate``, ``refresh``, ``peek``, ``key`` (each with the function's arguments) and
-            ``__wrapped__``.
+            The function, with ``invalidate``, ``refresh``, ``peek``, ``key`` (with its arguments), ``__wrapped__``.
 
         Raises:
-            ConfigError: an option is unknown or out of its range, or another function has the same keys.
-            TypeError: the function can't be cached as it stands: it is a coroutine or generator function, a method
-                or closure without a template, the template does not fit its parameters, or what a decorator between
-                does with them can't be told.
+            ConfigError, TypeError: an option is wrong; or two calls could share a key, see docs/keys.md.
 
         >>> cache = NearCache.from_url("memory://")
         >>> @cache.cached("square:{n}", ttl=60)
