@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from tests.support import servers
 from tests.support.ablations.guards import GUARDS
 from tests.support.processes import Crew
-from tests.support.report import Report, surroundings
+from tests.support.report import ROOT, Report, surroundings
 from tests.torture import ablate, show
 from tests.torture.phases import PHASES
 from tests.torture.run import Options, Result, run_phase
@@ -27,9 +28,10 @@ SECONDS, SHORT_SECONDS = 8.0, 3.0
 def main(arguments: list[str] | None = None) -> int:
     """Run what was asked for."""
     asked = _parser().parse_args(arguments)
-    Crew.python = str(asked.python)
+    Crew.python = asked.python
     report = Report(surroundings(), quick=asked.short, seconds=asked.seconds)
     report.begin()
+    print(f"{'processes:':<12}{_version(asked.python)}")
     if asked.words:
         return _scenarios(asked.words, asked.json, report)
     seconds = asked.seconds or (SHORT_SECONDS if asked.short else SECONDS)
@@ -49,6 +51,15 @@ def main(arguments: list[str] | None = None) -> int:
     if failed:
         print(f"\nFAILED; again with --seed {options.seed}", file=sys.stderr)
     return int(failed)
+
+
+def _version(python: str) -> str:
+    """What an interpreter is, on which the library has to run."""
+    code = "import platform, nearcache.log; print(platform.python_implementation(), platform.python_version())"
+    try:
+        return subprocess.run([python, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(f"{python} does not run the library: {getattr(error, 'stderr', '') or error}") from None
 
 
 def _scenarios(words: list[str], json: Path | None, report: Report) -> int:
