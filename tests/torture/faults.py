@@ -66,9 +66,9 @@ class Stage:
     """What it says is added to the server's time, in a phase with a false clock."""
 
     @contextmanager
-    def client(self, port: int | None = None) -> Iterator[Any]:
+    def client(self, port: int | None = None, database: int = 0) -> Iterator[Any]:
         """A client of the server, or of the one on another port, past the proxies."""
-        with closing(redis.Redis(port=port or self.server.port, socket_timeout=5)) as client:
+        with closing(redis.Redis(port=port or self.server.port, db=database, socket_timeout=5)) as client:
             yield client
 
 

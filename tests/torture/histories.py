@@ -27,6 +27,8 @@ BACK = 10
 """Seconds by which the server's clock is set back."""
 AHEAD = 150
 """Writes between the copy of the counter and that of the values, so that the counter is behind them for long."""
+PAUSE = 0.1
+"""Seconds in which some writes are made."""
 NAMES = Names(NAMESPACE)
 LATE_NAMES = tuple(NAMES.value(name(key)) for key in LATE)
 USER, PASSWORD = "app", "torture"
@@ -128,13 +130,12 @@ def copied(stage: Stage) -> Steps:
     """Everything is copied to another server while writes go on, the counter first; then clients are led there."""
     begin = now()
     with stage.client() as old, stage.client(stage.spare.port) as new:
-        first = [NAMES.counters]
-        _copy(old, new, first)
+        _copy(old, new, [NAMES.counters])
         with NearCache.from_url(stage.server.url, namespace=NAMESPACE) as cache:
             for number in range(AHEAD):
                 cache.delete(f"other:{number}")
         yield stage.seconds * 0.4
-        _copy(old, new, (one for one in old.scan_iter(f"{{{NAMESPACE}:*", count=1000) if one not in first))
+        _copy(old, new, (one for one in old.scan_iter(f"{{{NAMESPACE}:*", count=1000) if one != NAMES.counters))
     _lead_to_spare(stage)
     stage.near.cut_connections(everyone)
     stage.far.cut_connections(everyone)
@@ -158,12 +159,41 @@ def clock_set_back(stage: Stage) -> Steps:
             yield stage.seconds / 2
 
 
+def counter_of_other_database(stage: Stage) -> Steps:
+    """The bus is lost, and some writes; in another database, with a copy of the counter, as many are made meanwhile.
+
+    A bus that hears of those may take them for the ones that were lost. If nobody flushed, nothing happens for a while.
+    """
+    with stage.client() as client, NearCache.from_url(_other_database(stage), namespace=NAMESPACE) as other:
+        while True:
+            before = stage.crew.ask("flushes")
+            stage.near.hold("requests", subscribers)  # nobody subscribes again yet
+            client.copy(NAMES.counters, NAMES.counters, destination_db=1, replace=True)
+            stage.near.cut_connections(subscribers)
+            yield PAUSE
+            stage.near.hold("replies", subscribers)
+            stage.near.hold("requests", _nobody)
+            yield PAUSE / 4
+            with stage.client(database=1) as copy:
+                while (lacking := _counter(client) - _counter(copy)) > 0:
+                    for _ in range(lacking):
+                        other.delete("other")
+            stage.near.hold("replies", _nobody)
+            yield PAUSE
+            noticed = [one > other for one, other in zip(stage.crew.ask("flushes"), before, strict=True)]
+            yield PAUSE if all(noticed[:2]) else 2 * MAX_STALENESS
+
+
+def _counter(client: Any) -> int:
+    return int(client.hget(NAMES.counters, "s"))
+
+
 # ---------------------------------------------------------------------------------------------------------- strangers
 
 
 def other_database(stage: Stage) -> None:
     """Somebody uses the same namespace and keys in another database of the server."""
-    _invite(stage, stage.server.url.removesuffix("/0") + "/1", "item")
+    _invite(stage, _other_database(stage), "item")
 
 
 def without_channel(stage: Stage) -> None:
@@ -180,6 +210,10 @@ def _invite_user(stage: Stage, *rights: str) -> None:
     with stage.client() as client:
         client.execute_command("ACL", "SETUSER", USER, "on", f">{PASSWORD}", "~*", *rights)
     _invite(stage, f"redis://{USER}:{PASSWORD}@{HOST}:{stage.server.port}/0", "other")
+
+
+def _other_database(stage: Stage) -> str:
+    return stage.server.url.removesuffix("/0") + "/1"
 
 
 def _invite(stage: Stage, url: str, prefix: str) -> None:

@@ -59,6 +59,7 @@ PHASES: Mapping[str, Phase] = {
         Phase("live copy", histories.copied, histories.spare_server),
         Phase("clock set back", histories.clock_set_back, clock=True),
         Phase("two databases", histories.strangers, histories.other_database, unnoticed=True),
+        Phase("another counter", histories.counter_of_other_database, least=4.0),
         Phase("no channel right", histories.strangers, histories.without_channel, unnoticed=True),
         Phase("no pexpire right", histories.strangers, histories.without_pexpire, unnoticed=True),
     )

@@ -151,6 +151,10 @@ class Instance:
             self._samples.append(Sample(now(), stats.l1_hits, reads, stats.flushes, self._cache.healthy))
             await asyncio.sleep(SAMPLE)
 
+    async def flushes(self) -> int:
+        """How often L1 was flushed so far."""
+        return int(self._cache.stats().flushes)
+
     async def write_late(self) -> bool | None:
         """Write the late keys; whether it was acknowledged, None: another process writes them."""
         return await self._writes.late() if self._writes is not None else None
