@@ -36,6 +36,7 @@ REMOVE: dict[str, Act] = {
     "mark_stale": lambda rig, number: rig.do(rig.remote.mark_stale([OLD[number]])),
     "clear": lambda rig, _: rig.clear(),
     "invalidate_tags": lambda rig, _: rig.tag(*TAGS),
+    "greet": lambda rig, _: greet(rig),
     "abort": lambda rig, number: rig.abort(LEASED[number]),
 }
 

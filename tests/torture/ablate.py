@@ -84,6 +84,8 @@ def _without(
         found = [(one, result.violations[one]) for one in INVARIANTS if result.count(one)]
         if found:
             outcome.caught.append((f"checker, {phase}", f"{found[0][0]}: {len(found[0][1])}, as {found[0][1][0]}"))
+        elif "flushes" in result.failures:
+            outcome.caught.append((f"checker, {phase}", f"flushes: {result.flushes}, and nothing was lost"))
         elif "slow" in result.failures:
             worst = f"{result.worst:.0f} ms stale, a raw subscriber hears within {result.raw_worst:.0f} ms"
             outcome.caught.append((f"checker, {phase}", f"slow: {worst}"))

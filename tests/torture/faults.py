@@ -52,6 +52,8 @@ class Stage:
     seconds: float
     """How long the fault lasts."""
     cleanup: ExitStack
+    without: str | None = None
+    """The guard that is taken away."""
     window: Window = field(default_factory=Window)
     notes: list[str] = field(default_factory=list)
     raised: list[str] = field(default_factory=list)

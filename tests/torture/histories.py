@@ -217,7 +217,7 @@ def _other_database(stage: Stage) -> str:
 
 
 def _invite(stage: Stage, url: str, prefix: str) -> None:
-    stage.strangers = stage.cleanup.enter_context(Crew(roam, {"stranger": (url, prefix)}))
+    stage.strangers = stage.cleanup.enter_context(Crew(roam, {"stranger": (url, prefix, stage.without)}))
 
 
 def strangers(stage: Stage) -> Steps:

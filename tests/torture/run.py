@@ -149,7 +149,7 @@ def _stage(phase: Phase, kind: str, options: Options, book: Book, notes: list[st
         plans = _plans(phase, near.url, far.url, seed, options)
         crew = cleanup.enter_context(Crew(work, {plan.who: (plan, book) for plan in plans}))
         looker = cleanup.enter_context(Looker(server.port))
-        stage = Stage(kind, server, near, far, random.Random(seed), seconds, cleanup, notes=notes)
+        stage = Stage(kind, server, near, far, random.Random(seed), seconds, cleanup, options.without, notes=notes)
         stage.crew, stage.looker, stage.clock = crew, looker, clock
         phase.prepare(stage)
         yield stage

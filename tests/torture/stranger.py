@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from nearcache import NearCache
+from tests.support.ablations import guards
 from tests.support.processes import serve
 from tests.torture.worker import MAX_STALENESS, NAMESPACE, REDIS_TIMEOUT
 
@@ -21,8 +22,10 @@ PAUSE = 0.03
 """Seconds between two calls."""
 
 
-def roam(url: str, prefix: str, pipe: Connection) -> None:
+def roam(url: str, prefix: str, without: str | None, pipe: Connection) -> None:
     """A process from beginning to end."""
+    if without is not None:
+        guards.GUARDS[without].take_away()
     asyncio.run(serve(pipe, Stranger(url, prefix)))
 
 

@@ -13,6 +13,7 @@ from nearcache import base
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.tier import Tier
 from nearcache.protocol import scripts
+from nearcache.protocol.names import Names
 from nearcache.transport.async_transport import AsyncTransport
 from nearcache.transport.sync_transport import SyncTransport
 from tests.support.ablations import rules
@@ -68,6 +69,22 @@ FILLS_BELOW_FLOORS: Changes = (
     ("f <= tonumber(ARGV[3])", "true"),
     ("good = floor and floor <= tonumber(ARGV[i + 3])", "good = floor and true"),
 )
+_WRITES = ("set", "delete", "mark_stale", "clear")
+SEEN_BY_NOBODY: Mapping[str, Changes] = {
+    **dict.fromkeys(_WRITES, (("if s <= seen then", "if false then"), ("seen + 1", "0"))),
+    "lease": (("seen + 1", "0"),),
+    "greet": (("if number < seen then", "if false then"), ("seen + 1", "0")),
+}
+NUMBERS_BELIEVED: Mapping[str, Changes] = {
+    **SEEN_BY_NOBODY,
+    "greet": (*SEEN_BY_NOBODY["greet"], ("elseif id and id ~= i then", "elseif false then")),
+}
+_NAMES = Names.__init__
+
+
+def _one_channel(self: Names, namespace: str, database: int = 0) -> None:
+    _NAMES(self, namespace, database)
+    self.channel = Names(namespace).channel if database else self.channel
 
 
 def _keeps_connections(_transport: object) -> None:
@@ -97,6 +114,9 @@ GUARDS: Mapping[str, Guard] = {
         patched=tuple((kind, "discard_idle", _keeps_connections) for kind in (SyncTransport, AsyncTransport)),
         phase="failover, bus first",
     ),
+    "numbers-seen": Guard(rules.SEEN_BY_NOBODY, lua=SEEN_BY_NOBODY, phase="clock set back"),
+    "whose-numbers": Guard(rules.NUMBERS_BELIEVED, lua=NUMBERS_BELIEVED, phase="live copy"),
+    "channel-by-database": Guard(Rules(), patched=((Names, "__init__", _one_channel),), phase="two databases"),
     "new-server-deadline": Guard(rules.EVERY_NEW_SERVER_ENDS_DEADLINES, phase="failover, commands first"),
 }
 """By the name that ``--ablate`` takes. To add one: the rules without it, and its schedule among the named ones."""

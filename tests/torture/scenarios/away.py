@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from nearcache import AsyncNearCache, NearCache
 from nearcache.local.snapshot import stripe_of
@@ -45,7 +46,8 @@ class Trial:
         end = time.monotonic() + seconds
         callers = [self._read(key, end) for key in keys]
         if isinstance(self._cache, NearCache):
-            await asyncio.gather(*(asyncio.to_thread(asyncio.run, caller) for caller in callers))
+            with ThreadPoolExecutor(len(callers)) as pool:
+                list(pool.map(asyncio.run, callers))
         else:
             await asyncio.gather(*callers)
 
