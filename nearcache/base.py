@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, ClassVar, Self, TypeVar, Unpack, overload
 
 from nearcache.checks import Duration, seconds
+from nearcache.engine import write
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, Missing, Runtime
@@ -20,6 +21,7 @@ from nearcache.local.invalidation import AlwaysFresh, Invalidation
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.tier import NEVER, Tier
 from nearcache.policy import Policy, check_key
+from nearcache.runtime.run_sync import run_sync
 from nearcache.settings import SETTINGS, Settings, SettingsOptions, from_env
 from nearcache.stats import Stats
 from nearcache.transport.open import Backend, open_url
@@ -239,8 +241,7 @@ class BaseCache:
     def clear_local(self) -> None:
         """Drop every entry of this process's L1; Redis and the other processes keep theirs."""
         self._check_open()
-        with self._tier.lock:
-            self._tier.drop_all()
+        run_sync(write.drop_local(self._core))
 
     # The hot path; `get` of both classes and the wrappers of functions have it written out, a call less. Without a
     # lock: see the head of local/tier.py for why. The clock is looked up each time, so that a test may replace it.

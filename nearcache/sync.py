@@ -240,7 +240,11 @@ class NearCache(BaseCache):
 
     def _load(self, key: str, loader: Callable[[], T], policy: Policy, *, replace: bool) -> T:
         self._ready()
-        outcome = run_sync(load.get_or_load(self._core, self._checked(key), loader, policy, replace=replace))
+        try:
+            outcome = run_sync(load.get_or_load(self._core, self._checked(key), loader, policy, replace=replace))
+        except BaseException:
+            self._core.flights.abandon(key, self._runtime.callers()[-1])
+            raise
         return outcome.get()  # type: ignore[no-any-return]  # as above
 
     # ---------------------------------------------------------------------------------------------- writing

@@ -17,6 +17,7 @@ from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale
 from nearcache.errors import LoaderTimeout
 from nearcache.events import LoadFailed
+from nearcache.local.interrupts import from_signal_handler
 from nearcache.local.singleflight import Flight, Outcome, Purpose
 from nearcache.local.snapshot import Snapshot
 from nearcache.local.waiters import Latch
@@ -90,8 +91,8 @@ class Attempt:
             self._away = core.away
             return self._begin_load()
         news = core.runtime.latch()
-        core.waiters.add(key, news)  # before anything is sent, so that no news is missed
         try:
+            core.waiters.add(key, news)  # before anything is sent, so that no news is missed
             found = await fetch_one(core, key, self.snapshot, self.policy)
             served = self._found(found)
             if served is not None:
@@ -245,7 +246,9 @@ class Attempt:
         core = self.core
         try:
             return core.entries.encode(self.key, value, self.policy, load_ms)
-        except Exception as error:  # noqa: BLE001  # the codec, ttl and condition may be the user's
+        except Exception as error:  # the codec, ttl and condition may be the user's
+            if from_signal_handler(error):
+                raise
             core.counters.uncached += 1
             core.emit_once(LoadFailed(self.key, f"loaded, but not cached: {error}"))
             return None

@@ -17,9 +17,10 @@ refuses writes would be asked for no reads. Refused operations are kept beside, 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from enum import Enum
+
+from nearcache.local.interrupts import make_lock
 
 SERVES_NOBODY = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOAUTH", "TRYAGAIN", "WRONGPASS"})
 """Error codes of a server that answers no operation for now: a script does not end, a data set is being loaded."""
@@ -99,7 +100,7 @@ class Breaker:
     def __init__(self, failures: int, reset: float) -> None:
         self._max_failures = failures
         self._reset = reset
-        self._lock = threading.RLock()
+        self._lock = make_lock()
         self._failures = 0
         self._since = 0.0
         self.state = State.DEAF

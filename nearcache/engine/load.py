@@ -47,9 +47,9 @@ async def _refresh_behind(core: Core, key: str, loader: Loader, policy: Policy, 
     refreshing = core.loads.refreshing
     if older_than is None or key in refreshing:
         return
-    refreshing.add(key)
     started = None
     try:
+        refreshing.add(key)
         started = await core.runtime.spawn(_refresh(core, key, loader, policy, older_than), None, 0.0)
     finally:
         if started is None:

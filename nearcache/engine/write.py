@@ -105,6 +105,12 @@ async def clear(core: Core) -> bool:
     return True
 
 
+async def drop_local(core: Core) -> None:
+    """Drop every entry of this process."""
+    with core.tier.lock:
+        core.tier.drop_all()
+
+
 async def invalidate_tags(core: Core, tags: Sequence[str]) -> bool:
     """Drop everything that carries one of the tags, everywhere; applied here before it returns."""
     failed: RemoteFailed | None = None

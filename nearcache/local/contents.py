@@ -7,13 +7,13 @@ used, every change of a key has to look there too.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from nearcache.local.deferred import STEP, Deferred
 from nearcache.local.fallback import Fallback
+from nearcache.local.interrupts import make_lock
 from nearcache.local.s3fifo import S3Fifo
 from nearcache.local.store import NEVER, Entry, Lru, Proof, Store
 
@@ -26,7 +26,7 @@ class Contents:
 
     def __init__(self, max_entries: int, max_bytes: int | None, eviction: str) -> None:
         # Re-entrant, here and elsewhere: a signal handler or a finaliser may call the cache while its thread holds it.
-        self.lock = threading.RLock()
+        self.lock = make_lock()
         self._new_store = partial(STORES[eviction], max_entries, max_bytes)
         self._store = self._new_store()
         self.make_entry = self._store.make_entry

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
+from nearcache.local.interrupts import make_lock
 from nearcache.local.snapshot import Snapshot
 from nearcache.local.waiters import Latch
 
@@ -75,7 +75,7 @@ class Flights:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = make_lock()
         self._flights: dict[FlightKey, weakref.ref[Flight]] = {}
 
     def __len__(self) -> int:
@@ -125,6 +125,13 @@ class Flights:
         finally:
             flight.outcome = outcome
             flight.latch.set()
+
+    def abandon(self, key: str, leader: object) -> None:
+        """End the flights of a leader that an exception took out of the line that would have ended them."""
+        for purpose in Purpose:
+            flight = self._flying((key, purpose))
+            if flight is not None and flight.owner == flight.callers[-1] == leader:
+                self.end((key, purpose), flight, None)
 
     def _flying(self, key: FlightKey) -> Flight | None:
         flight = self._flights.get(key)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -109,16 +109,20 @@ class Store(Cache[str, E], Generic[E]):
             raise ValueError("value too large")
         held = self.entries.get(key)
         if held is not None:
-            self._forget(key, held)
+            self.bytes -= held.size
             if not self._fits(self.bytes + entry.size, len(self.entries)):  # it grew: as if it were new
                 self._remove(key)
+                self._untag(key, held.tags)
                 held = None
         while held is None and not self._fits(self.bytes + entry.size, len(self.entries) + 1):
             self.popitem()
-        self._place(key, entry, held)
-        self.bytes += entry.size
+        # Before it is there, and those of the one before after it: an interrupt leaves no entry that a tag cannot find.
         for tag in entry.tags:
             self.index(key, tag)
+        self._place(key, entry, held)
+        self.bytes += entry.size
+        if held is not None and held.tags != entry.tags:
+            self._untag(key, set(held.tags).difference(entry.tags))
 
     def __delitem__(self, key: str) -> None:
         self._forget(key, self._remove(key))
@@ -165,12 +169,14 @@ class Store(Cache[str, E], Generic[E]):
 
     def _forget(self, key: str, entry: E) -> None:
         self.bytes -= entry.size
-        for tag in entry.tags:
-            keys = self.tagged.get(tag)
-            if keys is not None:  # else the tag was invalidated, and its keys are about to leave
-                keys.discard(key)
-                if not keys:
-                    del self.tagged[tag]
+        self._untag(key, entry.tags)
+
+    def _untag(self, key: str, tags: Iterable[str]) -> None:
+        for tag in tags:
+            keys = self.tagged.get(tag, set())
+            keys.discard(key)
+            if not keys:
+                self.tagged.pop(tag, None)
 
 
 class Lru(Store[Entry]):

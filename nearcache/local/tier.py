@@ -267,7 +267,8 @@ class Tier(Contents):
         for tag in tags:
             self._deferred.invalidate(tag, number, tagged.pop(tag, None) if many else None)
             for key in tuple(tagged.get(tag, ())):
-                if number_of(self.entries[key].version) < number:
+                entry = self.entries.get(key)  # None: an interrupt came while it was dropped
+                if entry is not None and number_of(entry.version) < number:
                     self._drop(key)
         self.floors.raise_tags(dict.fromkeys(tags, number))
         self.epoch += 1

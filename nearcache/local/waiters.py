@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import Protocol
+
+from nearcache.local.interrupts import make_lock
 
 
 class Latch(Protocol):
@@ -23,7 +24,7 @@ class Waiters:
     """Callers that wait for news of a key from other processes."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = make_lock()
         self._waiting: dict[str, list[Latch]] = {}
 
     def __len__(self) -> int:
@@ -37,10 +38,11 @@ class Waiters:
     def remove(self, key: str, wake: Latch) -> None:
         """Forget a caller."""
         with self._lock:
-            waiting = self._waiting[key]
-            waiting.remove(wake)
+            waiting = self._waiting.get(key, [])
+            if wake in waiting:  # unless an interrupt came before it was there
+                waiting.remove(wake)
             if not waiting:
-                del self._waiting[key]
+                self._waiting.pop(key, None)
 
     def wake(self, keys: Iterable[str]) -> None:
         """Wake the callers that wait for these keys."""

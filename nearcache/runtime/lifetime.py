@@ -12,6 +12,7 @@ import threading
 from contextlib import suppress
 
 from nearcache.engine.subscriber import Subscriber
+from nearcache.local.interrupts import make_lock, release_left
 from nearcache.runtime.run_sync import run_sync
 from nearcache.transport.open import Backend
 
@@ -21,11 +22,18 @@ class BusThread:
 
     def __init__(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
-        self.starting = threading.RLock()  # a signal handler may use the cache while its thread starts the bus
+        self.starting = make_lock()  # a signal handler may use the cache while its thread starts the bus
         self.thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the thread, unless it was started."""
+        try:
+            self._start()
+        except BaseException:
+            release_left()
+            raise
+
+    def _start(self) -> None:
         subscriber = self._subscriber
         with self.starting:
             if self.thread is None:

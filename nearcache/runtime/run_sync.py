@@ -6,8 +6,12 @@ never yield, so one ``send(None)`` runs the whole coroutine. An adapter that doe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Coroutine
+from types import FrameType
 from typing import Any, TypeVar
+
+from nearcache.local.interrupts import release_left
 
 T = TypeVar("T")
 
@@ -28,5 +32,19 @@ def run_sync(flow: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
+    except BaseException:
+        if not _is_nested():
+            release_left()
+        raise
     flow.close()
     raise RuntimeError("a port of a threaded cache suspended; it must block instead")
+
+
+def _is_nested() -> bool:
+    """Whether the caller's operation runs inside another one of this thread: in its loader, or in a signal handler."""
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # public in all but its name
+    while frame is not None:
+        if frame.f_code is run_sync.__code__:
+            return True
+        frame = frame.f_back
+    return False

@@ -14,6 +14,7 @@ from contextvars import ContextVar, copy_context
 from time import monotonic
 from typing import Any
 
+from nearcache.local.interrupts import from_signal_handler
 from nearcache.local.singleflight import Outcome
 from nearcache.runtime.latches import ThreadLatch, ThreadPermits
 from nearcache.runtime.loading import LOADING
@@ -111,7 +112,9 @@ class ThreadRuntime:
                 value.close()
                 raise TypeError(f"the loader {loader!r} is a coroutine function; NearCache takes plain ones")
             return Outcome(value)
-        except Exception as error:  # noqa: BLE001  # it is raised to the callers, later
+        except Exception as error:  # it is raised to the callers, later
+            if from_signal_handler(error):  # it is this caller's alone: a follower leads
+                raise
             return Outcome(error=error)
         finally:
             LOADING.reset(loading)

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from nearcache.engine.ports import NotSent, RemoteFailed
+from nearcache.local.interrupts import make_lock
 from nearcache.protocol.answers import BATCH, Reading, Take
 
 T = TypeVar("T")
@@ -151,7 +152,7 @@ class ThreadReads(LoneReads):
         self._few = few
         self._turn = turn
         self._patience = patience
-        self._lock = threading.Lock()
+        self._lock = make_lock()
         self._inside: set[int] = set()
         """The threads that are reading."""
         self._leader: _Reader | None = None

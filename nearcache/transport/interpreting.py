@@ -12,6 +12,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from nearcache.engine.ports import RemoteFailed
+from nearcache.local.interrupts import from_signal_handler
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +34,9 @@ def interprets(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except RemoteFailed:
             raise
-        except Exception as surprise:  # noqa: BLE001  # whatever an odd reply leads to
+        except Exception as surprise:  # whatever an odd reply leads to
+            if from_signal_handler(surprise):
+                raise
             raise OddReply(surprise) from None
 
     return guarded
@@ -54,7 +57,9 @@ def _guarded(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
             return await method(self, *args, **kwargs)
         except RemoteFailed:
             raise
-        except Exception as surprise:  # noqa: BLE001  # whatever an odd reply leads to
+        except Exception as surprise:  # whatever an odd reply leads to
+            if from_signal_handler(surprise):
+                raise
             self.discard_idle()
             raise OddReply(surprise) from None
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TypeVar
 
+from nearcache.local.interrupts import make_lock
 from nearcache.protocol.answers import Bounds, Granted, Item, Lease, Peer, Reading, Take, Written
 
 T = TypeVar("T")
@@ -16,7 +16,7 @@ class MemoryRemote:
     """An L2 that keeps nothing: every read is a miss, every write is acknowledged."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = make_lock()
         self._number = 1
         self.on_connected: Callable[[Peer], None] = lambda _: None
         self.seen: Callable[[], int] = lambda: 0

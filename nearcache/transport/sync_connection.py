@@ -28,6 +28,7 @@ from threading import get_ident
 from typing import Any
 
 from nearcache.engine.ports import RemoteFailed
+from nearcache.local.interrupts import from_signal_handler
 from nearcache.transport import connecting, resp
 from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.handshake import Handshake
@@ -120,7 +121,7 @@ class SocketConnection:
                 raise RemoteFailed("the server sent what nobody asked for")
         except BaseException as error:
             self.close()
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and not from_signal_handler(error):
                 raise resp.translate(error) from None
             raise
         return replies
