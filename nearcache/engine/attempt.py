@@ -223,7 +223,7 @@ class Attempt:
             callers
         )  # it would wait for itself
         self.flight.queues = limited
-        if limited and not await loads.permits.acquire(max(0.0, self.until - began)):
+        if limited and not await loads.acquire(self.until):
             limit = core.settings.max_concurrent_loads
             late = LoaderTimeout(f"{self.key!r} was not loaded: max_concurrent_loads={limit} others were for too long")
             return Outcome(error=late), 0
@@ -237,7 +237,7 @@ class Attempt:
         finally:
             if limited:
                 loads.permitted.discard(callers[-1])
-                loads.permits.release()
+                loads.release()
         core.counters.load_errors += outcome.error is not None
         return outcome, int(1000 * (core.runtime.monotonic() - began))
 

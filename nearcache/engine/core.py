@@ -64,7 +64,7 @@ class Core:
         self.remote.on_connected = self.connected
         self.remote.seen = lambda: self.invalidation.seen
         monotonic = self.runtime.monotonic
-        self.loads = Loads(self.runtime.permits(self.settings.max_concurrent_loads))
+        self.loads = Loads(self.runtime.permits(self.settings.max_concurrent_loads), monotonic)
         self.entries = Entries(self.settings, monotonic, self.tier, self.invalidation)
         self.requests = Requests(
             self.settings,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from nearcache.local.interrupts import make_lock
 from nearcache.local.snapshot import Snapshot
 
 FAILED_MAX = 1000
+STALL = 0.5
+"""Seconds without a load that begins or ends, after which one more may begin."""
 
 
 class Permits(Protocol):
@@ -24,10 +28,23 @@ class Permits(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Loads:
-    """The loads of one cache."""
+    """The loads of one cache.
+
+    While Redis is away, or just back empty, nothing else stands before the database, and each load takes a permit. That
+    is a brake, and must not be a deadlock: loaders that hold all permits may wait for inner loads, in threads that do
+    not know the callers. So when no permit has been taken or given back for STALL seconds, one more load begins; its
+    permit goes from hand to hand until no reader waits for one.
+    """
 
     permits: Permits
-    """One per load while Redis is away, or just back empty: then nothing else stands before the database."""
+    monotonic: Callable[[], float]
+    lock: Any = field(default_factory=make_lock)
+    waiting: int = 0
+    """Readers that wait for a permit."""
+    extra: int = 0
+    """Permits beyond the bound."""
+    moved_at: float = 0.0
+    """When a permit was taken or given back the last time."""
     refills_until: float = float("-inf")
     """Until when (monotonic) Redis counts as just back empty."""
     permitted: set[object] = field(default_factory=set)
@@ -35,6 +52,37 @@ class Loads:
     refreshing: set[str] = field(default_factory=set)
     """The keys that are refreshed in the background."""
     failed: dict[str, tuple[float, Snapshot]] = field(default_factory=dict)
+
+    async def acquire(self, until: float) -> bool:
+        """Take a permit, waiting for it until then; whether there was one."""
+        with self.lock:
+            self.waiting += 1
+        try:
+            while True:
+                left = until - self.monotonic()
+                if await self.permits.acquire(max(0.0, min(left, STALL))):
+                    self.moved_at = self.monotonic()
+                    return True
+                if left <= 0:
+                    return False
+                with self.lock:
+                    now = self.monotonic()
+                    if now - self.moved_at >= STALL:
+                        self.extra += 1
+                        self.moved_at = now
+                        return True
+        finally:
+            with self.lock:
+                self.waiting -= 1
+
+    def release(self) -> None:
+        """Give a permit back."""
+        with self.lock:
+            self.moved_at = self.monotonic()
+            if self.extra and not self.waiting:
+                self.extra -= 1
+                return
+        self.permits.release()
 
     def limited(self, now: float, *, away: bool) -> bool:
         """Whether a load needs a permit."""

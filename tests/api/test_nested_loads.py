@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from functools import partial
 from typing import Any
 
-from nearcache import LoadFailed
+from nearcache import AsyncNearCache, LoadFailed, NearCache
 from nearcache.testing import FaultProxy
 from tests.api.test_every_setting_of_loads import AWAY, away
 from tests.api.test_loading import Source
@@ -121,3 +125,49 @@ async def test_a_load_that_found_no_thread_may_ask_for_its_own_key(make_cache: M
         assert await asyncio.wait_for(cache.get_or_set("k", cache.loader(outer)), 5) == "inner"
         source.go.set()
         await busy
+
+
+def test_loaders_that_fan_out_over_a_thread_pool_never_deadlock(proxy: FaultProxy, namespace: str) -> None:
+    """The outer loads hold all permits, and the pool's threads, which know no caller, wait for one."""
+    proxy.cut()
+    settings: dict[str, Any] = {"max_concurrent_loads": 2, "redis_timeout": 0.1, "redis_connect_timeout": 0.1}
+    with NearCache.from_url(proxy.url, namespace=namespace, **settings) as cache, ThreadPoolExecutor(8) as pool:
+        cache.get("away")
+
+        def outer(number: int) -> list[str]:
+            branches = [
+                pool.submit(cache.get_or_set, f"inner:{number}:{branch}", lambda: "inner") for branch in range(3)
+            ]
+            return [branch.result() for branch in branches]
+
+        began = time.monotonic()
+        with ThreadPoolExecutor(5) as callers:
+            loads = [callers.submit(cache.get_or_set, f"outer:{one}", partial(outer, one)) for one in range(5)]
+            assert [load.result() for load in loads] == [["inner"] * 3] * 5
+        assert time.monotonic() - began < 10
+        cache.get_or_set("one more", lambda: 1)
+        assert cache._core.loads.extra == 0
+        proxy.heal()
+
+
+async def test_loaders_that_fan_out_over_tasks_without_their_context_never_deadlock(
+    proxy: FaultProxy, namespace: str
+) -> None:
+    """As above, on a loop."""
+    proxy.cut()
+    settings: dict[str, Any] = {"max_concurrent_loads": 2, "redis_timeout": 0.1, "redis_connect_timeout": 0.1}
+    async with AsyncNearCache.from_url(proxy.url, namespace=namespace, **settings) as cache:
+        await cache.get("away")
+
+        async def inner() -> str:
+            return "inner"
+
+        async def outer(number: int) -> list[str]:
+            keys = [f"inner:{number}:{branch}" for branch in range(3)]
+            tasks = [asyncio.create_task(cache.get_or_set(key, inner), context=Context()) for key in keys]
+            return [await task for task in tasks]
+
+        async with asyncio.timeout(10):
+            loads = [cache.get_or_set(f"outer:{one}", partial(outer, one)) for one in range(5)]
+            assert await asyncio.gather(*loads) == [["inner"] * 3] * 5
+        proxy.heal()
