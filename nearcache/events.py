@@ -95,10 +95,17 @@ class Drained(Event):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LoadFailed(Event):
-    """A loaded value could not be cached, or a loader asked for its own key; told once per key."""
+    """A load went wrong in a way that its caller does not see.
+
+    A loaded value could not be cached: told once per function. A loader asked for its own key: told once per key. A
+    stale value served in place of the loader's error, or a refresh in the background failed: told each time, with the
+    ``error``; it is ``repeated`` within a second after another one, and then not logged.
+    """
 
     key: str
     reason: str
+    error: Exception | None = None
+    repeated: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -49,6 +49,8 @@ class Health:
     """Writes that wait for their replay."""
     refused: tuple[str, ...] = ()
     """Operations that Redis refuses while it answers, each with the code of its error."""
+    load_error: str | None = None
+    """The newest error of a loader that no caller got: a stale value served, or it came in the background."""
     reason: str | None = field(default=None, compare=False)
     """Why the status is not ``ok``, in a sentence, as far as it is known."""
 
@@ -82,6 +84,7 @@ def health_of(core: Core, troubles: Troubles, *, closed: bool = False) -> Health
         breaker="closed" if breaker.sends else "half-open" if breaker.state is State.TRYING else "open",
         journal=journal,
         refused=refused,
+        load_error=core.loads.hidden,
         reason="the cache is closed" if closed else None if status == "ok" else troubles.reason,
     )
 

@@ -86,6 +86,7 @@ class Log:
         elif isinstance(event, Drained) and not event.left:
             self._journalling = False
         level = _LEVELS.get(type(event))
-        if level is not None:
+        if level is not None and not (isinstance(event, LoadFailed) and event.repeated):
+            fields = {name: value for name, value in vars(event).items() if name not in ("error", "repeated")}
             words = re.sub(r"(?<=.)([A-Z])", r" \1", type(event).__name__).lower()
-            getattr(_logger, level)(words, namespace=self._namespace, **vars(event))
+            getattr(_logger, level)(words, namespace=self._namespace, **fields)

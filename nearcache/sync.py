@@ -98,8 +98,7 @@ class NearCache(BaseCache):
         if self._finalizer is not None:
             self._finalizer.detach()
         self._stop_serving()
-        settings = self._core.settings
-        patience = settings.redis_connect_timeout + 2 * settings.redis_timeout
+        patience = self.settings.redis_connect_timeout + 2 * self.settings.redis_timeout
         with ExitStack() as steps:  # whatever one of them raises, the others are done
             if self._backend.server is not None:
                 steps.callback(self._backend.server.stop)
@@ -186,13 +185,13 @@ class NearCache(BaseCache):
                 value is there and is only made anew.
             **options: over the settings of the same names, for this call; durations are seconds or a timedelta, None
                 means the setting's. How the value is kept: ``ttl`` (or a function of the value that gives it),
-                ``l1_ttl``, ``negative_ttl`` for None (0: not at all), ``tags``, ``condition`` (a function of the
-                value: whether to store it). What is served past its end: ``stale_while_revalidate`` and
-                ``stale_if_error``, for how long beyond it. When it is made anew before: ``early_refresh``, a fraction
-                of the ttl from 0 to 1, or ``xfetch_beta``, a factor up to 100. How long a reader waits:
-                ``loader_soft_timeout`` until a stale value serves, ``loader_hard_timeout`` until it gives up,
-                ``wait_timeout`` for somebody else's load, by default twice ``lease``. ``lease``: for how long nobody
-                else in the fleet loads it.
+                ``l1_ttl``, ``negative_ttl`` for None (0: not at all), ``tags``, ``condition`` (a function of the value:
+                whether to store it). What is served past its end: ``stale_while_revalidate`` and ``stale_if_error``,
+                for how long beyond it. The former outlives the request, whose session is closed: a loader opens its
+                own. When it is made anew before: ``early_refresh``, a fraction of the ttl from 0 to 1, or
+                ``xfetch_beta``, a factor up to 100. How long a reader waits: ``loader_soft_timeout`` until a stale
+                value serves, ``loader_hard_timeout`` until it gives up, ``wait_timeout`` for somebody else's load, by
+                default twice ``lease``. ``lease``: for how long nobody else in the fleet loads it.
 
         Returns:
             The value; a stale one where the options allow it. One that can't be stored is returned all the same,
@@ -240,12 +239,13 @@ class NearCache(BaseCache):
 
     def _load(self, key: str, loader: Callable[[], T], policy: Policy, *, replace: bool) -> T:
         self._ready()
+        key = self._checked(key)
         try:
-            outcome = run_sync(load.get_or_load(self._core, self._checked(key), loader, policy, replace=replace))
+            flow = load.get_or_load(self._core, key, loader, policy, replace=replace)
+            return run_sync(flow).get()  # type: ignore[no-any-return]  # as above
         except BaseException:
             self._core.flights.abandon(key, self._runtime.callers()[-1])
             raise
-        return outcome.get()  # type: ignore[no-any-return]  # as above
 
     # ---------------------------------------------------------------------------------------------- writing
 

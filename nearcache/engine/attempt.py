@@ -16,9 +16,8 @@ from nearcache.engine.read import Found, fetch_one
 from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale
 from nearcache.errors import LoaderTimeout
-from nearcache.events import LoadFailed
 from nearcache.local.interrupts import from_signal_handler
-from nearcache.local.singleflight import Flight, Outcome, Purpose
+from nearcache.local.singleflight import Flight, Outcome, Purpose, again
 from nearcache.local.snapshot import Snapshot
 from nearcache.local.waiters import Latch
 from nearcache.policy import Policy
@@ -223,7 +222,7 @@ class Attempt:
             callers
         )  # it would wait for itself
         self.flight.queues = limited
-        if limited and not await loads.acquire(self.until):
+        if limited and not await loads.acquire(self.until - began):
             limit = core.settings.max_concurrent_loads
             late = LoaderTimeout(f"{self.key!r} was not loaded: max_concurrent_loads={limit} others were for too long")
             return Outcome(error=late), 0
@@ -249,8 +248,7 @@ class Attempt:
         except Exception as error:  # the codec, ttl and condition may be the user's
             if from_signal_handler(error):
                 raise
-            core.counters.uncached += 1
-            core.emit_once(LoadFailed(self.key, f"loaded, but not cached: {error}"))
+            core.not_cached(self.key, self.loader, error)
             return None
 
     async def _fill(self, encoded: Encoded, grant: Granted) -> bool:
@@ -298,7 +296,8 @@ class Attempt:
         self.core.counters.misses += 1
         if flight.packed is not None:
             outcome = outcome._replace(value=self.core.settings.codec.decode(flight.packed))
-        return self.or_stale(outcome)
+        outcome = self.or_stale(outcome)
+        return outcome if outcome.error is None else Outcome(error=again(outcome.error, flight.trace))
 
     async def wait_ended(self) -> Outcome | None:
         """Act on a load of another instance that takes too long."""
@@ -328,7 +327,10 @@ class Attempt:
         if outcome.error is None:
             return outcome
         self._back_off()
-        return self.stale_instead() or outcome
+        served = self.stale_instead()
+        if served is not None:
+            self.core.hide(self.key, outcome.error, "a stale value serves")
+        return served or outcome
 
     def _back_off(self) -> None:
         """Leave the loader alone for a while, as long as an old value can serve."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from nearcache.engine.bus_state import BusState
 from nearcache.engine.entries import Entries
 from nearcache.engine.ports import Bus, Remote, Runtime
 from nearcache.engine.requests import Requests
+from nearcache.errors import NearCacheWarning, warn
 from nearcache.events import CorruptValue, Event, Flushed, Listener, LoadFailed
 from nearcache.local.invalidation import Effects, Invalidation
 from nearcache.local.loads import Loads
@@ -29,6 +31,8 @@ REFILL = 10.0
 """Seconds for which loads stay limited after the server came back empty: then every process loads every key anew."""
 UNUSED_LEASES_MAX = 1000
 REPORTED_MAX = 1000
+ERROR_MAX = 300
+"""Characters of a loader's error that are told."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +68,7 @@ class Core:
         self.remote.on_connected = self.connected
         self.remote.seen = lambda: self.invalidation.seen
         monotonic = self.runtime.monotonic
-        self.loads = Loads(self.runtime.permits(self.settings.max_concurrent_loads), monotonic)
+        self.loads = Loads(self.runtime.permits(self.settings.max_concurrent_loads))
         self.entries = Entries(self.settings, monotonic, self.tier, self.invalidation)
         self.requests = Requests(
             self.settings,
@@ -95,6 +99,27 @@ class Core:
                 self.reported.clear()
             self.reported.add((type(event), event.key))
             self.emit(event)
+
+    def not_cached(self, key: str, loader: Callable[[], object], error: Exception) -> None:
+        """Report a loaded value that can't be stored, once per function: its next values will not fit either."""
+        self.counters.uncached += 1
+        function = getattr(loader, "func", loader)  # a decorated function's loader is a partial of it
+        label = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
+        if (LoadFailed, label) in self.reported:
+            return
+        self.reported.add((LoadFailed, label))
+        reason = f"what {label} gave was loaded, but not cached: {error}"[: 3 * ERROR_MAX]
+        self.emit(LoadFailed(key, reason))
+        with suppress(NearCacheWarning):  # where warnings are errors: the value is there, and its caller gets it
+            warn(f"{key!r}: {reason}; each call loads again")
+
+    def hide(self, key: str, error: Exception, why: str) -> None:
+        """Report an error of a loader that no caller gets."""
+        text = f"{why}: the loader raised {type(error).__name__}: {error}"[:ERROR_MAX]
+        now, last = self.runtime.monotonic(), self.loads.hidden_at
+        repeated = now < last + 1.0
+        self.loads.hidden, self.loads.hidden_at = f"{key}: {text}", last if repeated else now
+        self.emit(LoadFailed(key, text, error, repeated))
 
     def report(self, effects: Effects) -> None:
         """Count what a batch of messages did, and wake the callers that wait for its keys; outside the lock."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nearcache.errors import CodecError, ValueTooLarge
+from nearcache.errors import CodecError, ConfigError, ValueTooLarge
+from nearcache.local.interrupts import from_signal_handler
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.store import Entry
 from nearcache.local.tier import Tier
@@ -51,8 +52,16 @@ class Entries:
 
         Raises:
             CodecError, ValueTooLarge: it can't be stored.
+            ConfigError: ``ttl`` or ``condition`` is a function that raises, or gives no ttl for this value.
         """
-        ttl_ms = policy.ttl_ms(value)
+        try:
+            ttl_ms = policy.ttl_ms(value)
+        except ConfigError:
+            raise
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            raise ConfigError(f"{key!r}: ttl or condition raised {type(error).__name__}: {error}") from error
         if ttl_ms is None:
             return None
         try:

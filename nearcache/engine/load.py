@@ -60,7 +60,7 @@ async def _refresh(core: Core, key: str, loader: Loader, policy: Policy, older_t
     try:
         outcome = await _land(core, key, loader, policy, Purpose.REFRESH, older_than)
         if outcome.error is not None:
-            core.emit_once(LoadFailed(key, f"a refresh raised {type(outcome.error).__name__}"))
+            core.hide(key, outcome.error, "a refresh in the background")
     finally:
         core.loads.refreshing.discard(key)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,40 +36,43 @@ class Loads:
     """
 
     permits: Permits
-    monotonic: Callable[[], float]
     lock: Any = field(default_factory=make_lock)
     waiting: int = 0
     """Readers that wait for a permit."""
     extra: int = 0
     """Permits beyond the bound."""
-    moved_at: float = 0.0
-    """When a permit was taken or given back the last time."""
+    moves: int = 0
+    """Changes whenever a permit is taken or given back."""
     refills_until: float = float("-inf")
     """Until when (monotonic) Redis counts as just back empty."""
     permitted: set[object] = field(default_factory=set)
     """The callers that have a permit."""
     refreshing: set[str] = field(default_factory=set)
     """The keys that are refreshed in the background."""
+    hidden: str | None = None
+    """The newest error of a loader that no caller got."""
+    hidden_at: float = float("-inf")
+    """When one was logged the last time (monotonic)."""
     failed: dict[str, tuple[float, Snapshot]] = field(default_factory=dict)
 
-    async def acquire(self, until: float) -> bool:
-        """Take a permit, waiting for it until then; whether there was one."""
+    async def acquire(self, patience: float) -> bool:
+        """Take a permit, waiting up to ``patience`` seconds for it; whether there was one."""
         with self.lock:
             self.waiting += 1
         try:
             while True:
-                left = until - self.monotonic()
-                if await self.permits.acquire(max(0.0, min(left, STALL))):
-                    self.moved_at = self.monotonic()
+                wait, before = max(0.0, min(patience, STALL)), self.moves
+                if await self.permits.acquire(wait):
+                    self.moves += 1
                     return True
-                if left <= 0:
-                    return False
                 with self.lock:
-                    now = self.monotonic()
-                    if now - self.moved_at >= STALL:
+                    if wait == STALL and self.moves == before:
                         self.extra += 1
-                        self.moved_at = now
+                        self.moves += 1
                         return True
+                patience -= wait
+                if patience <= 0:
+                    return False
         finally:
             with self.lock:
                 self.waiting -= 1
@@ -78,7 +80,7 @@ class Loads:
     def release(self) -> None:
         """Give a permit back."""
         with self.lock:
-            self.moved_at = self.monotonic()
+            self.moves += 1
             if self.extra and not self.waiting:
                 self.extra -= 1
                 return

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum
+from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
 from nearcache.local.interrupts import make_lock
@@ -28,6 +30,33 @@ class Outcome(NamedTuple):
         return self.value
 
 
+def again(error: Exception, trace: TracebackType | None) -> Exception:
+    """An exception like this one, for another caller: what one of them adds to its own, the others do not get.
+
+    Args:
+        error: the loader's.
+        trace: its traceback when the load ended, without the frames of its callers.
+
+    Returns:
+        One of the same class, arguments, attributes, notes and cause; the same one where no other can be made.
+    """
+    kind = type(error)
+    try:
+        # An __init__ in Python may take other arguments than those that it hands on.
+        copied = kind.__new__(kind, *error.args) if hasattr(kind.__init__, "__code__") else copy(error)
+        copied.__dict__.update(error.__dict__)
+        if error.__dict__.get("__notes__"):
+            copied.__notes__ = list(error.__notes__)
+        if (str(copied), copied.args) != (str(error), error.args):
+            copied = error
+    except Exception:  # noqa: BLE001  # the class is the user's
+        copied = error
+    if copied is not error:
+        copied.__cause__, copied.__context__ = error.__cause__, error.__context__
+        copied.__suppress_context__ = error.__suppress_context__
+    return copied.with_traceback(trace)
+
+
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Flight:
     """One load under way, and its outcome. Woken without an outcome: the leader gave up, and another has to lead."""
@@ -41,6 +70,8 @@ class Flight:
     windows: tuple[float, float] = (0.0, 0.0)
     """For how long its leader takes a value past its end: while it is loaded anew, and after an error (seconds)."""
     outcome: Outcome | None = None
+    trace: TracebackType | None = None
+    """The traceback of an outcome's error when the load ended."""
     reserve: Any = None
     """A stale value that its leader has found, for followers that can't wait."""
     followed: bool = False
@@ -123,6 +154,8 @@ class Flights:
             if pack is not None and flight.followed and outcome is not None and outcome.error is None:
                 flight.packed = pack(outcome.value)
         finally:
+            if outcome is not None and outcome.error is not None:
+                flight.trace = outcome.error.__traceback__
             flight.outcome = outcome
             flight.latch.set()
 

@@ -60,15 +60,17 @@ async def test_fifty_readers_share_one_load(cache: Twin) -> None:
     assert source.calls == 1
 
 
-async def test_fifty_readers_share_one_exception(cache: Twin) -> None:
-    """What the loader raises reaches every reader of that load as it is; nothing is kept, the next read loads."""
+async def test_fifty_readers_share_one_failed_load(cache: Twin) -> None:
+    """What the loader raises reaches its reader as it is, and the others as their own; the next read loads."""
     error = LookupError("no such user")
     source = Source(error)
     readers = [asyncio.create_task(cache.get_or_set("a", cache.loader(source.load))) for _ in range(READERS)]
     await until(lambda: cache.stats().loads and len(cache._core.flights) == 1)
     source.go.set()
     outcomes = await asyncio.gather(*readers, return_exceptions=True)
-    assert all(outcome is error for outcome in outcomes)
+    assert {(type(outcome), str(outcome)) for outcome in outcomes} == {(LookupError, "no such user")}
+    assert len({id(outcome) for outcome in outcomes}) == READERS - source.calls + 1
+    assert error in outcomes
     assert cache.stats().load_errors == source.calls
     assert await cache.get_or_set("a", cache.loader(8)) == 8
 

@@ -32,7 +32,7 @@ async def test_a_cache_lives_through_it(make_cache: MakeCache, server: EmbeddedS
             assert isinstance(await cache.get_many(["a", key]), dict)
             for outcome in (cache.delete("a"), cache.mark_stale("b"), cache.invalidate_tags("t"), cache.clear()):
                 assert await outcome in (True, False)
-        assert odd.odd > 10
+        assert odd.odd > 3
         began = time.monotonic()
         await cache.__aexit__(None, None, None)
         assert time.monotonic() - began < 5

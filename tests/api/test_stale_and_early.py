@@ -179,7 +179,10 @@ async def test_stale_backoff_holds_for_refreshes_behind(make_cache: MakeCache, c
         for _ in range(5):
             assert await cache.get_or_set("k", cache.loader(load)) == 1
         assert load.calls == 2
-        assert [event.reason for event in heard.of(LoadFailed)] == ["a refresh raised LookupError"]
+        (failed,) = heard.of(LoadFailed)
+        assert failed.reason.startswith("a refresh in the background: the loader raised LookupError")
+        assert isinstance(failed.error, LookupError)
+        assert "LookupError" in str(cache.health().load_error)
 
 
 async def test_early_refresh_loads_before_the_end(make_cache: MakeCache, clock: ManualClock) -> None:
