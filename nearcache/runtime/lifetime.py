@@ -8,6 +8,7 @@ cache keeps it alive.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from contextlib import suppress
 
@@ -36,7 +37,9 @@ class BusThread:
     def _start(self) -> None:
         subscriber = self._subscriber
         with self.starting:
-            if self.thread is None:
+            if sys.is_finalizing():  # a thread that is started now never runs, and on 3.11 its start waits for that
+                subscriber.tried.set()
+            elif self.thread is None:
                 try:
                     self.thread = threading.Thread(
                         target=lambda: run_sync(subscriber.run()), name="nearcache-bus", daemon=True

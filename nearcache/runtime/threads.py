@@ -7,6 +7,7 @@ since it could wait for its own.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -22,6 +23,8 @@ from nearcache.runtime.run_sync import run_sync
 
 _IN_BACKGROUND: ContextVar[bool] = ContextVar("nearcache-background", default=False)
 """Whether the present code runs in a thread of ThreadRuntime.spawn."""
+_ENDING = "interpreter shutdown"
+"""What Python 3.12 and later say when a thread is started while the interpreter ends."""
 
 
 class BackgroundThread:
@@ -33,9 +36,10 @@ class BackgroundThread:
         self._work = work
         self._names = names
         self._done = done
-        self.thread = threading.Thread(target=copy_context().run, args=(self._run,), name="nearcache-load", daemon=True)
+        self.thread = threading.Thread(target=copy_context().run, args=(self.run,), name="nearcache-load", daemon=True)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Do the work."""
         LOADING.set(self._names)
         _IN_BACKGROUND.set(True)
         try:
@@ -82,8 +86,13 @@ class ThreadRuntime:
         background = BackgroundThread(work, names, ended)
         self._working.add(background)
         try:
+            if sys.is_finalizing():  # a thread that is started now never runs, and on 3.11 its start waits for that
+                raise RuntimeError(_ENDING)
             background.thread.start()
-        except RuntimeError:  # the system has no thread left
+        except RuntimeError as error:  # the system has no thread left, or the interpreter is ending
+            if owner is not None and _ENDING in str(error):
+                copy_context().run(background.run)  # in this thread, without a time limit: there will be no other
+                return background
             work.close()
             ended(background)
             return None

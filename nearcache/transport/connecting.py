@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 from collections.abc import Callable, Hashable
 from queue import Empty, SimpleQueue
 
@@ -68,6 +69,8 @@ def within(seconds: float, place: Hashable, connect: Callable[[], None], close: 
     """
     if sum(one.place == place for one in tuple(_hanging)) >= HANGING_MAX:
         raise RemoteTimeout("connecting hangs, and has been tried often enough for now")
+    if sys.is_finalizing():  # a thread that is started now never runs
+        raise RemoteFailed("the interpreter is ending")
     attempt = Attempt(place, connect, close)
     try:
         # Not threading.Thread, whose start() waits under a lock that a KeyboardInterrupt leaves locked.

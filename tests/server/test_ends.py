@@ -298,3 +298,35 @@ def test_an_interruption_at_any_point_leaves_no_lock_held(server: EmbeddedServer
     """Hundreds of KeyboardInterrupts at random points; then other threads go on as if nothing had been."""
     said, complaint, code = run(INTERRUPTED, server.url, namespace)
     assert (said, code) == (f"True {[True] * 8} 4 2\n", 0), complaint
+
+
+AT_THE_END = """
+    import atexit, builtins, faulthandler, sys
+    from nearcache import NearCache
+    faulthandler.dump_traceback_later(20, exit=True)
+    cache = NearCache.from_url(sys.argv[1], namespace=sys.argv[2], redis_timeout=0.3)
+    operations = {
+        "get": lambda: cache.get("a", "nothing"),
+        "set": lambda: cache.set("a", 1) in (True, False),
+        "load": lambda: cache.get_or_set("b", lambda: 7, loader_hard_timeout=1.0),
+    }
+    operation = operations[sys.argv[3]]
+    def act():
+        print(operation())
+    class Last:
+        def __del__(self):
+            act()
+    if sys.argv[4] == "atexit":
+        atexit.register(act)
+    else:
+        builtins.kept_to_the_end = Last()
+"""
+
+
+@pytest.mark.parametrize("when", ["atexit", "finaliser"])
+@pytest.mark.parametrize(("operation", "outcome"), [("get", "nothing"), ("set", "True"), ("load", "7")])
+def test_the_first_use_at_the_end_of_the_interpreter(
+    server: EmbeddedServer, namespace: str, operation: str, outcome: str, when: str
+) -> None:
+    """No thread can be started any more: nothing waits for one, and a loader runs without its time limit."""
+    assert run(AT_THE_END, server.url, namespace, operation, when) == (f"{outcome}\n", "", 0)
