@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tests.support.report import Report
-from tests.torture.scenarios import away, hanging, hotkey, outages, races, soak, stampede, uncacheable
+from tests.torture.scenarios import away, hanging, hotkey, limits, outages, races, soak, stampede, uncacheable
 
 SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
     "races": races.show,
@@ -15,6 +15,7 @@ SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
     "away": away.show,
     "hanging": hanging.show,
     "uncacheable": uncacheable.show,
+    "limits": limits.show,
     "faults": soak.show,
 }
 """Each prints its tables, keeps its figures in the report, and returns whether what must hold did."""
