@@ -191,7 +191,7 @@ class AsyncNearCache(BaseCache):
                 elif entry.uses < USES_MAX:
                     entry.uses += 1
                 tier.hits += 1
-                return entry.value if tier.decode is None else tier.decode(entry.value)
+                return entry.value if entry.decode is None else self._decoded(key, entry)
         except (KeyError, TypeError):
             pass
         if self._loop is not asyncio.get_running_loop():  # a coroutine less, on the way to Redis

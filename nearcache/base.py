@@ -14,11 +14,13 @@ from nearcache.engine import write
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, Missing, Runtime
-from nearcache.errors import CacheClosed, InvalidKey, warn
+from nearcache.engine.read import report_corrupt
+from nearcache.errors import CacheClosed, CodecError, InvalidKey, warn
 from nearcache.events import Listener as EventListener
 from nearcache.health import Health, Troubles, health_of
 from nearcache.local.invalidation import AlwaysFresh, Invalidation
 from nearcache.local.s3fifo import USES_MAX
+from nearcache.local.store import Entry
 from nearcache.local.tier import NEVER, Tier
 from nearcache.policy import Policy, check_key
 from nearcache.runtime.run_sync import run_sync
@@ -136,7 +138,6 @@ class BaseCache:
 
         journal_max = 0 if where.new_bus is None else settings.journal_max
         tier = Tier(settings.l1_max_entries, settings.l1_max_bytes, journal_max, settings.eviction)
-        tier.decode = settings.codec.decode if settings.copy == "serialized" else None
         invalidation = AlwaysFresh(tier) if where.new_bus is None else Invalidation(tier, settings.max_staleness)
         self._backend = where
         self._core = Core(
@@ -258,7 +259,7 @@ class BaseCache:
                 elif entry.uses < USES_MAX:
                     entry.uses += 1
                 tier.hits += 1
-                return entry.value if tier.decode is None else tier.decode(entry.value)
+                return entry.value if entry.decode is None else self._decoded(key, entry)
         except (KeyError, TypeError):  # absent, just gone, or no key at all, which is told on the long way
             pass
         return MISSING
@@ -269,7 +270,26 @@ class BaseCache:
         now = monotonic()
         if entry is None or now >= entry.expires or now >= entry.proof.until:
             return MISSING
-        return entry.value if tier.decode is None else tier.decode(entry.value)
+        try:
+            return self._core.entries.value_of(entry)
+        except CodecError:
+            return MISSING
+
+    def _decoded(self, key: str, entry: Entry) -> Any:
+        """The caller's own value of an entry that holds bytes, for a hit that was counted.
+
+        Raises:
+            KeyError: the codec fails; the entry is dropped, and it was no hit.
+        """
+        try:
+            return self._core.entries.value_of(entry)
+        except CodecError as error:
+            self._tier.hits -= 1
+            report_corrupt(self._core, key, error)
+            with self._tier.lock:
+                if self._tier.entries.get(key) is entry:
+                    self._tier.drop(key)
+            raise KeyError(key) from error
 
     def _look_many(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
         """What L1 has of some keys, and which others there are, each once."""

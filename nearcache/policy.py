@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 from nearcache.checks import Duration, Ttl, reject_unknown, seconds
 from nearcache.errors import ConfigError, InvalidKey
@@ -20,6 +20,7 @@ class WriteOptions(TypedDict, total=False):
     tags: Sequence[str]
     negative_ttl: Duration | None
     condition: Callable[[Any], bool] | None
+    copy: Literal["auto", "none", "serialized"] | None
 
 
 class LoadOptions(WriteOptions, total=False):
@@ -71,6 +72,7 @@ class Policy:
     lease: float
     wait_timeout: float | None
     max_key_bytes: int
+    copy: Literal["auto", "none", "serialized"]
     tags: tuple[str, ...] = ()
     condition: Callable[[Any], bool] | None = None
 

@@ -108,9 +108,10 @@ SETTINGS: Mapping[str, Setting] = {
         10_000, whole(1), "keys of unacknowledged writes that are kept; more of them become one clear"
     ),
     "copy": Setting(
-        "none",
-        checks.one_of("none", "serialized"),
-        "what a hit gives: the object itself, or one decoded anew each time",
+        "auto",
+        checks.one_of("auto", "none", "serialized"),
+        "a hit in L1 gives a value of its own; auto: unless it is immutable; none: the stored object, never to change",
+        "store",
     ),
     "codec": Setting(MsgpackCodec(), checks.codec, "makes bytes of values and values of bytes; not in the environment"),
     "max_key_bytes": Setting(1024, whole(1, 64 * 1024 - 1), "bytes of a key or tag at most"),
@@ -156,7 +157,7 @@ class SettingsOptions(TypedDict, total=False):
     reconnect_max: Duration
     on_unavailable: Literal["degrade", "raise"]
     journal_max: int
-    copy: Literal["none", "serialized"]
+    copy: Literal["auto", "none", "serialized"]
     codec: Codec
     max_key_bytes: int
     max_value_bytes: int
@@ -209,7 +210,7 @@ class Settings:
     reconnect_max: float
     on_unavailable: Literal["degrade", "raise"]
     journal_max: int
-    copy: Literal["none", "serialized"]
+    copy: Literal["auto", "none", "serialized"]
     codec: Codec
     max_key_bytes: int
     max_value_bytes: int

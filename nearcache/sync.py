@@ -130,6 +130,9 @@ class NearCache(BaseCache):
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a key, from L1, else from Redis.
 
+        The caller may change what it gets, unless ``copy="none"``: an immutable value is shared, a list or dict is
+        decoded anew.
+
         Args:
             key: the key.
             default: returned when neither has it. A cached None is a value, and comes back as None.
@@ -153,7 +156,7 @@ class NearCache(BaseCache):
                 elif entry.uses < USES_MAX:
                     entry.uses += 1
                 tier.hits += 1
-                return entry.value if tier.decode is None else tier.decode(entry.value)
+                return entry.value if entry.decode is None else self._decoded(key, entry)
         except (KeyError, TypeError):
             pass
         self._ready()
@@ -186,7 +189,7 @@ class NearCache(BaseCache):
             **options: over the settings of the same names, for this call; durations are seconds or a timedelta, None
                 means the setting's. How the value is kept: ``ttl`` (or a function of the value that gives it),
                 ``l1_ttl``, ``negative_ttl`` for None (0: not at all), ``tags``, ``condition`` (a function of the value:
-                whether to store it). What is served past its end: ``stale_while_revalidate`` and ``stale_if_error``,
+                whether to store it), ``copy`` (see the setting). What is served past its end: ``stale_while_revalidate`` and ``stale_if_error``,
                 for how long beyond it. The former outlives the request, whose session is closed: a loader opens its
                 own. When it is made anew before: ``early_refresh``, a fraction of the ttl from 0 to 1, or
                 ``xfetch_beta``, a factor up to 100. How long a reader waits: ``loader_soft_timeout`` until a stale
@@ -255,7 +258,7 @@ class NearCache(BaseCache):
         Args:
             key: the key.
             value: anything the codec carries.
-            **options: ``ttl``, ``l1_ttl`` and ``negative_ttl`` in seconds, ``tags``, ``condition``.
+            **options: ``ttl``, ``l1_ttl`` and ``negative_ttl`` in seconds, ``tags``, ``condition``, ``copy``.
 
         Returns:
             True: Redis acknowledged, or ``negative_ttl`` or ``condition`` turned the value down. False: it did not.
@@ -332,7 +335,7 @@ class NearCache(BaseCache):
             target: a key template such as ``"user:{id}"``, which shows every parameter but self and cls; without one
                 the key is made from module, qualified name and bound arguments. ``@cache.cached`` may stand bare.
             **options: those of ``get_or_set``, per call: ``ttl``, ``l1_ttl``, ``negative_ttl``, ``tags`` (templates
-                too), ``condition``, ``stale_while_revalidate``, ``stale_if_error``, ``early_refresh``, ``xfetch_beta``,
+                too), ``condition``, ``copy``, ``stale_while_revalidate``, ``stale_if_error``, ``early_refresh``, ``xfetch_beta``,
                 ``loader_soft_timeout``, ``loader_hard_timeout``, ``wait_timeout``, ``lease``. And ``ignore``: names of
                 parameters that make no difference; ``version``: part of the key, for a function whose meaning changed.
 

@@ -268,6 +268,10 @@ class Attempt:
             core.counters.fills_refused += 1
         return True
 
+    def pack(self, value: object) -> bytes | None:
+        """The bytes of the value for followers; None: they share it."""
+        return self.core.entries.pack(value, self.policy)
+
     # ------------------------------------------------------------------------------------------- when there is trouble
 
     def until_next_limit(self, now: float) -> float:
@@ -295,7 +299,7 @@ class Attempt:
             self.core.counters.stale_served += 1
         self.core.counters.misses += 1
         if flight.packed is not None:
-            outcome = outcome._replace(value=self.core.settings.codec.decode(flight.packed))
+            outcome = outcome._replace(value=self.core.entries.codec.decode(flight.packed))
         outcome = self.or_stale(outcome)
         return outcome if outcome.error is None else Outcome(error=again(outcome.error, flight.trace))
 
@@ -320,7 +324,7 @@ class Attempt:
         if serves is there:
             self._note_stale(serves)
         self.core.counters.stale_served += 1
-        return Outcome(serves.value, stale=True)
+        return Outcome(self.core.entries.value_of(serves.entry), stale=True)  # several readers may have this one
 
     def or_stale(self, outcome: Outcome) -> Outcome:
         """A stale value in place of an error."""

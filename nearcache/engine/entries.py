@@ -15,6 +15,7 @@ from nearcache.policy import Policy
 from nearcache.protocol.answers import Item, Written
 from nearcache.protocol.codec import Codec, MsgpackCodec
 from nearcache.protocol.records import Record, pack_tail
+from nearcache.protocol.types import is_immutable
 from nearcache.protocol.versions import created_of
 from nearcache.settings import Settings
 
@@ -104,8 +105,9 @@ class Entries:
         if policy.l1_ttl is not None:
             expires = min(expires, self.monotonic() + policy.l1_ttl)
             deadline = min(deadline, expires)
-        kept, size = self._kept(value, record.payload), len(key) + len(record.payload)
-        return self.tier.make_entry(kept, deadline, record.version, record.tags, size, expires)
+        size = len(key) + len(record.payload)
+        kept, decode = self._kept(value, record.payload, policy)
+        return self.tier.make_entry(kept, deadline, record.version, record.tags, size, expires, decode)
 
     def of_write(self, encoded: Encoded, written: Written, policy: Policy) -> Entry:
         """A value that Redis has just taken, as L1 holds it."""
@@ -116,21 +118,37 @@ class Entries:
     def of_outage(self, encoded: Encoded, began: float, policy: Policy) -> Entry:
         """A value that Redis could not take, kept for so long that no write is missed for more than G1 allows."""
         until = began + min(self.settings.outage_life, encoded.ttl_ms / 1000)
-        kept, size = self._kept(encoded.value, encoded.payload), len(encoded.key) + len(encoded.payload)
-        return self.tier.make_entry(kept, until, 0, policy.tags, size, until)
+        size = len(encoded.key) + len(encoded.payload)
+        kept, decode = self._kept(encoded.value, encoded.payload, policy)
+        return self.tier.make_entry(kept, until, 0, policy.tags, size, until, decode)
 
     def value_of(self, entry: Entry) -> Any:
-        """The value of an entry, as a hit gives it."""
-        return entry.value if self.tier.decode is None else self.tier.decode(entry.value)
+        """The value of an entry, as a hit gives it.
 
-    def pack(self, value: object) -> bytes | None:
-        """The bytes of a value that several readers share; None: they share the value itself."""
-        if self.tier.decode is None:
+        Raises:
+            CodecError: the codec can't read what it has written.
+        """
+        if entry.decode is None:
+            return entry.value
+        try:
+            return entry.decode(entry.value)
+        except Exception as error:
+            raise CodecError(f"{type(error).__name__} of the codec, for bytes that it has written") from error
+
+    def pack(self, value: object, policy: Policy) -> bytes | None:
+        """The bytes of a value that several readers wait for; None: they share the value itself."""
+        if _is_shared(value, policy):
             return None
         try:
             return self.codec.encode(value)
         except Exception:  # noqa: BLE001  # a value that can't be stored is shared as it is; its leader has reported it
             return None
 
-    def _kept(self, value: object, payload: bytes) -> object:
-        return value if self.tier.decode is None else payload
+    def _kept(self, value: object, payload: bytes, policy: Policy) -> tuple[object, Callable[[bytes], Any] | None]:
+        """What an entry holds, and what makes a value of it."""
+        return (value, None) if _is_shared(value, policy) else (payload, self.codec.decode)
+
+
+def _is_shared(value: object, policy: Policy) -> bool:
+    """Whether all readers get the same object: nobody can change it, or the caller has promised not to."""
+    return policy.copy == "none" or (policy.copy == "auto" and is_immutable(value))

@@ -89,7 +89,7 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, purpose: P
                 outcome = await attempt.load()
         finally:  # whatever happens: interrupted, the outcome is None, and a follower leads
             if behind is None:
-                core.flights.end((key, purpose), mine, None if attempt.abandoned else outcome, core.entries.pack)
+                core.flights.end((key, purpose), mine, None if attempt.abandoned else outcome, attempt.pack)
         if outcome is None and (flight is not mine or behind is not None):
             outcome = await _follow(attempt, flight, behind)
         if outcome is not None:
@@ -134,7 +134,7 @@ async def _end(attempt: Attempt, flight: Flight) -> None:
     except BaseException as error:  # noqa: BLE001  # it is raised in the caller that waits
         attempt.fatal = error
     finally:
-        attempt.core.flights.end((attempt.key, attempt.purpose), flight, outcome, attempt.core.entries.pack)
+        attempt.core.flights.end((attempt.key, attempt.purpose), flight, outcome, attempt.pack)
 
 
 async def _follow(attempt: Attempt, flight: Flight, behind: Background | None) -> Outcome | None:

@@ -210,11 +210,11 @@ def _unpack(core: Core, key: str, raw: bytes | None) -> Record | None:
     try:
         record = records.unpack(raw)
     except ValueError as error:
-        _corrupt(core, key, str(error))
+        report_corrupt(core, key, error)
         return None
     number, now = number_of(record.version), core.requests.server_now()
     if now and number > now + FUTURE_MAX:
-        _corrupt(core, key, f"the write number {number} was never given out")
+        report_corrupt(core, key, ValueError(f"the write number {number} was never given out"))
         return None
     return record
 
@@ -245,7 +245,7 @@ def _judge(
     except Exception as error:  # a codec of the user's may raise anything
         if from_signal_handler(error):
             raise
-        _corrupt(core, key, str(error))
+        report_corrupt(core, key, error)
         return Found(head=head)
     entry = core.entries.of_record(key, value, record, policy)
     if past >= 0:
@@ -256,6 +256,7 @@ def _judge(
     return Found(value, head, entry)
 
 
-def _corrupt(core: Core, key: str, reason: str) -> None:
+def report_corrupt(core: Core, key: str, error: Exception) -> None:
+    """Count a value that can't be read, and report it once for its key."""
     core.counters.corrupt_values += 1
-    core.emit_once(CorruptValue(key, reason))
+    core.emit_once(CorruptValue(key, str(error)))

@@ -62,7 +62,7 @@ def _plain_call(plan: FunctionSpec) -> Callable[..., Any]:
                 elif entry.uses < USES_MAX:
                     entry.uses += 1
                 tier.hits += 1
-                return entry.value if tier.decode is None else tier.decode(entry.value)
+                return entry.value if entry.decode is None else cache._decoded(key, entry)  # noqa: SLF001  # as above
         except (KeyError, TypeError):
             pass
         return load(key, given(first, others), named)
@@ -95,7 +95,7 @@ def _coroutine_call(plan: FunctionSpec) -> Callable[..., Awaited[Any]]:
                 elif entry.uses < USES_MAX:
                     entry.uses += 1
                 tier.hits += 1
-                return entry.value if tier.decode is None else tier.decode(entry.value)
+                return entry.value if entry.decode is None else cache._decoded(key, entry)  # noqa: SLF001  # as above
         except (KeyError, TypeError):
             pass
         return await load(key, given(first, others), named)

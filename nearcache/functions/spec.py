@@ -30,6 +30,11 @@ class Cache(Protocol):
         ...
 
     @property
+    def _decoded(self) -> Callable[..., Any]:
+        """``(key, entry)``: the caller's own value of an entry that holds bytes, or KeyError."""
+        ...
+
+    @property
     def _load(self) -> Callable[..., Any]:
         """``(key, loader, policy, *, replace)``: the value, loaded when it is missing, or in any case."""
         ...

@@ -53,6 +53,8 @@ class Entry:
     size: int
     expires: float
     """Until then it is fresh; afterwards it is stale."""
+    decode: Callable[[Any], Any] | None = None
+    """Makes each reader's value of ``value``, which is bytes then; None: ``value`` itself is what all readers get."""
     proof: Proof = NO_PROOF
     """Given by the tier that holds it."""
 

@@ -13,8 +13,7 @@ it, and the message drops the entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from nearcache.local.contents import Contents
 from nearcache.local.deferred import STEP
@@ -39,8 +38,6 @@ class Tier(Contents):
         super().__init__(max_entries, max_bytes, eviction)
         self.hits = 0
         """Raised by readers without a lock, as `Counters` says."""
-        self.decode: Callable[[Any], Any] | None = None
-        """Makes the value from the bytes of an entry; None: entries hold values."""
         self.synced = False
         self.epoch = 0
         self.stamps: list[Version] = [0] * STRIPES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import zoneinfo
@@ -200,3 +201,19 @@ PACK_ERRORS = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, V
 SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
 KNOWN = SCALARS | {list, dict} | PACKS.keys()
+_IMMUTABLE = KNOWN - CONTAINERS - {bytearray}
+_FROZEN = frozenset({tuple, frozenset})
+
+
+def is_immutable(value: object) -> bool:
+    """Whether nothing in a value can be changed: it is of our types, and without a list, dict, set or bytearray."""
+    if type(value) in _IMMUTABLE:
+        return True
+    level: list[Any] = [value]
+    while level:
+        types = set(map(type, level))
+        if not types <= _IMMUTABLE | _FROZEN:
+            return False
+        inner = {id(item): item for item in level if type(item) in _FROZEN}  # each once, wherever it is shared
+        level = gc.get_referents(*inner.values()) if inner else []
+    return True

@@ -417,9 +417,10 @@ async def test_time_limits_hold_while_another_instance_loads(make_cache: MakeCac
         assert await first == 2
 
 
-async def test_copy_serialized_gives_each_follower_a_value_of_its_own(make_cache: MakeCache) -> None:
+@pytest.mark.parametrize("copy", ["auto", "serialized"])
+async def test_each_follower_has_a_value_of_its_own(make_cache: MakeCache, copy: str) -> None:
     """What one reader of a shared load does to its value, the others do not see."""
-    async with make_cache(copy="serialized") as cache:
+    async with make_cache(copy=copy) as cache:
         source = Source([1])
         readers = [asyncio.create_task(cache.get_or_set("k", cache.loader(source.load))) for _ in range(3)]
         await until(lambda: source.calls)

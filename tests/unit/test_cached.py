@@ -38,7 +38,7 @@ class Entries:
         self.values = values
 
     def __getitem__(self, key: str) -> Entry:
-        return Entry(self.values[key], math.inf, 0, (), 0, math.inf, Proof(math.inf))
+        return Entry(self.values[key], math.inf, 0, (), 0, math.inf, proof=Proof(math.inf))
 
 
 class Fake:
@@ -46,10 +46,14 @@ class Fake:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        looked_at = {"entries": Entries(self.values), "touch": str, "hits": 0, "decode": None}
+        looked_at = {"entries": Entries(self.values), "touch": str, "hits": 0}
         self._tier: Any = SimpleNamespace(**looked_at)
         self.asked: list[tuple[str, str, Policy]] = []
         self._policy = POLICY
+
+    def _decoded(self, key: str, entry: Entry) -> Any:
+        """No entry holds bytes."""
+        raise AssertionError(key, entry)
 
     def peek(self, key: str, default: Any = None) -> Any:
         """As the real ones."""

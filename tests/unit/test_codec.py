@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from nearcache.errors import CodecError
 from nearcache.protocol import codec as module
 from nearcache.protocol.codec import MsgpackCodec
-from nearcache.protocol.types import EXTENSIONS, PACKS
+from nearcache.protocol.types import EXTENSIONS, PACKS, is_immutable
 from tests.support.cases import each
 from tests.support.values import BERLIN, CODEC, ONE_OF_EACH, form, plain, through, values
 
@@ -216,3 +216,29 @@ def test_many_threads_share_a_codec() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert not wrong
+
+
+@each(
+    "value, immutable",
+    [
+        *((value, type(value) not in {list, dict, set, bytearray}) for value, _ in ONE_OF_EACH),
+        ((1, ("a", frozenset({(2, b"c")}))), True),
+        ((1, ("a", [2])), False),
+        ((1, (bytearray(),)), False),
+        (frozenset({(1, object)}), False),
+        (object(), False),
+        (type("Str", (str,), {})("a"), False),
+    ],
+)
+def test_what_is_immutable(value: object, immutable: bool) -> None:
+    """Values of exactly the types that are carried, without a list, dict, set or bytearray at any depth."""
+    assert is_immutable(value) == immutable
+
+
+def test_a_tuple_that_is_shared_is_looked_into_once() -> None:
+    """However often it occurs in itself."""
+    value: Any = (1, "a")
+    for _ in range(60):
+        value = (value, value)
+    assert is_immutable(value)
+    assert not is_immutable((value, []))

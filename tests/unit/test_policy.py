@@ -63,6 +63,9 @@ def test_options_that_are_settings_have_their_types() -> None:
     for name in (set(known) & set(SETTINGS)) - set(factors):
         if name == "loader_soft_timeout":
             continue  # alone it makes no sense
+        if name == "copy":
+            assert over(copy="none").copy == "none"
+            continue
         assert getattr(over(**{name: 3}), name) == 3.0
         assert getattr(over(**{name: timedelta(seconds=3)}), name) == 3.0
         assert getattr(over(**{name: None}), name) == getattr(POLICY, name)
@@ -80,7 +83,7 @@ def test_an_option_that_is_not_known_is_told() -> None:
     """With its neighbour or with the list."""
     with pytest.raises(ConfigError, match="unknown option 'tag'; did you mean 'tags'"):
         over(tag=["a"])
-    with pytest.raises(ConfigError, match=r"known are: condition, early_refresh, .*, wait_timeout, xfetch_beta"):
+    with pytest.raises(ConfigError, match=r"known are: condition, copy, early_refresh, .*, wait_timeout, xfetch_beta"):
         over(zzz=1)
 
 

@@ -69,7 +69,7 @@ WHOLE = [
 WORDS = {
     "eviction": ["lru", "s3fifo"],
     "on_unavailable": ["degrade", "raise"],
-    "copy": ["none", "serialized"],
+    "copy": ["auto", "none", "serialized"],
     "on_reconnect": ["prove", "flush"],
 }
 
@@ -136,7 +136,7 @@ def test_each_default_is_a_value_that_may_be_given() -> None:
         ("breaker_reset", 1.0),
         ("reconnect_max", 0.5),
         ("on_unavailable", "degrade"),
-        ("copy", "none"),
+        ("copy", "auto"),
         ("max_key_bytes", 1024),
         ("max_value_bytes", 8 * 1024 * 1024),
         ("on_reconnect", "prove"),
