@@ -27,6 +27,8 @@ GET, PEER = "lru: cache.get(key)", lru_cache.HIT
 SIZES = {"hot": 200, "random": 10_000}
 """Distinct keys. With 10,000 of them every look-up misses the processor's cache."""
 KINDS = (DECORATED, DECORATED_INT, HIT, HIT_LRU, COPIES, COPIES_LRU)
+COPY = ("auto", "none")
+"""What a hit of a dict costs by default, and where the callers have promised not to change it."""
 BUDGET = (
     ("s3fifo: cache.get(key)", PEER, 4.0),
     ("lru: cache.get(key)", PEER, 5.0),
@@ -59,7 +61,7 @@ def show(report: Report) -> bool:
 
 async def _measure(server: EmbeddedServer, size: int, rounds: int) -> tuple[Times, list[str]]:
     """The times over ``size`` keys, and what makes them worthless."""
-    values = {f"user:{number}": {"id": number, "name": "Ada"} for number in range(size)}
+    values = {f"user:{number}": f"Ada {number}" for number in range(size)}
     # Other objects than those that are stored: else a look-up is spared the comparison of the two.
     keys = [f"user:{number}" for number in random.sample(range(size), size)]
     caches: list[NearCache | AsyncNearCache] = []
@@ -74,6 +76,14 @@ async def _measure(server: EmbeddedServer, size: int, rounds: int) -> tuple[Time
                 raise RuntimeError(f"{server.url} did not store the values")
             cases += [*_near(cache, eviction, keys), *await _near_async(aio, eviction, keys)]
             caches += [cache, aio]
+        rows = {key: {"id": number, "name": "Ada"} for number, key in enumerate(values)}
+        for copy in COPY:
+            mine = {**OPTIONS, "copy": copy, "l1_max_entries": 10 * size}
+            cache = stack.enter_context(NearCache.from_url(server.url, namespace=f"hits-{copy}", **mine))
+            if not cache.set_many(rows):
+                raise RuntimeError(f"{server.url} did not store the values")
+            cases.append(Case(f"lru: cache.get(key), a dict, copy={copy!r}", "get(key)", {"get": cache.get}))
+            caches.append(cache)
         for rival in (lru_cache.RIVAL, cachetools.RIVAL, cachebox.RIVAL):
             try:
                 offers = await rival.enter(stack, Stage(server, values))
