@@ -282,7 +282,7 @@ class BaseCache:
             KeyError: the codec fails; the entry is dropped, and it was no hit.
         """
         try:
-            return self._core.entries.value_of(entry)
+            return entry.decode(entry.value)  # type: ignore[misc]  # seen by the caller
         except CodecError as error:
             self._tier.hits -= 1
             report_corrupt(self._core, key, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from nearcache.engine.ports import NotSent, RemoteFailed
 from nearcache.engine.read import Found, fetch_one
 from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale
-from nearcache.errors import LoaderTimeout
+from nearcache.errors import CodecError, LoaderTimeout
 from nearcache.local.interrupts import from_signal_handler
 from nearcache.local.singleflight import Flight, Outcome, Purpose, again
 from nearcache.local.snapshot import Snapshot
@@ -299,7 +300,8 @@ class Attempt:
             self.core.counters.stale_served += 1
         self.core.counters.misses += 1
         if flight.packed is not None:
-            outcome = outcome._replace(value=self.core.entries.codec.decode(flight.packed))
+            with suppress(CodecError):
+                outcome = outcome._replace(value=self.core.entries.decode(flight.packed))
         outcome = self.or_stale(outcome)
         return outcome if outcome.error is None else Outcome(error=again(outcome.error, flight.trace))
 

@@ -88,12 +88,17 @@ class Entries:
         """The value of a record's payload.
 
         Raises:
-            CodecError: it is larger than any value that may be stored here.
-            Exception: what the codec raises.
+            CodecError: it can't be read, or is larger than any value that may be stored here. The text quotes nothing
+                of the value, and so nothing of what a user's codec says.
         """
         if len(payload) > self.settings.max_value_bytes:
             raise CodecError(f"{len(payload)} bytes, over max_value_bytes={self.settings.max_value_bytes}")
-        return self.codec.decode(payload)
+        try:
+            return self.codec.decode(payload)
+        except Exception as error:
+            if type(self.codec) is MsgpackCodec:
+                raise
+            raise CodecError(f"the codec raised {type(error).__name__} for {len(payload)} bytes") from error
 
     def of_record(self, key: str, value: object, record: Record, policy: Policy) -> Entry:
         """A record as L1 holds it, with the deadlines that L2's freshness, l1_ttl and early refreshes give."""
@@ -130,10 +135,7 @@ class Entries:
         """
         if entry.decode is None:
             return entry.value
-        try:
-            return entry.decode(entry.value)
-        except Exception as error:
-            raise CodecError(f"{type(error).__name__} of the codec, for bytes that it has written") from error
+        return entry.decode(entry.value)
 
     def pack(self, value: object, policy: Policy) -> bytes | None:
         """The bytes of a value that several readers wait for; None: they share the value itself."""
@@ -146,7 +148,9 @@ class Entries:
 
     def _kept(self, value: object, payload: bytes, policy: Policy) -> tuple[object, Callable[[bytes], Any] | None]:
         """What an entry holds, and what makes a value of it."""
-        return (value, None) if _is_shared(value, policy) else (payload, self.codec.decode)
+        if _is_shared(value, policy):
+            return value, None
+        return payload, self.codec.decode if type(self.codec) is MsgpackCodec else self.decode  # a call less
 
 
 def _is_shared(value: object, policy: Policy) -> bool:

@@ -11,8 +11,8 @@ from nearcache.engine.core import Core, chunks
 from nearcache.engine.ports import MISSING, Missing, RemoteFailed
 from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale, fresh_entry
+from nearcache.errors import CodecError
 from nearcache.events import CorruptValue
-from nearcache.local.interrupts import from_signal_handler
 from nearcache.local.snapshot import Snapshot
 from nearcache.local.store import Entry
 from nearcache.policy import Policy
@@ -242,9 +242,7 @@ def _judge(
         return Found(head=head)
     try:
         value = core.entries.decode(record.payload)
-    except Exception as error:  # a codec of the user's may raise anything
-        if from_signal_handler(error):
-            raise
+    except CodecError as error:
         report_corrupt(core, key, error)
         return Found(head=head)
     entry = core.entries.of_record(key, value, record, policy)

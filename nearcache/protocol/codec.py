@@ -125,9 +125,9 @@ class MsgpackCodec:
         nearcache.errors.CodecError: not a value of this codec, or damaged (5 bytes): begins with 0x68; delete the key
         """
         try:
-            form, body = data[0], bytes(data[1:])
+            form = data[0]
             if form in (_PLAIN, _EXTENDED):
-                return _decode(body, marked=form == _EXTENDED)
+                return _decode(bytes(data[1:]), marked=form == _EXTENDED)
             reason = f"begins with 0x{form:02x}"
         except Exception as error:  # noqa: BLE001 # msgpack and the constructors have many ways to reject damaged bytes
             reason = str(error) if type(error) is Damaged else type(error).__name__
@@ -215,16 +215,21 @@ def _decode(body: bytes, *, marked: bool) -> Any:
     if len(body) > _CHECKED_BYTES:
         check_promises(body)
         check_memory(body)
+    # An extension with a payload, a Timestamp for one, is over max_ext_len before msgpack looks at it. The first way
+    # fails if a dict has keys that are neither str nor bytes, which may collide.
+    if not marked:
+        try:
+            return unpackb(body, max_ext_len=0, ext_hook=_no_mark)
+        except ValueError:
+            hashing = Hashing(len(body))
+            return unpackb(
+                body, strict_map_key=False, max_ext_len=0, ext_hook=_no_mark, object_pairs_hook=hashing.dict_of
+            )
     hashing = Hashing(len(body))
     try:
-        # An extension with a payload, a Timestamp for one, is over max_ext_len before msgpack looks at it.
-        if marked:
-            return _Unmarker(hashing).unpack(body)
-        return unpackb(body, max_ext_len=0, ext_hook=_no_mark)
-    except ValueError:  # for one, if a dict has keys that are neither str nor bytes, which may collide
-        if marked:
-            return _Unmarker(hashing).unpack(body, strict_map_key=False, object_pairs_hook=hashing.dict_of)
-        return unpackb(body, strict_map_key=False, max_ext_len=0, ext_hook=_no_mark, object_pairs_hook=hashing.dict_of)
+        return _Unmarker(hashing).unpack(body)
+    except ValueError:
+        return _Unmarker(hashing).unpack(body, strict_map_key=False, object_pairs_hook=hashing.dict_of)
 
 
 def _no_mark(code: int, _: bytes) -> Any:

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from nearcache import Disconnected, NearCache
+from nearcache.protocol.codec import MsgpackCodec
 from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import EmbeddedServer, free_port
 from tests.support.twins import MakeCache
@@ -176,6 +177,43 @@ async def test_a_corrupt_value_is_told_once(
     (record,) = caplog.records
     assert "key='bad'" in record.message
     assert SECRET not in caplog.text
+
+
+class Talkative:
+    """A codec whose errors repeat the value."""
+
+    def encode(self, value: object) -> bytes:
+        """Text."""
+        if value == "unfit":
+            raise ValueError("x" * 1_000_000)
+        return str(value).encode()
+
+    def decode(self, data: bytes) -> object:
+        """Fails."""
+        raise ValueError(data.decode() * 1000)
+
+
+async def test_what_a_damaged_value_holds_is_not_logged(
+    make_cache: MakeCache, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither by the default codec nor by one that quotes it; and no line is long."""
+    caplog.set_level(logging.WARNING, "nearcache")
+    junk = MsgpackCodec().encode([SECRET]) + SECRET.encode() * 1000
+    async with make_cache() as one, make_cache(codec=Talkative(), namespace=f"{namespace}-2") as other:
+        await one.set("a", "value")
+        with redis_of(one.url) as client:
+            name = value_name(namespace, "a")
+            client.set(name, client.get(name) + junk)
+        one.clear_local()
+        assert await one.get("a") is None
+        await other.set("b", [SECRET])
+        assert await other.get("b") is None
+        other.clear_local()
+        assert await other.get("b") is None
+        assert await other.get_or_set("c", other.loader("unfit")) == "unfit"
+    assert [record.message.split("'")[1] for record in caplog.records] == ["corrupt value"] * 2 + ["load failed"]
+    assert SECRET not in caplog.text
+    assert max(len(record.message) for record in caplog.records) < 1000
 
 
 def test_a_handler_that_fails_harms_nobody(server: EmbeddedServer, namespace: str) -> None:
