@@ -31,6 +31,19 @@ REFILL = 10.0
 """Seconds for which loads stay limited after the server came back empty: then every process loads every key anew."""
 UNUSED_LEASES_MAX = 1000
 REPORTED_MAX = 1000
+"""Keys of which one kind of event is reported, in REPORTED_FOR seconds: where all are damaged, that says enough."""
+REPORTED_FOR = 3600.0
+REASON_MAX = 500
+"""Characters of what a user's codec, or a function of the value, says in its exception."""
+
+
+@dataclass(slots=True)
+class Reported:
+    """Keys of which one kind of event was reported, and need not be reported at each call."""
+
+    keys: set[str] = field(default_factory=set)
+    until: float = 0.0
+    """When the next ones may be reported, if there are REPORTED_MAX (monotonic)."""
 ERROR_MAX = 300
 """Characters of a loader's error that are told."""
 
@@ -54,8 +67,7 @@ class Core:
     listeners: list[Listener] = field(default_factory=list)
     unused_leases: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=UNUSED_LEASES_MAX))
     """Leases that may be ours though no answer said so, to be given back; beyond the bound they end by themselves."""
-    reported: set[tuple[type[Event], str]] = field(default_factory=set)
-    """Events of keys that were reported, and need not be reported at each call."""
+    reported: dict[type[Event], Reported] = field(default_factory=dict)
     loads: Loads = field(init=False)
     """What limits loads, and remembers those that failed."""
     entries: Entries = field(init=False)
@@ -93,21 +105,26 @@ class Core:
                 continue
 
     def emit_once(self, event: CorruptValue | LoadFailed) -> None:
-        """Report something about a key, but not again at each call."""
-        if (type(event), event.key) not in self.reported:
-            if len(self.reported) >= REPORTED_MAX:
-                self.reported.clear()
-            self.reported.add((type(event), event.key))
-            self.emit(event)
+        """Report something about a key, but not again at each call; of REPORTED_MAX keys in REPORTED_FOR seconds."""
+        reported, now = self.reported.setdefault(type(event), Reported()), self.runtime.monotonic()
+        if event.key in reported.keys:
+            return
+        if len(reported.keys) >= REPORTED_MAX and now >= reported.until:
+            reported.keys.clear()
+        if len(reported.keys) < REPORTED_MAX:
+            reported.until = reported.until if reported.keys else now + REPORTED_FOR
+            reported.keys.add(event.key)
+            self.emit(replace(event, reason=event.reason[:REASON_MAX]))
 
     def not_cached(self, key: str, loader: Callable[[], object], error: Exception) -> None:
         """Report a loaded value that can't be stored, once per function: its next values will not fit either."""
         self.counters.uncached += 1
         function = getattr(loader, "func", loader)  # a decorated function's loader is a partial of it
         label = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
-        if (LoadFailed, label) in self.reported:
+        labels = self.reported.setdefault(LoadFailed, Reported()).keys
+        if label in labels or len(labels) >= REPORTED_MAX:
             return
-        self.reported.add((LoadFailed, label))
+        labels.add(label)
         reason = f"what {label} gave was loaded, but not cached: {error}"[: 3 * ERROR_MAX]
         self.emit(LoadFailed(key, reason))
         with suppress(NearCacheWarning):  # where warnings are errors: the value is there, and its caller gets it

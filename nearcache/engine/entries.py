@@ -8,6 +8,7 @@ from typing import Any
 
 from nearcache.errors import CodecError, ConfigError, ValueTooLarge
 from nearcache.local.interrupts import from_signal_handler
+from nearcache.local.interrupts import from_signal_handler
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.store import Entry
 from nearcache.local.tier import Tier
@@ -96,7 +97,7 @@ class Entries:
         try:
             return self.codec.decode(payload)
         except Exception as error:
-            if type(self.codec) is MsgpackCodec:
+            if type(self.codec) is MsgpackCodec or from_signal_handler(error):
                 raise
             raise CodecError(f"the codec raised {type(error).__name__} for {len(payload)} bytes") from error
 

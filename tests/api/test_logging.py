@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from nearcache import Disconnected, NearCache
+from nearcache import CorruptValue, Disconnected, NearCache
 from nearcache.protocol.codec import MsgpackCodec
-from nearcache.testing import FaultProxy
+from nearcache.testing import FaultProxy, ManualClock
 from nearcache.transport.embedded import EmbeddedServer, free_port
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, redis_of, until, value_name
@@ -214,6 +214,30 @@ async def test_what_a_damaged_value_holds_is_not_logged(
     assert [record.message.split("'")[1] for record in caplog.records] == ["corrupt value"] * 2 + ["load failed"]
     assert SECRET not in caplog.text
     assert max(len(record.message) for record in caplog.records) < 1000
+
+
+def test_keys_of_damaged_values_are_told_up_to_a_bound(caplog: pytest.LogCaptureFixture) -> None:
+    """Each once, and no more than a thousand in an hour; all are counted."""
+    clock = ManualClock()
+    with clock, NearCache.from_url("memory://", codec=Talkative(), copy="serialized") as cache:
+        told: list[str] = []
+        cache.on_event(lambda event: told.append(event.key) if isinstance(event, CorruptValue) else None)
+        caplog.set_level(logging.WARNING, "nearcache")
+        keys = [f"key:{number}" for number in range(1500)]
+
+        def read_all() -> None:
+            for key in keys:
+                cache.set(key, "x")
+                assert cache.get(key) is None
+
+        read_all()
+        read_all()
+        assert told == keys[:1000]
+        assert len(caplog.records) == 1000
+        assert cache.stats().corrupt_values == 3000
+        clock.advance(3601)
+        read_all()
+        assert told == keys
 
 
 def test_a_handler_that_fails_harms_nobody(server: EmbeddedServer, namespace: str) -> None:

@@ -73,7 +73,8 @@ class Census:
             core = cache._core
             tier = core.tier
             census.entries = len(tier.entries)
-            census.tables = len(tier.floors.tags) + len(tier.journal) + len(core.reported) + len(tier._store.tagged)
+            reported = sum(len(one.keys) for one in core.reported.values())
+            census.tables = len(tier.floors.tags) + len(tier.journal) + reported + len(tier._store.tagged)
             census.flights, census.waiters, census.unused_leases = (
                 len(core.flights),
                 len(core.waiters),
