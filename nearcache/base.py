@@ -270,8 +270,10 @@ class BaseCache:
         now = monotonic()
         if entry is None or now >= entry.expires or now >= entry.proof.until:
             return MISSING
+        if entry.decode is None:
+            return entry.value
         try:
-            return self._core.entries.value_of(entry)
+            return entry.decode(entry.value)
         except CodecError:
             return MISSING
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import is_dataclass
-from datetime import datetime, time
+from datetime import datetime, time, tzinfo
 from enum import Enum
+from os import PathLike
 from reprlib import Repr
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +14,7 @@ from nearcache.protocol.bounds import LEVELS
 from nearcache.protocol.types import CONTAINERS, KNOWN, PACK_ERRORS, PACKS
 
 _PATH_CHARS = 200
+_CODEC = "Settings(codec=...) a codec that knows it, as in docs/values.md"
 _names = Repr()
 _names.maxstring = _names.maxother = 60
 
@@ -87,19 +88,25 @@ def _problem(item: Any) -> str | None:
     return None
 
 
+_BY_CLASS: tuple[tuple[type, str], ...] = (
+    (Enum, "cache its .value"),
+    (memoryview, "cache bytes(...) of it"),
+    (tzinfo, "use zoneinfo.ZoneInfo(...) or a datetime.timezone"),  # pytz's, dateutil's
+    (PathLike, "cache str(...) of it"),
+)
+_BY_ATTRIBUTE = (
+    ("__dataclass_fields__", "cache dataclasses.asdict(...) of it"),
+    ("_asdict", "cache its ._asdict(), or tuple(...) of it"),
+    ("model_dump", f"cache its .model_dump(), or give {_CODEC}"),  # pydantic
+    ("__attrs_attrs__", f"cache attrs.asdict(...) of it, or give {_CODEC}"),
+    ("__struct_fields__", f"cache msgspec.to_builtins(...) of it, or give {_CODEC}"),
+    ("tolist", "cache its .tolist()"),  # numpy's scalars and arrays, array.array
+)
+
+
 def _way_out(item: object) -> str:
     kind = type(item)
-    if isinstance(item, Enum):
-        return "cache its .value"
-    if is_dataclass(item):
-        return "cache dataclasses.asdict(...) of it"
-    if isinstance(item, tuple) and hasattr(item, "_asdict"):
-        return "cache its ._asdict(), or tuple(...) of it"
-    if kind is memoryview:
-        return "cache bytes(...) of it"
-    if hasattr(item, "tolist"):  # numpy's scalars and arrays, array.array
-        return "cache its .tolist()"
-    base = next((base for base in kind.__mro__ if base in KNOWN), None)
-    if base:
-        return f"cache a plain {base.__name__} of the same content"
-    return "cache a dict or tuple of its fields, or give Settings(codec=...) a codec that knows it"
+    ways = [way for one, way in _BY_CLASS if isinstance(item, one)]
+    ways += [way for name, way in _BY_ATTRIBUTE if hasattr(kind, name)]
+    ways += [f"cache a plain {base.__name__} of the same content" for base in kind.__mro__ if base in KNOWN]
+    return ways[0] if ways else f"cache a dict or tuple of its fields, or give {_CODEC}"

@@ -83,6 +83,26 @@ class Lunar(tzinfo):
         return "moon"
 
 
+class Model:
+    """As pydantic's."""
+
+    def model_dump(self) -> dict[str, object]:
+        """Its fields."""
+        return {}
+
+
+class Attrs:
+    """As those of attrs."""
+
+    __attrs_attrs__ = ()
+
+
+class Struct:
+    """As msgspec's."""
+
+    __struct_fields__ = ()
+
+
 def subclass_of(base: type, *args: Any) -> Any:
     """An instance of a subclass that adds nothing."""
     return type(f"My{base.__name__}", (base,), {})(*args)
@@ -111,7 +131,11 @@ REFUSED = [
     (msgpack.ExtType(1, b""), "msgpack.ext.ExtType, which cannot be cached"),
     (msgpack.ExtType(1, b"x"), "msgpack.ext.ExtType, which cannot be cached"),
     (msgpack.Timestamp(1, 2), "msgpack.ext.Timestamp, which cannot be cached"),
-    (Lunar(), "Lunar, which cannot be cached"),
+    (Lunar(), "Lunar, which cannot be cached: use zoneinfo.ZoneInfo(...) or a datetime.timezone"),
+    (Path("a"), "PosixPath, which cannot be cached: cache str(...) of it"),
+    (Model(), "Model, which cannot be cached: cache its .model_dump(), or give Settings(codec=...) a codec that knows"),
+    (Attrs(), "Attrs, which cannot be cached: cache attrs.asdict(...) of it, or give Settings(codec=...)"),
+    (Struct(), "Struct, which cannot be cached: cache msgspec.to_builtins(...) of it, or give Settings(codec=...)"),
     (int, "type, which cannot be cached"),
     (User, "type, which cannot be cached"),
     (..., "ellipsis, which cannot be cached"),
