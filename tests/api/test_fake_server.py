@@ -102,9 +102,9 @@ shop = NearCache.from_url("redis://cache.invalid:6379/0", ttl=60)
 
 
 @shop.cached(ttl=30)
-def price(item: int) -> list[int]:
+def price(item: int) -> tuple[int]:
     """A function of an application."""
-    return [item]
+    return (item,)
 
 
 def test_a_server_behind_a_cache_that_is_there_already(fake: FakeServer) -> None:
@@ -114,7 +114,7 @@ def test_a_server_behind_a_cache_that_is_there_already(fake: FakeServer) -> None
         with FakeServer().behind(shop) as server, server.cache() as other:
             assert shop.url == "fake://"
             assert price(7) is price(7)
-            assert other.get(price.key(7)) == [7]
+            assert other.get(price.key(7)) == (7,)
             assert heard.all
             server.settle()
         assert shop.url == "redis://cache.invalid:6379/0"

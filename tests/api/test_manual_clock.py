@@ -30,6 +30,7 @@ REAL = {
     "nearcache.testing.clock": "where the clock begins",
     "nearcache.testing.server": "how long a test waits",
     "nearcache.runtime.latches": "how long threads wait",
+    "nearcache.protocol.bounds": "the processor time that a table of chosen keys takes",
 }
 """Modules that read the real time, and what for."""
 
