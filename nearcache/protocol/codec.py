@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from msgpack import Packer, unpackb  # type: ignore[import-untyped]
 
 from nearcache.errors import CodecError, ValueTooLarge
-from nearcache.protocol.bounds import Hashing, check_memory, check_promises, survey
+from nearcache.protocol.bounds import CONTAINERS_FREE, Hashing, check_memory, check_promises, flat_size, survey
 from nearcache.protocol.refusal import problem_in
 from nearcache.protocol.types import KNOWN, MARKS, PACK_ERRORS, PACKS, SCALARS, Damaged, Extension
 
@@ -88,7 +88,10 @@ class MsgpackCodec:
                     raise ValueTooLarge(f"a value of over {self.max_bytes} bytes")
                 data, marked = _pack(value, self.max_bytes)
             else:
-                types = survey(value, self.max_bytes)
+                size = flat_size(value)
+                if size > self.max_bytes:
+                    raise ValueTooLarge(f"a value of over {self.max_bytes} bytes")
+                types = survey(value, self.max_bytes) if size < 0 else SCALARS
                 if not types <= KNOWN:
                     raise TypeError("a type that is not carried")
                 shielded = bytearray in types
@@ -96,7 +99,8 @@ class MsgpackCodec:
                 marked |= shielded
             if len(data) > self.max_bytes:
                 raise ValueTooLarge(f"a value of {len(data)} bytes, at most {self.max_bytes}")
-            check_memory(data)
+            if len(data) > CONTAINERS_FREE:
+                check_memory(data)
         except ValueTooLarge:
             raise
         except Damaged as error:
@@ -126,6 +130,11 @@ class MsgpackCodec:
         """
         try:
             form = data[0]
+            if form == _PLAIN and len(data) <= _CHECKED_BYTES:
+                try:
+                    return unpackb(data[1:], max_ext_len=0, ext_hook=_no_mark)
+                except ValueError:
+                    return _decode_by_any_key(data[1:])
             if form in (_PLAIN, _EXTENDED):
                 return _decode(bytes(data[1:]), marked=form == _EXTENDED)
             reason = f"begins with 0x{form:02x}"
@@ -221,15 +230,18 @@ def _decode(body: bytes, *, marked: bool) -> Any:
         try:
             return unpackb(body, max_ext_len=0, ext_hook=_no_mark)
         except ValueError:
-            hashing = Hashing(len(body))
-            return unpackb(
-                body, strict_map_key=False, max_ext_len=0, ext_hook=_no_mark, object_pairs_hook=hashing.dict_of
-            )
+            return _decode_by_any_key(body)
     hashing = Hashing(len(body))
     try:
         return _Unmarker(hashing).unpack(body)
     except ValueError:
         return _Unmarker(hashing).unpack(body, strict_map_key=False, object_pairs_hook=hashing.dict_of)
+
+
+def _decode_by_any_key(body: bytes) -> Any:
+    """A plain value in which some dict has keys that are neither str nor bytes; or damaged."""
+    hashing = Hashing(len(body))
+    return unpackb(body, strict_map_key=False, max_ext_len=0, ext_hook=_no_mark, object_pairs_hook=hashing.dict_of)
 
 
 def _no_mark(code: int, _: bytes) -> Any:
