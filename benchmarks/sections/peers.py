@@ -64,7 +64,7 @@ class Found:
 async def measure(server: EmbeddedServer, rivals: Sequence[Rival], rounds: int, seconds: float) -> Found:
     """Set up all rivals, and compare them, one kind of work after the other."""
     found = Found()
-    values = {f"user:{number}": {"id": number, "name": "Ada"} for number in range(KEYS)}
+    values = {f"user:{number}": f"Ada {number}" for number in range(KEYS)}
     stage = Stage(server, values)
     offered: dict[str, Cases] = {}
     async with AsyncExitStack() as stack:
