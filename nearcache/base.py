@@ -80,13 +80,20 @@ class BaseCache:
         return cls._make(url, Settings(**settings))
 
     @classmethod
-    def from_env(cls) -> Self:
+    def from_env(cls, prefix: str = "NEARCACHE_", **settings: Unpack[SettingsOptions]) -> Self:
         """A cache set up by ``NEARCACHE_URL``, ``NEARCACHE_TTL`` and so on: the name of a setting in capitals.
 
+        ``NEARCACHE_URL_FILE`` may name a file that has the URL, such as a mounted secret. A variable of an unknown name
+        is a :class:`NearCacheWarning`.
+
+        Args:
+            prefix: what the names of the variables begin with.
+            **settings: see :class:`Settings`; they count more than the variables.
+
         Raises:
-            ConfigError: ``NEARCACHE_URL`` is missing, or a variable is unknown or can't be read.
+            ConfigError: there is no URL, or a variable can't be read.
         """
-        return cls._make(*from_env(os.environ))
+        return cls._make(*from_env(os.environ, prefix, **settings))
 
     @classmethod
     def _make(cls, url: str, settings: Settings) -> Self:
@@ -315,7 +322,7 @@ class BaseCache:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise CacheClosed(f"{self!r} was closed; open it again by `{self._with}`, or make a new one")
+            raise CacheClosed(f"{self!r} was closed; make a new one, or open it again by `{self._with}`")
 
     def _stop_serving(self) -> None:
         """Serve nothing from now on."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
+from reprlib import Repr
 from typing import Any, TypeAlias, cast
 
 from nearcache.errors import ConfigError
@@ -31,15 +32,35 @@ BETA_MAX = 100
 """The largest factor of XFetch taken."""
 
 
+LONGEST = 500
+"""Characters of a value that a message repeats."""
+_repr = Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = LONGEST
+
+
+def shown(value: object) -> str:
+    """A value as a message repeats it: shortened where it is long, whatever its repr does."""
+    try:
+        text = _repr.repr(value)
+    except Exception:  # noqa: BLE001  # an int of more digits than Python prints, or a repr of the user's that raises
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def similar(name: str, known: Collection[str]) -> list[str]:
+    """The name that may have been meant, if there is one."""
+    import difflib  # noqa: PLC0415  # for a mistake only
+
+    return difflib.get_close_matches(name, known, n=1)
+
+
 def reject_unknown(given: Mapping[str, object], known: Mapping[str, object], what: str) -> None:
     """Raise ConfigError for a name that does not exist, and say which one may have been meant."""
     for name in given:
         if name not in known:
-            import difflib  # noqa: PLC0415  # for a mistake only
-
-            near = difflib.get_close_matches(name, known, n=1)
+            near = similar(name, known)
             hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
-            raise ConfigError(f"unknown {what} {name!r}; {hint}")
+            raise ConfigError(f"unknown {what} {shown(name)}; {hint}")
 
 
 def seconds(name: str, value: object) -> float:
@@ -49,10 +70,26 @@ def seconds(name: str, value: object) -> float:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         number = float(max(min(value, 2 * FOREVER), -1))  # an int may be too large for a float
     else:
-        raise ConfigError(f"{name}={value!r}: must be seconds as a number, or a timedelta")
+        raise ConfigError(f"{name}={shown(value)}: must be seconds as a number, or a timedelta")
     if not 0 < number <= FOREVER:
-        raise ConfigError(f"{name}={value!r}: must be more than 0 seconds and at most 10 years")
+        raise ConfigError(f"{name}={shown(value)}: must be more than 0 seconds and at most 10 years")
     return number
+
+
+def at_least(shortest: float, why: str) -> Check:
+    """A duration that is not shorter than this."""
+
+    def check(name: str, value: object) -> float:
+        number = seconds(name, value)
+        if number < shortest:
+            raise ConfigError(f"{name}={shown(value)}: must be at least {shortest} seconds: {why}")
+        return number
+
+    return check
+
+
+staleness = at_least(0.1, "the bus is asked for a proof four times in it")
+measurable = at_least(0.001, "Redis counts in milliseconds")
 
 
 def optional(check: Check) -> Check:
@@ -75,7 +112,7 @@ def fraction(name: str, value: object) -> float:
     """From 0 to less than 1."""
     number = _number(value)
     if number is None or not 0 <= number < 1 or math.isnan(number):
-        raise ConfigError(f"{name}={value!r}: must be a fraction, from 0 to less than 1")
+        raise ConfigError(f"{name}={shown(value)}: must be a fraction, from 0 to less than 1")
     return number
 
 
@@ -83,7 +120,7 @@ def part(name: str, value: object) -> float:
     """A fraction of the ttl."""
     number = _number(value)
     if number is None or not 0 < number < 1:
-        raise ConfigError(f"{name}={value!r}: must be a fraction of the ttl, more than 0 and less than 1, or None")
+        raise ConfigError(f"{name}={shown(value)}: must be a fraction of the ttl, more than 0 and less than 1, or None")
     return number
 
 
@@ -91,7 +128,9 @@ def beta(name: str, value: object) -> float:
     """The factor of XFetch."""
     number = _number(value)
     if number is None or not 0 < number <= BETA_MAX:
-        raise ConfigError(f"{name}={value!r}: must be more than 0 and at most {BETA_MAX}, or None; 1.0 is the paper's")
+        raise ConfigError(
+            f"{name}={shown(value)}: must be more than 0 and at most {BETA_MAX}, or None; 1.0 is the paper's"
+        )
     return number
 
 
@@ -100,7 +139,7 @@ def whole(low: int, high: int = 1 << 40) -> Check:
 
     def check(name: str, value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ConfigError(f"{name}={value!r}: must be a whole number from {low} to {high}")
+            raise ConfigError(f"{name}={shown(value)}: must be a whole number from {low} to {high}")
         return value
 
     return check
@@ -111,7 +150,7 @@ def one_of(*words: str) -> Check:
 
     def check(name: str, value: object) -> str:
         if value not in words:
-            raise ConfigError(f"{name}={value!r}: must be one of {', '.join(map(repr, words))}")
+            raise ConfigError(f"{name}={shown(value)}: must be one of {', '.join(map(repr, words))}")
         return str(value)
 
     return check
@@ -120,14 +159,14 @@ def one_of(*words: str) -> Check:
 def namespace(name: str, value: object) -> str:
     """What may stand in the names of Redis."""
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
-        raise ConfigError(f"{name}={value!r}: must be 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+        raise ConfigError(f"{name}={shown(value)}: must be 1 to 64 of the characters A-Z a-z 0-9 _ . -")
     return value
 
 
 def codec(name: str, value: object) -> Codec:
     """An object with encode and decode."""
     if not callable(getattr(value, "encode", None)) or not callable(getattr(value, "decode", None)):
-        raise ConfigError(f"{name}={value!r}: must have encode(value) -> bytes and decode(bytes) -> value")
+        raise ConfigError(f"{name}={shown(value)}: must have encode(value) -> bytes and decode(bytes) -> value")
     return cast("Codec", value)
 
 

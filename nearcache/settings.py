@@ -7,14 +7,19 @@ SettingsOptions, are held equal to it by a test.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, cast
 
 from nearcache import checks
-from nearcache.checks import Check, Duration, Ttl, optional, reject_unknown, seconds, whole, window
-from nearcache.errors import ConfigError
+from nearcache.checks import Check, Duration, Ttl, optional, reject_unknown, seconds, shown, similar, whole, window
+from nearcache.clashes import CLASHES, STALE_BACKOFF
+from nearcache.errors import ConfigError, warn
 from nearcache.protocol.codec import Codec, MsgpackCodec
+
+NUMBER_MAX = 100
+"""Characters of a number in the environment."""
 
 
 class Setting(NamedTuple):
@@ -55,7 +60,7 @@ SETTINGS: Mapping[str, Setting] = {
         0.0, window, "seconds beyond the ttl in which the old value serves when the loader fails", "load"
     ),
     "stale_backoff": Setting(
-        5.0, seconds, "seconds before a load that failed is tried again while an old value serves"
+        STALE_BACKOFF, seconds, "seconds before a load that failed is tried again while an old value serves"
     ),
     "early_refresh": Setting(
         None, optional(checks.part), "fraction of the ttl after which the first reader starts a refresh", "load"
@@ -70,7 +75,10 @@ SETTINGS: Mapping[str, Setting] = {
         None, optional(seconds), "seconds of a load after which LoaderTimeout is raised", "load"
     ),
     "lease": Setting(
-        10.0, seconds, "seconds for which one instance alone may load a key; longer than the longest load", "load"
+        10.0,
+        checks.measurable,
+        "seconds for which one instance alone may load a key; longer than the longest load",
+        "load",
     ),
     "wait_timeout": Setting(
         None, optional(seconds), "seconds to wait for another instance's load; None: twice the lease", "load"
@@ -85,13 +93,16 @@ SETTINGS: Mapping[str, Setting] = {
         optional(seconds),
         "seconds for which a value lives here that was loaded while Redis is away; None: max_staleness",
     ),
-    "max_staleness": Setting(2.0, seconds, "seconds by which a hit in L1 may miss an acknowledged write at most (G1)"),
+    "max_staleness": Setting(
+        2.0, checks.staleness, "seconds by which a hit in L1 may miss an acknowledged write at most (G1); at least 0.1"
+    ),
     "redis_timeout": Setting(
         0.25,
-        seconds,
-        "seconds of silence after which an operation is given up; a reply that keeps coming may take ten times as long",
+        checks.measurable,
+        "seconds of silence after which an operation is given up; a reply that keeps coming may take ten times as long; "
+        "by default max_staleness where that is shorter",
     ),
-    "redis_connect_timeout": Setting(1.0, seconds, "seconds that connecting takes at most"),
+    "redis_connect_timeout": Setting(1.0, checks.measurable, "seconds that connecting takes at most"),
     "max_connections": Setting(
         32, whole(1, 10_000), "connections for commands in the pool of a NearCache; asyncio needs one"
     ),
@@ -100,7 +111,9 @@ SETTINGS: Mapping[str, Setting] = {
         3, whole(1), "failures in a row after which Redis is left alone; a timeout is enough by itself"
     ),
     "breaker_reset": Setting(1.0, seconds, "seconds after which one operation tries Redis again"),
-    "reconnect_max": Setting(0.5, seconds, "longest pause in seconds between two attempts of the bus to connect"),
+    "reconnect_max": Setting(
+        0.5, checks.measurable, "longest pause in seconds between two attempts of the bus to connect"
+    ),
     "on_unavailable": Setting(
         "degrade", checks.one_of("degrade", "raise"), "a write that Redis does not acknowledge: return False, or raise"
     ),
@@ -223,14 +236,12 @@ class Settings:
             value = setting.check(name, chosen[name]) if name in chosen else setting.default
             object.__setattr__(self, name, value)
         for clash in CLASHES:
-            if all(name in chosen for name in clash.names) and clash.when(self):
-                shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in clash.names)
-                raise ConfigError(f"{shown}: {clash.why}")
+            clash.resolve(self, chosen)
 
     @property
     def outage_life(self) -> float:
         """Seconds for which a value is kept that was loaded while Redis is away: never beyond max_staleness."""
-        return self.max_staleness if self.outage_ttl is None else min(self.outage_ttl, self.max_staleness)
+        return self.max_staleness if self.outage_ttl is None else self.outage_ttl
 
 
 Settings.__doc__ = f"{Settings.__doc__}\n    " + "\n    ".join(
@@ -238,101 +249,80 @@ Settings.__doc__ = f"{Settings.__doc__}\n    " + "\n    ".join(
 )
 
 
-# ---------------------------------------------------------------------------------------------------- contradictions
-
-
-class Clash(NamedTuple):
-    """Settings that, all of them given, contradict each other."""
-
-    names: tuple[str, ...]
-    when: Callable[[Settings], bool]
-    why: str
-
-
-def _longer(first: float | None, second: float | None) -> bool:
-    return first is not None and second is not None and first > second
-
-
-def _backs_off_from_nothing(s: Settings) -> bool:
-    refreshes = s.stale_while_revalidate or s.stale_if_error or s.early_refresh is not None
-    return s.stale_backoff != SETTINGS["stale_backoff"].default and not refreshes
-
-
-CLASHES: tuple[Clash, ...] = (
-    Clash(
-        ("l1_ttl", "ttl"),
-        lambda s: not callable(s.ttl) and _longer(s.l1_ttl, s.ttl),
-        "l1_ttl caps the freshness that ttl gives, so it must be at most ttl",
-    ),
-    Clash(
-        ("redis_timeout", "max_staleness"),
-        lambda s: s.redis_timeout > s.max_staleness,
-        "a read would wait for Redis longer than L1 may be trusted: redis_timeout must be at most max_staleness",
-    ),
-    Clash(
-        ("outage_ttl", "max_staleness"),
-        lambda s: _longer(s.outage_ttl, s.max_staleness),
-        "a value loaded while Redis is away hears of no write, so outage_ttl must be at most max_staleness",
-    ),
-    Clash(
-        ("early_refresh", "xfetch_beta"),
-        lambda s: s.early_refresh is not None and s.xfetch_beta is not None,
-        "both say when a value is refreshed before its end: give one of them",
-    ),
-    Clash(
-        ("stale_backoff",),
-        _backs_off_from_nothing,
-        "it is the pause after a refresh that failed, and there is none without stale_while_revalidate, stale_if_error "
-        "or early_refresh: give one of them too",
-    ),
-    Clash(
-        ("loader_soft_timeout",),
-        lambda s: s.loader_soft_timeout is not None and not s.stale_if_error,
-        "it serves the stale value of a load that takes longer: give stale_if_error too, or loader_hard_timeout alone",
-    ),
-    Clash(
-        ("loader_soft_timeout", "loader_hard_timeout"),
-        lambda s: _longer(s.loader_soft_timeout, s.loader_hard_timeout),
-        "the hard timeout would always come first: loader_soft_timeout must be at most loader_hard_timeout",
-    ),
-)
-
-
 # --------------------------------------------------------------------------------------------------- the environment
 
 
-def from_env(environ: Mapping[str, str], prefix: str = "NEARCACHE_") -> tuple[str, Settings]:
+def from_env(
+    environ: Mapping[str, str], prefix: str = "NEARCACHE_", **given: Unpack[SettingsOptions]
+) -> tuple[str, Settings]:
     """The URL and the settings that the environment gives: the name of a setting in capitals, behind the prefix.
 
+    A variable of another name is a NearCacheWarning, since a Kubernetes Service called ``nearcache`` makes some.
+
     Args:
-        environ: usually ``os.environ``.
+        environ: usually ``os.environ``. ``NEARCACHE_URL_FILE`` may name a file that has the URL, in place of
+            ``NEARCACHE_URL``.
         prefix: what the names of the variables begin with.
+        **given: settings that count more than the variables.
 
     Raises:
-        ConfigError: the URL is missing, or a variable is unknown or cannot be read.
+        ConfigError: there is no URL, or a variable cannot be read.
 
     >>> from_env({"NEARCACHE_URL": "redis://cache:6379/0", "NEARCACHE_TTL": "60"})[1].ttl
     60.0
     """
     texts = {name[len(prefix) :].lower(): text for name, text in environ.items() if name.startswith(prefix)}
-    url = texts.pop("url", None)
-    if not url:
-        raise ConfigError(f"{prefix}URL is not set; set it to, for example, redis://localhost:6379/0")
-    reject_unknown(texts, {name: None for name in SETTINGS if name != "codec"}, "setting in the environment,")
-    given = {name: _parse(prefix + name.upper(), text, SETTINGS[name].default) for name, text in texts.items()}
+    url = _url_of(prefix, texts.pop("url", ""), texts.pop("url_file", ""))
+    known = SETTINGS.keys() - {"codec"}
+    unknown = [name for name in texts if name not in known]
+    if unknown:
+        meant = (name for one in unknown for name in similar(one, known))
+        hint = "".join(f"; did you mean {prefix}{name.upper()}?" for name in meant)
+        warn(f"no settings, so ignored: {', '.join(prefix + name.upper() for name in sorted(unknown))}{hint}")
+    chosen = {
+        name: _read(prefix + name.upper(), name, text)
+        for name, text in texts.items()
+        if name in known and name not in given
+    }
     try:
-        return url, Settings(**cast("SettingsOptions", given))
+        return url, Settings(**cast("SettingsOptions", {**chosen, **given}))
     except ConfigError as error:
-        raise ConfigError(f"{error} (set by {prefix}{str(error).partition('=')[0].upper()})") from None
+        problem = str(error)
+    variables = ", ".join(prefix + name.upper() for name in chosen if f"{name}=" in problem)
+    raise ConfigError(f"{problem} (set by {variables})" if variables else problem)
 
 
-def _parse(variable: str, text: str, default: object) -> object:
+def _url_of(prefix: str, url: str, file: str) -> str:
+    """The URL from one of the two variables."""
+    if url and file:
+        raise ConfigError(f"{prefix}URL and {prefix}URL_FILE are both set: set one of them")
+    if not url and not file:
+        raise ConfigError(f"{prefix}URL is not set; set it to, for example, redis://localhost:6379/0")
+    if url:
+        return url
+    problem = "is empty"
+    try:
+        with open(file, encoding="utf-8") as opened:  # noqa: PTH123  # pathlib would be imported for this alone
+            url = opened.read().strip()
+    except (OSError, ValueError) as error:
+        problem = f"cannot be read: {type(error).__name__}"
+    if not url:  # raised here: the error of before would be its context
+        raise ConfigError(f"{prefix}URL_FILE={shown(file)}: the file {problem}")
+    return url
+
+
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)", re.ASCII | re.IGNORECASE)
+
+
+def _read(variable: str, name: str, text: str) -> object:
     """A variable's text as the type of the setting's default; a setting without a default is a number."""
+    default = SETTINGS[name].default
     if isinstance(default, str):
         return text
-    if text.strip().lower() in {"none", ""}:
+    text = text.strip()
+    if text.lower() in {"none", ""}:
         return None
-    try:
-        return int(text) if isinstance(default, int) or text.isdigit() else float(text)
-    except ValueError:
-        raise ConfigError(f"{variable}={text!r}: must be a number, or none") from None
+    whole_number = re.fullmatch(r"[+-]?\d+", text, re.ASCII) is not None
+    if not _NUMBER.fullmatch(text) or len(text) > NUMBER_MAX or (isinstance(default, int) and not whole_number):
+        raise ConfigError(f"{variable}={shown(text)}: must be a number, or none")
+    return int(text) if whole_number else float(text)

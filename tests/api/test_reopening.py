@@ -40,7 +40,7 @@ async def test_a_closed_cache_is_opened_again_by_with(make_cache: MakeCache) -> 
             assert cache.stats().l1_entries == 0
             assert await square(7) == 49
             assert await cache.get(square.key(7)) == 49
-        with pytest.raises(CacheClosed, match=r"open it again by `(async )?with cache:`"):
+        with pytest.raises(CacheClosed, match=r"make a new one, or open it again by `(async )?with cache:`"):
             await square(7)
         with pytest.raises(CacheClosed):
             await cache.get("a")

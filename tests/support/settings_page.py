@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from nearcache.settings import CLASHES, SETTINGS, Setting
+from nearcache.clashes import CLASHES
+from nearcache.settings import SETTINGS, Setting
 
 HEAD = """# Settings
 
 Every setting is a keyword of `from_url`, a field of `Settings` and a variable of the environment for `from_env`: its
-name in capitals behind `NEARCACHE_`, such as `NEARCACHE_TTL=60`. `NEARCACHE_URL` names the server. Durations are
+name in capitals behind `NEARCACHE_`, such as `NEARCACHE_TTL=60`. `NEARCACHE_URL` names the server, or
+`NEARCACHE_URL_FILE` a file that has its URL. `from_env(prefix="SHOP_CACHE_", ttl=60)` takes another prefix, and
+settings that count more than the variables. Durations are
 seconds as a number, or a `timedelta`; the environment takes numbers, and `none` where the default is none.
 
 The column "calls" says which calls take it as an option of their own, over the setting: "store" are `set`, `set_many`
@@ -22,8 +25,9 @@ This page is made from the table in nearcache/settings.py by `make settings`.
 CLASHING = """
 ## Combinations that are refused
 
-Two settings that were both given and contradict each other raise `ConfigError`. A setting that stands alone in a row is
-refused when nothing else gives it a meaning.
+Two settings that contradict each other raise `ConfigError`, also where one of them is a default. A default of
+`redis_timeout` follows `max_staleness` instead. A setting that stands alone in a row is refused when nothing else gives
+it a meaning.
 
 | settings | why |
 |---|---|

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 
-from nearcache import ConfigError, Settings
+from nearcache import ConfigError, MsgpackCodec, NearCacheWarning, Settings
 from nearcache.settings import SETTINGS, from_env
 from tests.support.cases import each
 from tests.unit.test_settings import OPTIONAL
@@ -102,10 +103,14 @@ def test_without_a_url_there_is_nothing() -> None:
         ("TTL", "nan", "must be more than 0 seconds"),
         ("TTL", "", "ttl=None: must be seconds"),
         ("COPY", "deep", "copy='deep': must be one of"),
-        ("CODEC", "json", "unknown setting in the environment, 'codec'"),
-        ("TLL", "5", "did you mean 'ttl'"),
         ("TTL", "²", "must be a number"),
         ("L1_TTL", "²", "must be a number"),
+        ("TTL", "٣", "NEARCACHE_TTL='٣': must be a number"),
+        ("TTL", "1_000", "NEARCACHE_TTL='1_000': must be a number"),
+        ("RETRIES", "9" * 5000, "must be a number"),
+        ("RETRIES", "1_0", "must be a number"),
+        ("MAX_STALENESS", "-1", "(set by NEARCACHE_MAX_STALENESS)"),
+        ("REDIS_TIMEOUT", "60", "(set by NEARCACHE_REDIS_TIMEOUT)"),
     ],
 )
 def test_a_variable_that_cannot_be_read(name: str, text: str, words: str) -> None:
@@ -115,8 +120,58 @@ def test_a_variable_that_cannot_be_read(name: str, text: str, words: str) -> Non
     assert words in str(caught.value)
 
 
-def test_a_secret_in_a_wrong_variable_is_not_shown() -> None:
-    """A name that is not known is told without its text."""
-    with pytest.raises(ConfigError) as caught:
-        from_env(variables(NEARCACHE_PASSWORD="s3cret"))
-    assert "s3cret" not in str(caught.value)
+@each(
+    "name, words",
+    [
+        ("TLL", "no settings, so ignored: NEARCACHE_TLL; did you mean NEARCACHE_TTL?"),
+        ("CODEC", "no settings, so ignored: NEARCACHE_CODEC"),
+    ],
+)
+def test_an_unknown_variable_is_a_warning(name: str, words: str) -> None:
+    """It is ignored, and its text, which may be a secret, is not shown."""
+    with pytest.warns(NearCacheWarning) as seen:
+        assert from_env(variables(**{f"NEARCACHE_{name}": "s3cret"}))[1] == Settings()
+    assert str(seen.list[0].message) == words
+
+
+def test_a_service_of_kubernetes_called_nearcache_stops_nobody() -> None:
+    """It gives each container such variables; one warning names them all."""
+    service = {
+        "NEARCACHE_PORT": "tcp://10.0.0.1:6379",
+        "NEARCACHE_PORT_6379_TCP": "tcp://10.0.0.1:6379",
+        "NEARCACHE_PORT_6379_TCP_ADDR": "10.0.0.1",
+        "NEARCACHE_SERVICE_HOST": "10.0.0.1",
+        "NEARCACHE_SERVICE_PORT": "6379",
+    }
+    with pytest.warns(NearCacheWarning) as seen:
+        assert from_env(variables(**service)) == ("redis://localhost", Settings())
+    assert len(seen.list) == 1
+    assert all(name in str(seen.list[0].message) for name in service)
+
+
+def test_keywords_count_more_than_variables() -> None:
+    """A variable that is not used is not read; codec is a keyword."""
+    codec = MsgpackCodec()
+    settings = from_env(variables(NEARCACHE_TTL="soon", NEARCACHE_L1_TTL="5"), ttl=7, codec=codec)[1]
+    assert (settings.ttl, settings.l1_ttl, settings.codec) == (7.0, 5.0, codec)
+    with pytest.raises(ConfigError, match=r"l1_ttl=9\.0, ttl=7\.0: .* \(set by NEARCACHE_L1_TTL\)"):
+        from_env(variables(NEARCACHE_L1_TTL="9"), ttl=7)
+    with pytest.raises(ConfigError, match="unknown setting 'tll'"):
+        from_env(variables(), tll=5)  # type: ignore[call-arg]
+
+
+def test_the_url_may_be_in_a_file(tmp_path: Path) -> None:
+    """As a secret is mounted; its text is in no error."""
+    file = tmp_path / "url"
+    file.write_text("redis://:s3cret@cache:6379/0\n")
+    assert from_env({"NEARCACHE_URL_FILE": str(file)})[0] == "redis://:s3cret@cache:6379/0"
+    assert from_env({"SHOP_URL_FILE": str(file)}, "SHOP_")[0] == "redis://:s3cret@cache:6379/0"
+    with pytest.raises(ConfigError, match="NEARCACHE_URL and NEARCACHE_URL_FILE are both set"):
+        from_env(variables(NEARCACHE_URL_FILE=str(file)))
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match=r"NEARCACHE_URL_FILE=.*: the file is empty"):
+        from_env({"NEARCACHE_URL_FILE": str(file)})
+    for missing in (tmp_path / "none", tmp_path):
+        with pytest.raises(ConfigError, match=r"NEARCACHE_URL_FILE=.*: the file cannot be read: \w+Error") as caught:
+            from_env({"NEARCACHE_URL_FILE": str(missing)})
+        assert caught.value.__context__ is None

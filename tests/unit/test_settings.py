@@ -14,7 +14,8 @@ import pytest
 
 from nearcache import ConfigError, Settings
 from nearcache.checks import FOREVER
-from nearcache.settings import CLASHES, SETTINGS, SettingsOptions
+from nearcache.clashes import CLASHES
+from nearcache.settings import SETTINGS, SettingsOptions
 from tests.support.cases import each
 from tests.support.settings_page import page
 
@@ -82,6 +83,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "loader_soft_timeout": {"stale_if_error": 1},
     "outage_ttl": {"max_staleness": FOREVER},
     "redis_timeout": {"max_staleness": FOREVER},
+    "l1_ttl": {"ttl": FOREVER},
 }
 """Without which a setting makes no sense."""
 
@@ -166,6 +168,8 @@ def test_settings_are_compared_by_value() -> None:
 @each("value", [0.001, 7, 7.5, timedelta(milliseconds=1), timedelta(days=1), FOREVER])
 def test_durations_become_float_seconds(name: str, value: float | timedelta) -> None:
     """Whole numbers, floats and timedeltas."""
+    if name == "max_staleness" and value in (0.001, timedelta(milliseconds=1)):
+        return  # too short for a promise
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
     got = getattr(given(name, value), name)
     assert got == seconds
@@ -238,7 +242,7 @@ def test_outage_life_is_at_most_max_staleness() -> None:
     assert Settings().outage_life == 2.0
     assert Settings(max_staleness=1).outage_life == 1.0
     assert Settings(outage_ttl=0.5).outage_life == 0.5
-    assert Settings(outage_ttl=5).outage_life == 2.0
+    assert Settings(outage_ttl=5, max_staleness=9).outage_life == 5.0
 
 
 @each("name", sorted(SETTINGS))
@@ -354,15 +358,62 @@ def test_each_clash_has_an_example() -> None:
 
 @pytest.mark.parametrize("names", CLASHING)
 def test_settings_that_contradict_each_other(names: tuple[str, ...]) -> None:
-    """Both are named with their values; the edge is allowed; one of them alone never fails for a default."""
+    """Both are named with their values; the edge is allowed."""
     bad, good = CLASHING[names]
     with pytest.raises(ConfigError) as caught:
         Settings(**bad)
     assert all(f"{name}={float(bad[name])!r}" in str(caught.value) for name in names)
     assert "must be" in str(caught.value) or "give " in str(caught.value)
     Settings(**good)
-    for name in names:
-        given(name, bad[name])
+
+
+@each(
+    "alone, words",
+    [
+        ({"redis_timeout": 60}, "redis_timeout=60.0, max_staleness=2.0 (the default): a read would wait"),
+        ({"outage_ttl": 5}, "outage_ttl=5.0, max_staleness=2.0 (the default): "),
+        ({"l1_ttl": 600}, "l1_ttl=600.0, ttl=300.0 (the default): "),
+    ],
+)
+def test_a_setting_that_contradicts_the_default_of_another(alone: Any, words: str) -> None:
+    """It is refused, and both are named: no promise changes unseen."""
+    with pytest.raises(ConfigError, match=f"^{re.escape(words)}"):
+        Settings(**alone)
+
+
+def test_a_default_follows_where_it_can() -> None:
+    """A tighter promise takes the waiting time along, and the repr shows it; what was given never changes."""
+    settings = Settings(max_staleness=0.1)
+    assert settings.redis_timeout == 0.1
+    assert "redis_timeout=0.1" in repr(settings)
+    with pytest.raises(ConfigError, match=r"redis_timeout=0\.25, max_staleness=0\.1:"):
+        Settings(max_staleness=0.1, redis_timeout=0.25)
+
+
+@each(
+    "name, value",
+    [
+        ("max_staleness", 1e-6),
+        ("max_staleness", 0.09),
+        ("reconnect_max", 1e-9),
+        ("lease", 1e-9),
+        ("redis_timeout", 1e-4),
+        ("redis_connect_timeout", 1e-4),
+    ],
+)
+def test_durations_that_nothing_can_keep_are_refused(name: str, value: float) -> None:
+    """A proof every microsecond would be thirty thousand commands a second."""
+    with pytest.raises(ConfigError, match=f"{name}={value!r}: must be at least "):
+        given(name, value)
+
+
+@each("value", [10**5000, "x" * 10_000_000, ["x" * 1000] * 100_000, type("Odd", (), {"__repr__": lambda _: 1 / 0})()])
+@each("name", sorted(SETTINGS))
+def test_a_message_is_short(name: str, value: object) -> None:
+    """Whatever was given, and whatever its repr does."""
+    with pytest.raises(ConfigError) as caught:
+        Settings(**{name: value})  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 2000
 
 
 def test_a_function_as_ttl_clashes_with_nothing() -> None:
