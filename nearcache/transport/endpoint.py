@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 import redis
 import redis.asyncio
@@ -37,9 +37,9 @@ _ADDRESS = re.compile(
 RESP2 = 2
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 LATER = ("redis+sentinel", "redis+cluster")
-# Arguments that a pool gives its connections for its own purposes.
+# Arguments of a pool, or that it gives its connections for its own purposes.
 _POOLS_OWN = re.compile(
-    "maint|orig_|oss_cluster|event_dispatcher|himport|connection_pool|cache|parser_class|command_packer|connection_class"
+    "max_connections$|timeout$|maint|orig_|oss_cluster|event_dispatcher|himport|connection_pool|cache|parser_class|command_packer|connection_class"
 )
 # Answers to HELLO 3 of servers that speak RESP2 alone: ERR unknown command, NOPROTO, texts of their own; or NOAUTH, if
 # they do not understand a password behind HELLO. (A server that does and got none: NOAUTH HELLO must be called ...)
@@ -134,28 +134,21 @@ class Endpoint:
                 f"{shown}: an @ stands behind ? or #: special characters must be quoted in passwords and options "
                 "(%40 for @, %3F for ?, %23 for #)"
             )
-        try:
-            parts = urlsplit(url)
-            if parts.port == 0:
-                raise ValueError  # as for other numbers that are no port
-        except ValueError:
-            raise ConfigError(
-                f"{shown}: the port must be a number from 1 to 65535, and special characters of a password be quoted "
-                "(%23 for #)"
-            ) from None
-        if parts.scheme == "unix":
-            if not parts.path:
-                raise ConfigError(f"{shown}: a unix URL needs a path, as in unix:///run/redis.sock")
-        elif not re.fullmatch(r"/?|/\d+", parts.path):
-            raise ConfigError(f"{shown}: what follows the host must be the number of a database, as in /0")
-        elif not parts.hostname:
-            raise ConfigError(f"{shown}: the host is missing, as in redis://localhost:6379/0")
+        parts = _parts(url, shown)
         module: Any = redis.asyncio.connection if asynchronous else redis.connection
+        given: dict[str, Any] = {}
+        problem = ""
         try:
             given = dict(module.parse_url(url))
         except ValueError as error:
-            raise ConfigError(f"{shown}: {error}") from None
+            problem = f"{shown}: {error}"
+        if problem:  # raised here, as in _parts
+            raise ConfigError(problem)
         chosen = given.pop("connection_class", module.Connection)
+        if parse_qs(parts.query).get("db"):  # it counts more than the path's
+            number = given["db"]
+            unix = parts.scheme == "unix"
+            shown = f"{shown}?db={number}" if unix else re.sub(r"(/\d*)?$", f"/{number}", shown, count=1)
         endpoint = cls._checked(chosen, given, settings, shown)
         if str(given.get("protocol")) == str(RESP2):
             endpoint.wanted = endpoint.protocol = RESP2
@@ -176,24 +169,67 @@ class Endpoint:
         if not isinstance(client, wanted):
             raise ConfigError(f"{name} is no redis-py client for this; pass a redis.Redis, or use from_url")
         pool: Any = client.connection_pool
+        if not _connects(pool.connection_class):
+            raise ConfigError(
+                f"a {name} with {pool.connection_class.__qualname__} does not connect as redis-py does, and its "
+                "connections cannot be used; in tests take nearcache.testing.FakeServer: FakeServer().behind(cache)"
+            )
         if "Sentinel" in type(pool).__name__:
             raise ConfigError(f"a {name} of Sentinel is not supported by this version; use the address of one server")
         given = dict(pool.connection_kwargs)
-        place = given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}"
-        return cls._checked(pool.connection_class, given, settings, f"redis://{place}/{given.get('db', 0)}")
+        return cls._checked(pool.connection_class, given, settings, _address(pool.connection_class, given))
 
     @classmethod
     def _checked(cls, chosen: type[Any], given: Mapping[str, Any], settings: Settings, shown: str) -> Endpoint:
         arguments = {name: value for name, value in given.items() if not _POOLS_OWN.match(name)}
         arguments |= _our_arguments(chosen, settings)
         endpoint = cls(chosen, arguments, shown)
+        problem = ""
         try:
             endpoint._make()
         except Exception as error:  # noqa: BLE001  # the constructor may be the user's and raise anything
             # Only a TypeError's text, which names the argument, is known to hold no value.
-            reason = f"{error}" if isinstance(error, TypeError) else type(error).__name__
-            raise ConfigError(f"{shown}: redis-py refuses these connection options: {reason}") from None
+            problem = f"{error}" if isinstance(error, TypeError) else type(error).__name__
+        if problem:  # raised here, as in _parts
+            raise ConfigError(f"{shown}: redis-py refuses these connection options: {problem}")
         return endpoint
+
+
+def _parts(url: str, shown: str) -> SplitResult:
+    """The parts of a URL that may work."""
+    parts: SplitResult | None = None
+    with suppress(ValueError):
+        split = urlsplit(url)
+        parts = None if split.port == 0 else split
+    if parts is None:  # raised here: the error of before may have the password, and would be its context
+        raise ConfigError(
+            f"{shown}: the port must be a number from 1 to 65535, and special characters of a password be quoted "
+            "(%23 for #, %2F for /)"
+        )
+    if parts.scheme == "unix":
+        if not parts.path:
+            raise ConfigError(f"{shown}: a unix URL needs a path, as in unix:///run/redis.sock")
+    elif not re.fullmatch(r"/?|/\d+", parts.path):
+        raise ConfigError(f"{shown}: what follows the host must be the number of a database, as in /0")
+    elif not parts.hostname:
+        raise ConfigError(f"{shown}: the host is missing, as in redis://localhost:6379/0")
+    return parts
+
+
+def _connects(chosen: type[Any]) -> bool:
+    """Whether a connection class reads a socket as redis-py's do; a fake's does not."""
+    return getattr(getattr(chosen, "read_response", None), "__module__", "").startswith("redis.")
+
+
+def _address(chosen: type[Any], given: Mapping[str, Any]) -> str:
+    """The URL of a client's server, without user and password."""
+    database = given.get("db") or 0
+    if given.get("path"):
+        return f"unix://{quote(given['path'])}?db={database}"
+    tls = issubclass(chosen, redis.SSLConnection | redis.asyncio.SSLConnection)
+    host = str(given.get("host") or "localhost")
+    host = f"[{host}]" if ":" in host else host
+    return f"redis{'s' * tls}://{host}:{given.get('port') or 6379}/{database}"
 
 
 def redact(url: str) -> str:
