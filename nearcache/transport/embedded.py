@@ -1,7 +1,8 @@
 """A real Valkey (or Redis) as a child process, for development, demo, tests and benchmarks.
 
-Contract: the child listens on 127.0.0.1 alone, keeps its files in a folder of its own, and ends with the process that
-started it, even if that one is killed. A forked process shares the server, but never ends it.
+Contract: the child keeps its files in a folder that only this user may enter, and ends with the process that started
+it, even if that one is killed. A forked process shares the server, but never ends it. On TCP it listens on 127.0.0.1
+alone, where every local user can reach it; so ``embedded://`` has none, and a Unix socket in that folder.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -37,11 +39,24 @@ PORT_TRIES = 20
 WATCH = 'read -r _; kill -9 "$1"; rm -rf "$2"'
 
 
+_servers: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for server in tuple(_servers):
+        server._close_watch_in_child()  # noqa: SLF001  # its class is below
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class EmbeddedServer:
     """A Valkey server that this process starts, pauses, kills and starts again.
 
     Args:
-        port: the TCP port, None for a free one; it stays the same over ``restart``.
+        port: the TCP port, None for a free one; it stays the same over ``restart``. Other users of this machine can
+            reach it, unless ``config`` has a ``requirepass``.
+        tcp: False for no port: ``url`` is that of a Unix socket, which other users cannot open.
         binary: path of a server to run, such as Debian's ``/usr/bin/redis-server``; None for the Valkey of the
             ``embedded`` extra.
         config: lines for the server's configuration file, name to value, as ``valkey.conf`` has them.
@@ -55,15 +70,24 @@ class EmbeddedServer:
             cache = NearCache.from_url(server.url)
     """
 
-    def __init__(self, port: int | None = None, binary: str | None = None, config: Mapping[str, str] = {}) -> None:
+    def __init__(
+        self,
+        port: int | None = None,
+        binary: str | None = None,
+        config: Mapping[str, str] = {},
+        *,
+        tcp: bool = True,
+    ) -> None:
         self._binary = binary or find_binary()
         self._config = dict(config)
         self._port = port or 0
-        self._port_is_fixed = port is not None
+        self._port_is_fixed = port is not None or not tcp
+        self._tcp = tcp
         self._folder: Path | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._watch: subprocess.Popen[bytes] | None = None
         self._owner = 0
+        _servers.add(self)
 
     def start(self, timeout: float = 10.0) -> Self:
         """Start the server unless it runs, wait until it answers, and return the object itself.
@@ -88,13 +112,13 @@ class EmbeddedServer:
 
     @property
     def port(self) -> int:
-        """The TCP port on 127.0.0.1; 0 before the first start with a free port."""
+        """The TCP port on 127.0.0.1; 0 before the first start with a free port, and where there is none."""
         return self._port
 
     @property
     def url(self) -> str:
         """The address as redis-py and ``from_url`` take it, with the password of ``requirepass`` if there is one."""
-        return f"redis://{self._credentials}{HOST}:{self.port}/0"
+        return f"redis://{self._credentials}{HOST}:{self.port}/0" if self._tcp else self.unix_url
 
     @property
     def unix_url(self) -> str:
@@ -163,7 +187,8 @@ class EmbeddedServer:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<EmbeddedServer {f'{HOST}:{self.port}' if self.running else 'not running'}>"
+        where = f"{HOST}:{self.port}" if self._tcp else "on a socket"
+        return f"<EmbeddedServer {where if self.running else 'not running'}>"
 
     @property
     def _owned(self) -> bool:
@@ -254,6 +279,11 @@ class EmbeddedServer:
             self._watch.wait()
             self._watch.stdin.close()
             self._watch = None
+
+    def _close_watch_in_child(self) -> None:
+        """After a fork: the shell waits until nobody holds the other side, so only the parent may."""
+        if self._watch is not None and self._watch.stdin is not None:
+            self._watch.stdin.close()
 
     def _signal(self, number: signal.Signals) -> None:
         if self._child is not None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import redis
 import redis.asyncio
 
 from nearcache.engine.ports import Bus, Remote
-from nearcache.errors import ConfigError
+from nearcache.errors import ConfigError, warn
 from nearcache.protocol.names import Names
 from nearcache.settings import Settings
 from nearcache.transport.async_transport import AsyncBus, AsyncTransport
@@ -56,7 +57,12 @@ def open_url(url: str, settings: Settings, *, asynchronous: bool) -> Backend:
     if scheme == "embedded":
         from nearcache.transport.embedded import EmbeddedServer  # noqa: PLC0415  # few need it
 
-        return _open_embedded(EmbeddedServer(), settings, asynchronous)
+        if _is_spawned():
+            warn(
+                "embedded:// in a process that multiprocessing has spawned starts a server of its own, which no other "
+                "process shares; hand cache.url of the first process on, and give it to from_url here"
+            )
+        return _open_embedded(EmbeddedServer(tcp=False), settings, asynchronous)
     return _open(Endpoint.from_url(url, settings, asynchronous=asynchronous), settings, asynchronous)
 
 
@@ -67,6 +73,15 @@ def open_client(client: object, settings: Settings, *, asynchronous: bool) -> Ba
         ConfigError: it is no client of redis-py for this class of cache.
     """
     return _open(Endpoint.from_client(client, settings, asynchronous=asynchronous), settings, asynchronous)
+
+
+def _is_spawned() -> bool:
+    """Whether another process of multiprocessing has started this one, which may have imported the same module."""
+    program = sys.modules.get("__mp_main__")  # also a name of the first process's __main__
+    if getattr(program, "__name__", "") == "__mp_main__":  # it is imported now, and there is no parent_process yet
+        return True
+    multiprocessing: Any = sys.modules.get("multiprocessing.process")
+    return multiprocessing is not None and multiprocessing.parent_process() is not None
 
 
 def _open_embedded(server: EmbeddedServer, settings: Settings, asynchronous: bool) -> Backend:

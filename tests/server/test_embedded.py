@@ -11,10 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 
+from nearcache import NearCache
 from nearcache.errors import ConfigError
 from nearcache.transport import embedded
 from nearcache.transport.embedded import EmbeddedServer
@@ -229,3 +231,59 @@ def test_a_forks_child_does_not_end_the_server() -> None:
         child.communicate("\n")
         assert child.returncode == 0
         wait_for(lambda: is_gone(pid) and not folder.exists())
+
+
+def test_no_server_outlives_its_process_while_a_forks_child_lives() -> None:
+    """The child holds nothing that keeps the server."""
+    child, pid, folder = run_child(
+        "worker = os.fork()\n"
+        "if not worker:\n"
+        "    sys.stdin.close(); sys.stderr.close()\n"
+        "    import time; time.sleep(60); os._exit(0)\n"
+        "print(worker, flush=True)\n"
+        "input()"
+    )
+    with child:
+        assert child.stdout is not None
+        worker = int(child.stdout.readline())
+        try:
+            child.kill()
+            child.wait()
+            wait_for(lambda: is_gone(pid) and not folder.exists())
+            assert not is_gone(worker)
+        finally:
+            os.kill(worker, signal.SIGKILL)
+
+
+def test_embedded_has_no_port_and_a_folder_of_its_user_alone() -> None:
+    """No other local user can open its socket; other processes of the same user connect by the cache's URL."""
+    with NearCache.from_url("embedded://") as cache:
+        path = Path(urlsplit(cache.url).path)
+        assert path.is_socket()
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        with redis.Redis.from_url(cache.url) as client:
+            assert client.config_get("port") == {"port": "0"}
+        assert cache.set("a", 1)
+        with NearCache.from_url(cache.url) as other:
+            assert other.get("a") == 1
+
+
+def test_embedded_in_a_spawned_process_is_told(tmp_path: Path) -> None:
+    """Each would have a server of its own, which is never meant; the address of the first one is, and is silent."""
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import multiprocessing, sys\n"
+        "from nearcache import NearCache\n"
+        "cache = NearCache.from_url(sys.argv[1])\n"
+        "def work(url):\n"
+        "    with NearCache.from_url(url) as shared:\n"
+        "        print(shared.get('a'), flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    cache.set('a', 1)\n"
+        "    child = multiprocessing.get_context('spawn').Process(target=work, args=(cache.url,))\n"
+        "    child.start(); child.join()\n"
+    )
+    command = [sys.executable, str(script), "embedded://"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.count("NearCacheWarning: embedded:// in a process that multiprocessing has spawned") == 1
+    assert done.stdout == "1\n"

@@ -111,7 +111,7 @@ def test_a_connection_class_of_the_user_is_taken() -> None:
 
     class Connection(redis.Connection):
         def connect(self) -> None:
-            super().connect()
+            super().connect()  # type: ignore[no-untyped-call]
 
     pool = redis.ConnectionPool(connection_class=Connection, host="h", max_connections=3)
     assert NearCache(redis.Redis(connection_pool=pool)).url == "redis://h:6379/0"
