@@ -189,12 +189,13 @@ class NearCache(BaseCache):
             **options: over the settings of the same names, for this call; durations are seconds or a timedelta, None
                 means the setting's. How the value is kept: ``ttl`` (or a function of the value that gives it),
                 ``l1_ttl``, ``negative_ttl`` for None (0: not at all), ``tags``, ``condition`` (a function of the value:
-                whether to store it), ``copy`` (see the setting). What is served past its end: ``stale_while_revalidate`` and ``stale_if_error``,
-                for how long beyond it. The former outlives the request, whose session is closed: a loader opens its
-                own. When it is made anew before: ``early_refresh``, a fraction of the ttl from 0 to 1, or
-                ``xfetch_beta``, a factor up to 100. How long a reader waits: ``loader_soft_timeout`` until a stale
-                value serves, ``loader_hard_timeout`` until it gives up, ``wait_timeout`` for somebody else's load, by
-                default twice ``lease``. ``lease``: for how long nobody else in the fleet loads it.
+                whether to store it), ``copy`` (see the setting). What is served past its end:
+                ``stale_while_revalidate`` and ``stale_if_error``, for how long beyond it. The former outlives the
+                request, whose session is closed: a loader opens its own. When it is made anew before:
+                ``early_refresh``, a fraction of the ttl from 0 to 1, or ``xfetch_beta``, a factor up to 100. How long a
+                reader waits: ``loader_soft_timeout`` until a stale value serves, ``loader_hard_timeout`` until it gives
+                up, ``wait_timeout`` for somebody else's load, by default twice ``lease``. ``lease``: for how long
+                nobody else in the fleet loads it.
 
         Returns:
             The value; a stale one where the options allow it. One that can't be stored is returned all the same,
@@ -335,9 +336,10 @@ class NearCache(BaseCache):
             target: a key template such as ``"user:{id}"``, which shows every parameter but self and cls; without one
                 the key is made from module, qualified name and bound arguments. ``@cache.cached`` may stand bare.
             **options: those of ``get_or_set``, per call: ``ttl``, ``l1_ttl``, ``negative_ttl``, ``tags`` (templates
-                too), ``condition``, ``copy``, ``stale_while_revalidate``, ``stale_if_error``, ``early_refresh``, ``xfetch_beta``,
-                ``loader_soft_timeout``, ``loader_hard_timeout``, ``wait_timeout``, ``lease``. And ``ignore``: names of
-                parameters that make no difference; ``version``: part of the key, for a function whose meaning changed.
+                too), ``condition``, ``copy``, ``stale_while_revalidate``, ``stale_if_error``, ``early_refresh``,
+                ``xfetch_beta``, ``loader_soft_timeout``, ``loader_hard_timeout``, ``wait_timeout``, ``lease``. And
+                ``ignore``: names of parameters that make no difference; ``version``: part of the key, for a function
+                whose meaning changed.
 
         Returns:
             The function, with ``invalidate``, ``refresh``, ``peek``, ``key`` (with its arguments), ``__wrapped__``.

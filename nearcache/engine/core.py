@@ -44,6 +44,8 @@ class Reported:
     keys: set[str] = field(default_factory=set)
     until: float = 0.0
     """When the next ones may be reported, if there are REPORTED_MAX (monotonic)."""
+
+
 ERROR_MAX = 300
 """Characters of a loader's error that are told."""
 

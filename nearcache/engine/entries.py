@@ -8,7 +8,6 @@ from typing import Any
 
 from nearcache.errors import CodecError, ConfigError, ValueTooLarge
 from nearcache.local.interrupts import from_signal_handler
-from nearcache.local.interrupts import from_signal_handler
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.store import Entry
 from nearcache.local.tier import Tier

@@ -11,7 +11,9 @@ from tests.torture.show import line
 OPTIONS = Options(seconds=3.5, seed=1, judge_speed=False)
 
 
-@pytest.mark.parametrize("phase", ["kill pubsub", "bus held back", "failover, bus first", "live copy", "no channel right"])
+@pytest.mark.parametrize(
+    "phase", ["kill pubsub", "bus held back", "failover, bus first", "live copy", "no channel right"]
+)
 def test_a_phase_holds(phase: str) -> None:
     """No read is too stale or goes back, all agree in the end, and L1 is warm again."""
     result = run_phase(PHASES[phase], "valkey", OPTIONS)
