@@ -99,8 +99,7 @@ SETTINGS: Mapping[str, Setting] = {
     "redis_timeout": Setting(
         0.25,
         checks.measurable,
-        "seconds of silence after which an operation is given up; a reply that keeps coming may take ten of them; "
-        "by default max_staleness where that is shorter",
+        "seconds of silence after which an operation ends (a reply that keeps coming: ten); at most max_staleness",
     ),
     "redis_connect_timeout": Setting(1.0, checks.measurable, "seconds that connecting takes at most"),
     "max_connections": Setting(

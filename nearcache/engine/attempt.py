@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from nearcache.engine import stale
+from nearcache.engine import stale, write
 from nearcache.engine.core import Core
 from nearcache.engine.entries import Encoded
 from nearcache.engine.leases import abort
@@ -18,6 +18,7 @@ from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale
 from nearcache.errors import CodecError, LoaderTimeout
 from nearcache.local.interrupts import from_signal_handler
+from nearcache.local.marks import Mark
 from nearcache.local.singleflight import Flight, Outcome, Purpose, again
 from nearcache.local.snapshot import Snapshot
 from nearcache.local.waiters import Latch
@@ -65,6 +66,8 @@ class Attempt:
     """The value that L2 has past its end."""
     _lease_id: bytes = field(default_factory=lambda: os.urandom(16))
     _grant: Granted | None = None
+    _dead: bool = False
+    """Whether L2 has a record of the key, which was judged dead or is to be replaced."""
     _away: bool = False
     """Whether Redis did not answer."""
 
@@ -99,6 +102,7 @@ class Attempt:
                 return served
             if self.purpose is Purpose.AFTER_WAIT:
                 return self._begin_load()
+            self._dead = bool(found.head)
             lease = await self._lease(found.head)
             left = self.until - core.runtime.monotonic()
             if isinstance(lease, Busy) and left > 0:
@@ -187,20 +191,42 @@ class Attempt:
         return self.or_stale(outcome)
 
     async def _load_and_fill(self, grant: Granted) -> Outcome:
-        core = self.core
-        kept = settled = False
+        core, encoded = self.core, None
+        kept = sure = settled = False
         try:
             outcome, load_ms = await self._call()
-            encoded = self._encode(outcome.value, load_ms) if outcome.error is None else None
-            if encoded is not None:
-                kept = await self._fill(encoded, grant)
+            ended = self._mark()
+            if outcome.error is None:
+                encoded = self._encode(outcome.value, load_ms)
+                if encoded is not None:
+                    kept = await self._fill(encoded, grant)
+                else:
+                    sure = await self._turned_down()
                 settled = True
         finally:
             if not settled:
                 await core.runtime.settle(abort(core, self.key, self._lease_id))
         if outcome.error is None and not kept:
-            core.tier.returned_unversioned(self.key, core.runtime.monotonic())
+            # For an error of a later load: it must not serve what is older.
+            after_errors = encoded if self.policy.stale_if_error else None
+            entry = None if after_errors is None else core.entries.of_outage(after_errors, None, self.policy)
+            core.tier.returned_unversioned(self.key, None if sure else ended, self.snapshot, entry)
         return outcome
+
+    async def _turned_down(self) -> bool:
+        """Remove what L2 has of a key whose loaded value is not to be stored; whether nothing older can be there now.
+
+        What was there is not what the loader means any more, and would be served stale. Where nothing was there, the
+        lease alone is given back: if it was held to the end, nothing was written since.
+        """
+        if self._dead:
+            return await write.remove(self.core, [self.key])
+        return await abort(self.core, self.key, self._lease_id)
+
+    def _mark(self) -> Mark:
+        """The time at which a load ends."""
+        now = self.core.runtime.monotonic()
+        return Mark(now, self.core.requests.server_now() / 1e6 - now)
 
     async def _load_only(self) -> Outcome:
         """Load without filling; while Redis is away, the value is kept here for a while."""
@@ -208,9 +234,12 @@ class Attempt:
         began = core.runtime.monotonic()
         outcome, load_ms = await self._call()
         if outcome.error is None:
-            encoded = self._encode(outcome.value, load_ms) if self._away else None
-            entry = None if encoded is None else core.entries.of_outage(encoded, began, self.policy)
-            core.tier.returned_unversioned(self.key, core.runtime.monotonic(), self.snapshot, entry)
+            ended = self._mark()
+            encoded = self._encode(outcome.value, load_ms) if self._away or self.policy.stale_if_error else None
+            entry = None
+            if encoded is not None:
+                entry = core.entries.of_outage(encoded, began if self._away else None, self.policy)
+            core.tier.returned_unversioned(self.key, ended, self.snapshot, entry)
         return outcome
 
     async def _call(self) -> tuple[Outcome, int]:
@@ -320,7 +349,7 @@ class Attempt:
         if self.purpose not in (Purpose.VALUE, Purpose.AFTER_WAIT):  # the new value is wanted, or none
             return None
         there = self.stale if self.stale is not None and self.stale.if_error(self.policy) else None
-        serves = there or stale.last_resort(self.core, self.key, self.policy)
+        serves = there or stale.last_resort(self.core, self.key, self.policy, away=self._away)
         if serves is None:
             return None
         if serves is there:

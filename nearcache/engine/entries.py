@@ -120,9 +120,14 @@ class Entries:
         record = Record(written.version, fresh_until, policy.tags, encoded.payload, encoded.load_ms)
         return self.of_record(encoded.key, encoded.value, record, policy)
 
-    def of_outage(self, encoded: Encoded, began: float, policy: Policy) -> Entry:
-        """A value that Redis could not take, kept for so long that no write is missed for more than G1 allows."""
-        until = began + min(self.settings.outage_life, encoded.ttl_ms / 1000)
+    def of_outage(self, encoded: Encoded, began: float | None, policy: Policy) -> Entry:
+        """A value that Redis could not take, kept for so long that no write is missed for more than G1 allows.
+
+        With ``began=None`` Redis is there, and refused it: the value only serves after a later error.
+        """
+        until = self.monotonic()
+        if began is not None:
+            until = began + min(self.settings.outage_life, encoded.ttl_ms / 1000)
         size = len(encoded.key) + len(encoded.payload)
         kept, decode = self._kept(encoded.value, encoded.payload, policy)
         return self.tier.make_entry(kept, until, 0, policy.tags, size, until, decode)

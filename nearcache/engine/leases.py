@@ -7,10 +7,15 @@ from nearcache.engine.ports import RemoteFailed
 from nearcache.engine.requests import Operation
 
 
-async def abort(core: Core, key: str, lease_id: bytes) -> None:
-    """Give a lease back now, or after the next proof if Redis does not answer."""
-    core.unused_leases.append((key, lease_id))
-    await give_back(core)
+async def abort(core: Core, key: str, lease_id: bytes) -> bool:
+    """Give a lease back now, or after the next proof if Redis does not answer; whether it was held to the end."""
+    try:
+        return await core.requests.ask(Operation.ABORT, core.remote.abort, key, lease_id)
+    except BaseException as failure:
+        core.unused_leases.append((key, lease_id))
+        if not isinstance(failure, RemoteFailed):
+            raise
+        return False
 
 
 async def give_back(core: Core) -> None:

@@ -13,6 +13,7 @@ from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale, fresh_entry
 from nearcache.errors import CodecError
 from nearcache.events import CorruptValue
+from nearcache.local.marks import NO_MARK
 from nearcache.local.snapshot import Snapshot
 from nearcache.local.store import Entry
 from nearcache.policy import Policy
@@ -237,7 +238,10 @@ def _judge(
         return Found(head=head)
     if not core.tier.floors.allow(number, bounds and bounds.floor, record.tags, tag_floors):
         return Found(head=head)
-    past = core.requests.server_now() - record.fresh_until  # marked stale, it was fresh until 0
+    now = core.requests.server_now()
+    if _may_be_older(core, key, record, snapshot, now):
+        return Found(head=head)
+    past = now - record.fresh_until  # marked stale, it was fresh until 0
     if past >= 0 and not policy.stale_ms:
         return Found(head=head)
     try:
@@ -252,6 +256,15 @@ def _judge(
         core.counters.fills_refused += 1
     core.counters.l2_hits += 1
     return Found(value, head, entry)
+
+
+def _may_be_older(core: Core, key: str, record: Record, snapshot: Snapshot, server_now: int) -> bool:
+    """Whether the record may be older than a value that was returned without a version (T).
+
+    The mark of then counts as well as that of now: a newer value may have ended the key's mark since this read began.
+    """
+    mark = max(snapshot.mark, core.tier.marks.of(key))
+    return mark is not NO_MARK and mark.refuses(record.began, server_now / 1e6 - core.runtime.monotonic())
 
 
 def report_corrupt(core: Core, key: str, error: Exception) -> None:

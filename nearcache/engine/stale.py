@@ -100,9 +100,9 @@ def backing_off(core: Core, key: str) -> bool:
     return core.loads.backing_off(key, core.runtime.monotonic(), core.tier.snapshot(key))
 
 
-def last_resort(core: Core, key: str, policy: Policy) -> Stale | None:
+def last_resort(core: Core, key: str, policy: Policy, *, away: bool) -> Stale | None:
     """The value that this process has of a key, however old, if it may serve after an error."""
-    entry = core.tier.last_resort(key)
+    entry = core.tier.last_resort(key, away=away)
     if entry is None:
         return None
     stale = Stale(core.entries.value_of(entry), entry, core.runtime.monotonic() - entry.expires)

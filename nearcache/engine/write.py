@@ -29,10 +29,13 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
         CodecError, ValueTooLarge: nothing was stored.
         RemoteUnavailable: not acknowledged, with ``on_unavailable="raise"``.
     """
-    encoded = [one for key, value in values.items() if (one := core.entries.encode(key, value, policy)) is not None]
+    encoded = {key: core.entries.encode(key, value, policy) for key, value in values.items()}
     failed: RemoteFailed | None = None
-    for part in chunks(encoded, BATCH):
+    for part in chunks([one for one in encoded.values() if one is not None], BATCH):
         failed = await _store(core, part, policy) or failed
+    # What negative_ttl or the condition turns down is not what was there, either.
+    turned_down = [key for key, one in encoded.items() if one is None]
+    failed = await _drop(core, Operation.DELETE, turned_down, core.remote.delete, 0) or failed
     return _acknowledged(core, failed)
 
 
@@ -73,17 +76,23 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
 
 async def delete(core: Core, keys: Sequence[str], hold_ms: int = 0) -> bool:
     """Delete some keys everywhere, and hold them for ``hold_ms``; whether Redis acknowledged all of them."""
-    return await _drop(core, Operation.DELETE, keys, partial(core.remote.delete, hold_ms=hold_ms), hold_ms)
+    failed = await _drop(core, Operation.DELETE, keys, partial(core.remote.delete, hold_ms=hold_ms), hold_ms)
+    return _acknowledged(core, failed)
+
+
+async def remove(core: Core, keys: Sequence[str]) -> bool:
+    """As ``delete`` for a load, whose caller is told of no failure."""
+    return await _drop(core, Operation.DELETE, keys, core.remote.delete, 0) is None
 
 
 async def mark_stale(core: Core, keys: Sequence[str]) -> bool:
     """Make some values dead everywhere, so that the next read loads; whether Redis acknowledged all of them."""
-    return await _drop(core, Operation.MARK_STALE, keys, core.remote.mark_stale, 0)
+    return _acknowledged(core, await _drop(core, Operation.MARK_STALE, keys, core.remote.mark_stale, 0))
 
 
 async def _drop(
     core: Core, operation: Operation, keys: Sequence[str], method: Callable[[Sequence[str]], Answer], hold_ms: int
-) -> bool:
+) -> RemoteFailed | None:
     failed: RemoteFailed | None = None
     for part in chunks(keys, BATCH):
         epoch, journal = core.tier.epoch, partial(core.tier.journal_keys, part, hold_ms=hold_ms)
@@ -93,7 +102,7 @@ async def _drop(
             continue
         for key in part:
             core.tier.wrote(key, version_of(written.number, 0), epoch)
-    return _acknowledged(core, failed)
+    return failed
 
 
 async def clear(core: Core) -> bool:

@@ -26,6 +26,7 @@ class Fallback:
     def __init__(self, max_entries: int, max_bytes: int | None = None) -> None:
         self._loaded = Lru(max_entries, max_bytes)
         self._flushed: Store[Any] | None = None
+        self._restart = False
         self.keeps_flushed = False
         """Whether flushed entries are kept at all: some reader uses stale_if_error."""
         self.used = False
@@ -41,16 +42,19 @@ class Fallback:
             self._loaded[key] = entry
             self.used = True
 
-    def flushed(self, key: str) -> Entry | None:
-        """An entry that was flushed, which proves nothing about it."""
-        return self._flushed.entries.get(key) if self._flushed is not None else None
+    def flushed(self, key: str, *, away: bool) -> Entry | None:
+        """An entry that was flushed, while Redis does not answer, or because it has lost what it had."""
+        if self._flushed is None or not (away or self._restart):
+            return None
+        return self._flushed.entries.get(key)
 
-    def take_over(self, store: Store[Any]) -> Store[Any] | None:
+    def take_over(self, store: Store[Any], *, restart: bool) -> Store[Any] | None:
         """These entries have been flushed; the store that is to be released instead, if there is one.
 
         A few of them join those that were flushed before, many take their place: both is one short step.
         """
         before, self.used = self._flushed, True
+        self._restart = restart
         if before is None or len(store.entries) > STEP:
             self._flushed = store
             return before

@@ -39,11 +39,6 @@ class Floors:
         """The namespace's floor is at least this."""
         self.namespace = max(self.namespace, floor)
 
-    def suspect(self, now: float) -> None:
-        """A value came from elsewhere than L2, and may follow a clear whose message is on its way."""
-        self.known = False
-        self.raised(now)
-
     def raised(self, now: float) -> None:
         """This process has raised a floor: an answer that was asked before does not know of it."""
         self._raised_at = now

@@ -159,7 +159,9 @@ class Invalidation:
         with self._tier.lock:
             self._note_clock(beat.server_time, asked_at)
             if beat.number is None or beat.floor is None or beat.number < self.last:
-                self._flush(effects, f"the counter went back from {self.last} to {beat.number}", beat.number or 0)
+                self._flush(
+                    effects, f"the counter went back from {self.last} to {beat.number}", beat.number or 0, restart=True
+                )
                 self._tier.floors.restart()
                 effects.restarted = True
             elif beat.history != self.history:
@@ -264,7 +266,8 @@ class Invalidation:
                 tier.flush()
                 self.last = greeting.number
             elif not (prove and greeting.number == self.last and not another_history):
-                self._flush(effects, "the connection was lost and nothing proves that no message was", greeting.number)
+                reason = "the connection was lost and nothing proves that no message was"
+                self._flush(effects, reason, greeting.number, restart=another_history)
             if another_history:
                 tier.floors.restart()
                 effects.restarted = bool(effects.flushes)
@@ -288,11 +291,11 @@ class Invalidation:
     def _note_clock(self, server_time: int, asked_at: float) -> None:
         self.server_offset = server_time / 1e6 - asked_at
 
-    def _flush(self, effects: Effects, reason: str, number: int) -> None:
+    def _flush(self, effects: Effects, reason: str, number: int, *, restart: bool = False) -> None:
         self._seen = self.seen
         self.ahead = None
         effects.everything = True
-        effects.flushes.append((reason, self._tier.flush()))
+        effects.flushes.append((reason, self._tier.flush(restart=restart)))
         self.last = number
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from zlib import crc32
 
+from nearcache.local.marks import NO_MARK, Mark
 from nearcache.protocol.versions import Version
 
 STRIPES = 1024
@@ -19,6 +20,8 @@ class Snapshot(NamedTuple):
     turn: int = 0
     trusted: bool = True
     """False: the key is journalled. The value in L2 may be older, and a fill may undo the write: load only."""
+    mark: Mark = NO_MARK
+    """A record that began before it may be older than a value that was returned before this read began."""
 
 
 def stripe_of(key: str) -> int:

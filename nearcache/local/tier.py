@@ -19,6 +19,7 @@ from nearcache.local.contents import Contents
 from nearcache.local.deferred import STEP
 from nearcache.local.floors import Floors
 from nearcache.local.journal import KEYS, Batch, Journal
+from nearcache.local.marks import Mark, Marks
 from nearcache.local.snapshot import STRIPES, Snapshot, stripe_of
 from nearcache.local.store import NEVER, Entry
 from nearcache.protocol.versions import Version, number_of, version_of
@@ -43,6 +44,7 @@ class Tier(Contents):
         self.stamps: list[Version] = [0] * STRIPES
         self.turns: dict[str, int] = {}
         """By key, how often results under way were rejected: an epoch for the key alone."""
+        self.marks = Marks()
         self.floors = Floors()
         self.journal = Journal(journal_max)
 
@@ -53,7 +55,9 @@ class Tier(Contents):
         with self.lock:
             stripe = stripe_of(key)
             trusted = not self.journal.covers(key)
-            return Snapshot(self.epoch, stripe, self.stamps[stripe], self.turns.get(key, 0), trusted)
+            return Snapshot(
+                self.epoch, stripe, self.stamps[stripe], self.turns.get(key, 0), trusted, self.marks.of(key)
+            )
 
     def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put the value of a read, a fill or an own set, unless something was written since the snapshot; the one rule.
@@ -84,6 +88,8 @@ class Tier(Contents):
             )
             if allowed:
                 entry.proof = self.proof
+                # The turn is that of the snapshot: what is put began after the mark, if there is one.
+                self.marks.end(key)
                 try:
                     self._store[key] = entry
                 except ValueError:  # alone it is larger than l1_max_bytes: cachetools refuses it
@@ -105,7 +111,7 @@ class Tier(Contents):
             self._note_version(key, version, snapshot.epoch)
 
     def returned_unversioned(
-        self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
+        self, key: str, mark: Mark | None, snapshot: Snapshot, fallback: Entry | None = None
     ) -> None:
         """A loaded value of unknown version is about to be returned: drop the key's entry and reject results in flight.
 
@@ -113,13 +119,14 @@ class Tier(Contents):
 
         Args:
             key: the key.
-            now: monotonic seconds.
+            mark: when its load ended; None: no record of the key in L2 can be older.
             snapshot: taken before the load.
-            fallback: the value, to be kept while Redis is away, unless something was written or loaded since (N).
+            fallback: the value, to be kept for readers without Redis or after errors, unless something was written or
+                loaded since (N).
         """
         with self.lock:
             self._drop(key)
-            if fallback is not None and snapshot is not None:
+            if fallback is not None:
                 stripe = snapshot.stripe
                 if (self.epoch, self.stamps[stripe], self.turns.get(key, 0)) == (
                     snapshot.epoch,
@@ -127,7 +134,9 @@ class Tier(Contents):
                     snapshot.turn,
                 ):
                     self.fallback.keep(key, fallback)
-            self._note_unversioned(key, now)
+            self._take_turn(key)
+            if mark is not None:
+                self.marks.note(key, mark)
 
     def _note_version(self, key: str, version: Version, epoch: int) -> None:
         """Refuse what is older and still under way.
@@ -148,26 +157,20 @@ class Tier(Contents):
             self.epoch += 1
         self.turns[key] = self.turns.get(key, 0) + 1
 
-    def _note_unversioned(self, key: str, now: float) -> None:
-        self._take_turn(key)
-        # The value may follow a clear whose message is on its way: until a heartbeat, L2 is read with its floors.
-        self.floors.suspect(now)
-
     def serve_loaded(self, key: str, now: float) -> Entry | None:
-        """The fresh value of a key that was loaded while Redis is away, or None.
+        """The fresh value of a key that was loaded while Redis is away, or None; its mark refuses what is older (T)."""
+        entry = self.fallback.get(key)
+        return None if entry is None or now >= entry.deadline else entry
 
-        It may be newer than a write whose message is on its way: each time, results in flight are rejected (G4).
+    def last_resort(self, key: str, *, away: bool) -> Entry | None:
+        """The newest value of a key here, however old, to be served after an error.
+
+        Args:
+            key: the key.
+            away: Redis did not answer this read. If it did, and has nothing, what a flush took out may have been
+                deleted by a write whose message was missed.
         """
-        with self.lock:
-            entry = self.fallback.get(key)
-            if entry is None or now >= entry.deadline:
-                return None
-            self._note_unversioned(key, now)
-            return entry
-
-    def last_resort(self, key: str) -> Entry | None:
-        """The newest value of a key here, however old, to be served after an error."""
-        return self.fallback.get(key) or self.entries.get(key) or self.fallback.flushed(key)
+        return self.fallback.get(key) or self.entries.get(key) or self.fallback.flushed(key, away=away)
 
     def keep_tag_floors(self, floors: dict[str, int], epoch: int) -> None:
         """Keep tag floors that were read, unless an invalidation or a clear may have been applied since ``epoch``."""
@@ -278,13 +281,17 @@ class Tier(Contents):
         self._release(before)
         return len(before.entries)
 
-    def flush(self) -> int:
-        """Drop every entry: messages may have been missed. They stay as fallback values if stale_if_error is used."""
+    def flush(self, *, restart: bool = False) -> int:
+        """Drop every entry: messages may have been missed. They stay as fallback values if stale_if_error is used.
+
+        Args:
+            restart: the server has lost its values, or is another one.
+        """
         self._end_proof()
         dropped = len(self.entries)
         if self.fallback.keeps_flushed and not self._deferred.dooms:
             self.epoch += 1
-            self._release(self.fallback.take_over(self._show(self._new_store())))
+            self._release(self.fallback.take_over(self._show(self._new_store()), restart=restart))
         else:
             self.drop_all()
         self.stamps = [0] * STRIPES

@@ -24,7 +24,7 @@ SOON = 0.05
 
 async def test_away_is_refused_at_once_and_journalled(make_fake: MakeCache, fake: FakeServer) -> None:
     """Writes say False and nothing waits; what was journalled is a miss for all when it is back."""
-    async with make_fake(redis_timeout=30) as here, make_fake() as there:
+    async with make_fake(redis_timeout=30, max_staleness=30) as here, make_fake() as there:
         heard = Heard(here)
         await here.set("a", 1)
         with fake.away():
@@ -94,7 +94,7 @@ async def test_what_a_hung_server_takes_is_answered_when_it_goes_on_in_time(
     make_fake: MakeCache, fake: FakeServer
 ) -> None:
     """The operation was only slow."""
-    async with make_fake(redis_timeout=30) as cache:
+    async with make_fake(redis_timeout=30, max_staleness=30) as cache:
         with fake.hung(only={"set"}) as fault:
             task = asyncio.create_task(cache.set("a", 1))
             await until(lambda: fault.late)
@@ -211,7 +211,7 @@ async def test_a_fault_is_started_and_stopped(make_fake: MakeCache, fake: FakeSe
 
 async def test_a_cancelled_set_is_journalled(fake: FakeServer) -> None:
     """It waits for its answer in the task, as on a real server."""
-    async with fake.async_cache(redis_timeout=30) as cache:
+    async with fake.async_cache(redis_timeout=30, max_staleness=30) as cache:
         with fake.lost_replies(only={"set"}):
             task = asyncio.create_task(cache.set("a", 1))
             await until(lambda: fake._network.server("nearcache").values)

@@ -145,12 +145,20 @@ async def test_a_condition_decides_whether_to_store(make_cache: MakeCache, url: 
         assert await cache.get("c") == 3
 
 
-async def test_a_value_turned_down_leaves_the_old_one(make_cache: MakeCache) -> None:
-    """A set that stores nothing does not delete either."""
-    async with make_cache() as cache:
+@pytest.mark.parametrize("options", [{"condition": lambda _: False}, {"negative_ttl": 0}], ids=["condition", "None"])
+async def test_a_value_turned_down_deletes_the_old_one(make_cache: MakeCache, options: Any) -> None:
+    """What was there is not what the caller means any more: by a set, and by a load that replaces a stale value."""
+    async with make_cache() as cache, make_cache() as other:
         await cache.set("a", 1)
-        await cache.set("a", 2, condition=lambda value: value < 2)
-        assert await cache.get("a") == 1
+        assert await other.get("a") == 1
+        assert await cache.set("a", None, **options) is True
+        assert await cache.get("a") is None
+        await until(lambda: other.peek("a") is None)
+        await cache.set("b", 1)
+        await cache.mark_stale("b")
+        assert await cache.get_or_set("b", cache.loader(None), stale_if_error=60, **options) is None
+        with pytest.raises(ZeroDivisionError):
+            await cache.get_or_set("b", cache.loader(lambda: 1 / 0), stale_if_error=60)
 
 
 async def test_a_load_turned_down_gives_its_lease_back(make_cache: MakeCache) -> None:

@@ -96,11 +96,11 @@ async def test_stale_while_revalidate_ends_with_an_invalidation(make_cache: Make
     async with make_cache(stale_while_revalidate=LONG) as one, make_cache(stale_while_revalidate=LONG) as other:
         for end in ("delete", "mark_stale"):
             await one.set("k", end, ttl=TTL)
-            await until(lambda: other._core.tier.last_resort("k") is None)
+            await until(lambda: other._core.tier.last_resort("k", away=True) is None)
             assert await other.get("k") == end
             clock.advance(TTL)
             assert await getattr(one, end)("k")
-            await until(lambda: other._core.tier.last_resort("k") is None)
+            await until(lambda: other._core.tier.last_resort("k", away=True) is None)
             assert await other.get_or_set("k", other.loader(3)) == 3
             assert await one.get_or_set("k", one.loader(4)) == 3
 
@@ -146,7 +146,7 @@ async def test_stale_backoff_is_a_pause_after_a_failed_load(make_cache: MakeCach
             assert await cache.get_or_set("k", cache.loader(load)) == 1
         assert load.calls == 2
         await other.mark_stale("k")
-        await until(lambda: cache._core.tier.last_resort("k") is None)
+        await until(lambda: cache._core.tier.last_resort("k", away=True) is None)
         assert await cache.get_or_set("k", cache.loader(load)) == 1
         assert load.calls == 3
 

@@ -63,9 +63,9 @@ def a_value_that_was_loaded_without_redis_when_it_is_back(rules: Rules) -> None:
         must(get(a, "k") == 2, "G1: what was loaded without Redis outlives its return")
 
 
-@schedule(without.LOADED_PASSES_NOTHING)
+@schedule(without.NO_MARKS)
 def a_value_that_was_loaded_without_redis_and_a_clear(rules: Rules) -> None:
-    """It follows a clear whose message is on its way: served once more, L2 is read with its floors again."""
+    """(T) It follows a clear whose message is on its way: the cleared record began before it was loaded."""
     with rules.world() as world:
         a, b = two(rules, world)
         put(b, "k", 1)

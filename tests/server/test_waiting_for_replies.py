@@ -198,7 +198,7 @@ def test_a_crowd_of_readers_does_not_wait_for_two_round_trips(proxy: FaultProxy,
         assert cache.set_many({f"k{number}": number for number in range(40)})
         assert cache.wait_healthy(5)
         cache.get_many(["a", "b"])
-        proxy.delay_replies(delay, lambda head: b"MGET" in head)  # connecting has a limit of its own
+        proxy.delay_replies(delay, lambda head: b"\r\nMGET\r\n" in head)  # connecting has a limit of its own
 
         def read(number: int) -> None:
             for _ in range(2):

@@ -206,7 +206,9 @@ class OddServer:
                 self._threads[-1].start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client, socket.create_connection((HOST, self._target)) as server, suppress(OSError):
+        # A client that finds no way in tries TLS, to say what is wrong: that is no command.
+        gone = suppress(OSError, hiredis.ProtocolError)
+        with client, socket.create_connection((HOST, self._target)) as server, gone:
             asked, answers = hiredis.Reader(), hiredis.Reader(notEnoughData=resp.NOTHING)
             odd: deque[bool] = deque()
             while not self._over.is_set():

@@ -178,7 +178,7 @@ def test_what_is_written_meanwhile_is_not_served(tier: Tier, event: str) -> None
         elif event == "unknown write":
             tier.journal_keys(["k0"])
         elif event == "passed by":
-            tier.returned_unversioned("k0", 0.0)
+            tier.returned_unversioned("k0", None, tier.snapshot("k0"))
         elif event == "clear":
             tier.apply_clear(7)
         else:
@@ -227,7 +227,7 @@ def test_what_a_tag_dooms_is_no_fallback(tier: Tier) -> None:
     invalidate(tier, 6, "half")
     with tier.lock:
         tier.flush()
-    assert tier.last_resort("k1") is None
+    assert tier.last_resort("k1", away=True) is None
 
 
 def test_closed_all_is_released(tier: Tier) -> None:

@@ -285,7 +285,7 @@ def test_what_is_loaded_without_redis_is_bounded() -> None:
     few, small = Tier(2), Tier(100, 2000)
     for tier, size in ((few, 10), (small, 700)):
         for key in ("a", "b", "c"):
-            tier.returned_unversioned(key, 0.0, tier.snapshot(key), entry(0, size=size))
-        assert [key for key in "abc" if tier.last_resort(key)] == ["b", "c"]
-    small.returned_unversioned("d", 0.0, small.snapshot("d"), entry(0, size=5000))
-    assert [key for key in "abcd" if small.last_resort(key)] == ["b", "c"]
+            tier.returned_unversioned(key, None, tier.snapshot(key), entry(0, size=size))
+        assert [key for key in "abc" if tier.last_resort(key, away=True)] == ["b", "c"]
+    small.returned_unversioned("d", None, small.snapshot("d"), entry(0, size=5000))
+    assert [key for key in "abcd" if small.last_resort(key, away=True)] == ["b", "c"]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from nearcache.local.marks import NO_MARK, Mark
 from nearcache.local.snapshot import Snapshot, stripe_of
 from nearcache.local.store import Entry, Proof
 from nearcache.local.tier import Tier
@@ -119,7 +120,7 @@ class NeverPassedBy(Tier):
     """A loaded value that is returned but not kept leaves L1 as it is."""
 
     def returned_unversioned(
-        self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
+        self, key: str, mark: Mark | None, snapshot: Snapshot, fallback: Entry | None = None
     ) -> None:
         """Nothing."""
 
@@ -128,7 +129,7 @@ class PassedByDropsOnly(Tier):
     """Such a value drops what L1 holds, but not what is under way."""
 
     def returned_unversioned(
-        self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
+        self, key: str, mark: Mark | None, snapshot: Snapshot, fallback: Entry | None = None
     ) -> None:
         """Drop."""
         with self.lock:
@@ -139,19 +140,37 @@ class OutageKeepsAnything(Tier):
     """What was loaded while Redis is away is kept, whatever was written meanwhile."""
 
     def returned_unversioned(
-        self, key: str, now: float, snapshot: Snapshot | None = None, fallback: Entry | None = None
+        self, key: str, mark: Mark | None, snapshot: Snapshot, fallback: Entry | None = None
     ) -> None:
         """Keep."""
-        super().returned_unversioned(key, now, self.snapshot(key), fallback)
+        super().returned_unversioned(key, mark, self.snapshot(key), fallback)
 
 
-class LoadedPassesNothing(Tier):
-    """A value that was loaded while Redis is away leaves all else as it is when it is served again."""
+class NoMarks(Tier):
+    """A value that is returned without a version leaves no mark."""
 
-    def serve_loaded(self, key: str, now: float) -> Entry | None:
-        """It alone."""
-        entry = self.fallback.get(key)
-        return entry if entry is not None and now < entry.deadline else None
+    def returned_unversioned(
+        self, key: str, mark: Mark | None, snapshot: Snapshot, fallback: Entry | None = None
+    ) -> None:
+        """Without it."""
+        super().returned_unversioned(key, None, snapshot, fallback)
+
+
+class MarksEndWithAnyFill(Tier):
+    """A mark ends when a fill of its own process is answered, whenever its lease was given."""
+
+    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """End it."""
+        self.marks.end(key)
+        return super().put(key, entry, snapshot, own=own)
+
+
+class SnapshotsWithoutMarks(Tier):
+    """A reader looks at the mark of now alone."""
+
+    def snapshot(self, key: str) -> Snapshot:
+        """Without the mark."""
+        return super().snapshot(key)._replace(mark=NO_MARK)
 
 
 class AnyEpochRaisesStamps(Tier):

@@ -12,12 +12,14 @@ from typing import Any
 from unittest import mock
 
 from nearcache.engine import read, subscriber, write
+from nearcache.engine.attempt import Attempt
 from nearcache.engine.ports import RemoteFailed
 from nearcache.engine.requests import Operation, Requests
 from nearcache.local.fallback import Fallback
 from nearcache.local.floors import Floors
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.journal import Batch, Journal
+from nearcache.local.marks import Mark
 from nearcache.local.singleflight import Flight, FlightKey, Flights, Purpose
 from nearcache.local.tier import Tier
 from nearcache.protocol.answers import Beat, Greeting, Reading
@@ -40,9 +42,10 @@ from tests.support.ablations.local import (
     FreshForEver,
     JournalWithoutEpoch,
     KeepTagFloorsOfAnyTime,
-    LoadedPassesNothing,
+    MarksEndWithAnyFill,
     NeverPassedBy,
     NoEpoch,
+    NoMarks,
     NoSnapshot,
     NoStamp,
     NumbersAlone,
@@ -53,6 +56,7 @@ from tests.support.ablations.local import (
     PutLeavesStamp,
     ReadFloorsCountAsApplied,
     RefusedPutDropsNothing,
+    SnapshotsWithoutMarks,
     StalePassesNothing,
     TurnsByStripe,
     WroteLeavesStamp,
@@ -165,6 +169,11 @@ def _without_counter(self: Server, keys: Sequence[str], *, with_bounds: bool) ->
 _ABOVE_IS_BELIEVED = ((read, "_above", _never_above), (Server, "read", _without_counter))
 
 
+def _began(self: Attempt) -> Mark:
+    """When the search for the value began."""
+    return Mark(self.began, self.core.requests.server_now() / 1e6 - self.core.runtime.monotonic())
+
+
 def _raised_unnoticed(self: Floors, now: float) -> None:
     """An own clear is not remembered."""
 
@@ -197,7 +206,10 @@ NUMBERS_ALONE = Rules(tier=NumbersAlone)
 NEVER_PASSED_BY = Rules(tier=NeverPassedBy)
 PASSED_BY_DROPS_ONLY = Rules(tier=PassedByDropsOnly)
 OUTAGE_KEEPS_ANYTHING = Rules(tier=OutageKeepsAnything)
-LOADED_PASSES_NOTHING = Rules(tier=LoadedPassesNothing)
+NO_MARKS = Rules(tier=NoMarks)
+MARKS_END_WITH_ANY_FILL = Rules(tier=MarksEndWithAnyFill)
+SNAPSHOTS_WITHOUT_MARKS = Rules(tier=SnapshotsWithoutMarks)
+MARKS_FROM_THE_START = Rules(patched=((Attempt, "_mark", _began),))
 STALE_PASSES_NOTHING = Rules(tier=StalePassesNothing)
 OUTAGE_HEARS_NOTHING = Rules(patched=((Fallback, "drop", _hears_nothing),))
 OUTAGE_NEVER_ENDS = Rules(patched=((Fallback, "back", _never_back),))
