@@ -100,8 +100,8 @@ class Attempt:
             served = self._found(found)
             if served is not None:
                 return served
-            if self.purpose is Purpose.AFTER_WAIT:
-                return self._begin_load()
+            if self.purpose is Purpose.AFTER_WAIT or core.requests.denied is not None:
+                return self._begin_load(worth_it=core.requests.denied is None)
             self._dead = bool(found.head)
             lease = await self._lease(found.head)
             left = self.until - core.runtime.monotonic()

@@ -74,6 +74,9 @@ class Core:
     """What limits loads, and remembers those that failed."""
     entries: Entries = field(init=False)
     requests: Requests = field(init=False)
+    replay_pause: float = 0.0
+    replay_after: float = float("-inf")
+    """When the journal is replayed again (monotonic), after a replay that was refused, and how long that pause is."""
     bus_state: BusState = BusState.IDLE
     round_trip: float | None = None
     """Seconds that the last answer on the bus took."""

@@ -10,7 +10,11 @@ from nearcache.engine.ports import RemoteFailed
 from nearcache.engine.requests import Operation
 from nearcache.events import Drained
 from nearcache.local.journal import ALL, KEYS, TAGS, Batch
-from nearcache.protocol.answers import Written
+from nearcache.protocol.answers import BATCH, Written
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+"""Seconds after a replay that was refused; they double from the first to the longest."""
 
 
 async def replay_journal(core: Core, *, probing: bool = False) -> bool:
@@ -25,16 +29,24 @@ async def replay_journal(core: Core, *, probing: bool = False) -> bool:
     """
     names = 0
     journal = core.tier.journal
-    while len(journal):
+    while len(journal) and core.runtime.monotonic() >= core.replay_after:
+        # After a refusal one by one: the reason may be one key's alone.
+        most = 1 if core.replay_pause else BATCH
         with core.tier.lock:
-            batch, epoch = journal.next(core.requests.earliest_now()), core.tier.epoch
+            batch, epoch = journal.next(core.requests.earliest_now(), most), core.tier.epoch
         if batch is None:
             break
         try:
             replay = _replay(core, batch)
             written = await (replay() if probing else core.requests.ask(_OPERATIONS[batch.kind], replay))
-        except RemoteFailed:
+        except RemoteFailed as failure:
+            if failure.answered:
+                core.replay_pause = min(max(2 * core.replay_pause, FIRST_PAUSE), LONGEST_PAUSE)
+                core.replay_after = core.runtime.monotonic() + core.replay_pause
+                with core.tier.lock:
+                    journal.postpone(batch)
             break
+        core.replay_pause = 0.0
         if written is None:  # by the server's own clock it is too early
             break
         core.tier.replayed(batch, written.number, epoch, core.runtime.monotonic())

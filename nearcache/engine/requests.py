@@ -57,6 +57,8 @@ class Requests:
     """Whether Redis is not asked, and L1 not filled: the namespace is kept by another protocol, or this is a copy that
     a fork left behind. Only a proof ends it; a close does not, or the journal would be replayed into that namespace."""
 
+    denied: str | None = None
+    """Which right the user lacks: then nothing is written."""
     greeting_due: bool = False
     """Whether a record was found above the counter, which has to begin anew above it."""
 

@@ -18,7 +18,7 @@ from nearcache.engine.core import Core
 from nearcache.engine.leases import give_back
 from nearcache.engine.ports import Bus, BusRefused, Incompatible, RemoteFailed, RemoteMisconfigured
 from nearcache.engine.replay import replay_journal
-from nearcache.engine.requests import Operation
+from nearcache.engine.rights import try_rights
 from nearcache.events import BreakerClosed, CoherenceFailed, Connected, Disconnected
 from nearcache.local.deferred import PAUSE
 from nearcache.local.waiters import Latch, Waiters
@@ -59,8 +59,11 @@ class Subscriber:
         while not self.ended:
             began = core.runtime.monotonic()
             proven = await self._attempt()
+            unproven = core.bus_state.refused and not core.requests.bypassed
+            if unproven:
+                await try_rights(core, "")
             self.tried.set()
-            if core.bus_state.refused and not core.requests.bypassed:  # no heartbeat replays the journal now
+            if unproven:  # no heartbeat replays the journal now
                 await replay_journal(core)
             # A bus that is proven and lost again at once is no success, or it would be tried without a pause for ever.
             lasted = proven and core.runtime.monotonic() - began > core.settings.reconnect_max
@@ -86,11 +89,17 @@ class Subscriber:
         await self.tried.wait(self.core.settings.redis_timeout)
 
     async def first_attempt(self) -> RemoteFailed | None:
-        """Wait until the first attempt has ended; why the server can never be used as set up, if that is so."""
+        """Wait until the first attempt has ended; why the server can't be used as set up, if that is so.
+
+        A user that lacks a right reads L2 all the same, but a program that waits here should hear of it.
+        """
         settings = self.core.settings
         if self.core.new_bus is not None:
             await self.tried.wait(settings.redis_connect_timeout + 2 * settings.redis_timeout)
-        return self.failure if self.core.bus_state is BusState.MISCONFIGURED else None
+        if self.core.bus_state is BusState.MISCONFIGURED:
+            return self.failure
+        denied = self.core.requests.denied
+        return None if denied is None else RemoteMisconfigured(denied)
 
     async def wait_healthy(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until L1 is proven; whether it is."""
@@ -283,9 +292,7 @@ class Subscription:
         if core.invalidation.echoed:
             return False
         core.invalidation.nonce = os.urandom(16).hex()
-        try:
-            await core.requests.ask(Operation.PROBE, core.remote.probe, core.invalidation.nonce)
-        except RemoteFailed:  # commands do not work now; that says nothing about the bus
+        if not await try_rights(core, core.invalidation.nonce):  # that says nothing about the bus
             core.invalidation.nonce = None
         return core.invalidation.nonce is not None or core.invalidation.echoed
 

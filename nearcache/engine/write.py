@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from nearcache.engine.core import Core, chunks
 from nearcache.engine.entries import Encoded
-from nearcache.engine.ports import RemoteFailed
+from nearcache.engine.ports import NotSent, RemoteFailed
 from nearcache.engine.requests import Operation
 from nearcache.errors import RemoteUnavailable
 from nearcache.events import Journalled
@@ -140,6 +140,8 @@ async def _write(
 
     Any failure, a cancellation too, leaves the outcome unknown; what is none of Redis' is raised.
     """
+    if core.requests.denied is not None:  # nothing to be replayed: it would be refused as well
+        return NotSent(core.requests.denied)
     try:
         written = await core.requests.ask(operation, send)
         assert written is not None  # noqa: S101  # only a replay can be too early

@@ -79,8 +79,8 @@ class Journal:
         if self._most:
             self.clear = Pending(next(self._numbers), max(before, not_before))
 
-    def next(self, server_now: int) -> Batch | None:
-        """The next batch to replay, of entries whose deadline has passed; None: there is none."""
+    def next(self, server_now: int, most: int = BATCH) -> Batch | None:
+        """The next batch to replay, of entries whose deadline has passed, ``most`` at once; None: there is none."""
         if self.clear is not None:
             return (
                 Batch((), (self.clear.number,), ALL, self.clear.not_before)
@@ -88,13 +88,13 @@ class Journal:
                 else None
             )
         if self.tags:
-            tags = tuple(islice(self.tags.items(), BATCH))
+            tags = tuple(islice(self.tags.items(), most))
             return Batch([tag for tag, _ in tags], [pending.number for _, pending in tags], TAGS)
         due = {key: pending for key, pending in self.keys.items() if pending.not_before <= server_now}
         if not due:
             return None
         first = next(iter(due.values()))
-        batch = tuple(islice((pair for pair in due.items() if pair[1].hold_ms == first.hold_ms), BATCH))
+        batch = tuple(islice((pair for pair in due.items() if pair[1].hold_ms == first.hold_ms), most))
         return Batch(
             [key for key, _ in batch],
             [pending.number for _, pending in batch],
@@ -113,6 +113,13 @@ class Journal:
         for name, number in zip(batch.names, batch.numbers, strict=True):
             if name in entries and entries[name].number == number:
                 del entries[name]
+
+    def postpone(self, batch: Batch) -> None:
+        """A replay was refused: its entries go behind the others, which may be accepted."""
+        entries = self.keys if batch.kind == KEYS else self.tags
+        for name in batch.names:
+            if name in entries:
+                entries[name] = entries.pop(name)
 
     def forget_clock(self) -> None:
         """Drop the deadlines: the server is another one, which a set that was sent to the old one can't reach."""

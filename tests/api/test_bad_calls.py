@@ -130,7 +130,7 @@ async def test_an_unknown_option(cache: Twin, method: str) -> None:
 @each("name", ["lease", "wait_timeout", "stale_if_error", "early_refresh"])
 async def test_a_call_that_only_stores_takes_no_option_of_loads(cache: Twin, method: str, name: str) -> None:
     """It would do nothing there; the error names the options that the call has."""
-    known = "condition, l1_ttl, negative_ttl, tags, ttl"
+    known = "condition, copy, l1_ttl, negative_ttl, tags, ttl"
     with pytest.raises(ConfigError, match=f"unknown option '{name}'; known are: {known}$"):
         await call(cache, method, "a", **{name: 0.5})
     assert await cache.get("a") is None

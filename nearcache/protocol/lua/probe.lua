@@ -11,7 +11,8 @@ local tries = {
 for _, try in ipairs(tries) do
     local answer = redis.pcall(unpack(try))
     if type(answer) == 'table' and answer.err then
-        return redis.error_reply(string.format('%s: %s', try[1], answer.err))
+        local code, reason = string.match(answer.err, '^(%S+) ?(.*)$')
+        return redis.error_reply(string.format('%s %s was refused: %s', code, try[1], reason))
     end
 end
 return redis.status_reply('OK')

@@ -1,0 +1,25 @@
+"""The rights of the user that this process has on the server: who lacks one that writes need never writes."""
+
+from __future__ import annotations
+
+from nearcache.engine.breaker import REFUSES_WRITES, SERVES_NOBODY
+from nearcache.engine.core import Core
+from nearcache.engine.ports import RemoteFailed
+from nearcache.engine.requests import Operation
+
+
+async def try_rights(core: Core, nonce: str) -> bool:
+    """Try every right that writes need, on a scratch name, and publish a probe; whether it was published.
+
+    A write that is refused in its middle would take a number without a message, at which all other instances flush. So
+    an instance that lacks a right writes nothing, journals nothing and asks for no lease; it reads L2, and keeps L1 if
+    it hears messages (docs/protocol.md, V). A server that takes no writes for now says nothing about rights.
+    """
+    try:
+        await core.requests.ask(Operation.PROBE, core.remote.probe, nonce)
+    except RemoteFailed as failure:
+        if failure.answered and failure.code not in REFUSES_WRITES | SERVES_NOBODY:
+            core.requests.denied = f"the user lacks a right that writes need: {failure}"
+        return False
+    core.requests.denied = None
+    return True

@@ -1,0 +1,75 @@
+"""Users without one of the rights that writes need: they write nothing, disturb nobody, and read what they may."""
+
+from __future__ import annotations
+
+import pytest
+
+from nearcache import ConfigError, NearCache
+from nearcache.transport.embedded import EmbeddedServer
+from tests.support.waiting import redis_of, until
+
+WRITES = ["hincrby", "hset", "set", "del", "setrange", "getrange", "pttl", "pexpire", "publish"]
+"""The commands of scripts, without which a user only reads."""
+SECRET = "a-secret"
+
+
+def user_of(server: EmbeddedServer, namespace: str, name: str, *rules: str) -> str:
+    """Make a user with all rights but these; its URL."""
+    with redis_of(f"redis://127.0.0.1:{server.port}/0") as client:
+        pattern = f"{{{namespace}:*"
+        client.execute_command(
+            "ACL", "SETUSER", name, "reset", "on", f">{SECRET}", f"~{pattern}", f"&{pattern}", "+@all", *rules
+        )
+    return f"redis://{name}:{SECRET}@127.0.0.1:{server.port}/0"
+
+
+@pytest.mark.parametrize("command", WRITES)
+async def test_a_right_that_is_missing(fresh_server: EmbeddedServer, namespace: str, command: str) -> None:
+    """`with` raises and names it; without `with` nothing is written or journalled, and reads are answered."""
+    url = user_of(fresh_server, namespace, "app", f"-{command}")
+    with NearCache.from_url(f"redis://127.0.0.1:{fresh_server.port}/0", namespace=namespace) as owner:
+        assert owner.set("there", 1, tags=["t"]) is True
+        with (
+            pytest.raises(ConfigError, match=f"(?i){command}") as caught,
+            NearCache.from_url(url, namespace=namespace, reconnect_max=0.05),
+        ):
+            pass
+        assert SECRET not in str(caught.value)
+        before = owner.stats()
+        cache = NearCache.from_url(url, namespace=namespace, reconnect_max=0.05)
+        try:
+            assert cache.get("there") == 1
+            assert cache.set("a", 1, tags=["t"]) is False
+            assert cache.delete("there") is False
+            assert cache.mark_stale("there") is False
+            assert cache.clear() is False
+            assert cache.get_or_set("b", lambda: 2) == 2
+            assert cache.health().journal == 0
+            assert cache.get("there") == 1
+        finally:
+            cache.close()
+        assert owner.set("again", 1) is True
+        await until(lambda: owner._core.invalidation.last >= before.invalidations_sent)
+        assert owner.stats().flushes == before.flushes
+        assert owner.peek("there") == 1
+
+
+async def test_a_write_that_may_not_publish_disturbs_nobody(fresh_server: EmbeddedServer, namespace: str) -> None:
+    """The default of Redis 7 gives a user no channel: were its writes sent, each would be a gap to all others."""
+    url = user_of(fresh_server, namespace, "app", "resetchannels")
+    plain = f"redis://127.0.0.1:{fresh_server.port}/0"
+    with NearCache.from_url(plain, namespace=namespace) as one, NearCache.from_url(plain, namespace=namespace) as other:
+        assert one.set("k", 1)
+        assert other.get("k") == 1
+        wrong = NearCache.from_url(url, namespace=namespace, reconnect_max=0.05)
+        try:
+            for number in range(20):
+                assert wrong.set(f"k{number}", number) is False
+            assert wrong.get("k") == 1
+            assert wrong.health().journal == 0
+        finally:
+            wrong.close()
+        assert one.set("last", 1)
+        await until(lambda: other._core.invalidation.last == one._core.invalidation.last)
+        assert [one.stats().flushes, other.stats().flushes] == [0, 0]
+        assert other.peek("k") == 1
