@@ -40,8 +40,9 @@ class AsyncTransport:
     ) -> list[Any]:
         del repeatable, waited  # a closed transport is known to be closed; no task waits for others' commands
         pipeline = self._pipeline
-        if pipeline is None or pipeline.stream.closing:
-            pipeline = await self._connect()
+        while pipeline is None or pipeline.stream.closing:
+            await self._connect()
+            pipeline = self._pipeline  # None: the new one was discarded before this task was woken
         return await pipeline.send(packed, count)
 
     async def connect(self) -> None:
