@@ -248,7 +248,7 @@ class AsyncNearCache(BaseCache):
     async def invalidate_tags(self, *tags: str) -> bool:
         """As :meth:`NearCache.invalidate_tags`."""
         await self._ready()
-        return await write.invalidate_tags(self._core, check_tags(tags, self._core.settings.max_key_bytes))
+        return await write.invalidate_tags(self._core, check_tags(tags, self._core.settings.max_key_bytes, None))
 
     async def clear(self) -> bool:
         """As :meth:`NearCache.clear`."""

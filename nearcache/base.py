@@ -15,7 +15,7 @@ from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, Missing, Runtime
 from nearcache.engine.read import report_corrupt
-from nearcache.errors import CacheClosed, CodecError, InvalidKey, warn
+from nearcache.errors import CacheClosed, CodecError, ConfigError, InvalidKey, warn
 from nearcache.events import Listener as EventListener
 from nearcache.health import Health, Troubles, health_of
 from nearcache.local.invalidation import AlwaysFresh, Invalidation
@@ -167,6 +167,12 @@ class BaseCache:
         settings = self._core.settings
         return f"<{type(self).__name__} {self._backend.shown} namespace={settings.namespace!r}>"
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(
+            f"{self!r} can't be copied or pickled, since it has connections and locks: make another one by its URL, "
+            "and leave it out of what is copied, as __getstate__ of the object that holds it may do"
+        )
+
     @property
     def _policy(self) -> Policy:
         return self._core.policy
@@ -208,6 +214,8 @@ class BaseCache:
         Returns:
             A function that ends it.
         """
+        if not callable(callback):
+            raise ConfigError(f"callback={callback!r}: must be callable, with the event as its argument")
         listeners = self._core.listeners
         listeners.append(callback)
 
@@ -302,7 +310,7 @@ class BaseCache:
 
     def _look_many(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
         """What L1 has of some keys, and which others there are, each once."""
-        if isinstance(keys, str | bytes):
+        if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
             raise InvalidKey(f"keys={keys!r}: must be several keys, as in get_many(['a', 'b']); for one use get")
         wanted = dict.fromkeys(map(self._checked, keys))
         found = {key: value for key in wanted if (value := self._look(key)) is not MISSING}

@@ -176,13 +176,13 @@ def check_key(key: object, max_key_bytes: int) -> str:
     return _check_name("key", key, max_key_bytes)
 
 
-def check_tags(tags: object, max_key_bytes: int) -> tuple[str, ...]:
-    """Tags as they must be, sorted and each once, or an error."""
+def check_tags(tags: object, max_key_bytes: int, most: int | None = TAGS_MAX) -> tuple[str, ...]:
+    """Tags as they must be, sorted and each once, or an error; at most ``most``, the tags of one value."""
     if isinstance(tags, str) or not isinstance(tags, Sequence | set | frozenset):
         raise ConfigError(f"tags={tags!r}: must be a sequence of strings, as in tags=['users']")
     checked = tuple(sorted({_check_name("tag", tag, max_key_bytes) for tag in tags}))
-    if len(checked) > TAGS_MAX:
-        raise ConfigError(f"{len(checked)} tags at once: at most {TAGS_MAX} are allowed")
+    if most is not None and len(checked) > most:
+        raise ConfigError(f"{len(checked)} tags of one value: at most {most} are allowed")
     return checked
 
 

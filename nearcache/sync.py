@@ -314,7 +314,7 @@ class NearCache(BaseCache):
         (True, True, None)
         """
         self._ready()
-        return run_sync(write.invalidate_tags(self._core, check_tags(tags, self._core.settings.max_key_bytes)))
+        return run_sync(write.invalidate_tags(self._core, check_tags(tags, self._core.settings.max_key_bytes, None)))
 
     def clear(self) -> bool:
         """Drop everything in the namespace, in Redis and in every L1; whether Redis acknowledged."""

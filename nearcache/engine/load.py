@@ -10,7 +10,7 @@ from nearcache.engine import stale
 from nearcache.engine.attempt import ANY, NEVER, NEWEST, POLL, Attempt, Loader
 from nearcache.engine.core import Core
 from nearcache.engine.ports import Background
-from nearcache.errors import LoaderTimeout
+from nearcache.errors import ConfigError, LoaderTimeout
 from nearcache.events import LoadFailed
 from nearcache.local.singleflight import Flight, Outcome, Purpose
 from nearcache.policy import Policy
@@ -32,6 +32,8 @@ async def get_or_load(core: Core, key: str, loader: Loader, policy: Policy, *, r
     Returns:
         The value, or the loader's exception, as data.
     """
+    if not callable(loader):
+        raise ConfigError(f"loader={str(loader)[:200]}: must be callable without arguments, as in lambda: db.user(7)")
     core.tier.fallback.keeps_flushed |= policy.stale_if_error > 0
     if replace:
         return await _land(core, key, loader, policy, Purpose.REPLACE, NEWEST)

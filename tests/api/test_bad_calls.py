@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
+import pickle
 from datetime import timedelta
 from typing import Any
 
@@ -146,7 +148,7 @@ async def test_a_call_that_only_stores_takes_no_option_of_loads(cache: Twin, met
         ([7], InvalidKey, "tag 7 is of type int: must be a string"),
         (["x" * 33], InvalidKey, "has 33 bytes: at most max_key_bytes=32"),
         (["\udfff"], InvalidKey, "has a lone surrogate"),
-        ([f"tag{number}" for number in range(256)], ConfigError, "256 tags at once: at most 255"),
+        ([f"tag{number}" for number in range(256)], ConfigError, "256 tags of one value: at most 255"),
     ],
 )
 async def test_bad_tags(cache: Twin, method: str, tags: Any, error: type[Exception], words: str) -> None:
@@ -261,3 +263,27 @@ async def test_a_read_under_way_ends_when_the_cache_is_closed(make_cache: MakeCa
         await closing
     go.set()
     assert await reader == "loaded"
+
+
+async def test_what_is_no_callback_no_loader_and_no_keys(cache: Twin) -> None:
+    """Told at once, with the value and the way out."""
+    with pytest.raises(ConfigError, match="callback=None: must be callable"):
+        cache.on_event(None)
+    with pytest.raises(ConfigError, match="loader=None: must be callable"):
+        await cache.get_or_set("a", None)
+    with pytest.raises(InvalidKey, match="keys=None: must be several keys"):
+        await cache.get_many(None)
+
+
+async def test_any_number_of_tags_is_invalidated(cache: Twin) -> None:
+    """A value has at most 255; a call that invalidates takes as many as `delete` takes keys."""
+    await cache.set("a", 1, tags=["t999"])
+    assert await cache.invalidate_tags(*(f"t{number}" for number in range(1200))) is True
+    assert await cache.get("a") is None
+
+
+async def test_a_cache_is_neither_copied_nor_pickled(cache: Twin) -> None:
+    """The error says what to do, also where an object that holds one is copied."""
+    for act in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="make another one by its URL"):
+            act(cache.cache)

@@ -250,7 +250,7 @@ def test_what_is_no_sequence_is_no_tags(tags: object) -> None:
 def test_there_is_a_most_of_tags() -> None:
     """One byte counts them in the record."""
     assert len(check_tags([f"t{number}" for number in range(TAGS_MAX)], 10)) == 255
-    with pytest.raises(ConfigError, match="256 tags at once: at most 255 are allowed"):
+    with pytest.raises(ConfigError, match="256 tags of one value: at most 255 are allowed"):
         check_tags([f"t{number}" for number in range(TAGS_MAX + 1)], 10)
 
 
