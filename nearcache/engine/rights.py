@@ -15,11 +15,17 @@ async def try_rights(core: Core, nonce: str) -> bool:
     an instance that lacks a right writes nothing, journals nothing and asks for no lease; it reads L2, and keeps L1 if
     it hears messages (docs/protocol.md, V). A server that takes no writes for now says nothing about rights.
     """
+    requests = core.requests
     try:
-        await core.requests.ask(Operation.PROBE, core.remote.probe, nonce)
+        requests.permit()
+        await core.remote.probe(nonce)
     except RemoteFailed as failure:
-        if failure.answered and failure.code not in REFUSES_WRITES | SERVES_NOBODY:
-            core.requests.denied = f"the user lacks a right that writes need: {failure}"
+        if not failure.answered or failure.code in REFUSES_WRITES | SERVES_NOBODY:
+            requests.failed(failure, Operation.PROBE)
+        elif requests.denied is None:
+            requests.denied = f"the user lacks a right that writes need: {failure}"
+            requests.refuse(Operation.SET, failure)
         return False
-    core.requests.denied = None
+    requests.answered(Operation.PROBE, None)
+    requests.denied = None
     return True

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nearcache import NearCache
+from nearcache import ConfigError, NearCache
 from nearcache.events import Event
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.waiting import redis_of, value_name
@@ -38,9 +38,15 @@ def test_the_rights_on_the_page_are_enough_and_reach_no_other_namespace(fresh_se
         assert cache.clear()
         assert cache.stats().l2_errors == 0
         assert not heard
-    with NearCache.from_url(url, namespace="shop2") as other:
-        assert other.set("a", 1) is False
-        assert not other.healthy
+    with (
+        pytest.raises(ConfigError, match="docs/security.md has the rights"),
+        NearCache.from_url(url, namespace="shop2"),
+    ):
+        pass
+    other = NearCache.from_url(url, namespace="shop2")
+    assert other.set("a", 1) is False
+    assert not other.healthy
+    other.close()
 
 
 def test_a_record_does_not_contain_its_key(server: EmbeddedServer, namespace: str) -> None:
