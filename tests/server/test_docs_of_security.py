@@ -39,7 +39,7 @@ def test_the_rights_on_the_page_are_enough_and_reach_no_other_namespace(fresh_se
         assert cache.stats().l2_errors == 0
         assert not heard
     with (
-        pytest.raises(ConfigError, match="docs/security.md has the rights"),
+        pytest.raises(ConfigError, match="has the rights"),
         NearCache.from_url(url, namespace="shop2"),
     ):
         pass

@@ -6,8 +6,9 @@ import asyncio
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,31 @@ FAST: dict[str, Any] = {"reconnect_max": 0.05, "redis_timeout": 0.2, "max_stalen
 PASSWORD = "s3cret-pa55"
 
 
-@asynccontextmanager
-async def tls_port(authority: trustme.CA) -> AsyncIterator[int]:
-    """A port that speaks TLS, and nothing behind it."""
+@contextmanager
+def tls_port(authority: trustme.CA) -> Iterator[int]:
+    """A port that speaks TLS, and nothing behind it; in a thread, since asyncio leaves handshakes that fail behind."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", HOST).configure_cert(context)
-    async with await asyncio.start_server(lambda _, writer: writer.close(), HOST, 0, ssl=context) as server:
-        yield server.sockets[0].getsockname()[1]
+    listener = socket.create_server((HOST, 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:  # closed
+                return
+            with client, suppress(OSError):
+                client.settimeout(1)
+                context.wrap_socket(client, server_side=True).close()
+
+    thread = threading.Thread(target=serve, name="tests-tls")
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
 
 
 async def refused_in_with(make_cache: MakeCache, url: str, words: str) -> None:
@@ -68,8 +87,6 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-# asyncio leaves the transport of a TLS handshake that failed to the collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("told", [refused_in_with, warned_of])
 async def test_tls(
     make_cache: MakeCache, server: EmbeddedServer, authority: trustme.CA, told: Any, tmp_path: Path
@@ -77,7 +94,7 @@ async def test_tls(
     """An untrusted certificate, files that are not there or are none, and URLs for the other kind of port."""
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     (tmp_path / "empty.pem").write_text("")
-    async with tls_port(authority) as port:
+    with tls_port(authority) as port:
         secure = f"rediss://:{PASSWORD}@{HOST}:{port}/0"
         await told(make_cache, secure, "the server's certificate is not trusted")
         await told(make_cache, f"{secure}?ssl_ca_certs=/none.pem", "ssl_ca_certs='/none.pem': there is no such file")
