@@ -127,10 +127,10 @@ def watch(cache: Cache) -> list[float]:
     took: list[float] = []
 
     def timed(method: Callable[..., Any]) -> Callable[..., Any]:
-        def step(*arguments: Any) -> Any:
+        def step(*arguments: Any, **named: Any) -> Any:
             before = time.thread_time()
             try:
-                return method(*arguments)
+                return method(*arguments, **named)
             finally:
                 took.append((time.thread_time() - before) * 1e3)
 

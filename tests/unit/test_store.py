@@ -211,12 +211,12 @@ class TestS3Fifo:
     def test_what_is_hit_once_outlives_a_scan(self) -> None:
         """New keys that nobody asks for again pass through the small queue, and leave the main one alone."""
         store = S3Fifo(100)
-        for number in range(90):
+        for number in range(65):
             store[f"hot:{number}"] = entry()
             hit(store, f"hot:{number}")
         for number in range(1000):
             store[f"scan:{number}"] = entry()
-        assert all(f"hot:{number}" in store for number in range(90))
+        assert all(f"hot:{number}" in store for number in range(65))
 
     def test_who_comes_back_soon_is_kept(self) -> None:
         """A ghost brings its key into the main queue, past which new ones come and go."""
@@ -234,11 +234,37 @@ class TestS3Fifo:
         store = S3Fifo(100)
         for number in range(200):
             store[str(number)] = entry()
-        assert len(store._ghosts) <= 90
+        assert len(store._left_small) <= 90
         store["0"] = entry()
         for number in range(1000):
             store[f"scan:{number}"] = entry()
         assert "0" not in store
+
+    def test_the_small_queue_grows_where_scans_are_longer(self) -> None:
+        """Keys that are used twice, the second time after more others than the small queue holds at first."""
+        store, found = S3Fifo(100), []
+        for number in range(3000):
+            store.setdefault(f"{number}", entry())
+            again = f"{number - 80}"
+            found.append(again in store)
+            if found[-1]:
+                hit(store, again)
+            else:
+                store[again] = entry()
+        assert sum(found[-1000:]) > 900, "as LRU does"
+
+    def test_the_small_queue_shrinks_where_it_is_too_long(self) -> None:
+        """Keys that come back after they left the main queue say that it is too short."""
+        store, found = S3Fifo(100), []
+        for number in range(8000):
+            key = f"popular:{number % 85}"
+            found.append(key in store)
+            if found[-1]:
+                hit(store, key)
+            else:
+                store[key] = entry()
+            store[f"scan:{number}"] = entry()
+        assert sum(found[-1000:]) > 900, "a queue of the first length would leave the popular ones 70 places"
 
     def test_a_use_is_worth_one_more_round(self) -> None:
         """In the main queue, hits are spent one a round; the least used leaves first."""
@@ -248,7 +274,7 @@ class TestS3Fifo:
             hit(store, str(number))
         for number in range(10, 20):  # all go to the main queue, and spend there what is left
             store[str(number)] = entry()
-        assert sum(str(number) in store for number in range(10)) == 9
+        assert sum(str(number) in store for number in range(10)) == 7, "and three wait in the small one"
         for _ in range(3):
             for number in range(9):
                 if str(number) in store:
@@ -268,7 +294,7 @@ class TestS3Fifo:
                 hit(store, str(number))
         store["new"] = entry()
         assert len(store) == 100
-        assert len(store._main) == 5, "so many had their chance"
+        assert store._main.count == 5, "so many had their chance"
         assert "5" not in store
 
     def test_a_new_value_of_a_key_keeps_its_uses(self) -> None:
@@ -288,8 +314,10 @@ class TestS3Fifo:
         for number in range(10):
             store[str(number)] = entry()
         del store.entries["0"]  # gone, but still in its queue
-        del store._small["1"]  # the other way round
-        store._main["2"] = None  # on its way from one queue to the other
+        store._small.head()
+        store._small.rotate()
+        store._small.pop()  # the other way round: "1" is in no queue
+        store._main.append("2")  # on its way from one queue to the other
         for number in range(100):
             store[f"scan:{number}"] = entry()
         assert len(store) == 10
@@ -352,7 +380,7 @@ def test_readers_without_a_lock_see_a_key_error_and_nothing_worse(policy: Any) -
             for key, one in written.items():
                 store[key] = one
             store.popitem()
-            del store[key]
+            store.pop(key, None)
     finally:
         for reader in readers:
             reader.stop.set()
