@@ -40,7 +40,10 @@ class Disconnected(Event):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Flushed(Event):
-    """L1 dropped ``entries`` entries because messages may have been missed."""
+    """L1 dropped ``entries`` entries because messages may have been missed.
+
+    Bad messages, of which there may be any number, are told once, until none has come for a minute.
+    """
 
     reason: str
     entries: int

@@ -146,6 +146,7 @@ class Core:
     def report(self, effects: Effects) -> None:
         """Count what a batch of messages did, and wake the callers that wait for its keys; outside the lock."""
         self.counters.invalidations_received += effects.received
+        self.counters.flushes += effects.untold
         for reason, entries in effects.flushes:
             self.counters.flushes += 1
             self.emit(Flushed(reason, entries))

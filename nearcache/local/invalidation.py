@@ -19,6 +19,12 @@ from nearcache.protocol.answers import Beat, Greeting
 from nearcache.protocol.messages import CHANGE, ONE_CHANGED, BadMessage, Message
 from nearcache.protocol.versions import CREATED_BITS, version_of
 
+FLUSHES_MAX = 4
+"""Flushes for bad messages between two heartbeats; after more of them L1 stays unproven until the next heartbeat."""
+QUIET = 60.0
+"""Seconds without a bad message after which the next one is told again."""
+MISTAKE_MAX = 200
+"""Characters of an unexpected exception in the reason of a flush."""
 SERVERS_MAX = 100
 """Servers that are remembered; after more of them, no deadline of the journal ends early."""
 
@@ -32,6 +38,8 @@ class Effects:
     received: int = 0
     flushes: list[tuple[str, int]] = field(default_factory=list)
     """Reason and number of dropped entries, per flush."""
+    untold: int = 0
+    """Further flushes, which need no telling: bad messages go on coming."""
     restarted: bool = False
     """Whether the server has lost its values, or is another one: every key may have to be loaded anew."""
 
@@ -59,6 +67,10 @@ class Invalidation:
         """The probe that has not come back yet."""
         self.echoed = False
         """Whether a probe has come back."""
+        self._bad = 0
+        """Bad messages since the last heartbeat: those that can't be read, or come after a gap."""
+        self._bad_until: float | None = None
+        """Until when bad messages count as told, as of the last heartbeat (monotonic); None: none was told."""
         self.server_offset = 0.0
         """The server's clock minus ours, in seconds; at most too large, so that deadlines err to the early side."""
 
@@ -86,9 +98,10 @@ class Invalidation:
                         return effects
                     self._message(messages.unpack(data), effects)
                 except (BadMessage, UnicodeDecodeError) as error:
-                    self._flush(effects, f"a message that can't be read: {error}", self.last)
+                    self._distrust(effects, f"a message that can't be read: {error}", self.last)
                 except Exception as mistake:  # noqa: BLE001  # half applied, with its number taken: nothing holds
-                    self._flush(effects, f"a message that could not be applied: {mistake!r}", self.last)
+                    text = repr(mistake)[:MISTAKE_MAX]
+                    self._distrust(effects, f"a message that could not be applied: {text}", self.last)
 
     def _changes(self, remaining: Iterator[bytes], effects: Effects) -> bytes | None:
         """Apply messages as long as each is the next one and changes one key; the first that does not, or None.
@@ -138,7 +151,7 @@ class Invalidation:
                 self.nonce, self.echoed = None, True
             return
         if self._greeted and number != self.last + 1:
-            self._flush(effects, f"a gap: {number} came after {self.last}", number)
+            self._distrust(effects, f"a gap: {number} came after {self.last}", number)
         self.last = number
         if kind == messages.CHANGED:
             tier.apply_changes(names, version_of(number, 0))
@@ -158,10 +171,11 @@ class Invalidation:
         effects = Effects()
         with self._tier.lock:
             self._note_clock(beat.server_time, asked_at)
+            self._end_of_bad_messages(effects, now)
             if beat.number is None or beat.floor is None or beat.number < self.last:
-                self._flush(
-                    effects, f"the counter went back from {self.last} to {beat.number}", beat.number or 0, restart=True
-                )
+                reason = f"the counter went back from {self.last} to {beat.number}"
+                told = self._bad_until is None
+                self._flush(effects, reason, beat.number or 0, restart=True, told=told)
                 self._tier.floors.restart()
                 effects.restarted = True
             elif beat.history != self.history:
@@ -265,7 +279,7 @@ class Invalidation:
                 self._seen = self.seen
                 tier.flush()
                 self.last = greeting.number
-            elif not (prove and greeting.number == self.last and not another_history):
+            elif not (prove and greeting.number == self.last and not another_history and self._bad <= FLUSHES_MAX):
                 reason = "the connection was lost and nothing proves that no message was"
                 self._flush(effects, reason, greeting.number, restart=another_history)
             if another_history:
@@ -291,11 +305,39 @@ class Invalidation:
     def _note_clock(self, server_time: int, asked_at: float) -> None:
         self.server_offset = server_time / 1e6 - asked_at
 
-    def _flush(self, effects: Effects, reason: str, number: int, *, restart: bool = False) -> None:
+    def _distrust(self, effects: Effects, reason: str, number: int) -> None:
+        """A bad message: flush L1. Somebody may send any number of them, so flushes and reports are bounded.
+
+        After FLUSHES_MAX flushes L1 serves nothing and rejects results in flight, until the next heartbeat flushes what
+        was put into it meanwhile.
+        """
+        self._bad += 1
+        if self._bad <= FLUSHES_MAX:
+            self._flush(effects, reason, number, told=self._bad_until is None)
+            self._bad_until = self._bad_until or float("inf")
+        else:
+            self._tier.proof.until = NEVER
+            self._tier.epoch += 1
+            effects.everything = True
+
+    def _end_of_bad_messages(self, effects: Effects, now: float) -> None:
+        if self._bad:
+            self._bad_until = now + QUIET
+            if self._bad > FLUSHES_MAX:
+                self._flush(effects, "messages that can't be read", self.last, told=False)
+            self._bad = 0
+        elif self._bad_until is not None and now >= self._bad_until:
+            self._bad_until = None
+
+    def _flush(self, effects: Effects, reason: str, number: int, *, restart: bool = False, told: bool = True) -> None:
         self._seen = self.seen
         self.ahead = None
         effects.everything = True
-        effects.flushes.append((reason, self._tier.flush(restart=restart)))
+        dropped = self._tier.flush(restart=restart)
+        if told:
+            effects.flushes.append((reason, dropped))
+        else:
+            effects.untold += 1
         self.last = number
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import structlog
 
 from nearcache import CorruptValue, Disconnected, NearCache
+from nearcache.local.invalidation import FLUSHES_MAX
 from nearcache.protocol.codec import MsgpackCodec
 from nearcache.testing import FaultProxy, ManualClock
 from nearcache.transport.embedded import EmbeddedServer, free_port
 from tests.support.twins import MakeCache
-from tests.support.waiting import Heard, redis_of, until, value_name
+from tests.support.waiting import Heard, channel_name, redis_of, until, value_name
 
 ROOT = Path(__file__).parents[2]
 SECRET = "s3cret-pa55"
@@ -238,6 +240,28 @@ def test_keys_of_damaged_values_are_told_up_to_a_bound(caplog: pytest.LogCapture
         clock.advance(3601)
         read_all()
         assert told == keys
+
+
+def test_junk_on_the_channel_is_one_line(
+    server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many messages can't be read, they cost a few flushes for each heartbeat; afterwards L1 serves again."""
+    caplog.set_level(logging.INFO, "nearcache")
+    with NearCache.from_url(server.url, namespace=namespace) as cache, redis_of(server.url) as client:
+        assert cache.set("a", 1)
+        caplog.clear()
+        began = time.monotonic()
+        for _ in range(20):
+            pipeline = client.pipeline(transaction=False)
+            for number in range(1000):
+                pipeline.publish(channel_name(namespace), f"junk {number}")
+            pipeline.execute()
+        deadline = time.monotonic() + 10
+        while cache.stats().invalidations_received < 20_000 or cache.get("a") != cache.peek("a"):
+            assert time.monotonic() < deadline
+        heartbeats = 1 + (time.monotonic() - began) / (cache.settings.max_staleness / 4)
+        assert cache.stats().flushes <= (FLUSHES_MAX + 1) * heartbeats
+    assert [record.message.split("'")[1] for record in caplog.records] == ["flushed"]
 
 
 def test_a_handler_that_fails_harms_nobody(server: EmbeddedServer, namespace: str) -> None:

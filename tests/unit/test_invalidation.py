@@ -8,14 +8,13 @@ import pytest
 
 from nearcache.local.deferred import STEP
 from nearcache.local.floors import TAG_FLOORS_MAX
-from nearcache.local.invalidation import Invalidation
+from nearcache.local.invalidation import FLUSHES_MAX, QUIET, Invalidation
 from nearcache.local.store import Entry
 from nearcache.local.tier import NEVER, Tier
 from nearcache.protocol.answers import Beat, Greeting
 from nearcache.protocol.messages import pack_probe
 from nearcache.protocol.records import pack_names
 from nearcache.protocol.versions import version_of
-from tests.support.cases import each
 
 STALENESS = 2.0
 SECOND = 1_000_000
@@ -75,8 +74,8 @@ def test_messages_in_order_drop_what_they_name(invalidation: Invalidation) -> No
     assert invalidation.last == 9
 
 
-@each("number", [5, 4, 7, 100])
-@each("kind", ["I", "C", "T"])
+@pytest.mark.parametrize("number", [5, 4, 7, 100])
+@pytest.mark.parametrize("kind", ["I", "C", "T"])
 def test_a_number_that_is_not_the_next_flushes(invalidation: Invalidation, kind: str, number: int) -> None:
     """A gap, a repetition and a step back alike: something was missed, or the counter was lost."""
     hold(invalidation, "a")
@@ -377,3 +376,57 @@ def test_no_messages_need_no_lock(invalidation: Invalidation) -> None:
     """An empty batch is nothing."""
     with invalidation._tier.lock:
         assert invalidation.messages([]).received == 0
+
+
+@pytest.mark.parametrize("kind", ["can't be read", "a gap"])
+def test_any_number_of_bad_messages_is_told_once_and_flushes_few_times(invalidation: Invalidation, kind: str) -> None:
+    """What is put into L1 between two of them is never served: each of them may have been an invalidation of it."""
+    tier = invalidation._tier
+    bad = [b"junk"] * 20_000
+    if kind == "a gap":
+        bad = [message("I", number, "other") for number in range(10, 40_010, 2)]
+    told: list[str] = []
+    untold = 0
+    before = tier.snapshot("under way")
+    for start in range(0, len(bad), 1000):
+        hold(invalidation, "a")
+        effects = invalidation.messages(bad[start : start + 1000])
+        told += [reason for reason, _ in effects.flushes]
+        untold += effects.untold
+        assert effects.everything
+        assert tier.proof.until == NEVER
+    assert len(told) == 1
+    assert kind in told[0]
+    assert untold == FLUSHES_MAX - 1
+    assert not tier.put("under way", Entry("v", float("inf"), version_of(5, 1), (), 1, float("inf")), before)
+    hold(invalidation, "a")
+    effects = invalidation.beat(beat(invalidation.last), 20.0, 20.1)
+    assert (effects.flushes, effects.untold) == ([], 1)
+    assert not tier.entries
+    assert tier.proof.until == 20.0 + STALENESS
+    hold(invalidation, "a")
+    assert not invalidation.beat(beat(invalidation.last), 20.5, 20.6).everything
+    assert tier.entry("a") is not None
+
+
+def test_bad_messages_are_told_again_after_a_while_without(invalidation: Invalidation) -> None:
+    """Each flushes all the same."""
+    now, told = 20.0, []
+    for pause in (0.5, 0.5, QUIET / 2, QUIET + 1, 0.5):
+        hold(invalidation, "a")
+        told.append(len(invalidation.messages([b"junk"]).flushes))
+        assert not invalidation._tier.entries
+        invalidation.beat(beat(5), now, now)
+        now += pause
+        invalidation.beat(beat(5), now, now)
+    assert told == [1, 0, 0, 0, 1]
+
+
+def test_a_connection_that_is_lost_amid_bad_messages_keeps_nothing(invalidation: Invalidation) -> None:
+    """Though no number is missing."""
+    invalidation.messages([b"junk"] * (FLUSHES_MAX + 1))
+    hold(invalidation, "a")
+    invalidation.lost()
+    effects, kept = invalidation.back(greeting(5), 20.0, prove=True)
+    assert (len(effects.flushes), kept) == (1, 0)
+    assert not invalidation._tier.entries
