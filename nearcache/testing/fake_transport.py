@@ -26,9 +26,13 @@ class FakeRemote:
         namespace: of the cache.
         new_latch: makes the latch that an operation waits with.
         timeout: seconds of real time that an answer may take.
+        client: stands for the cache, also when it has begun anew with another FakeRemote.
     """
 
-    def __init__(self, network: Network, namespace: str, new_latch: NewLatch, timeout: float) -> None:
+    def __init__(
+        self, network: Network, namespace: str, new_latch: NewLatch, timeout: float, client: object = None
+    ) -> None:
+        self.client = client or object()
         self._network = network
         self._namespace = namespace
         self._new_latch = new_latch
@@ -94,7 +98,7 @@ class FakeRemote:
 
     async def close(self) -> None:
         self._closed = True
-        self._network.leaves(self)
+        self._network.leaves(self.client)
 
     async def _connect(self, operation: str | None = None) -> None:
         """Connect if need be.
@@ -102,11 +106,11 @@ class FakeRemote:
         Raises:
             RemoteFailed: the server is away or hung, and nothing was sent.
         """
-        if self._closed or self._network.fault({Kind.AWAY}, self, operation):
+        if self._closed or self._network.fault({Kind.AWAY}, self.client, operation):
             raise _not_sent(RemoteFailed("the connection was refused"))
         if self._life != self._network.life:
             latch = self._new_latch()
-            hung = self._network.defer({Kind.HUNG}, self, Late(latch), operation)
+            hung = self._network.defer({Kind.HUNG}, self.client, Late(latch), operation)
             if hung and not await latch.wait(self._timeout):  # the handshake is not answered
                 raise _not_sent(RemoteTimeout("no answer in time"))
             with self._network.lock:
@@ -123,12 +127,12 @@ class FakeRemote:
         network = self._network
         late = Late(self._new_latch(), lambda: call(network.server(self._namespace)))
         with network.lock:
-            hung = network.defer({Kind.HUNG}, self, late, operation)
+            hung = network.defer({Kind.HUNG}, self.client, late, operation)
             if not hung:
                 late.execute()
         if hung and not await late.latch.wait(self._timeout):
             raise RemoteTimeout("no answer in time")
-        slow = network.fault({Kind.LOST_REPLIES, Kind.DELAY}, self, operation)
+        slow = network.fault({Kind.LOST_REPLIES, Kind.DELAY}, self.client, operation)
         if slow is not None:
             lost = slow.kind is Kind.LOST_REPLIES or slow.seconds >= self._timeout
             await self._new_latch().wait(self._timeout if lost else slow.seconds)
@@ -147,7 +151,7 @@ class FakeBus:
 
     Args:
         network: the fake server and the faults before it.
-        client: the FakeRemote of the same cache.
+        client: that of the FakeRemote of the same cache.
         namespace: of the cache.
         new_latch: makes the latch that ``receive`` waits with.
         timeout: seconds of real time that the subscription may take.

@@ -103,12 +103,12 @@ class FakeServer:
             raise ConfigError(f"{cache!r} has a server of its own, which ends with it; give it another URL")
         return Behind(cache, self, self._backend(cache.settings, asynchronous=isinstance(cache, AsyncNearCache)))
 
-    def _backend(self, settings: Settings, *, asynchronous: bool) -> Backend:
+    def _backend(self, settings: Settings, *, asynchronous: bool, client: object = None) -> Backend:
         network, name, timeout = self._network, settings.namespace, settings.redis_timeout
         new_latch = TaskLatch if asynchronous else ThreadLatch
-        remote = FakeRemote(network, name, new_latch, timeout)
-        again = partial(self._backend, settings, asynchronous=asynchronous)
-        bus = partial(FakeBus, network, remote, name, new_latch, timeout, lambda: remote.seen())  # noqa: PLW0108  # it is set later
+        remote = FakeRemote(network, name, new_latch, timeout, client)
+        again = partial(self._backend, settings, asynchronous=asynchronous, client=remote.client)
+        bus = partial(FakeBus, network, remote.client, name, new_latch, timeout, lambda: remote.seen())  # noqa: PLW0108  # it is set later
         return Backend(remote, bus, SHOWN, again)
 
     # --------------------------------------------------------------------------------------------------------- faults
@@ -176,9 +176,10 @@ class FakeServer:
             raise ValueError(f"only={only!r}: must be some of {', '.join(sorted(OPERATIONS))}")
         client = None
         if of is not None:
-            client = of._backend.remote  # noqa: SLF001
-            if not isinstance(client, FakeRemote):
+            remote = of._backend.remote  # noqa: SLF001
+            if not isinstance(remote, FakeRemote):
                 raise ValueError(f"of={of!r}: is not on a fake server")
+            client = remote.client
         return Fault(self._network, kind, frozenset(only), client, delay)
 
 

@@ -209,3 +209,20 @@ def test_no_server_behind_a_cache_with_a_server(fake: FakeServer) -> None:
     """It would end with the cache."""
     with NearCache.from_url("embedded://") as cache, pytest.raises(ConfigError, match="has a server of its own"):
         fake.behind(cache)
+
+
+def test_a_fault_of_a_cache_is_still_its_own_when_it_was_closed_and_opened_again(fake: FakeServer) -> None:
+    """As by a second TestClient; and what is closed is not waited for."""
+    cache = AsyncNearCache.from_url("redis://cache.invalid:6379/0")
+
+    async def use() -> bool:
+        async with cache:
+            return await cache.set("a", 1)
+
+    with fake.behind(cache), fake.cache() as other:
+        assert asyncio.run(use()) is True
+        with fake.away(of=cache):
+            assert asyncio.run(use()) is False
+            assert other.set("a", 2) is True
+        assert asyncio.run(use()) is True
+        fake.settle()

@@ -289,16 +289,16 @@ def test_settled_is_who_is_at_rest_or_kept_away_or_closed() -> None:
     """All others are waited for."""
     network = Network()
     remote = remote_on(network)
-    bus = FakeBus(network, remote, "ns", ThreadLatch, 30)
+    bus = FakeBus(network, remote.client, "ns", ThreadLatch, 30)
     assert network.settled()
     run_sync(bus.open())
     assert not network.settled()
     for kind in (Kind.AWAY, Kind.HUNG, Kind.BUS_CUT, Kind.BUS_HELD):
-        with Fault(network, kind, client=remote):
+        with Fault(network, kind, client=remote.client):
             assert network.settled()
         with Fault(network, kind, client=object()):
             assert not network.settled()
-    bus = FakeBus(network, remote, "ns", ThreadLatch, 30)
+    bus = FakeBus(network, remote.client, "ns", ThreadLatch, 30)
     run_sync(bus.open())
     thread, _ = waiting(bus)
     assert network.settled()
