@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from nearcache.engine.breaker import REFUSES_WRITES, SERVES_NOBODY
 from nearcache.engine.core import Core
-from nearcache.engine.ports import RemoteFailed
+from nearcache.engine.ports import BusRefused, RemoteFailed
 from nearcache.engine.requests import Operation
 
 
 async def try_rights(core: Core, nonce: str) -> bool:
-    """Try every right that writes need, on a scratch name, and publish a probe; whether it was published.
+    """Try every right that scripts and reads need, on a scratch name, and publish a probe; whether it was published.
 
     A write that is refused in its middle would take a number without a message, at which all other instances flush. So
     an instance that lacks a right writes nothing, journals nothing and asks for no lease; it reads L2, and keeps L1 if
@@ -20,10 +20,11 @@ async def try_rights(core: Core, nonce: str) -> bool:
         requests.permit()
         await core.remote.probe(nonce)
     except RemoteFailed as failure:
-        if not failure.answered or failure.code in REFUSES_WRITES | SERVES_NOBODY:
+        refused = failure.answered or isinstance(failure, BusRefused)  # the latter on the new connection already
+        if not refused or failure.code in REFUSES_WRITES | SERVES_NOBODY:
             requests.failed(failure, Operation.PROBE)
         elif requests.denied is None:
-            requests.denied = f"the user lacks a right that writes need: {failure}"
+            requests.denied = f"the user lacks a right that the cache needs: {failure}"
             requests.refuse(Operation.SET, failure)
         return False
     requests.answered(Operation.PROBE, None)

@@ -260,6 +260,7 @@ class Subscription:
             raise RemoteFailed("the server is no master")
         if not greeting.adopted:  # it refuses writes: L2 is read with its floors, and heartbeats ask again
             core.breaker.bus_reached()
+            await try_rights(core, "")
             self.subscriber.not_adopted()
             return
         if self.phase is Phase.SUBSCRIBED:

@@ -115,13 +115,15 @@ class RedisRemote:
         self.connect = transport.connect
         self._patience = redis_timeout
         self._offset: float | None = None
+        self._evalsha = True
+        """Whether the server takes EVALSHA, as far as is known."""
         self.on_connected: Callable[[Peer], None] = lambda _: None
         self.seen: Callable[[], int] = lambda: 0
         self.may_repeat: Callable[[], bool] = lambda: True
         transport.handshake = Handshake(names, self._connected, lambda: self.seen())  # noqa: PLW0108  # it is set later
 
     def _connected(self, peer: Peer) -> None:
-        self._offset = peer.offset
+        self._offset, self._evalsha = peer.offset, True
         self.on_connected(peer)
 
     def now(self) -> int:
@@ -258,12 +260,16 @@ class RedisRemote:
         raise failure
 
     async def _call(self, script: Script, names: Sequence[bytes], fields: Sequence[object]) -> Any:
-        """EVALSHA, and EVAL when the server does not know the script, in which case nothing was done."""
+        """EVALSHA, and EVAL when the server does not know the script, or refuses EVALSHA: then nothing was done."""
         # resp.pack takes no int.
         texts = [b"%d" % field if type(field) is int else field for field in fields]
         rest = (b"%d" % len(names), *names, *texts)
-        reply = await self._send(resp.pack((b"EVALSHA", script.sha, *rest)))
-        if isinstance(reply, resp.ServerError) and reply.code == "NOSCRIPT":
+        reply = None
+        if self._evalsha:
+            reply = await self._send(resp.pack((b"EVALSHA", script.sha, *rest)))
+            # The right is missing, or the command was renamed: asked again on the next connection.
+            self._evalsha = not (isinstance(reply, resp.ServerError) and "'evalsha'" in str(reply).lower())
+        if not self._evalsha or (isinstance(reply, resp.ServerError) and reply.code == "NOSCRIPT"):
             reply = await self._send(resp.pack((b"EVAL", script.text, *rest)))
         if isinstance(reply, RemoteFailed):
             raise reply

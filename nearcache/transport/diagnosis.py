@@ -39,7 +39,7 @@ ADVICE = (
     _advice(
         "unknown command.*select", "this is a Sentinel, or a proxy without databases: no number in the URL", final=True
     ),
-    _advice("unknown command.*evalsha|unknown command.*eval", "the server must offer EVAL and EVALSHA"),
+    _advice("unknown command.*evalsha|unknown command.*eval", "the server must offer EVAL"),
     _advice("protected mode|^DENIED", "the server takes no other host's connections while it has no password"),
     _advice("wrongpass|invalid (username-)?password", "check user and password in the URL", final=True),
 )

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import re
 import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from nearcache import ConfigError, NearCache
+from nearcache import CoherenceFailed, ConfigError, NearCache, NearCacheWarning
 from nearcache.events import Event
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.waiting import redis_of, value_name
+from tests.support.waiting import Heard, redis_of, value_name
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
 (RIGHTS,) = re.findall(r"^ +(~\{shop:\*.*)$", PAGE, re.MULTILINE)
 
 
+EACH = [right for right in RIGHTS.split() if right != "-@all"]
+
+
+def user_with(server: EmbeddedServer, *rules: str) -> str:
+    """The URL of a user with these rights."""
+    with redis_of(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">pw", *rules)
+    return server.url.replace("//", "//app:pw@")
+
+
 def test_the_rights_on_the_page_are_enough_and_reach_no_other_namespace(fresh_server: EmbeddedServer) -> None:
     """A user with them has L1 and every operation, and in another namespace nothing."""
-    with redis_of(fresh_server.url) as client:
-        client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">pw", *RIGHTS.split())
-    url = fresh_server.url.replace("//", "//app:pw@")
+    url = user_with(fresh_server, *RIGHTS.split())
     heard: list[Event] = []
     with NearCache.from_url(url, namespace="shop") as cache:
         cache.on_event(heard.append)
@@ -47,6 +58,58 @@ def test_the_rights_on_the_page_are_enough_and_reach_no_other_namespace(fresh_se
     assert other.set("a", 1) is False
     assert not other.healthy
     other.close()
+
+
+@pytest.mark.parametrize("missing", EACH)
+def test_each_right_on_the_page_is_needed(fresh_server: EmbeddedServer, missing: str) -> None:
+    """A user without one of them, in a namespace that is new: what happens is what the table says."""
+    url = user_with(fresh_server, *(right for right in RIGHTS.split() if right != missing))
+    cache = NearCache.from_url(url, namespace="shop", reconnect_max=0.05)
+    heard = Heard(cache)
+    if missing == "+subscribe":
+        with pytest.warns(NearCacheWarning, match="subscribe"):
+            cache.__enter__()
+        assert not cache.healthy
+        assert "subscribe" in heard.of(CoherenceFailed)[0].reason
+        cache.close()
+    elif missing in ("+info", "+evalsha"):
+        with cache:
+            assert cache.healthy
+            assert cache.set("a", 1)
+            with redis_of(fresh_server.url) as client:
+                assert missing[1:] in [entry["object"] for entry in client.acl_log()]
+    else:
+        words = {"~{shop:*": "access", "&{shop:*": "publish"}.get(missing, missing[1:])
+        with pytest.raises(ConfigError, match=f"(?i){words}"), cache:
+            pass
+    with warnings.catch_warnings(), cache_in_use(url) as cache:
+        warnings.simplefilter("ignore", NearCacheWarning)
+        assert cache.get_or_set("b", lambda: 2) == 2
+        wrote = cache.set("a", 1)
+        if missing not in ("+subscribe", "+info", "+evalsha"):
+            assert wrote is False
+            assert cache.health().journal == 0 or missing in ("+time", "~{shop:*")
+
+
+@contextmanager
+def cache_in_use(url: str) -> Iterator[NearCache]:
+    """Without `with`, which would raise."""
+    cache = NearCache.from_url(url, namespace="shop", reconnect_max=0.05)
+    try:
+        yield cache
+    finally:
+        cache.close()
+
+
+def test_another_database_needs_select(fresh_server: EmbeddedServer) -> None:
+    """As the page says."""
+    url = user_with(fresh_server, *RIGHTS.split()).removesuffix("/0") + "/1"
+    with pytest.raises(ConfigError, match="select"), NearCache.from_url(url, namespace="shop"):
+        pass
+    user_with(fresh_server, *RIGHTS.split(), "+select")
+    with NearCache.from_url(url, namespace="shop") as cache:
+        assert cache.healthy
+        assert cache.set("a", 1)
 
 
 def test_a_record_does_not_contain_its_key(server: EmbeddedServer, namespace: str) -> None:

@@ -73,3 +73,40 @@ async def test_a_write_that_may_not_publish_disturbs_nobody(fresh_server: Embedd
         await until(lambda: other._core.invalidation.last == one._core.invalidation.last)
         assert [one.stats().flushes, other.stats().flushes] == [0, 0]
         assert other.peek("k") == 1
+
+
+async def test_where_evalsha_is_refused_scripts_go_by_eval(fresh_server: EmbeddedServer, namespace: str) -> None:
+    """Every operation works; of many, one alone is refused on each connection."""
+    url = user_of(fresh_server, namespace, "app", "-evalsha", "+eval")
+    with NearCache.from_url(url, namespace=namespace) as cache:
+        assert cache.healthy
+        assert cache.set("a", 1, tags=["t"]) is True
+        assert cache.mark_stale("a") is True
+        assert cache.get_or_set("a", lambda: 2, tags=["t"]) == 2
+        assert cache.invalidate_tags("t") is True
+        assert cache.delete("a", hold=0.1) is True
+        assert cache.clear() is True
+        assert cache.stats().l2_errors == 0
+        assert cache.health().status == "ok"
+        with redis_of(f"redis://127.0.0.1:{fresh_server.port}/0") as client:
+            log = client.acl_log()
+        assert sum(entry["object"] == "evalsha" for entry in log) == 1
+        assert log[0]["count"] <= 3
+
+
+async def test_where_scripts_are_refused_it_is_said_so(fresh_server: EmbeddedServer, namespace: str) -> None:
+    """Without EVAL nothing can be written, whatever else the user may do."""
+    url = user_of(fresh_server, namespace, "app", "-evalsha", "-eval")
+    with pytest.raises(ConfigError, match=r"(?i)eval"), NearCache.from_url(url, namespace=namespace):
+        pass
+
+
+async def test_where_evalsha_has_another_name_scripts_go_by_eval(namespace: str) -> None:
+    """As on servers that rename it away."""
+    with (
+        EmbeddedServer(config={"rename-command": 'EVALSHA ""'}) as server,
+        NearCache.from_url(server.url, namespace=namespace) as cache,
+    ):
+        assert cache.healthy
+        assert cache.set("a", 1) is True
+        assert cache.stats().l2_errors == 0

@@ -24,7 +24,7 @@ SECRET = "s3cret-pa55"
         ("OOM command not allowed when used memory > 'maxmemory'.", "OOM: command not allowed when used memory"),
         ("NOPERM No permissions to access a channel", "a new user no channels: ACL SETUSER"),
         ("NOPERM User app has no permissions to run the 'evalsha' command", "the user has no permissions to run the"),
-        ("ERR unknown command 'EVALSHA', with args beginning with: 'abc' '3'", "must offer EVAL and EVALSHA"),
+        ("ERR unknown command 'EVAL', with args beginning with: 'abc' '3'", "must offer EVAL"),
         ("ERR DB index is out of range", "ERR: DB index is out of range; the URL names a database"),
         ("DB index is out of range", "ERR: DB index is out of range; the URL names a database"),
         ("ERR max number of clients reached", "raise maxclients"),
