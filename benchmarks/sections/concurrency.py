@@ -119,6 +119,7 @@ def _options(room: int) -> dict[str, Any]:
         "ttl": 600,
         "l1_max_entries": room,
         "redis_timeout": PATIENCE,
+        "max_staleness": 4 * PATIENCE,
         "max_connections": max(LEVELS),
     }
 
