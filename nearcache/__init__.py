@@ -28,6 +28,7 @@ from nearcache.events import (
     LoadFailed,
     Refused,
 )
+from nearcache.explanation import Explanation
 from nearcache.functions.wrapper import AsyncCachedFunction, CachedFunction
 from nearcache.health import Health
 from nearcache.protocol.codec import Codec, MsgpackCodec
@@ -56,6 +57,7 @@ __all__ = [
     "Disconnected",
     "Drained",
     "Event",
+    "Explanation",
     "Flushed",
     "Health",
     "InvalidKey",

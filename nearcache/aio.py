@@ -12,10 +12,12 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from nearcache.base import BaseCache, warned_of_default
 from nearcache.checks import Duration, seconds
 from nearcache.engine import load, read, write
+from nearcache.engine.explain import explain
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
 from nearcache.engine.subscriber import Subscriber
 from nearcache.errors import ConfigError
+from nearcache.explanation import Explanation
 from nearcache.functions.cached import cached_async
 from nearcache.functions.wrapper import AsyncCachedFunction
 from nearcache.local.s3fifo import USES_MAX
@@ -249,6 +251,11 @@ class AsyncNearCache(BaseCache):
         """As :meth:`NearCache.invalidate_tags`."""
         await self._ready()
         return await write.invalidate_tags(self._core, check_tags(tags, self._core.settings.max_key_bytes, None))
+
+    async def explain(self, key: str) -> Explanation:
+        """As :meth:`NearCache.explain`."""
+        await self._ready()
+        return await explain(self._core, self._checked(key))
 
     async def clear(self) -> bool:
         """As :meth:`NearCache.clear`."""

@@ -18,6 +18,7 @@ from nearcache.engine.read import report_corrupt
 from nearcache.errors import CacheClosed, CodecError, ConfigError, InvalidKey, warn
 from nearcache.events import Listener as EventListener
 from nearcache.health import Health, Troubles, health_of
+from nearcache.local import drops
 from nearcache.local.invalidation import AlwaysFresh, Invalidation
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.store import Entry
@@ -306,6 +307,7 @@ class BaseCache:
             with self._tier.lock:
                 if self._tier.entries.get(key) is entry:
                     self._tier.drop(key)
+                    self._tier.drops.note((key, drops.DAMAGED))
             raise KeyError(key) from error
 
     def _look_many(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
@@ -338,5 +340,5 @@ class BaseCache:
         with self._tier.lock:
             self._tier.synced = False
             self._tier.proof.until = NEVER
-            self._tier.drop_all()
+            self._tier.drop_all("the cache was closed")
             self._tier.release()

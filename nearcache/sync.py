@@ -12,10 +12,12 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from nearcache.base import BaseCache, warned_of_default
 from nearcache.checks import Duration, seconds
 from nearcache.engine import load, read, write
+from nearcache.engine.explain import explain
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
 from nearcache.engine.subscriber import Subscriber
 from nearcache.errors import ConfigError
+from nearcache.explanation import Explanation
 from nearcache.functions.cached import cached_sync
 from nearcache.functions.wrapper import CachedFunction
 from nearcache.local.s3fifo import USES_MAX
@@ -315,6 +317,28 @@ class NearCache(BaseCache):
         """
         self._ready()
         return run_sync(write.invalidate_tags(self._core, check_tags(tags, self._core.settings.max_key_bytes, None)))
+
+    def explain(self, key: str) -> Explanation:
+        """Where the value of a key stands, what a read would do now, and why; nothing is changed or counted.
+
+        Args:
+            key: the key.
+
+        Returns:
+            What both tiers know of it, without the value; print it. That Redis does not answer is part of it.
+
+        Raises:
+            InvalidKey: the key is no key.
+            CacheClosed: after ``close``.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.set("user:7", "Ada", tags=["users"]), cache.explain("user:7").tier, cache.invalidate_tags("users")
+        (True, 'l1', True)
+        >>> cache.explain("user:7").left_l1
+        'one of its tags was invalidated'
+        """
+        self._ready()
+        return run_sync(explain(self._core, self._checked(key)))
 
     def clear(self) -> bool:
         """Drop everything in the namespace, in Redis and in every L1; whether Redis acknowledged."""

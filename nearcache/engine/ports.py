@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, Self, TypeVar
 from nearcache.local.loads import Permits
 from nearcache.local.singleflight import Outcome
 from nearcache.local.waiters import Latch
-from nearcache.protocol.answers import BusItem, Granted, Item, Lease, Peer, Reading, Take, Written
+from nearcache.protocol.answers import BusItem, Claim, Granted, Item, Lease, Peer, Reading, Take, Written
 
 T = TypeVar("T")
 
@@ -153,6 +153,10 @@ class Remote(Protocol):
 
     async def abort(self, key: str, lease_id: bytes) -> bool:
         """Give a lease back; whether it was held to the end, so that nothing was written since it was given."""
+        ...
+
+    async def claim(self, key: str) -> Claim | None:
+        """What stands at a key's lease; None: nothing."""
         ...
 
     async def greet(self) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from nearcache.local import drops
 from nearcache.local.deferred import STEP, Deferred
+from nearcache.local.drops import Drops
 from nearcache.local.fallback import Fallback
 from nearcache.local.interrupts import make_lock
 from nearcache.local.s3fifo import S3Fifo
@@ -28,7 +30,9 @@ class Contents:
         # Re-entrant, here and elsewhere: a signal handler or a finaliser may call the cache while its thread holds it.
         self.lock = make_lock()
         self._new_store = partial(STORES[eviction], max_entries, max_bytes)
+        self.drops = Drops()
         self._store = self._new_store()
+        self._store.note_drop = self.drops.note
         self.make_entry = self._store.make_entry
         self.entries: dict[str, Entry] = self._store.entries
         self.touch = self._store.touch
@@ -84,6 +88,7 @@ class Contents:
     def _free_some(self, count: int) -> None:
         for key in self._deferred.step(count, self._store):
             del self._store[key]
+            self.drops.note((key, drops.TAG))
 
     def _end_proof(self) -> None:
         """Let no reader pass with an entry that it has looked up before; what is put from now on has another proof."""
@@ -95,6 +100,7 @@ class Contents:
         if entry is not None and entry.proof is not self.proof:
             if not self._deferred.allows(entry):
                 del self._store[key]
+                self.drops.note((key, drops.TAG))
                 return None
             entry.proof = self.proof
         return entry
@@ -102,6 +108,7 @@ class Contents:
     def _show(self, store: Store[Any]) -> Store[Any]:
         """Let readers see this store; the one that they saw before."""
         before, self._store = self._store, store
+        store.note_drop = self.drops.note
         self._deferred.forget_entries()
         self._evicted_before += before.evicted
         before.evicted = store.evicted = 0
@@ -110,7 +117,8 @@ class Contents:
         self.entries = store.entries
         return before
 
-    def _drop(self, key: str) -> None:
+    def _drop(self, key: str, why: str = drops.OLDER) -> None:
         self.fallback.drop(key)
         if key in self.entries:
             del self._store[key]
+            self.drops.note((key, why))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
+from nearcache.local.drops import ANOTHER_WRITE
 from nearcache.local.snapshot import STRIPES
 from nearcache.local.tier import NEVER, Tier
 from nearcache.protocol import messages
@@ -113,7 +114,7 @@ class Invalidation:
         """
         tier, hear, unpack, head = self._tier, effects.keys.append, CHANGE.unpack_from, CHANGE.size
         stamps, get, drop, fallback_used = tier.stamps, tier.entries.get, tier.drop, tier.fallback.used
-        last = self.last
+        note, last = tier.drops.note, self.last
         try:
             for data in remaining:
                 if len(data) <= head:
@@ -135,6 +136,7 @@ class Invalidation:
                 held = get(key)
                 if held is not None and held.version < version:
                     drop(key)
+                    note((key, ANOTHER_WRITE))
         finally:
             self.last = last
         return None
@@ -277,7 +279,7 @@ class Invalidation:
             if not self._greeted:  # the first connection: nothing to lose, but what is under way was not watched
                 self._greeted = True
                 self._seen = self.seen
-                tier.flush()
+                tier.flush("the bus was connected for the first time")
                 self.last = greeting.number
             elif not (prove and greeting.number == self.last and not another_history and self._bad <= FLUSHES_MAX):
                 reason = "the connection was lost and nothing proves that no message was"
@@ -333,7 +335,7 @@ class Invalidation:
         self._seen = self.seen
         self.ahead = None
         effects.everything = True
-        dropped = self._tier.flush(restart=restart)
+        dropped = self._tier.flush(reason, restart=restart)
         if told:
             effects.flushes.append((reason, dropped))
         else:

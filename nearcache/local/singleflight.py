@@ -166,6 +166,10 @@ class Flights:
             if flight is not None and flight.owner == flight.callers[-1] == leader:
                 self.end((key, purpose), flight, None)
 
+    def has(self, key: str, purpose: Purpose) -> bool:
+        """Whether a load of a key is under way."""
+        return self._flying((key, purpose)) is not None
+
     def _flying(self, key: FlightKey) -> Flight | None:
         flight = self._flights.get(key)
         return None if flight is None else flight()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from cachetools import Cache
 
+from nearcache.local.drops import EVICTED
 from nearcache.protocol.versions import Version
 
 ENTRY_OVERHEAD = 250
@@ -86,6 +87,7 @@ class Store(Cache[str, E], Generic[E]):
         """The keys that carry a tag."""
         self.bytes = 0
         self.evicted = 0
+        self.note_drop: Callable[[tuple[str | None, str]], None] | None = None
 
     @abstractmethod
     def oldest(self) -> str:
@@ -154,6 +156,8 @@ class Store(Cache[str, E], Generic[E]):
         key, entry = self._evict()
         self._forget(key, entry)
         self.evicted += 1
+        if self.note_drop is not None:
+            self.note_drop((key, EVICTED))
         return key, entry
 
     def index(self, key: str, tag: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nearcache.local import drops
 from nearcache.local.contents import Contents
 from nearcache.local.deferred import STEP
 from nearcache.local.floors import Floors
@@ -93,10 +94,10 @@ class Tier(Contents):
                 try:
                     self._store[key] = entry
                 except ValueError:  # alone it is larger than l1_max_bytes: cachetools refuses it
-                    self._drop(key)
+                    self._drop(key, drops.EVICTED)
                     allowed = False
             elif held is not None and (own or held.version < entry.version):
-                self._drop(key)
+                self._drop(key, drops.OWN_WRITE if own else drops.OLDER)
             self._note_version(key, entry.version, snapshot.epoch)
             if self._deferred:  # more leave than come, also where no bus frees them
                 self._free_some(2)
@@ -107,7 +108,7 @@ class Tier(Contents):
         with self.lock:
             held = self.entries.get(key)
             if held is None or held.version < version:
-                self._drop(key)
+                self._drop(key, drops.OLDER)
             self._note_version(key, version, snapshot.epoch)
 
     def returned_unversioned(
@@ -125,7 +126,7 @@ class Tier(Contents):
                 loaded since (N).
         """
         with self.lock:
-            self._drop(key)
+            self._drop(key, drops.UNVERSIONED)
             if fallback is not None:
                 stripe = snapshot.stripe
                 if (self.epoch, self.stamps[stripe], self.turns.get(key, 0)) == (
@@ -183,18 +184,18 @@ class Tier(Contents):
     def wrote(self, key: str, version: Version, epoch: int) -> None:
         """An own write without a value was acknowledged; it was sent under this epoch."""
         with self.lock:
-            self._drop(key)
+            self._drop(key, drops.OWN_WRITE)
             self._note_version(key, version, epoch)
 
     def journal_keys(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
         """Journal writes of unknown outcome: their keys are misses from now on, and results in flight are rejected."""
         with self.lock:
             for key in keys:
-                self._drop(key)
+                self._drop(key, drops.UNKNOWN_WRITE)
             self.epoch += 1
             self.journal.note(keys, not_before, hold_ms)
             if self.journal.clear is not None:
-                self.drop_all()
+                self.drop_all(drops.UNKNOWN_FLOOR)
 
     def journal_floors(self, tags: Sequence[str]) -> None:
         """Journal a clear (no tags) or an invalidation of unknown outcome: every key is a miss from now on."""
@@ -203,7 +204,7 @@ class Tier(Contents):
                 self.journal.note_tags(tags)
             else:
                 self.journal.note_clear()
-            self.drop_all()
+            self.drop_all(drops.UNKNOWN_FLOOR)
 
     def replayed(self, batch: Batch, number: int, epoch: int, now: float) -> None:
         """A replay was acknowledged under this number: apply it to L1, and end its journal entries (F)."""
@@ -238,7 +239,7 @@ class Tier(Contents):
         if self.fallback.used:
             for key in keys:
                 self.fallback.drop(key)
-        stamps, get, drop = self.stamps, self.entries.get, self.drop
+        stamps, get, drop, note = self.stamps, self.entries.get, self.drop, self.drops.note
         for key in keys:
             stripe = stripe_of(key)
             if stamps[stripe] < version:  # noqa: PLR1730  # a call of max takes longer than all of this
@@ -246,11 +247,12 @@ class Tier(Contents):
             held = get(key)
             if held is not None and held.version < version:
                 drop(key)
+                note((key, drops.ANOTHER_WRITE))
 
     def apply_clear(self, number: int) -> None:
         """Apply a clear of the namespace, unless it was applied already."""
         if number > self.floors.namespace:
-            self.drop_all()
+            self.drop_all(drops.CLEARED)
             self.floors.raise_to(number)
 
     def apply_tags(self, tags: Sequence[str], number: int) -> None:
@@ -269,31 +271,34 @@ class Tier(Contents):
             for key in tuple(tagged.get(tag, ())):
                 entry = self.entries.get(key)  # None: an interrupt came while it was dropped
                 if entry is not None and number_of(entry.version) < number:
-                    self._drop(key)
+                    self._drop(key, drops.TAG)
         self.floors.raise_tags(dict.fromkeys(tags, number))
         self.epoch += 1
 
-    def drop_all(self) -> int:
+    def drop_all(self, why: str = drops.LOCAL) -> int:
         """Drop every entry, and reject results in flight; how many entries were dropped."""
         self.epoch += 1
+        self.drops.note((None, why))
         self._release(self.fallback.clear())
         before = self._show(self._new_store())
         self._release(before)
         return len(before.entries)
 
-    def flush(self, *, restart: bool = False) -> int:
+    def flush(self, why: str = drops.LOCAL, *, restart: bool = False) -> int:
         """Drop every entry: messages may have been missed. They stay as fallback values if stale_if_error is used.
 
         Args:
+            why: for ``explain``.
             restart: the server has lost its values, or is another one.
         """
         self._end_proof()
         dropped = len(self.entries)
         if self.fallback.keeps_flushed and not self._deferred.dooms:
             self.epoch += 1
+            self.drops.note((None, why))
             self._release(self.fallback.take_over(self._show(self._new_store()), restart=restart))
         else:
-            self.drop_all()
+            self.drop_all(why)
         self.stamps = [0] * STRIPES
         self.floors.forget()
         return dropped

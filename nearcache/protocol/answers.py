@@ -84,6 +84,13 @@ class Busy(NamedTuple):
     remaining: float
 
 
+class Claim(NamedTuple):
+    """What stands at a key's lease: a hold, or the lease of an instance, for ``remaining`` seconds more."""
+
+    hold: bool
+    remaining: float
+
+
 class _Sign:
     """An answer without fields: all instances of a class are equal."""
 

@@ -38,6 +38,7 @@ OPERATIONS = frozenset(
         "lease",
         "fill",
         "abort",
+        "claim",
         "clear",
         "invalidate_tags",
         "probe",

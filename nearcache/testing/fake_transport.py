@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from nearcache.engine.ports import RemoteFailed, RemoteTimeout
 from nearcache.local.waiters import Latch
-from nearcache.protocol.answers import BusItem, Granted, Item, Lease, Peer, Reading, Take, Written
+from nearcache.protocol.answers import BusItem, Claim, Granted, Item, Lease, Peer, Reading, Take, Written
 from nearcache.testing.clock import watch
 from nearcache.testing.fake_network import Kind, Late, Network
 from nearcache.testing.model import Line, Question, Server
@@ -80,6 +80,9 @@ class FakeRemote:
 
     async def abort(self, key: str, lease_id: bytes) -> bool:
         return await self._ask("abort", lambda server: server.abort(key, lease_id))
+
+    async def claim(self, key: str) -> Claim | None:
+        return await self._ask("claim", lambda server: server.claim(key))
 
     async def greet(self) -> None:
         await self._ask("greet", lambda server: server.greet(self.seen()))

@@ -15,6 +15,7 @@ from nearcache.protocol.answers import (
     Bounds,
     BusItem,
     Busy,
+    Claim,
     Granted,
     Greeting,
     Held,
@@ -127,6 +128,11 @@ class Server:
         """The lease of a key, if it has not ended."""
         holder = self.leases.get(key)
         return holder if holder is not None and holder.ends > self.clock() else None
+
+    def claim(self, key: str) -> Claim | None:
+        """GET and PTTL of a key's lease."""
+        holder = self.holder(key)
+        return None if holder is None else Claim(not holder.lease_id, (holder.ends - self.clock()) / 1e6)
 
     def floor_of(self, tag: str) -> int | None:
         """The floor of a tag; None: absent, or above the counter, as of another history."""

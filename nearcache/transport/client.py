@@ -23,6 +23,7 @@ from nearcache.protocol.answers import (
     ABSENT,
     Bounds,
     Busy,
+    Claim,
     Granted,
     Held,
     Item,
@@ -206,6 +207,11 @@ class RedisRemote:
     async def abort(self, key: str, lease_id: bytes) -> bool:
         names = [*self._common, self._names.lease(key)]
         return bool(await self._call(scripts.ABORT, names, [lease_id, pack_names([key])]) == 1)
+
+    async def claim(self, key: str) -> Claim | None:
+        name = self._names.lease(key)
+        found, left = await self._read(resp.pack((b"GET", name)) + resp.pack((b"PTTL", name)), 2)
+        return Claim(found[:1] == b"D", max(left, 0) / 1000) if found else None
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
         names = [*self._common, self._names.scratch]

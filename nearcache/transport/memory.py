@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TypeVar
 
 from nearcache.local.interrupts import make_lock
-from nearcache.protocol.answers import Bounds, Granted, Item, Lease, Peer, Reading, Take, Written
+from nearcache.protocol.answers import Bounds, Claim, Granted, Item, Lease, Peer, Reading, Take, Written
 
 T = TypeVar("T")
 
@@ -64,6 +64,9 @@ class MemoryRemote:
 
     async def abort(self, key: str, lease_id: bytes) -> bool:
         return True
+
+    async def claim(self, key: str) -> Claim | None:
+        return None
 
     async def greet(self) -> None:
         pass

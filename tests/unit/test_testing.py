@@ -78,6 +78,7 @@ ASKED: dict[str, Callable[[FakeRemote], Coroutine[Any, Any, object]]] = {
     "lease": lambda remote: remote.lease("a", b"1" * 16, b"", 1000, [], 1 << 60),
     "fill": lambda remote: remote.fill(Item("a", b"\0x", 1000), b"1" * 16, Granted(1, 1, ()), []),
     "abort": lambda remote: remote.abort("a", b"1" * 16),
+    "claim": lambda remote: remote.claim("a"),
     "greet": lambda remote: remote.greet(),
     "clear": lambda remote: remote.clear(),
     "invalidate_tags": lambda remote: remote.invalidate_tags(["t"]),

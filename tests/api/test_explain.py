@@ -1,0 +1,125 @@
+"""explain(): where a value stands, what a read would do, and why; the same words on both classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nearcache import InvalidKey
+from nearcache.testing import FakeServer, ManualClock
+from tests.support.twins import MakeCache
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def clock() -> Iterator[ManualClock]:
+    """The time of everything in this process."""
+    with ManualClock() as clock:
+        yield clock
+
+
+async def test_where_it_stands(make_cache: MakeCache) -> None:
+    """In L1, in L2 alone, nowhere; with what is known of the value, but not the value."""
+    async with make_cache(ttl=60, jitter=0) as cache, make_cache() as other:
+        await cache.set("user:7", {"secret": "Ada"}, tags=["users"])
+        here, there, nowhere = (
+            await cache.explain("user:7"),
+            await other.explain("user:7"),
+            await cache.explain("nobody"),
+        )
+        assert (here.tier, here.would, there.tier, there.would) == ("l1", "serve from L1", "l2", "serve from L2")
+        assert here.version == there.version
+        assert (here.tags, here.type, here.size) == (there.tags, there.type, there.size) == (("users",), "dict", 13)
+        for one in (here, there):
+            assert one.age is not None
+            assert one.remaining is not None
+            assert 0 <= one.age < 30 < one.remaining <= 60
+            assert "Ada" not in f"{one} {one!r}"
+        assert here.l1_remaining is not None
+        assert there.l1_remaining is None
+        assert (nowhere.tier, nowhere.would) == (None, "load")
+        assert nowhere.why == "L1: it does not have the key; L2: it has nothing"
+        before = cache.stats()
+        await cache.explain("user:7")
+        assert cache.stats() == before
+        with pytest.raises(InvalidKey):
+            await cache.explain("")
+
+
+async def test_why_it_left(make_cache: MakeCache) -> None:
+    """The last reason for each key: by a message, a tag, a clear, for want of room, here alone."""
+    async with make_cache(l1_max_entries=3) as cache, make_cache() as other:
+        steps: list[tuple[str, Any]] = [
+            ("a message came that its key was written", lambda: other.set("a", 2)),
+            ("its key was written", lambda: cache.delete("a")),
+            ("tags was invalidated", lambda: other.invalidate_tags("t")),
+            ("namespace was cleared", other.clear),
+            ("clear_local", None),
+        ]
+        for why, step in steps:
+            assert await cache.set("a", 1, tags=["t"])
+            assert (await cache.explain("a")).tier == "l1"
+            if step is None:
+                cache.clear_local()
+            else:
+                await step()
+            await until(lambda: cache.peek("a") is None)
+            assert why in str((await cache.explain("a")).left_l1)
+        for key in "abcd":
+            await cache.set(key, 1)
+        assert "evicted" in str((await cache.explain("a")).left_l1)
+        for number in range(5000):
+            cache._core.tier.drops.note((f"{number}", "other keys"))
+        assert "evicted" not in str((await cache.explain("a")).left_l1), "the memory is bounded"
+
+
+async def test_why_l2_does_not_serve(make_cache: MakeCache) -> None:
+    """A clear, a tag, a mark, an end, a foreign value: each has its words."""
+    async with make_cache(stale_if_error=60) as cache:
+        reasons = {
+            "the tag 't' was invalidated": lambda: cache.invalidate_tags("t"),
+            "the namespace was cleared": cache.clear,
+            "it was marked stale": lambda: cache.mark_stale("a"),
+            "it has nothing": lambda: cache.delete("a"),
+        }
+        for reason, step in reasons.items():
+            await cache.set("a", 1, tags=["t"])
+            await step()
+            told = await cache.explain("a")
+            assert reason in told.why
+            assert told.would == "load"
+            assert await cache.get("a") is None
+
+
+async def test_ends_and_outages(make_fake: MakeCache, clock: ManualClock, fake: FakeServer) -> None:
+    """By the manual clock: a value past its end, and a server that is away."""
+    async with make_fake(ttl=10, jitter=0, stale_if_error=60) as cache:
+        await cache.set("a", 1)
+        clock.advance(11)
+        told = await cache.explain("a")
+        assert "L2: the value ended 1.000 s ago" in told.why
+        assert told.remaining == pytest.approx(-1.0)
+        with fake.away():
+            told = await cache.explain("a")
+            assert "Redis did not answer" in told.why
+            assert told.would == "load"
+            await cache.set("a", 2)
+            assert "a write waits in the journal for Redis" in (await cache.explain("a")).in_flight
+
+
+async def test_what_is_in_flight(make_cache: MakeCache) -> None:
+    """A load here, the lease of an instance, a hold."""
+    async with make_cache() as cache:
+        seen: list[Any] = []
+
+        async def load() -> int:
+            seen.append(await cache.explain("a"))
+            return 1
+
+        await cache.get_or_set("a", cache.loader(load))
+        assert any("a load in this process" in one for one in seen[0].in_flight)
+        assert any("has the lease for" in one for one in seen[0].in_flight)
+        await cache.delete("a", hold=5)
+        assert any("a hold refuses fills for" in one for one in (await cache.explain("a")).in_flight)
