@@ -30,29 +30,34 @@ Bus: TypeAlias = Literal["none", "idle", "connecting", "proven", "lost", "refuse
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """What a cache knows of itself and of Redis, without asking anybody. It holds no secret."""
+    """What a cache knows of itself and of Redis, without asking anybody. It holds no secret.
+
+    Attributes:
+        status: ``ok``: both tiers work, or the cache was not used yet, and nothing is known against it. ``degraded``:
+            something does not work, and ``get`` goes past it: L1 is not proven, Redis is not asked or refuses
+            something, writes are journalled. ``down``: L1 is not proven and Redis is not asked, so each read loads; or
+            the cache is closed.
+        round_trip: Seconds that Redis took for the last heartbeat; None: there was none yet.
+        bus: ``none``: ``memory://`` needs none. ``idle``: not used yet. ``refused``: the server answers, but will not
+            do; ``reason`` says why. ``closed``: after ``close``.
+        proof_age: Seconds since the moment up to which L1 was last proven coherent; above ``max_staleness`` it serves
+            nothing.
+        breaker: ``closed``: Redis is asked. ``half-open``: one operation tries. ``open``: it is left alone.
+        journal: Writes that wait for their replay.
+        refused: Operations that Redis refuses while it answers, each with the code of its error.
+        load_error: The newest error of a loader that no caller got: a stale value served, or it came in the background.
+        reason: Why the status is not ``ok``, in a sentence, as far as it is known.
+    """
 
     status: Status
-    """``ok``: both tiers work, or the cache was not used yet, and nothing is known against it. ``degraded``: something
-    does not work, and ``get`` goes past it: L1 is not proven, Redis is not asked or refuses something, writes are
-    journalled. ``down``: L1 is not proven and Redis is not asked, so each read loads; or the cache is closed."""
     round_trip: float | None
-    """Seconds that Redis took for the last heartbeat; None: there was none yet."""
     bus: Bus
-    """``none``: ``memory://`` needs none. ``idle``: not used yet. ``refused``: the server answers,
-    but will not do; ``reason`` says why. ``closed``: after ``close``."""
     proof_age: float | None
-    """Seconds since the moment up to which L1 was last proven coherent; above ``max_staleness`` it serves nothing."""
     breaker: Breaker
-    """``closed``: Redis is asked. ``half-open``: one operation tries. ``open``: it is left alone."""
     journal: int
-    """Writes that wait for their replay."""
     refused: tuple[str, ...] = ()
-    """Operations that Redis refuses while it answers, each with the code of its error."""
     load_error: str | None = None
-    """The newest error of a loader that no caller got: a stale value served, or it came in the background."""
     reason: str | None = field(default=None, compare=False)
-    """Why the status is not ``ok``, in a sentence, as far as it is known."""
 
 
 def _bus_of(core: Core) -> Bus:

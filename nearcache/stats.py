@@ -7,42 +7,46 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """What a cache has done since it was made; a snapshot."""
+    """What a cache has done since it was made; a snapshot.
+
+    Attributes:
+        l1_hits: Reads that L1 answered.
+        l2_hits: Reads that Redis answered.
+        misses: Reads that neither tier could answer.
+        loads: Loaders called.
+        load_errors: Loaders that raised.
+        stale_served: Reads answered with a value past its ttl, while it was loaded anew or because that failed.
+        uncached: Loaded values that could not be stored: too large, or nothing that the codec carries.
+        evictions: Entries that left L1 for want of room.
+        l1_entries: Entries in L1 now.
+        l1_bytes: Encoded bytes of the keys and values in L1 now.
+        fills_refused: Values that were not put into L1, or not filled into Redis, because a write may have come
+            between.
+        invalidations_sent: Acknowledged writes.
+        invalidations_received: Messages taken from the bus.
+        flushes: Times L1 was dropped because messages may have been missed.
+        journalled: Keys of writes that Redis did not acknowledge.
+        l2_errors: Operations that Redis did not answer as it should.
+        corrupt_values: Records in Redis that could not be read.
+    """
 
     l1_hits: int = 0
-    """Reads that L1 answered."""
     l2_hits: int = 0
-    """Reads that Redis answered."""
     misses: int = 0
-    """Reads that neither tier could answer."""
     loads: int = 0
-    """Loaders called."""
     load_errors: int = 0
-    """Loaders that raised."""
     stale_served: int = 0
-    """Reads answered with a value past its ttl, while it was loaded anew or because that failed."""
     uncached: int = 0
-    """Loaded values that could not be stored: too large, or nothing that the codec carries."""
     evictions: int = 0
-    """Entries that left L1 for want of room."""
     l1_entries: int = 0
-    """Entries in L1 now."""
     l1_bytes: int = 0
-    """Encoded bytes of the keys and values in L1 now."""
     fills_refused: int = 0
-    """Values that were not put into L1, or not filled into Redis, because a write may have come between."""
     invalidations_sent: int = 0
-    """Acknowledged writes."""
     invalidations_received: int = 0
-    """Messages taken from the bus."""
     flushes: int = 0
-    """Times L1 was dropped because messages may have been missed."""
     journalled: int = 0
-    """Keys of writes that Redis did not acknowledge."""
     l2_errors: int = 0
-    """Operations that Redis did not answer as it should."""
     corrupt_values: int = 0
-    """Records in Redis that could not be read."""
 
 
 class Counters:

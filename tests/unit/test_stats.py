@@ -44,22 +44,6 @@ def test_a_snapshot_is_frozen() -> None:
         Stats().loads = 5  # type: ignore[misc]
 
 
-def test_every_field_says_what_it_counts() -> None:
-    """Each field of Stats has a docstring behind it."""
-    import ast
-    import inspect
-
-    (body,) = (
-        node.body
-        for node in ast.parse(inspect.getsource(sys.modules[Stats.__module__])).body
-        if isinstance(node, ast.ClassDef) and node.name == "Stats"
-    )
-    for field, text in zip(body[1::2], body[2::2], strict=True):
-        assert isinstance(field, ast.AnnAssign)
-        assert isinstance(text, ast.Expr)
-        assert isinstance(text.value, ast.Constant)
-
-
 def test_no_count_is_lost_between_threads() -> None:
     """`counters.x += 1` needs no lock under a GIL, however often threads switch."""
     if not getattr(sys, "_is_gil_enabled", lambda: True)():

@@ -1,0 +1,47 @@
+"""What `help` shows: the text of each field, and which methods are awaited."""
+
+from __future__ import annotations
+
+import inspect
+import pydoc
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from nearcache import AsyncNearCache, Health, NearCache, Settings, Stats
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+@pytest.mark.parametrize("shown", [Stats, Health, Settings])
+def test_help_shows_a_text_for_each_field(shown: type) -> None:
+    """In the order of the fields."""
+    text = pydoc.plain(pydoc.render_doc(shown))
+    names = [field.name for field in fields(shown)]
+    assert [name for name in re.findall(r"^ \|\s+(\w+): \S.{10}", text, re.MULTILINE) if name in names] == names
+
+
+PLAIN = {name for name in dir(AsyncNearCache) if not name.startswith("_")} - {
+    name for name, method in inspect.getmembers(AsyncNearCache) if inspect.iscoroutinefunction(method)
+}
+MADE_BY = {"from_url", "from_env"}
+
+
+def test_the_docstring_names_what_is_not_awaited() -> None:
+    """All of it, and nothing else; both classes have the same words."""
+    assert AsyncNearCache.__doc__
+    sentence = re.search(r"``peek``, .*? are plain", AsyncNearCache.__doc__, re.DOTALL)
+    assert sentence
+    assert set(re.findall("``(.*?)``", sentence[0])) == PLAIN - MADE_BY
+    assert {name for name in dir(NearCache) if not name.startswith("_")} == {
+        name for name in dir(AsyncNearCache) if not name.startswith("_")
+    }
+
+
+def test_the_readme_names_methods_that_are_not_awaited() -> None:
+    """It does not say that all words are awaited."""
+    sentence = re.search(r"what may ask Redis is awaited, while (.*?) are plain", README, re.DOTALL)
+    assert sentence
+    assert set(re.findall("`(.*?)`", sentence[1])) <= PLAIN
