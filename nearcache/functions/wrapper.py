@@ -23,7 +23,8 @@ S = TypeVar("S")
 Awaited: TypeAlias = Coroutine[Any, Any, T]
 
 MYPY = False
-"""True in mypy, which does not compare self with the types of overloads: it would take each method for a class's."""
+"""True in mypy, which does not compare self with the types of overloads: it would take each method for a class's. So
+what a class gives takes any arguments there."""
 
 
 class Wrapper(functools.partial[R], Generic[P, T, R]):
@@ -113,8 +114,10 @@ class Wrapper(functools.partial[R], Generic[P, T, R]):
 class CachedFunction(Wrapper[P, T, T]):
     """A function whose values are cached; ``NearCache.cached`` makes it.
 
-    It is called as the function is, and its methods take the same arguments. In a class it binds as functions do; mypy
-    takes it for a method of objects under @classmethod and @staticmethod too, pyright does not.
+    It is called as the function is, and its methods take the same arguments. In a class it binds as functions do, also
+    under or above @classmethod and @staticmethod. From Python 3.13 on @classmethod binds nothing that is below it: put
+    it below ``cached`` there, or ``invalidate`` and the like want the class as their first argument. mypy takes a
+    static method of an object for a method: name it by the class.
     """
 
     def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
@@ -131,9 +134,14 @@ class CachedFunction(Wrapper[P, T, T]):
         def __get__(
             self: CachedFunction[Concatenate[type[S], Q], T], instance: S | None, owner: type[S], /
         ) -> CachedFunction[Q, T]: ...
+        @overload
+        def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
 
-    @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
+    if MYPY:
+
+        @overload  # of a class: of which kind of method is not known
+        def __get__(self, instance: None, owner: type | None = None, /) -> CachedFunction[..., T]: ...
+
     @overload
     def __get__(
         self: CachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None, /
@@ -166,9 +174,14 @@ class AsyncCachedFunction(Wrapper[P, T, Awaited[T]]):
         def __get__(
             self: AsyncCachedFunction[Concatenate[type[S], Q], T], instance: S | None, owner: type[S], /
         ) -> AsyncCachedFunction[Q, T]: ...
+        @overload
+        def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
 
-    @overload
-    def __get__(self, instance: None, owner: type | None = None, /) -> Self: ...
+    if MYPY:
+
+        @overload  # of a class: of which kind of method is not known
+        def __get__(self, instance: None, owner: type | None = None, /) -> AsyncCachedFunction[..., T]: ...
+
     @overload
     def __get__(
         self: AsyncCachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None, /
