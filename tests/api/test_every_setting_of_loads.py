@@ -83,8 +83,9 @@ async def test_stale_if_error_serves_what_there_was(make_cache: MakeCache) -> No
 
 async def test_stale_if_error_survives_redis(make_cache: MakeCache, fresh_server: EmbeddedServer) -> None:
     """Redis killed, L1 flushed by the empty one that comes back, and the database away: the old value serves."""
-    options: dict[str, Any] = {"stale_if_error": LONG, "max_staleness": 0.4, "redis_timeout": 0.1}
+    options: dict[str, Any] = {"stale_if_error": LONG, "max_staleness": 0.4}
     async with make_cache(fresh_server.url, **options) as cache:
+        assert await cache.wait_healthy(5)
         load = Counting()
         assert await cache.get_or_set("k", cache.loader(load), ttl=LONG) == 1
         load.broken = True
