@@ -211,6 +211,8 @@ class AsyncNearCache(BaseCache):
         """As :meth:`NearCache.get_or_set`; the loader is anything that returns an awaitable, awaited in this task."""
         value = self._look(key)
         if value is not MISSING:
+            if options:  # wrong ones are told at each call, and not only where the value is absent
+                self._policy.check(options)
             return value  # type: ignore[no-any-return]  # what was stored under the key is what the loader gives
         return await self._load(key, loader, self._policy.over(options), replace=False)
 

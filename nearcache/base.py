@@ -165,6 +165,8 @@ class BaseCache:
         _caches.add(self)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_core"):  # in the traceback of what is wrong with its URL or settings
+            return f"<{type(self).__name__} that is not made>"
         settings = self._core.settings
         return f"<{type(self).__name__} {self._backend.shown} namespace={settings.namespace!r}>"
 

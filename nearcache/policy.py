@@ -119,8 +119,10 @@ class Policy:
             ConfigError: an option is unknown or out of its range.
             InvalidKey: a tag is no tag.
         """
-        if not options:
-            return self
+        return replace(self, **self.check(options, known)) if options else self
+
+    def check(self, options: LoadOptions | WriteOptions, known: Mapping[str, object] = _KNOWN) -> dict[str, Any]:
+        """What the options say, as it is kept; raises as ``over``."""
         reject_unknown(options, known, "option")
         given = cast("dict[str, Any]", options)
         chosen: dict[str, Any] = {
@@ -140,13 +142,12 @@ class Policy:
             )
         if "early_refresh" in chosen or "xfetch_beta" in chosen:  # the call's own way, in place of the settings'
             chosen = {"early_refresh": None, "xfetch_beta": None, **chosen}
-        policy = replace(self, **chosen)
-        if "loader_soft_timeout" in chosen and not policy.stale_if_error:
+        if "loader_soft_timeout" in chosen and not chosen.get("stale_if_error", self.stale_if_error):
             raise ConfigError(
                 f"loader_soft_timeout={given['loader_soft_timeout']!r}: it serves the stale value of a load that takes "
                 "longer: give stale_if_error too, or loader_hard_timeout instead"
             )
-        return policy
+        return chosen
 
     def with_tags(self, tags: object) -> Policy:
         """This policy with these tags: those of a decorated function depend on its arguments.

@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import Enum, Flag
 from fractions import Fraction
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -19,6 +19,8 @@ from nearcache.errors import UncacheableArgument
 from nearcache.functions.naming import module_of
 
 _LONG_BITS = 2048
+DEEPEST = 10_000
+"""Containers inside each other that have a text: it takes the square of the time, and this takes about 0.1 s."""
 
 _READS_AS_ANOTHER = re.compile(
     r"|None|True|False|nan|-?(inf|[0-9]+(\.[0-9]+)?(e[+-][0-9]+)?|0x[0-9a-f]+)"  # the constants and numbers
@@ -42,6 +44,15 @@ def canonical(value: object) -> str:
     >>> canonical([1, 1.0, True, "1", {"b": None, "a": b"x"}])
     "[1, 1.0, True, '1', {'a': b'x', 'b': None}]"
     """
+    try:
+        return _spell(value)
+    except RecursionError:
+        if type(value) not in _NEST:
+            raise
+    return _spell_deep(value)
+
+
+def _spell(value: object) -> str:
     kind = type(value)
     spell = _SPELLINGS.get(kind)
     if spell is not None:
@@ -77,11 +88,11 @@ def _spell_int(value: int) -> str:
 
 
 def _spell_all(values: Iterable[object]) -> str:
-    return ", ".join(map(canonical, values))
+    return ", ".join(map(_spell, values))
 
 
 def _spell_set(values: Iterable[object]) -> str:
-    return ", ".join(sorted(map(canonical, values)))
+    return ", ".join(sorted(map(_spell, values)))
 
 
 def _spell_tuple(value: tuple[object, ...]) -> str:
@@ -89,7 +100,47 @@ def _spell_tuple(value: tuple[object, ...]) -> str:
 
 
 def _spell_dict(value: Mapping[object, object]) -> str:
-    return "{" + ", ".join(sorted(f"{canonical(key)}: {canonical(item)}" for key, item in value.items())) + "}"
+    return "{" + ", ".join(sorted(f"{_spell(key)}: {_spell(item)}" for key, item in value.items())) + "}"
+
+
+class _Spelled:
+    """What stands for a part of a deep value whose text is known."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def _spell_deep(value: Any) -> str:
+    """As ``_spell``, from the inside out: what users send may be nested deeper than Python calls functions."""
+    spelled: dict[int, _Spelled] = {}
+    begun: set[int] = set()  # what holds the one at the end of the stack
+
+    def known(part: object) -> object:
+        return spelled.get(id(part), part)
+
+    stack = [value]
+    while stack:
+        one = stack[-1]
+        kind = type(one)
+        parts = [*one, *one.values()] if kind is dict else one
+        left = [part for part in parts if type(part) in _NEST and id(part) not in spelled]
+        if left and id(one) in begun:
+            raise NoText("a value that contains itself")
+        if left and len(begun) >= DEEPEST:
+            raise NoText("a value that is nested too deep")
+        if left:
+            begun.add(id(one))
+            stack += left
+            continue
+        stack.pop()
+        begun.discard(id(one))
+        shallow = (
+            {known(key): known(item) for key, item in one.items()}
+            if kind is dict
+            else cast("Any", kind)(map(known, one))
+        )
+        spelled[id(one)] = _Spelled(_spell(shallow))
+    return spelled[id(value)].text
 
 
 def _spell_clock(value: datetime | time) -> str:
@@ -133,11 +184,12 @@ _SPELLINGS: Mapping[type, Callable[[Any], str]] = {
     datetime: _spell_clock,
     time: _spell_clock,
     timedelta: lambda value: f"timedelta({value.days}, {value.seconds}, {value.microseconds})",
-    range: lambda value: f"range({value.start}, {value.stop}, {value.step})",
+    range: lambda value: f"range({_spell_int(value.start)}, {_spell_int(value.stop)}, {_spell_int(value.step)})",
     tuple: _spell_tuple,
     list: lambda value: f"[{_spell_all(value)}]",
     dict: _spell_dict,
     set: lambda value: "{" + _spell_set(value) + "}" if value else "set()",
+    _Spelled: lambda value: value.text,
     frozenset: lambda value: "frozenset({" + _spell_set(value) + "})" if value else "frozenset()",
     **dict.fromkeys(
         (
@@ -151,6 +203,10 @@ _SPELLINGS: Mapping[type, Callable[[Any], str]] = {
         lambda value: f"{type(value).__name__}('{value}')",
     ),
 }
+
+
+_NEST = frozenset({tuple, list, dict, set, frozenset})
+"""The types that hold others."""
 
 
 def explained(label: str, what: str, way_out: str, spell: Callable[[], str]) -> str:

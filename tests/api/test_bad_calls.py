@@ -275,6 +275,21 @@ async def test_what_is_no_callback_no_loader_and_no_keys(cache: Twin) -> None:
         await cache.get_many(None)
 
 
+async def test_no_depth_of_an_argument_makes_a_decorated_call_fail(cache: Twin) -> None:
+    """As of JSON that a user sent; with a template, by default, and in a tag."""
+
+    @cache.cached("q:{a}", tags=["of:{a}"])  # type: ignore[untyped-decorator]
+    async def echo(a: Any) -> int:
+        return len(a)
+
+    deep: Any = range(10**5000)  # has more digits than Python prints
+    for _ in range(2000):
+        deep = {"a": [deep]}
+    assert [await echo(deep), await echo(deep), echo.peek(deep)] == [1, 1, 1]
+    assert await echo.invalidate(deep)
+    assert echo.peek(deep) is None
+
+
 async def test_any_number_of_tags_is_invalidated(cache: Twin) -> None:
     """A value has at most 255; a call that invalidates takes as many as `delete` takes keys."""
     await cache.set("a", 1, tags=["t999"])
@@ -287,3 +302,37 @@ async def test_a_cache_is_neither_copied_nor_pickled(cache: Twin) -> None:
     for act in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="make another one by its URL"):
             act(cache.cache)
+
+
+@each(
+    "options, words",
+    [
+        ({"ttl": -1}, "ttl=-1: must be more than 0 seconds"),
+        ({"unknown": 1}, "unknown option 'unknown'"),
+        ({"tags": "users"}, "tags='users': must be a sequence"),
+        ({"tags": 0}, "tags=0: must be a sequence"),
+        ({"condition": True}, "condition=True: must be a function"),
+        ({"lease": 1e-9}, "lease=1e-09: must be at least 0.001 seconds"),
+        ({"ttl": 10**5000}, "ttl=<int>: must be more than 0 seconds and at most 10 years"),
+        ({"early_refresh": 10**400}, "early_refresh="),
+        ({"early_refresh": 0.5, "xfetch_beta": 1.0}, "give one of them"),
+        ({"loader_soft_timeout": 1}, "give stale_if_error too"),
+    ],
+)
+async def test_a_wrong_option_is_told_on_a_hit_too(cache: Twin, options: dict[str, Any], words: str) -> None:
+    """The call of `get_or_set` is wrong, whether the value is there or not."""
+    await cache.set("a", 1)
+    assert cache.peek("a") == 1
+    with pytest.raises(ConfigError) as caught:
+        await cache.get_or_set("a", cache.loader(2), **options)
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert (
+        await cache.get_or_set("a", cache.loader(2), ttl=60, tags=["t"], loader_soft_timeout=1, stale_if_error=1) == 1
+    )
+
+
+async def test_a_cache_that_is_not_made_has_a_repr(cache: Twin) -> None:
+    """It is shown by debuggers, and by pytest's tracebacks of what was wrong with its URL."""
+    kind: Any = type(cache.cache)
+    assert repr(kind.__new__(kind)) == f"<{kind.__name__} that is not made>"

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from nearcache.errors import ConfigError, UncacheableArgument
 from nearcache.functions import canonical, make_key_function
+from nearcache.functions.text import DEEPEST, NoText, _spell_deep
 from tests.support.arguments import DISTINCT, HERE, WRAPS, Access, Colour, Point, User, Zone, anything, many, user
 from tests.support.cases import each
 
@@ -53,6 +54,45 @@ class TestCanonical:
     def test_order_does_not_show(self, one: Any, other: Any) -> None:
         """Equal dicts and sets have one text, in whatever order they were filled; so have an alias and its member."""
         assert canonical(one) == canonical(other)
+
+    @given(st.data())
+    def test_the_text_of_what_is_nested_deep_is_made_otherwise_but_the_same(self, data: st.DataObject) -> None:
+        """From the inside out, since Python calls no functions so deep."""
+        value = data.draw(VALUES)
+        if type(value) in (list, tuple, dict, set, frozenset):
+            assert _spell_deep(value) == canonical(value)
+
+    @pytest.mark.parametrize("depth", [400, 1500, 5000])
+    @pytest.mark.parametrize(
+        ("wrap", "before", "behind"),
+        [
+            (lambda value: [value], "[", "]"),
+            (lambda value: (value,), "(", ",)"),
+            (lambda value: {"k": value}, "{'k': ", "}"),
+            (lambda value: frozenset([value]), "frozenset({", "})"),
+        ],
+        ids=["list", "tuple", "dict", "frozenset"],
+    )
+    def test_no_depth_is_too_deep(self, wrap: Callable[[Any], Any], before: str, behind: str, depth: int) -> None:
+        """What users send may be nested deeper than Python calls functions."""
+        value: Any = 7
+        for _ in range(depth):
+            value = wrap(value)
+        assert canonical(value) == before * depth + "7" + behind * depth
+
+    def test_what_contains_itself_has_no_text(self) -> None:
+        """Nor has what is nested so deep that its text would take seconds."""
+        ring: list[Any] = []
+        ring.append((ring, {"a": ring}))
+        with pytest.raises(NoText, match="contains itself"):
+            canonical(ring)
+        deep: Any = 7
+        for _ in range(DEEPEST + 2):
+            deep = [deep]
+        with pytest.raises(NoText, match="too deep"):
+            canonical(deep)
+        shared: list[Any] = [[1], [2]]
+        assert _spell_deep([shared, shared, [shared]]) == canonical([shared, shared, [shared]])
 
     def test_reads_like_python(self) -> None:
         """A person can read it."""
