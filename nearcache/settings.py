@@ -111,7 +111,9 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "breaker_reset": Setting(1.0, seconds, "seconds after which one operation tries Redis again"),
     "reconnect_max": Setting(
-        0.5, checks.measurable, "longest pause in seconds between two attempts of the bus to connect"
+        0.5,
+        checks.measurable,
+        "longest pause in seconds between two attempts of the bus to connect; a minute where the server refuses it",
     ),
     "on_unavailable": Setting(
         "degrade", checks.one_of("degrade", "raise"), "a write that Redis does not acknowledge: return False, or raise"

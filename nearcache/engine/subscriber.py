@@ -17,7 +17,7 @@ from nearcache.engine.bus_state import BusSignal, BusState, Phase, Report, advan
 from nearcache.engine.core import Core
 from nearcache.engine.leases import give_back
 from nearcache.engine.ports import Bus, BusRefused, Incompatible, RemoteFailed, RemoteMisconfigured
-from nearcache.engine.replay import replay_journal
+from nearcache.engine.replay import LONGEST_PAUSE, replay_journal
 from nearcache.engine.rights import try_rights
 from nearcache.events import BreakerClosed, CoherenceFailed, Connected, Disconnected
 from nearcache.local.deferred import PAUSE
@@ -25,7 +25,8 @@ from nearcache.local.waiters import Latch, Waiters
 from nearcache.protocol.answers import Beat, BusItem, Greeting
 
 BACKOFF = 0.02
-"""Seconds of the first pause; it doubles up to ``reconnect_max``, with full jitter."""
+"""Seconds of the first pause; it doubles up to ``reconnect_max``, with full jitter. While the server refuses the bus it
+doubles up to LONGEST_PAUSE: people have to mend that, and a fleet would connect many times a second for nothing."""
 
 _SIGNALS: Mapping[type[RemoteFailed], BusSignal] = {
     RemoteMisconfigured: BusSignal.MISCONFIGURED,
@@ -55,22 +56,36 @@ class Subscriber:
         if core.bus_state is not BusState.IDLE:
             return
         self._advance(BusSignal.START)
-        failures = 0
+        failures = refusals = 0
         while not self.ended:
             began = core.runtime.monotonic()
             proven = await self._attempt()
-            unproven = core.bus_state.refused and not core.requests.bypassed
-            if unproven:
+            if self._refused:
                 await try_rights(core, "")
             self.tried.set()
-            if unproven:  # no heartbeat replays the journal now
-                await replay_journal(core)
             # A bus that is proven and lost again at once is no success, or it would be tried without a pause for ever.
             lasted = proven and core.runtime.monotonic() - began > core.settings.reconnect_max
             failures = 0 if lasted else failures + 1
-            pause = min(core.settings.reconnect_max, BACKOFF * 2 ** min(failures, 16))
-            if not self.ended and await self.stop.wait(random.uniform(0, pause)):
+            refusals = refusals + 1 if core.bus_state.refused else 0
+            longest = LONGEST_PAUSE if refusals else core.settings.reconnect_max
+            pause = min(longest, BACKOFF * 2 ** min(refusals or failures, 16))
+            await self._wait(random.uniform(0, pause))
+
+    async def _wait(self, pause: float) -> None:
+        """Wait before the next attempt. Where the bus is refused, no heartbeat replays the journal: do so meanwhile."""
+        core = self.core
+        until = core.runtime.monotonic() + pause
+        while not self.ended:
+            if self._refused:
+                await replay_journal(core)
+            left = until - core.runtime.monotonic()
+            if left <= 0 or await self.stop.wait(min(left, core.settings.reconnect_max)):
                 return
+
+    @property
+    def _refused(self) -> bool:
+        """Whether the server answers, though it gives no messages."""
+        return self.core.bus_state.refused and not self.core.requests.bypassed
 
     @property
     def ended(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from nearcache.engine import bus_state, subscriber
 from nearcache.engine.bus_state import BusSignal, BusState
-from nearcache.engine.ports import MISSING, Incompatible
+from nearcache.engine.ports import MISSING, BusRefused, Incompatible
 from nearcache.engine.replay import replay_journal
 from tests.support.stepper import Instance, World
 from tests.support.stepper.ports import ModelBus
@@ -56,3 +58,29 @@ def test_a_cache_that_is_closed_while_its_bus_changes_stays_closed(monkeypatch: 
     cache.lose()
     assert cache.core.bus_state is BusState.CLOSED
     assert told == []
+
+
+def test_a_refused_bus_is_tried_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses double to a minute, which people need to mend it; the journal is replayed all the while."""
+    attempts: list[float] = []
+
+    async def refused(self: ModelBus) -> None:
+        attempts.append(self.world.now)
+        raise BusRefused("the server refused to subscribe")
+
+    monkeypatch.setattr(ModelBus, "open", refused)
+    monkeypatch.setattr("nearcache.engine.subscriber.random.uniform", lambda _low, high: high)
+    world = World()
+    cache = Instance(world, "a", connected=False)
+    while len(attempts) < 15:
+        world.step(cache.listening)
+    pauses = [after - before for before, after in pairwise(attempts)]
+    assert pauses[0] == pytest.approx(2 * subscriber.BACKOFF, rel=0.01)
+    assert all(after == pytest.approx(2 * before, rel=0.01) for before, after in pairwise(pauses[:10]))
+    assert pauses[-1] == pytest.approx(60, rel=0.01)
+
+    cache.core.tier.journal_keys(["k"])
+    began = world.now
+    while len(cache.core.tier.journal):
+        world.step(cache.listening)
+    assert world.now - began <= 2 * cache.core.settings.reconnect_max
