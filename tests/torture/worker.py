@@ -129,7 +129,8 @@ class Instance:
         feed.messages = applied
 
     async def start(self) -> None:
-        """Begin to read and to write."""
+        """Begin to read and to write; each time with the same keys, calls and pauses."""
+        self._going(True)
         workers: list[Callable[[random.Random], Coroutine[Any, Any, None]]] = [self._reads.run]
         workers = workers * READERS if self._writes is None else [*workers, self._writes.run]
         for number, worker in enumerate(workers):
@@ -166,11 +167,20 @@ class Instance:
 
     async def stop(self) -> None:
         """Read no more either."""
-        await self.rest()
-        self._reads.going = self._sampling = False
+        self._going(False)
         for task in self._tasks:
             await task
         self._tasks.clear()
+
+    async def again(self) -> None:
+        """Do the same work once more."""
+        await self.stop()
+        await self.start()
+
+    def _going(self, going: bool) -> None:
+        self._reads.going = self._sampling = going
+        if self._writes is not None:
+            self._writes.going = going
 
     async def compare(self) -> Kept:
         """What this instance has of every key now."""
