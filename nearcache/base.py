@@ -157,6 +157,7 @@ class BaseCache:
             invalidation=invalidation,
             breaker=Breaker(settings.breaker_failures, settings.breaker_reset),
             policy=Policy.of(settings),
+            reads=where.reads,
         )
         self._troubles = Troubles(f"{where.shown} namespace={settings.namespace!r}")
         self._core.listeners += [Log(settings.namespace), self._troubles]
@@ -316,9 +317,11 @@ class BaseCache:
         """What L1 has of some keys, and which others there are, each once."""
         if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
             raise InvalidKey(f"keys={keys!r}: must be several keys, as in get_many(['a', 'b']); for one use get")
-        wanted = dict.fromkeys(map(self._checked, keys))
-        found = {key: value for key in wanted if (value := self._look(key)) is not MISSING}
-        return found, [key for key in wanted if key not in found]
+        self._check_open()
+        most, entries = self._core.settings.max_key_bytes, self._tier.entries
+        wanted = {check_key(key, most): None for key in keys}
+        found = {key: value for key in wanted if key in entries and (value := self._look(key)) is not MISSING}
+        return found, [key for key in wanted if key not in found] if found else list(wanted)
 
     def _hold_ms(self, hold: Duration | None) -> int:
         return 0 if hold is None else max(1, int(seconds("hold", hold) * 1000))

@@ -21,7 +21,7 @@ from nearcache.explanation import Explanation
 from nearcache.functions.cached import cached_sync
 from nearcache.functions.wrapper import CachedFunction
 from nearcache.local.s3fifo import USES_MAX
-from nearcache.policy import STORING, CachedOptions, LoadOptions, Policy, WriteOptions, check_tags
+from nearcache.policy import STORING, CachedOptions, LoadOptions, Policy, WriteOptions, check_key, check_tags
 from nearcache.runtime.lifetime import BusThread, end_of_threads
 from nearcache.runtime.run_sync import run_sync
 from nearcache.runtime.threads import ThreadRuntime
@@ -162,7 +162,8 @@ class NearCache(BaseCache):
         except (KeyError, TypeError):
             pass
         self._ready()
-        value = run_sync(read.get(self._core, self._checked(key)))
+        core = self._core
+        value = run_sync(read.get(core, check_key(key, core.settings.max_key_bytes)))
         return default if value is MISSING else value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:

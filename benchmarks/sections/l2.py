@@ -26,7 +26,7 @@ import redis.asyncio
 from benchmarks.rivals import redis_py
 from nearcache import AsyncNearCache, NearCache
 from nearcache.base import BaseCache
-from nearcache.transport.batching import LoneReads
+from nearcache.engine.plain import LoneReads, read_all
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.report import Report
 from tests.support.tables import Spread, Table
@@ -189,12 +189,12 @@ def emptied(cache: BaseCache) -> None:
 @contextmanager
 def unbatched(cache: BaseCache) -> Iterator[None]:
     """Each read is a request of its own."""
-    remote: Any = cache._core.remote
-    batched, remote.read_one = remote.read_one, LoneReads(remote.read).read_one
+    core = cache._core
+    batched, core.read_one = core.read_one, LoneReads(partial(read_all, core)).read_one
     try:
         yield
     finally:
-        remote.read_one = batched
+        core.read_one = batched
 
 
 def _one_by_one(cache: NearCache, writer: NearCache, keys: list[str]) -> dict[str, Case]:

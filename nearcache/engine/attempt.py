@@ -12,8 +12,9 @@ from nearcache.engine import stale, write
 from nearcache.engine.core import Core
 from nearcache.engine.entries import Encoded
 from nearcache.engine.leases import abort
+from nearcache.engine.plain import Read
 from nearcache.engine.ports import NotSent, RemoteFailed
-from nearcache.engine.read import Found, fetch_one
+from nearcache.engine.read import fetch
 from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale
 from nearcache.errors import CodecError, LoaderTimeout
@@ -90,13 +91,13 @@ class Attempt:
         if entry is not None:
             core.counters.l1_hits += 1
             return Outcome(core.entries.value_of(entry))
-        if not self.snapshot.trusted:
-            self._away = core.away
-            return self._begin_load()
         news = core.runtime.latch()
         try:
             core.waiters.add(key, news)  # before anything is sent, so that no news is missed
-            found = await fetch_one(core, key, self.snapshot, self.policy)
+            found = await fetch(core, key, self.policy)
+            if found.failure is not None or not found.snapshot.trusted:
+                self._away = core.away if found.failure is None else not core.requests.bypassed
+                return self._begin_load(worth_it=found.failure is None)
             served = self._found(found)
             if served is not None:
                 return served
@@ -137,7 +138,7 @@ class Attempt:
         self.ready = True
         return None
 
-    def _found(self, found: Found) -> Outcome | None:
+    def _found(self, found: Read) -> Outcome | None:
         """The value of a record that can serve at once."""
         core, entry = self.core, found.entry
         if entry is not None and entry.version > self.older_than:

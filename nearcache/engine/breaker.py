@@ -101,7 +101,8 @@ class Breaker:
         self._max_failures = failures
         self._reset = reset
         self._lock = make_lock()
-        self._failures = 0
+        self.failures = 0
+        """How many operations have failed since one was answered."""
         self._since = 0.0
         self.state = State.DEAF
         self.sends = True
@@ -128,7 +129,7 @@ class Breaker:
 
     def ok(self) -> bool:
         """An operation was answered; whether that closed the breaker."""
-        if self.sends and not self._failures:
+        if self.sends and not self.failures:
             return False
         with self._lock:
             return self._move(Signal.OK)
@@ -137,8 +138,8 @@ class Breaker:
         """An operation was not answered as it should; whether that opened the breaker."""
         with self._lock:
             before = self.sends
-            self._failures += 1
-            if timeout or self._failures >= self._max_failures or self.state is State.TRYING:
+            self.failures += 1
+            if timeout or self.failures >= self._max_failures or self.state is State.TRYING:
                 self._move(Signal.FAILED)
             if not self.sends:
                 self._since = now
@@ -184,5 +185,5 @@ class Breaker:
         before, self.state = self.sends, TRANSITIONS[self.state, signal]
         self.sends = self.state in (State.UP, State.DEAF)
         if self.sends and signal in (Signal.OK, Signal.BUS_PROVEN):
-            self._failures = 0
+            self.failures = 0
         return self.sends and not before

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.bus_state import BusState
 from nearcache.engine.entries import Entries
+from nearcache.engine.plain import LoneReads, Read, ReadAll, read_all
 from nearcache.engine.ports import Bus, Remote, Runtime
 from nearcache.engine.requests import Requests
 from nearcache.errors import NearCacheWarning, warn
@@ -63,6 +65,8 @@ class Core:
     invalidation: Invalidation
     breaker: Breaker
     policy: Policy
+    reads: Callable[[ReadAll], LoneReads] = LoneReads
+    """How reads of single keys go to Redis: alone, or along with those of other threads or tasks."""
     counters: Counters = field(default_factory=Counters)
     flights: Flights = field(default_factory=Flights)
     waiters: Waiters = field(default_factory=Waiters)
@@ -74,6 +78,7 @@ class Core:
     """What limits loads, and remembers those that failed."""
     entries: Entries = field(init=False)
     requests: Requests = field(init=False)
+    read_one: Callable[[Read], Awaitable[None]] = field(init=False)
     replay_pause: float = 0.0
     replay_after: float = float("-inf")
     """When the journal is replayed again (monotonic), after a replay that was refused, and how long that pause is."""
@@ -97,6 +102,7 @@ class Core:
             self.counters,
             self.emit,
         )
+        self.read_one = self.reads(partial(read_all, self)).read_one
         self.tier.fallback.keeps_flushed = self.settings.stale_if_error > 0
 
     def emit(self, event: Event) -> None:

@@ -14,11 +14,12 @@ from nearcache.local.tier import Tier
 from nearcache.policy import Policy
 from nearcache.protocol.answers import Item, Written
 from nearcache.protocol.codec import Codec, MsgpackCodec
-from nearcache.protocol.records import Record, pack_tail
+from nearcache.protocol.records import pack_tail
 from nearcache.protocol.types import is_immutable
-from nearcache.protocol.versions import created_of
+from nearcache.protocol.versions import CREATED_BITS, Version, created_of
 from nearcache.settings import Settings
 
+_MUTABLE = frozenset({dict, list, set})
 MEASURED = 64 * 1024
 """A value that is too large by no more is packed all the same, so that the error says its size."""
 
@@ -42,11 +43,14 @@ class Entries:
     invalidation: Invalidation
     codec: Codec = field(init=False)
     """The codec of the settings; ours stops while it packs what is far too large."""
+    _decode: Callable[[bytes], Any] = field(init=False)
+    """Makes a hit's value of bytes that an entry holds: ``decode``, or what takes a call less."""
 
     def __post_init__(self) -> None:
         self.codec = self.settings.codec
         if type(self.codec) is MsgpackCodec:
             self.codec = MsgpackCodec(self.settings.max_value_bytes + MEASURED)
+        self._decode = self.codec.decode if type(self.codec) is MsgpackCodec else self.decode
 
     def encode(self, key: str, value: object, policy: Policy, load_ms: int = 0) -> Encoded | None:
         """A value ready to be stored; None when negative_ttl or the condition turns it down.
@@ -100,25 +104,38 @@ class Entries:
                 raise
             raise CodecError(f"the codec raised {type(error).__name__} for {len(payload)} bytes") from error
 
-    def of_record(self, key: str, value: object, record: Record, policy: Policy) -> Entry:
-        """A record as L1 holds it, with the deadlines that L2's freshness, l1_ttl and early refreshes give."""
-        expires = self.invalidation.deadline(record.fresh_until)
-        deadline = expires
+    def entry(
+        self,
+        key: str,
+        value: object,
+        payload: bytes,
+        version: Version,
+        fresh_until: int,
+        policy: Policy,
+        tags: tuple[str, ...],
+        load_ms: int,
+    ) -> Entry:
+        """A value of L2 as L1 holds it, with the deadlines that its freshness, l1_ttl and early refreshes give."""
+        expires = deadline = fresh_until / 1e6 - self.invalidation.server_offset
         if policy.early_refresh is not None or policy.xfetch_beta is not None:
-            created = self.invalidation.deadline(created_of(record.version))
-            deadline = min(expires, policy.refresh_at(created, expires, record.load_ms / 1000))
+            created = created_of(version) / 1e6 - self.invalidation.server_offset
+            deadline = min(expires, policy.refresh_at(created, expires, load_ms / 1000))
         if policy.l1_ttl is not None:
             expires = min(expires, self.monotonic() + policy.l1_ttl)
             deadline = min(deadline, expires)
-        size = len(key) + len(record.payload)
-        kept, decode = self._kept(value, record.payload, policy)
-        return self.tier.make_entry(kept, deadline, record.version, record.tags, size, expires, decode)
+        # As _is_shared, a call less.
+        copy = policy.copy
+        shared = copy == "none" or (copy == "auto" and type(value) not in _MUTABLE and is_immutable(value))
+        kept, decode = (value, None) if shared else (payload, self._decode)
+        return self.tier.make_entry(kept, deadline, version, tags, len(key) + len(payload), expires, decode)
 
     def of_write(self, encoded: Encoded, written: Written, policy: Policy) -> Entry:
         """A value that Redis has just taken, as L1 holds it."""
+        version = written.number << CREATED_BITS | written.created
         fresh_until = written.created + encoded.ttl_ms * 1000
-        record = Record(written.version, fresh_until, policy.tags, encoded.payload, encoded.load_ms)
-        return self.of_record(encoded.key, encoded.value, record, policy)
+        return self.entry(
+            encoded.key, encoded.value, encoded.payload, version, fresh_until, policy, policy.tags, encoded.load_ms
+        )
 
     def of_outage(self, encoded: Encoded, began: float | None, policy: Policy) -> Entry:
         """A value that Redis could not take, kept for so long that no write is missed for more than G1 allows.
@@ -129,7 +146,8 @@ class Entries:
         if began is not None:
             until = began + min(self.settings.outage_life, encoded.ttl_ms / 1000)
         size = len(encoded.key) + len(encoded.payload)
-        kept, decode = self._kept(encoded.value, encoded.payload, policy)
+        shared = _is_shared(encoded.value, policy)
+        kept, decode = (encoded.value, None) if shared else (encoded.payload, self._decode)
         return self.tier.make_entry(kept, until, 0, policy.tags, size, until, decode)
 
     def value_of(self, entry: Entry) -> Any:
@@ -150,12 +168,6 @@ class Entries:
             return self.codec.encode(value)
         except Exception:  # noqa: BLE001  # a value that can't be stored is shared as it is; its leader has reported it
             return None
-
-    def _kept(self, value: object, payload: bytes, policy: Policy) -> tuple[object, Callable[[bytes], Any] | None]:
-        """What an entry holds, and what makes a value of it."""
-        if _is_shared(value, policy):
-            return value, None
-        return payload, self.codec.decode if type(self.codec) is MsgpackCodec else self.decode  # a call less
 
 
 def _is_shared(value: object, policy: Policy) -> bool:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol
 
 from nearcache.local.loads import Permits
 from nearcache.local.singleflight import Outcome
 from nearcache.local.waiters import Latch
-from nearcache.protocol.answers import BusItem, Claim, Granted, Item, Lease, Peer, Reading, Take, Written
-
-T = TypeVar("T")
+from nearcache.protocol.answers import BusItem, Claim, Granted, Item, Lease, Peer, Reading, Written
 
 
 class Missing(Enum):
@@ -43,14 +41,7 @@ class RemoteFailed(Exception):
     code = ""
     """The code of the error that Redis answered, such as OOM."""
     counted = False
-    """Whether the breaker need not count it: it says nothing about Redis, or it was counted for another caller."""
-
-    def again(self) -> Self:
-        """A copy for another caller whose read went with the same request."""
-        copy = type(self).__new__(type(self), *self.args)
-        copy.__dict__.update(self.__dict__)
-        copy.counted = True
-        return copy
+    """Whether the breaker need not count it: it says nothing about Redis."""
 
 
 class RemoteTimeout(RemoteFailed):
@@ -92,14 +83,13 @@ class Remote(Protocol):
     may_repeat: Callable[[], bool]
     """Asked before a failed connection, or a failed read, is tried once more."""
 
-    async def read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
-        """The records of some keys; with counter and floor, read after them, when asked."""
-        ...
+    async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
+        """The records of some keys.
 
-    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
-        """What ``take`` makes of one record and the bounds, asked for along with others', on any of their threads.
-
-        Each ``take`` is called as soon as the reply is there. It may be called again if its call was interrupted.
+        Args:
+            keys: at most BATCH.
+            with_bounds: whether counter and floor are read too, after the records.
+            waited: seconds that the callers have waited already; the request has so much less.
         """
         ...
 
@@ -264,6 +254,10 @@ class Runtime(Protocol):
 
     async def load(self, loader: Callable[[], Any]) -> Outcome:
         """Call a loader; what is no Exception (a cancellation, KeyboardInterrupt) goes through."""
+        ...
+
+    async def give_way(self) -> None:
+        """Let other tasks run, in the middle of a long piece of work; other threads do so anyway."""
         ...
 
     async def settle(self, work: Coroutine[Any, Any, object]) -> None:

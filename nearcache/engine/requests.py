@@ -73,21 +73,20 @@ class Requests:
         Raises:
             RemoteFailed: it was not asked (NotSent), or did not answer as it should.
         """
-        self.permit()
+        breaker = self.breaker
+        if self.bypassed or not breaker.sends:
+            self.permit()
         try:
             answer = await method(*args, **kwargs)
         except RemoteFailed as failure:
             self.failed(failure, operation)
             raise
-        self.answered(operation, answer)
+        if breaker.failures or breaker.refused or not breaker.sends:
+            self.answered(operation, answer)
         return answer
 
-    # ``ask`` consists of these three. A read of one key calls them itself: there, one call less is measurable.
-
     def permit(self) -> None:
-        """Raise NotSent if Redis is not to be asked now."""
-        if self.breaker.sends and not self.bypassed:  # as nearly always
-            return
+        """Raise NotSent if Redis is not to be asked now: the breaker is open, and this is no try, or ``bypassed``."""
         if self.bypassed:
             raise NotSent("the namespace is kept by another protocol")
         if not self.breaker.permit(self.monotonic()):

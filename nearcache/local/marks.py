@@ -46,6 +46,8 @@ class Marks:
     def __init__(self) -> None:
         self._marks: dict[str, Mark] = {}
         self._everything = NO_MARK
+        self.used = False
+        """Whether any key has ever had a mark."""
 
     def of(self, key: str) -> Mark:
         """The mark of a key, or NO_MARK."""
@@ -56,6 +58,7 @@ class Marks:
         """A value that was loaded until then is returned without a version."""
         if mark.at < self.of(key).at:
             return
+        self.used = True
         self._marks.pop(key, None)
         if len(self._marks) >= MARKS_MAX:
             leaving = list(islice(self._marks.items(), MARKS_MAX // 2))

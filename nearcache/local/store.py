@@ -109,9 +109,13 @@ class Store(Cache[str, E], Generic[E]):
         return self.entries[key]
 
     def __setitem__(self, key: str, entry: E) -> None:
+        held = self.entries.get(key)
+        if held is None and not entry.tags and self.max_bytes is None and len(self.entries) < self.max_entries:
+            self._place(key, entry, None)  # as nearly always; below, the same for all cases
+            self.bytes += entry.size
+            return
         if self.max_bytes is not None and not self._fits(entry.size, 1):
             raise ValueError("value too large")
-        held = self.entries.get(key)
         if held is not None:
             self.bytes -= held.size
             if not self._fits(self.bytes + entry.size, len(self.entries)):  # it grew: as if it were new

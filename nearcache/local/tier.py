@@ -14,13 +14,15 @@ it, and the message drops the entry.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
+from zlib import crc32
 
 from nearcache.local import drops
 from nearcache.local.contents import Contents
 from nearcache.local.deferred import STEP
 from nearcache.local.floors import Floors
 from nearcache.local.journal import KEYS, Batch, Journal
-from nearcache.local.marks import Mark, Marks
+from nearcache.local.marks import NO_MARK, Mark, Marks
 from nearcache.local.snapshot import STRIPES, Snapshot, stripe_of
 from nearcache.local.store import NEVER, Entry
 from nearcache.protocol.versions import Version, number_of, version_of
@@ -29,6 +31,7 @@ __all__ = ["NEVER", "Tier"]
 
 
 TURNS_MAX = 10_000
+R = TypeVar("R")
 
 
 class Tier(Contents):
@@ -52,13 +55,26 @@ class Tier(Contents):
     # ------------------------------------------------------------------------------------------------------- reading
 
     def snapshot(self, key: str) -> Snapshot:
-        """A snapshot for a read that begins now."""
+        """A snapshot for a read of one key that begins now."""
+        return self.snapshots((key,))[0]
+
+    def snapshots(self, keys: Sequence[str]) -> list[Snapshot]:
+        """Snapshots for reads that begin now, under one hold of the lock."""
         with self.lock:
-            stripe = stripe_of(key)
-            trusted = not self.journal.covers(key)
-            return Snapshot(
-                self.epoch, stripe, self.stamps[stripe], self.turns.get(key, 0), trusted, self.marks.of(key)
-            )
+            epoch, stamps, turn_of = self.epoch, self.stamps, self.turns.get
+            journal, marks = self.journal, self.marks
+            if journal.keys or journal.tags or journal.clear is not None or marks.used:
+                covers, mark_of = journal.covers, marks.of
+                return [
+                    Snapshot(epoch, at := stripe_of(key), stamps[at], turn_of(key, 0), not covers(key), mark_of(key))
+                    for key in keys
+                ]
+            # As nearly always. crc32 and tuple.__new__ stand for stripe_of and Snapshot: two calls less for each key.
+            new = tuple.__new__
+            return [
+                new(Snapshot, (epoch, at := crc32(key.encode()) % STRIPES, stamps[at], turn_of(key, 0), True, NO_MARK))
+                for key in keys
+            ]
 
     def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put the value of a read, a fill or an own set, unless something was written since the snapshot; the one rule.
@@ -76,32 +92,65 @@ class Tier(Contents):
             Whether the entry is in L1 now.
         """
         with self.lock:
-            if self.fallback.used:
-                self.fallback.drop(key)
+            return self._put(key, entry, snapshot, own=own)
+
+    def put_plain(self, reads: Sequence[tuple[R, str, Entry, Snapshot]], now: float) -> tuple[list[R], int]:
+        """Put what one request has brought, under one hold of the lock, unless its floors may have risen since.
+
+        Args:
+            reads: of each read the object that stands for it, its key, its entry and its snapshot; of one epoch.
+            now: monotonic seconds.
+
+        Returns:
+            The reads whose values are alive, and how many of these were put. The others have to be judged again: since
+            their snapshots a clear, an invalidation, a flush or a loss has come, or a value of the key was returned
+            without a version.
+        """
+        with self.lock:
+            epoch = reads[0][3].epoch
+            if self.epoch != epoch or not (self.synced and self.floors.known and now < self.proof.until):
+                return [], 0
+            alive: list[R] = []
+            put = 0
+            for read, key, entry, snapshot in reads:
+                if self.turns.get(key, 0) == snapshot.turn:
+                    put += self._put(key, entry, snapshot)
+                    alive.append(read)
+            return alive, put
+
+    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        if self.fallback.used:
+            self.fallback.drop(key)
+        held = self.entries.get(key)
+        if held is not None and held.proof is not self.proof:
             held = self._prove(key)
-            stamp = self.stamps[snapshot.stripe]
-            allowed = (
-                self.synced
-                and self.epoch == snapshot.epoch
-                and self.turns.get(key, 0) == snapshot.turn
-                and (stamp == snapshot.stamp or entry.version >= stamp)
-                and (held is None or held.version <= entry.version)
-            )
-            if allowed:
-                entry.proof = self.proof
+        _, stripe, before, turn, _, _ = snapshot
+        version, stamp = entry.version, self.stamps[stripe]
+        same = self.epoch == snapshot.epoch
+        allowed = (
+            self.synced
+            and same
+            and self.turns.get(key, 0) == turn
+            and (stamp == before or version >= stamp)
+            and (held is None or held.version <= version)
+        )
+        if allowed:
+            entry.proof = self.proof
+            if self.marks.used:
                 # The turn is that of the snapshot: what is put began after the mark, if there is one.
                 self.marks.end(key)
-                try:
-                    self._store[key] = entry
-                except ValueError:  # alone it is larger than l1_max_bytes: cachetools refuses it
-                    self._drop(key, drops.EVICTED)
-                    allowed = False
-            elif held is not None and (own or held.version < entry.version):
-                self._drop(key, drops.OWN_WRITE if own else drops.OLDER)
-            self._note_version(key, entry.version, snapshot.epoch)
-            if self._deferred:  # more leave than come, also where no bus frees them
-                self._free_some(2)
-            return allowed
+            try:
+                self._store[key] = entry
+            except ValueError:  # alone it is larger than l1_max_bytes: cachetools refuses it
+                self._drop(key, drops.EVICTED)
+                allowed = False
+        elif held is not None and (own or held.version < version):
+            self._drop(key, drops.OWN_WRITE if own else drops.OLDER)
+        if not same or stamp < version:
+            self._note_version(key, version, snapshot.epoch)
+        if self._deferred:  # more leave than come, also where no bus frees them
+            self._free_some(2)
+        return allowed
 
     def returned_stale(self, key: str, version: Version, snapshot: Snapshot) -> None:
         """Record the version of a stale value that is returned, so that no later read returns an older one (S)."""

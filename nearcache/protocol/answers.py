@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias
 
 from nearcache.protocol.versions import NO_FLOOR, Version, version_of
-
-T = TypeVar("T")
 
 BATCH = 500
 """The most keys of one call to a Remote: Redis serves no other client while it executes it."""
@@ -62,10 +60,6 @@ class Reading(NamedTuple):
 
     records: Sequence[bytes | None]
     bounds: Bounds | None = None
-
-
-Take: TypeAlias = Callable[[bytes | None, Bounds | None], T]
-"""A function of a raw record, and of the bounds if they were asked for."""
 
 
 class Granted(NamedTuple):

@@ -38,6 +38,11 @@ class Names:
         """The name of a key's lease or hold."""
         return self._lease + key.encode()
 
+    def values(self, keys: Sequence[str]) -> list[bytes]:
+        """The names of the records of some keys."""
+        value = self._value
+        return [value + key.encode() for key in keys]
+
     def tags(self, tags: Sequence[str]) -> list[bytes]:
         """The names of the floors of some tags."""
         return [self._tag + tag.encode() for tag in tags]

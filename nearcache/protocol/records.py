@@ -20,8 +20,9 @@ MAGIC = 0xC2
 _HEAD = struct.Struct(">BQQQI")
 HEAD_BYTES = _HEAD.size
 _LENGTH = struct.Struct(">H")
-_WHOLE = struct.Struct(">BQQQIB")
+WHOLE = struct.Struct(">BQQQIB")
 """The head, and the part of the tail that has a fixed size."""
+WHOLE_BYTES = WHOLE.size
 NUMBER_MAX = 1 << 53
 """Above it Lua's numbers are not exact: no script gives out such a write number."""
 
@@ -78,14 +79,14 @@ def unpack(record: bytes) -> Record:
     Raises:
         ValueError: it is no record of this library, or it is damaged. The payload is not checked.
     """
-    if len(record) < _WHOLE.size:
+    if len(record) < WHOLE_BYTES:
         raise ValueError(f"{len(record)} bytes are no record")
-    magic, number, created, fresh_until, load_ms, count = _WHOLE.unpack_from(record)
+    magic, number, created, fresh_until, load_ms, count = WHOLE.unpack_from(record)
     if magic != MAGIC:
         raise ValueError(f"a record begins with {MAGIC:#x}, not {magic:#x}")
     if number >= NUMBER_MAX:
         raise ValueError(f"the write number {number} was never given out")
-    at = _WHOLE.size
+    at = WHOLE_BYTES
     if not count:
         return Record(version_of(number, created), fresh_until, (), record[at:], load_ms)
     tags: list[str] = []

@@ -103,6 +103,9 @@ class TaskRuntime:
         finally:
             LOADING.reset(loading)
 
+    async def give_way(self) -> None:
+        await asyncio.sleep(0)
+
     async def settle(self, work: Coroutine[Any, Any, object]) -> None:
         # In a task of its own, which a second cancellation of the caller does not cancel.
         await asyncio.shield(self.create_task(work, "nearcache-settle"))

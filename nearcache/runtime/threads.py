@@ -128,5 +128,8 @@ class ThreadRuntime:
         finally:
             LOADING.reset(loading)
 
+    async def give_way(self) -> None:
+        pass
+
     async def settle(self, work: Coroutine[Any, Any, object]) -> None:
         await work

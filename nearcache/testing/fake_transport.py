@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from nearcache.engine.ports import RemoteFailed, RemoteTimeout
 from nearcache.local.waiters import Latch
-from nearcache.protocol.answers import BusItem, Claim, Granted, Item, Lease, Peer, Reading, Take, Written
+from nearcache.protocol.answers import BusItem, Claim, Granted, Item, Lease, Peer, Reading, Written
 from nearcache.testing.clock import watch
 from nearcache.testing.fake_network import Kind, Late, Network
 from nearcache.testing.model import Line, Question, Server
@@ -49,12 +49,9 @@ class FakeRemote:
     async def connect(self) -> None:
         await self._connect()
 
-    async def read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
+    async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
+        del waited
         return await self._ask("read", lambda server: server.read(keys, with_bounds=with_bounds))
-
-    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
-        (record,), bounds = await self.read([key], with_bounds=with_bounds)
-        return take(record, bounds)
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
         return await self._ask("tag_floors", lambda server: server.tag_floors(tags))

@@ -1,10 +1,8 @@
 """Batches of single reads: those that threads, or tasks, ask for at the same time are sent as one request.
 
-Contract: ``read_one`` is the Remote's. A read joins a batch only before the batch is sent. Its caller took a snapshot
-just before it asked, and a batch that was sent earlier may have run before a write that the snapshot counts as known
-(H). A batch is one request: its failure reaches every caller in it, but the breaker counts it once. The caller that
-sends a batch also calls the ``take`` of every other, one after the other, which is much quicker than a switch to each.
-A caller that is interrupted, by a cancellation or a KeyboardInterrupt, does not harm the others.
+Contract: ``read_one`` is the Core's. A read joins a batch only before the batch is sent; the snapshots of all are taken
+then, and the caller that sends it judges and puts for all (H). A batch is one request, and so is its failure. A caller
+that is interrupted, by a cancellation or a KeyboardInterrupt, does not harm the others.
 """
 
 from __future__ import annotations
@@ -12,38 +10,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable
 from threading import get_ident
 from time import monotonic
-from typing import Any, Protocol, TypeVar
 
+from nearcache.engine.plain import LoneReads, Read, ReadAll
 from nearcache.engine.ports import NotSent, RemoteFailed
 from nearcache.local.interrupts import make_lock
-from nearcache.protocol.answers import BATCH, Reading, Take
-
-T = TypeVar("T")
+from nearcache.protocol.answers import BATCH
 
 FEW = 2
 """Up to this number of threads, each reads for itself. Above it one reads for all: others would wait for the GIL."""
-
-
-class Read(Protocol):
-    """The Remote's ``read``."""
-
-    async def __call__(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
-        """See Remote. ``waited``: seconds that the caller has waited already, and that its request has less."""
-        ...
-
-
-class LoneReads:
-    """Every single read is a request of its own."""
-
-    def __init__(self, read: Read) -> None:
-        self._read = read
-
-    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
-        (record,), bounds = await self._read((key,), with_bounds=with_bounds)
-        return take(record, bounds)
 
 
 class TaskReads(LoneReads):
@@ -53,76 +30,64 @@ class TaskReads(LoneReads):
     the cancellation of one caller does not cancel the batch.
     """
 
-    def __init__(self, read: Read) -> None:
-        super().__init__(read)
+    def __init__(self, read_all: ReadAll) -> None:
+        super().__init__(read_all)
         self._gathering: list[_Asked] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
-        others = self._gathering
-        if others is None:
-            others = self._gathering = []
-            try:
-                await asyncio.sleep(0)
-                if not others:
-                    self._gathering = None
-                    return await super().read_one(key, with_bounds=with_bounds, take=take)
-                asked = _Asked(key, with_bounds, take)
-                others.append(asked)
-            finally:
-                self._close(others)
-        else:
-            asked = _Asked(key, with_bounds, take)
-            others.append(asked)
-            if len(others) == BATCH - 1:  # and the first one
-                self._gathering = None
-        taken: T = await asked.answer
-        return taken
-
-    def _close(self, batch: list[_Asked]) -> None:
-        """Let no read join a batch any more, and send the batch if it has any."""
-        if self._gathering is batch:
+    def read_one(self, read: Read) -> Awaitable[None]:
+        batch = self._gathering
+        if batch is None:
+            return self._begin(read)
+        asked = _Asked(read)
+        batch.append(asked)
+        if len(batch) == BATCH - 1:  # and the first one
             self._gathering = None
-        if batch:
-            task = asyncio.get_running_loop().create_task(self._send(batch), name="nearcache-read")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        return asked.answer
+
+    async def _begin(self, read: Read) -> None:
+        """Wait for the end of the turn, then do the read, or let it be done along with those that have come."""
+        others: list[_Asked] = []
+        self._gathering = others
+        try:
+            await asyncio.sleep(0)
+            if not others:
+                self._gathering = None
+                await self._read_all((read,))
+                return
+            others.append(asked := _Asked(read))
+        finally:
+            if self._gathering is others:
+                self._gathering = None
+            if others:
+                task = asyncio.get_running_loop().create_task(self._send(others), name="nearcache-read")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        await asked.answer
 
     async def _send(self, batch: list[_Asked]) -> None:
         batch = [asked for asked in batch if not asked.answer.done()]  # without those cancelled meanwhile
-        if not batch:
-            return
-        with_bounds = any(asked.with_bounds for asked in batch)
         try:
-            reading = await self._read([asked.key for asked in batch], with_bounds=with_bounds)
-        except BaseException as failure:
-            # Only the end of the loop cancels this task.
-            told = failure if isinstance(failure, RemoteFailed) else NotSent(f"not read: {type(failure).__name__}")
+            if batch:
+                await self._read_all([asked.read for asked in batch])
+        except BaseException as failure:  # as the cancellation at the end of the loop
+            for asked in batch:
+                asked.read.failure = NotSent(f"not read: {type(failure).__name__}")
+            raise
+        finally:
             for asked in batch:
                 if not asked.answer.done():
-                    asked.answer.set_exception(told)
-                    told = told.again()
-            if not isinstance(failure, RemoteFailed):
-                raise
-            return
-        for asked, record in zip(batch, reading.records, strict=True):
-            if not asked.answer.done():
-                try:
-                    asked.answer.set_result(asked.take(record, reading.bounds))
-                except Exception as error:  # noqa: BLE001  # its own caller's alone
-                    asked.answer.set_exception(error)
+                    asked.answer.set_result(None)
 
 
 class _Asked:
     """The read of one task."""
 
-    __slots__ = ("answer", "key", "take", "with_bounds")
+    __slots__ = ("answer", "read")
 
-    def __init__(self, key: str, with_bounds: bool, take: Take[Any]) -> None:
-        self.key = key
-        self.with_bounds = with_bounds
-        self.take = take
-        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    def __init__(self, read: Read) -> None:
+        self.read = read
+        self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class ThreadReads(LoneReads):
@@ -141,14 +106,14 @@ class ThreadReads(LoneReads):
     for no other.
 
     Args:
-        read: reads a batch.
+        read_all: reads a batch.
         few: the number of threads that read each for itself.
         turn: seconds that a read waits before it is sent.
         patience: seconds that a read may take.
     """
 
-    def __init__(self, read: Read, *, few: int = FEW, turn: float = 60.0, patience: float = 60.0) -> None:
-        super().__init__(read)
+    def __init__(self, read_all: ReadAll, *, few: int = FEW, turn: float = 60.0, patience: float = 60.0) -> None:
+        super().__init__(read_all)
         self._few = few
         self._turn = turn
         self._patience = patience
@@ -159,29 +124,26 @@ class ThreadReads(LoneReads):
         """The newest leader, which appoints the next one."""
         self._waiting: deque[_Reader] = deque()
 
-    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
+    async def read_one(self, read: Read) -> None:
         thread, inside = get_ident(), self._inside
         if thread in inside:
-            return await super().read_one(key, with_bounds=with_bounds, take=take)
+            await self._read_all((read,))
+            return
         try:
             inside.add(thread)
-            if len(inside) > self._few:
-                taken: T = await self._read_in_a_crowd(_Reader(key, with_bounds, take))
-                return taken
-            (record,), bounds = await self._read((key,), with_bounds=with_bounds)
-            return take(record, bounds)
+            if len(inside) <= self._few:
+                await self._read_all((read,))
+            else:
+                await self._read_in_a_crowd(_Reader(read))
         finally:
             inside.discard(thread)
 
-    async def _read_in_a_crowd(self, me: _Reader) -> Any:
+    async def _read_in_a_crowd(self, me: _Reader) -> None:
         try:
             if self._enter(me) or self._wait(me):
                 await self._lead(me)
         finally:
             self._leave(me)
-        if me.error is not None:
-            raise me.error
-        return me.taken
 
     def _enter(self, me: _Reader) -> bool:
         """Become the leader, or enter the queue; whether it leads."""
@@ -229,21 +191,10 @@ class ThreadReads(LoneReads):
     async def _lead(self, me: _Reader) -> None:
         """Read for itself and for the threads that it leads."""
         batch = (me, *me.led)
-        try:
-            with_bounds = any(one.with_bounds for one in batch)
-            reading = await self._read([one.key for one in batch], with_bounds=with_bounds, waited=me.waited)
-        except RemoteFailed as failure:
-            me.failed = True
-            me.end(failure)
-            for one in me.led:
-                one.end(failure.again())
-            return
-        for one, record in zip(batch, reading.records, strict=True):
-            try:
-                one.taken = one.take(record, reading.bounds)
-            except Exception as error:  # noqa: BLE001  # its own caller's alone
-                one.error = error
+        await self._read_all([one.read for one in batch], me.waited)
+        for one in batch:
             one.done = True
+        me.failed = me.read.failure is not None
 
     def _leave(self, me: _Reader) -> None:
         """Wake the next leader, then a thread that was read for; reads that an interrupt left undone wait again."""
@@ -284,10 +235,8 @@ class _Reader:
 
     wake: threading.Lock
     """Locked until the thread shall go on; only a thread that waits has one."""
-    taken: Any = None
-    error: BaseException | None = None
     done = False
-    """Whether ``taken`` or ``error`` is set."""
+    """Whether the read has ended."""
     failed = False
     """Whether it led, and the request failed."""
     waited = 0.0
@@ -299,12 +248,10 @@ class _Reader:
     next: _Reader | None = None
     """The read whose thread it wakes."""
 
-    def __init__(self, key: str, with_bounds: bool, take: Take[Any]) -> None:
-        self.key = key
-        self.with_bounds = with_bounds
-        self.take = take
+    def __init__(self, read: Read) -> None:
+        self.read = read
 
     def end(self, failure: RemoteFailed) -> None:
         """End the read with a failure."""
-        self.error = failure
+        self.read.failure = failure
         self.done = True

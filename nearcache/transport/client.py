@@ -39,7 +39,6 @@ from nearcache.protocol.records import pack_names
 from nearcache.protocol.scripts import Script
 from nearcache.protocol.versions import whole
 from nearcache.transport import resp
-from nearcache.transport.batching import LoneReads, Read
 from nearcache.transport.handshake import Handshake
 from nearcache.transport.interpreting import interpreted
 
@@ -101,7 +100,6 @@ class RedisRemote:
         *,
         retries: int,
         redis_timeout: float,
-        reads: Callable[[Read], LoneReads] = LoneReads,
     ) -> None:
         self._transport = transport
         self._names = names
@@ -110,7 +108,6 @@ class RedisRemote:
         self._retries = retries
         # The sum of all pauses stays below redis_timeout.
         self._backoff = ExponentialWithJitterBackoff(cap=redis_timeout / max(retries, 1), base=redis_timeout / 16)
-        self.read_one = reads(self.read).read_one
         self.discard_idle = transport.discard_idle
         self.close = transport.close
         self.connect = transport.connect
@@ -132,7 +129,7 @@ class RedisRemote:
 
     async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
         # The bounds are read behind the values, so that a clear between the two makes them look old, not new.
-        packed = resp.pack((b"MGET", *[self._names.value(key) for key in keys]))
+        packed = resp.pack((b"MGET", *self._names.values(keys)))
         if not with_bounds:
             (records,) = await self._read(packed, 1, waited)
             return Reading(_checked(records, len(keys)))

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TypeVar
 
 from nearcache.local.interrupts import make_lock
-from nearcache.protocol.answers import Bounds, Claim, Granted, Item, Lease, Peer, Reading, Take, Written
-
-T = TypeVar("T")
+from nearcache.protocol.answers import Bounds, Claim, Granted, Item, Lease, Peer, Reading, Written
 
 
 class MemoryRemote:
@@ -33,12 +30,8 @@ class MemoryRemote:
             self._number += 1
             return Written(self._number, self.now())
 
-    async def read(self, keys: Sequence[str], *, with_bounds: bool) -> Reading:
+    async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
         return Reading([None] * len(keys), Bounds(self._number, 0) if with_bounds else None)
-
-    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
-        (record,), bounds = await self.read([key], with_bounds=with_bounds)
-        return take(record, bounds)
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
         return [None] * len(tags)

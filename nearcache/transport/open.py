@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import redis
 import redis.asyncio
 
+from nearcache.engine.plain import LoneReads, ReadAll
 from nearcache.engine.ports import Bus, Remote
 from nearcache.errors import ConfigError, warn
 from nearcache.protocol.names import Names
 from nearcache.settings import Settings
 from nearcache.transport.async_transport import AsyncBus, AsyncTransport
-from nearcache.transport.batching import LoneReads, Read, TaskReads, ThreadReads
+from nearcache.transport.batching import TaskReads, ThreadReads
 from nearcache.transport.client import RedisRemote, Transport
 from nearcache.transport.endpoint import Endpoint, redact, scheme_of
 from nearcache.transport.memory import MemoryRemote
@@ -41,6 +42,8 @@ class Backend(NamedTuple):
     """Makes a Backend of the same server with connections of its own."""
     server: EmbeddedServer | None = None
     """The server that was started here and is stopped with the cache."""
+    reads: Callable[[ReadAll], LoneReads] = LoneReads
+    """How reads of single keys go as one request."""
 
 
 def open_url(url: str, settings: Settings, *, asynchronous: bool) -> Backend:
@@ -95,7 +98,7 @@ def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Backend
     names = Names(settings.namespace, int(endpoint.arguments.get("db") or 0))
     timeout = settings.redis_timeout
     transport: Transport
-    reads: Callable[[Read], LoneReads]
+    reads: Callable[[ReadAll], LoneReads]
     if asynchronous:
         transport, reads = AsyncTransport(endpoint, timeout), TaskReads
     else:
@@ -104,9 +107,9 @@ def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Backend
         reads = partial(ThreadReads, turn=timeout / 10, patience=longest)
     bus = AsyncBus if asynchronous else SyncBus
     again = partial(_open, endpoint, settings, asynchronous)
-    remote = RedisRemote(transport, names, retries=settings.retries, redis_timeout=timeout, reads=reads)
+    remote = RedisRemote(transport, names, retries=settings.retries, redis_timeout=timeout)
 
     def new_bus() -> Bus:
         return bus(endpoint, timeout, names, lambda: remote.seen())  # noqa: PLW0108  # it is set later
 
-    return Backend(remote, new_bus, endpoint.shown, again)
+    return Backend(remote, new_bus, endpoint.shown, again, reads=reads)

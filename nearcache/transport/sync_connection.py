@@ -115,6 +115,8 @@ class SocketConnection:
                     replies = self._receive()
                 except BlockingIOError:
                     waited += EAGER
+            elif waited < self._timeout:
+                replies = self._receive_within(self._timeout - waited)
             if len(replies) < count:
                 self._receive_rest(replies, count, waited)
             if len(replies) > count or resp.Push in map(type, replies):

@@ -52,7 +52,10 @@ class SyncTransport:
     async def execute(
         self, packed: bytes, count: int = 1, *, repeatable: bool = False, waited: float = 0.0
     ) -> list[Any]:
-        permit, waited = self._acquire_permit(waited)
+        try:
+            permit = self._permits.get_nowait()
+        except Empty:
+            permit, waited = self._await_permit(waited)
         try:
             connection = self._acquire_connection(checked=not repeatable)
             try:
@@ -76,21 +79,16 @@ class SyncTransport:
         """Let one connection more be used at a time."""
         self._permits.put(Permit(weakref.ref(self)))
 
-    def _acquire_permit(self, waited: float) -> tuple[Permit, float]:
+    def _await_permit(self, waited: float) -> tuple[Permit, float]:
         """Wait for a permit, so long that a tenth of the timeout is left.
 
         Returns:
             The permit, and the seconds waited in all.
 
         Raises:
-            NotSent: none came free in time, the server hung meanwhile, or the transport is closed.
+            NotSent: none came free in time, or the server hung meanwhile.
         """
-        if self._closed:
-            raise NotSent("closed")
-        try:
-            return self._permits.get_nowait(), waited
-        except Empty:
-            began = time.monotonic()
+        began = time.monotonic()
         try:
             permit = self._permits.get(timeout=max(0.0, 0.9 * self._timeout - waited))
         except Empty:
@@ -121,7 +119,13 @@ class SyncTransport:
         self.discard_idle()
 
     def _acquire_connection(self, *, checked: bool) -> SocketConnection:
-        """An idle connection or a new one; ``checked``, for a write, which is not repeated: none that has ended."""
+        """An idle connection or a new one; ``checked``, for a write, which is not repeated: none that has ended.
+
+        Raises:
+            NotSent: the transport is closed.
+        """
+        if self._closed:
+            raise NotSent("closed")
         while self._idle:
             try:
                 connection = self._idle.pop()

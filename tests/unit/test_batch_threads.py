@@ -12,30 +12,29 @@ from typing import Any
 import pytest
 
 from nearcache import NearCache
+from nearcache.engine.plain import Read
 from nearcache.engine.ports import NotSent, RemoteFailed, RemoteTimeout
-from nearcache.protocol.answers import BATCH, Bounds, Reading
+from nearcache.policy import Policy
+from nearcache.protocol.answers import BATCH
 from nearcache.runtime.run_sync import run_sync
+from nearcache.settings import Settings
 from nearcache.transport.batching import FEW, ThreadReads, _Reader
 
 PATIENCE = 10.0
-BOUNDS = Bounds(9, 7)
 
 
-def as_reading(record: bytes | None, bounds: Bounds | None) -> Reading:
-    """What is made of a record here."""
-    if record == b"bad=0":
-        raise ValueError(record)
-    return Reading((record,), bounds)
+def new(key: str) -> Read:
+    """A read of a key."""
+    return Read(key, Policy.of(Settings()))
 
 
 class Call:
     """One request under way; its records are those of the moment at which it was sent."""
 
-    def __init__(self, keys: Sequence[str], with_bounds: bool, version: int, waited: float) -> None:
-        self.keys = list(keys)
+    def __init__(self, reads: Sequence[Read], version: int, waited: float) -> None:
+        self.keys = [read.key for read in reads]
         self.waited = waited
-        self.with_bounds = with_bounds
-        self.records = [f"{key}={version}".encode() for key in keys]
+        self.records = [f"{key}={version}".encode() for key in self.keys]
         self._gate = threading.Event()
         self._error: BaseException | None = None
 
@@ -44,12 +43,13 @@ class Call:
         self._error = error
         self._gate.set()
 
-    def wait(self) -> Reading:
+    def wait(self, reads: Sequence[Read]) -> None:
         """Until it may end."""
         assert self._gate.wait(PATIENCE)
-        if self._error is not None:
+        if self._error is not None and not isinstance(self._error, RemoteFailed):
             raise self._error
-        return Reading(self.records, BOUNDS if self.with_bounds else None)
+        for read, record in zip(reads, self.records, strict=True):
+            read.raw, read.failure = record, self._error
 
 
 class Stage:
@@ -59,19 +59,21 @@ class Stage:
         self.version = 0
         self.calls: list[Call] = []
         self.threads: list[threading.Thread] = []
-        self.reads = ThreadReads(self._read, patience=PATIENCE)
+        self.reads = ThreadReads(self._read_all, patience=PATIENCE)
 
-    async def _read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
-        self.calls.append(Call(keys, with_bounds, self.version, waited))
-        return self.calls[-1].wait()
+    async def _read_all(self, reads: Sequence[Read], waited: float = 0.0) -> None:
+        self.calls.append(Call(reads, self.version, waited))
+        self.calls[-1].wait(reads)
 
-    def ask(self, *keys: str, with_bounds: bool = False) -> dict[str, Reading | BaseException]:
+    def ask(self, *keys: str) -> dict[str, Read | BaseException]:
         """A thread per key, each of which asks before the next one starts; what becomes of them."""
-        outcomes: dict[str, Reading | BaseException] = {}
+        outcomes: dict[str, Read | BaseException] = {}
 
         def work(key: str) -> None:
+            read = new(key)
             try:
-                outcomes[key] = run_sync(self.reads.read_one(key, with_bounds=with_bounds, take=as_reading))
+                run_sync(self.reads.read_one(read))
+                outcomes[key] = read
             except BaseException as error:
                 outcomes[key] = error
 
@@ -118,19 +120,19 @@ BUSY = FEW + 1
 """How many requests are under way then."""
 
 
-def crowd(stage: Stage) -> dict[str, Reading | BaseException]:
+def crowd(stage: Stage) -> dict[str, Read | BaseException]:
     """A few that read each for itself, and one that leads: who comes now waits for it."""
     outcomes = stage.ask(*[f"alone{number}" for number in range(FEW)], "leader")
     assert len(stage.calls) == BUSY
     return outcomes
 
 
-def records(outcomes: dict[str, Reading | BaseException]) -> dict[str, bytes | None]:
+def records(outcomes: dict[str, Read | BaseException]) -> dict[str, bytes | None]:
     """What was read, by key."""
     found = {}
     for key, outcome in outcomes.items():
-        assert isinstance(outcome, Reading)
-        (found[key],) = outcome.records
+        assert isinstance(outcome, Read)
+        found[key] = outcome.raw
     return found
 
 
@@ -144,55 +146,47 @@ def test_few_threads_read_each_for_itself(stage: Stage) -> None:
 
 
 def test_those_who_wait_are_read_for_by_one_of_them(stage: Stage) -> None:
-    """In the order in which they came; each gets its own record, and the floor if one of them needs it."""
+    """In the order in which they came; each gets its own record."""
     crowd(stage)
-    first, second = stage.ask("a"), stage.ask("b", "c", with_bounds=True)
+    outcomes = stage.ask("a", "b", "c")
     assert len(stage.calls) == BUSY
     stage.calls[FEW].answer()
     stage.until(lambda: len(stage.calls) == BUSY + 1)
     assert stage.calls[-1].keys == ["a", "b", "c"]
-    assert stage.calls[-1].with_bounds
     stage.end()
-    assert records(first | second) == {"a": b"a=0", "b": b"b=0", "c": b"c=0"}
-
-
-def test_what_a_caller_makes_of_its_record_may_fail(stage: Stage) -> None:
-    """It is that caller's error alone, though another one calls it."""
-    crowd(stage)
-    outcomes = stage.ask("a", "bad", "b")
-    stage.end()
-    assert isinstance(outcomes.pop("bad"), ValueError)
-    assert records(outcomes) == {"a": b"a=0", "b": b"b=0"}
+    assert records(outcomes) == {"a": b"a=0", "b": b"b=0", "c": b"c=0"}
 
 
 def test_a_signal_handler_reads_on_the_thread_that_leads_or_waits(stage: Stage) -> None:
     """It would wait for what is below it on the same stack: it goes alone, and at once."""
     crowd(stage)
-    real = stage.reads._read
-    found: list[Reading] = []
+    real = stage.reads._read_all
+    found: list[bytes | None] = []
 
     def handle(key: str) -> None:
-        stage.reads._read = nested
-        found.append(run_sync(stage.reads.read_one(key, with_bounds=False, take=as_reading)))
-        stage.reads._read = real
+        stage.reads._read_all = nested
+        read = new(key)
+        run_sync(stage.reads.read_one(read))
+        found.append(read.raw)
+        stage.reads._read_all = real
 
-    async def nested(keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
-        del with_bounds
-        return Reading([key.encode() for key in keys])
+    async def nested(reads: Sequence[Read]) -> None:
+        for read in reads:
+            read.raw = read.key.encode()
 
-    async def read(keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
+    async def read_all(reads: Sequence[Read], waited: float = 0.0) -> None:
         handle("while it leads")
         with stage.reads._lock:
             handle("while it holds the lock")
-        return await real(keys, with_bounds=with_bounds)
+        await real(reads, waited)
 
     outcomes = stage.ask("a", "b")
-    stage.reads._read = read
+    stage.reads._read_all = read_all
     stage.calls[FEW].answer()
     stage.until(lambda: len(stage.calls) == BUSY + 1)
     stage.end()
     assert len(outcomes) == 2
-    assert [reading.records for reading in found[:2]] == [(b"while it leads",), (b"while it holds the lock",)]
+    assert found[:2] == [b"while it leads", b"while it holds the lock"]
 
 
 @pytest.mark.parametrize("early", [False, True])
@@ -206,7 +200,7 @@ def test_each_of_those_who_were_read_for_wakes_the_next(
     interrupted = threading.Event()
 
     def wait(me: _Reader) -> bool:
-        if me.key == "b":
+        if me.read.key == "b":
             interrupted.wait(PATIENCE)
             raise KeyboardInterrupt
         return real(me)
@@ -240,7 +234,7 @@ def test_h_a_read_never_joins_what_was_sent(stage: Stage) -> None:
     assert records(late) == {"c": b"c=1"}
 
 
-def test_a_failure_reaches_all_and_is_told_once(stage: Stage) -> None:
+def test_a_failure_reaches_all(stage: Stage) -> None:
     """Those who still waited are told at once: to wait once more for the same server would be one timeout too many."""
     crowd(stage)
     led = stage.ask("a", "b")
@@ -249,11 +243,8 @@ def test_a_failure_reaches_all_and_is_told_once(stage: Stage) -> None:
     waiting = stage.ask("c")
     stage.calls[-1].answer(RemoteTimeout("no answer in time"))
     stage.until(lambda: len(led) == 2 and len(waiting) == 1)
-    assert isinstance(led["a"], RemoteTimeout)
-    assert isinstance(led["b"], RemoteTimeout)
-    assert led["a"] is not led["b"]
-    assert [led["a"].counted, led["b"].counted] == [False, True]
-    assert isinstance(waiting["c"], NotSent)
+    failures = [read.failure for read in (led["a"], led["b"], waiting["c"]) if isinstance(read, Read)]
+    assert [type(failure) for failure in failures] == [RemoteTimeout, RemoteTimeout, NotSent]
     assert len(stage.calls) == BUSY + 1
 
 
@@ -270,8 +261,8 @@ def test_a_leader_that_is_interrupted_hands_over(stage: Stage, error: BaseExcept
     assert stage.calls[-1].keys == ["b", "c"]
     stage.end()
     assert outcomes["a"] is error
-    assert isinstance(outcomes["b"], Reading)
-    assert isinstance(late["c"], Reading)
+    assert isinstance(outcomes["b"], Read)
+    assert isinstance(late["c"], Read)
 
 
 @pytest.mark.parametrize("promoted", [False, True])
@@ -282,20 +273,20 @@ def test_one_that_is_interrupted_while_it_waits_harms_nobody(
     real = stage.reads._wait
     interrupted = threading.Event()
 
-    def wait(me: object) -> bool:
-        if getattr(me, "key", "") == "a":
+    def wait(me: _Reader) -> bool:
+        if me.read.key == "a":
             if promoted:
-                assert me.wake.acquire(timeout=PATIENCE)  # type: ignore[attr-defined]
+                assert me.wake.acquire(timeout=PATIENCE)
             interrupted.wait(PATIENCE)
             raise KeyboardInterrupt
-        return real(me)  # type: ignore[arg-type]
+        return real(me)
 
     monkeypatch.setattr(stage.reads, "_wait", wait)
     crowd(stage)
     outcomes = stage.ask("a", "b")
     if promoted:
         stage.calls[FEW].answer()
-        stage.until(lambda: getattr(stage.reads._leader, "key", "") == "a")
+        stage.until(lambda: stage.reads._leader is not None and stage.reads._leader.read.key == "a")
     interrupted.set()
     stage.until(lambda: "a" in outcomes)
     if not promoted:
@@ -304,7 +295,7 @@ def test_one_that_is_interrupted_while_it_waits_harms_nobody(
     assert stage.calls[-1].keys == ["b"]
     stage.end()
     assert isinstance(outcomes["a"], KeyboardInterrupt)
-    assert isinstance(outcomes["b"], Reading)
+    assert isinstance(outcomes["b"], Read)
 
 
 def test_who_was_interrupted_is_not_handed_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +304,7 @@ def test_who_was_interrupted_is_not_handed_over(stage: Stage, monkeypatch: pytes
     interrupted = threading.Event()
 
     def wait(me: _Reader) -> bool:
-        if me.key == "b":
+        if me.read.key == "b":
             interrupted.wait(PATIENCE)
             raise KeyboardInterrupt
         return real(me)
@@ -335,7 +326,7 @@ def test_who_was_interrupted_is_not_handed_over(stage: Stage, monkeypatch: pytes
 
 def test_a_read_that_waits_too_long_for_its_turn_leads(stage: Stage) -> None:
     """A leader that is slow, or gone after an interrupt, does not hold others up; what a read has waited is known."""
-    stage.reads = ThreadReads(stage._read, few=0, turn=0.05, patience=PATIENCE)
+    stage.reads = ThreadReads(stage._read_all, few=0, turn=0.05, patience=PATIENCE)
     slow = stage.ask("slow")
     outcomes = stage.ask("a", "b")
     stage.until(lambda: len(stage.calls) == 2)
@@ -350,7 +341,7 @@ def test_a_read_that_waits_too_long_for_its_turn_leads(stage: Stage) -> None:
 def test_nobody_waits_for_ever_for_a_leader_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt may come in the very line that would have handed over; afterwards everything goes on."""
     stage = Stage()
-    stage.reads = ThreadReads(stage._read, few=0, turn=0.1, patience=0.2)
+    stage.reads = ThreadReads(stage._read_all, few=0, turn=0.1, patience=0.2)
     stage.ask("slow")
     outcomes = stage.ask("a", "b")
     stage.until(lambda: len(stage.calls) == 2)
@@ -360,7 +351,9 @@ def test_nobody_waits_for_ever_for_a_leader_that_is_gone(monkeypatch: pytest.Mon
         stage.calls[1].answer(KeyboardInterrupt())
         stage.until(lambda: len(outcomes) == 1)
     stage.until(lambda: len(outcomes) == 2)
-    assert isinstance(outcomes[led], NotSent)
+    read = outcomes[led]
+    assert isinstance(read, Read)
+    assert isinstance(read.failure, NotSent)
     stage.ask("c")
     assert stage.calls[-1].keys == ["c"]
     stage.end()
@@ -369,7 +362,7 @@ def test_nobody_waits_for_ever_for_a_leader_that_is_gone(monkeypatch: pytest.Mon
 def test_a_cache_sets_it_up() -> None:
     """Nobody waits for longer than for Redis."""
     cache = NearCache.from_url("redis://127.0.0.1:1", redis_timeout=0.5, redis_connect_timeout=2, namespace="t-batch")
-    reads: Any = cache._core.remote.read_one.__self__  # type: ignore[attr-defined]  # a bound method
+    reads: Any = cache._core.read_one.__self__  # type: ignore[attr-defined]  # a bound method
     assert isinstance(reads, ThreadReads)
     assert (reads._turn, reads._patience) == (0.05, 2 + 10 * 0.5)
     cache.close()
@@ -378,18 +371,12 @@ def test_a_cache_sets_it_up() -> None:
 def test_a_batch_is_bounded(stage: Stage) -> None:
     """Redis answers nobody else meanwhile; the others are the next one's."""
     lead = stage.reads
-    lead._waiting.extend(_Reader(f"k{number}", False, as_reading) for number in range(BATCH + 5))
-    me = _Reader("me", False, as_reading)
+    lead._waiting.extend(_Reader(new(f"k{number}")) for number in range(BATCH + 5))
+    me = _Reader(new("me"))
     lead._take_along(me)
-    assert [reader.key for reader in me.led] == [f"k{number}" for number in range(BATCH - 1)]
-    assert [reader.key for reader in lead._waiting] == [f"k{number}" for number in range(BATCH - 1, BATCH + 5)]
+    assert [reader.read.key for reader in me.led] == [f"k{number}" for number in range(BATCH - 1)]
+    assert [reader.read.key for reader in lead._waiting] == [f"k{number}" for number in range(BATCH - 1, BATCH + 5)]
     lead._waiting.clear()
-
-
-def right(reading: Reading, name: str, asked_at: int, with_bounds: bool) -> bool:
-    """Whether it is the record of this key, sent after it was asked for."""
-    key, found = bytes(reading.records[0] or b"").split(b"=")
-    return key == name.encode() and int(found) >= asked_at and (not with_bounds or reading.bounds == BOUNDS)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -399,31 +386,34 @@ def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed: int) 
     now = 0
     chance = random.Random(seed)
 
-    async def read(keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
+    async def read_all(reads: Sequence[Read], waited: float = 0.0) -> None:
+        del waited
         nonlocal now
-        records = [f"{key}={now}".encode() for key in keys]
+        records = [f"{read.key}={now}".encode() for read in reads]
         now = next(version)
         time.sleep(chance.random() / 2000)  # noqa: ASYNC251  # as the threads' wire does
         fate = chance.random()
         if fate < 0.02:
-            raise RemoteFailed("at random")
-        if fate < 0.04:
             raise KeyboardInterrupt
-        return Reading(records, BOUNDS if with_bounds else None)
+        for read, record in zip(reads, records, strict=True):
+            read.raw, read.failure = record, RemoteFailed("at random") if fate < 0.04 else None
 
-    reads = ThreadReads(read, turn=chance.choice((60.0, 0.0005)), patience=PATIENCE)
-    found: list[bool] = []
+    reads = ThreadReads(read_all, turn=chance.choice((60.0, 0.0005)), patience=PATIENCE)
+    right: list[bool] = []
     told: set[str] = set()
 
     def work(name: str) -> None:
-        for turn in range(60):
-            asked_at, flag = now, turn % 3 == 0
+        for _ in range(60):
+            asked_at, read = now, new(name)
             try:
-                reading = run_sync(reads.read_one(name, with_bounds=flag, take=as_reading))
-            except (RemoteFailed, KeyboardInterrupt) as error:
-                told.add(str(error))
+                run_sync(reads.read_one(read))
+            except KeyboardInterrupt:
+                continue
+            if read.failure is None:
+                key, found = bytes(read.raw or b"").split(b"=")
+                right.append(key == name.encode() and int(found) >= asked_at)
             else:
-                found.append(right(reading, name, asked_at, flag))
+                told.add(str(read.failure))
 
     threads = [threading.Thread(target=work, args=(f"k{number}",), daemon=True) for number in range(24)]
     for thread in threads:
@@ -431,7 +421,7 @@ def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed: int) 
     for thread in threads:
         thread.join(PATIENCE * 3)
     assert not any(thread.is_alive() for thread in threads)
-    assert all(found)
+    assert all(right)
     assert not any("did not come back" in one for one in told)
     assert not reads._waiting
     assert reads._leader is None

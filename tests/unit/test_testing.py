@@ -90,7 +90,7 @@ def test_every_operation_of_the_protocol_is_known() -> None:
     """Else no fault could be for it alone."""
     asked = {
         name for name, method in vars(Remote).items() if inspect.iscoroutinefunction(method) and name[0] != "_"
-    } - {"connect", "close", "read_one"}  # a read as well
+    } - {"connect", "close"}
     assert asked == OPERATIONS == set(ASKED)
 
 

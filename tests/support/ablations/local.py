@@ -16,19 +16,19 @@ from nearcache.protocol.versions import Version, number_of, version_of
 class NoSnapshot(Tier):
     """The put looks at nothing that was written since the snapshot."""
 
-    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put with the stamp and the epoch of now."""
         now = snapshot._replace(epoch=self.epoch, stamp=self.stamps[snapshot.stripe])
-        return super().put(key, entry, now, own=own)
+        return super()._put(key, entry, now, own=own)
 
 
 class WroteLeavesStamp(Tier):
     """An own write raises no stamp: what was asked before it may be put after it."""
 
-    def put(self, key: str, entry: Any, snapshot: Any, *, own: bool = False) -> bool:
+    def _put(self, key: str, entry: Any, snapshot: Any, *, own: bool = False) -> bool:
         """Put, and set the stamp back after an own write."""
         before = self.stamps[snapshot.stripe]
-        done = super().put(key, entry, snapshot, own=own)
+        done = super()._put(key, entry, snapshot, own=own)
         if own:
             self.stamps[snapshot.stripe] = before
         return done
@@ -42,9 +42,9 @@ class WroteLeavesStamp(Tier):
 class FreshForEver(Tier):
     """Once proven, L1 is served without a further proof."""
 
-    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put with a proof that does not end by itself."""
-        done = super().put(key, entry, snapshot, own=own)
+        done = super()._put(key, entry, snapshot, own=own)
         if done:
             entry.proof = Proof(float("inf"))
         return done
@@ -53,23 +53,23 @@ class FreshForEver(Tier):
 class NoStamp(Tier):
     """The put does not look whether the key was written since the snapshot."""
 
-    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put with the stamp of now."""
-        return super().put(key, entry, snapshot._replace(stamp=self.stamps[snapshot.stripe]), own=own)
+        return super()._put(key, entry, snapshot._replace(stamp=self.stamps[snapshot.stripe]), own=own)
 
 
 class NoEpoch(Tier):
     """The put does not look whether a clear, a tag, a loss or a flush came since the snapshot."""
 
-    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put with the epoch of now."""
-        return super().put(key, entry, snapshot._replace(epoch=self.epoch), own=own)
+        return super()._put(key, entry, snapshot._replace(epoch=self.epoch), own=own)
 
 
 class PutAnything(Tier):
     """The put looks at nothing."""
 
-    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put."""
         with self.lock:
             self._store[key] = entry
@@ -79,10 +79,10 @@ class PutAnything(Tier):
 class PutLeavesStamp(Tier):
     """A put does not raise the stamp, so that a slower put does not know of it."""
 
-    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put, and set the stamp back."""
         before = self.stamps[snapshot.stripe]
-        done = super().put(key, entry, snapshot, own=own)
+        done = super()._put(key, entry, snapshot, own=own)
         self.stamps[snapshot.stripe] = before
         return done
 
@@ -90,10 +90,10 @@ class PutLeavesStamp(Tier):
 class RefusedPutDropsNothing(Tier):
     """A refused put leaves an older entry, also after an own write."""
 
-    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put, and bring back what was dropped."""
         held = self.entries.get(key)
-        done = super().put(key, entry, snapshot, own=own)
+        done = super()._put(key, entry, snapshot, own=own)
         if not done and held is not None:
             self._store[key] = held
         return done
@@ -102,18 +102,18 @@ class RefusedPutDropsNothing(Tier):
 class OwnPutAsAnyOther(Tier):
     """A refused own write drops only what is older."""
 
-    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put as if somebody else had written it."""
         del own
-        return super().put(key, entry, snapshot)
+        return super()._put(key, entry, snapshot)
 
 
 class NumbersAlone(Tier):
     """A version is its number: two loads under one number are not told apart."""
 
-    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put without the time."""
-        return super().put(key, replace(entry, version=version_of(number_of(entry.version), 0)), snapshot, own=own)
+        return super()._put(key, replace(entry, version=version_of(number_of(entry.version), 0)), snapshot, own=own)
 
 
 class NeverPassedBy(Tier):
@@ -159,18 +159,18 @@ class NoMarks(Tier):
 class MarksEndWithAnyFill(Tier):
     """A mark ends when a fill of its own process is answered, whenever its lease was given."""
 
-    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """End it."""
         self.marks.end(key)
-        return super().put(key, entry, snapshot, own=own)
+        return super()._put(key, entry, snapshot, own=own)
 
 
 class SnapshotsWithoutMarks(Tier):
     """A reader looks at the mark of now alone."""
 
-    def snapshot(self, key: str) -> Snapshot:
-        """Without the mark."""
-        return super().snapshot(key)._replace(mark=NO_MARK)
+    def snapshots(self, keys: Sequence[str]) -> list[Snapshot]:
+        """Without the marks."""
+        return [taken._replace(mark=NO_MARK) for taken in super().snapshots(keys)]
 
 
 class AnyEpochRaisesStamps(Tier):
@@ -184,11 +184,12 @@ class AnyEpochRaisesStamps(Tier):
 class TurnsByStripe(Tier):
     """Keys of one stripe share a turn."""
 
-    def snapshot(self, key: str) -> Snapshot:
+    def snapshots(self, keys: Sequence[str]) -> list[Snapshot]:
         """With the turns of all keys of the stripe."""
-        taken = super().snapshot(key)
-        shared = sum(turn for other, turn in self.turns.items() if stripe_of(other) == taken.stripe)
-        return taken._replace(turn=shared)
+        return [
+            taken._replace(turn=sum(turn for key, turn in self.turns.items() if stripe_of(key) == taken.stripe))
+            for taken in super().snapshots(keys)
+        ]
 
 
 class StalePassesNothing(Tier):
@@ -221,11 +222,11 @@ class JournalWithoutEpoch(Tier):
 class AcknowledgementsEndEntries(Tier):
     """An acknowledged write takes its key for settled."""
 
-    def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Forget the journal's entry."""
         if own:
             self.journal.keys.pop(key, None)
-        return super().put(key, entry, snapshot, own=own)
+        return super()._put(key, entry, snapshot, own=own)
 
     def wrote(self, key: str, version: Version, epoch: int) -> None:
         """Forget the journal's entry."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from nearcache.local.singleflight import Outcome
-from nearcache.protocol.answers import BusItem, Take
+from nearcache.protocol.answers import BusItem
 from nearcache.testing.model import Line, Server
 from tests.support.stepper.points import Pause, Receiving, Request
 from tests.support.stepper.world import Flow, World
 
 if TYPE_CHECKING:
     from tests.support.stepper.instance import Instance
-
-
-T = TypeVar("T")
 
 
 class ModelLatch:
@@ -95,6 +92,9 @@ class ModelRuntime:
         except Exception as error:
             return Outcome(error=error)
 
+    async def give_way(self) -> None:
+        """Go on at once."""
+
     async def settle(self, work: Coroutine[Any, Any, object]) -> None:
         """A flow of its own."""
         self._world.start("settle", work)
@@ -141,11 +141,6 @@ class ModelRemote:
             return await Request(self._world, f"{self._name}: {script}", call)
 
         return ask
-
-    async def read_one(self, key: str, *, with_bounds: bool, take: Take[T]) -> T:
-        """By itself."""
-        (record,), bounds = await self.read([key], with_bounds=with_bounds)
-        return take(record, bounds)
 
     def now(self) -> int:
         """The server's clock."""
