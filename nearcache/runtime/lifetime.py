@@ -25,6 +25,7 @@ class BusThread:
         self._subscriber = subscriber
         self.starting = make_lock()  # a signal handler may use the cache while its thread starts the bus
         self.thread: threading.Thread | None = None
+        self._runs = False
 
     def start(self) -> None:
         """Start the thread, unless it was started."""
@@ -41,15 +42,26 @@ class BusThread:
                 subscriber.tried.set()
             elif self.thread is None:
                 try:
-                    self.thread = threading.Thread(
-                        target=lambda: run_sync(subscriber.run()), name="nearcache-bus", daemon=True
-                    )
+                    self.thread = threading.Thread(target=self._run, name="nearcache-bus", daemon=True)
                     self.thread.start()
                 except BaseException as error:
                     self.thread = None
-                    if not isinstance(error, RuntimeError):  # an interrupt: a thread that runs is the only one
+                    if not isinstance(error, RuntimeError):  # an interrupt: the thread may run all the same
                         raise
                     subscriber.tried.set()  # no thread is left: this read goes without L1, the next one tries again
+
+    def _run(self) -> None:
+        """Run the bus, unless another thread does.
+
+        An interrupt may end ``start`` after the thread was started and before that is known: the next use starts
+        another one, and the first of the two to come here is the bus.
+        """
+        with self.starting:
+            if self._runs:
+                return
+            self._runs = True
+            self.thread = threading.current_thread()
+        run_sync(self._subscriber.run())
 
     def join(self, timeout: float) -> None:
         """Wait for the end of the thread, unless it is the caller's."""

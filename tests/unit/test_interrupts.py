@@ -17,6 +17,7 @@ from nearcache.local.interrupts import from_signal_handler, make_lock, release_l
 from nearcache.local.singleflight import Flights
 from nearcache.runtime.run_sync import run_sync
 from nearcache.testing import FaultProxy
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support.connections import TIMEOUT
 
 
@@ -170,3 +171,28 @@ def test_a_time_limit_while_redis_hangs_reaches_the_caller(proxy: FaultProxy, na
                     operation()
                 timer.join()
         proxy.heal()
+
+
+def test_an_interrupt_while_the_bus_starts_makes_no_second_bus(
+    server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come when the thread runs already, and nobody knows of it: the next use starts no other one."""
+    real = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", real)
+        real(self)
+        raise KeyboardInterrupt
+
+    with NearCache.from_url(server.url, namespace="warm-" + namespace) as warm:
+        warm.get("imports")
+        before = set(threading.enumerate())
+        cache = NearCache.from_url(server.url, namespace=namespace)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            cache.get("a")
+        assert cache.wait_healthy(5)
+        (bus,) = set(threading.enumerate()) - before
+        assert cache._bus.thread is bus
+        cache.close()
+        assert not bus.is_alive()
