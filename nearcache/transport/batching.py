@@ -11,6 +11,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable
+from itertools import pairwise
 from threading import get_ident
 from time import monotonic
 
@@ -94,16 +95,18 @@ class ThreadReads(LoneReads):
     """A few threads read each for itself; with more, a leader reads for all that wait.
 
     A thread that finds a leader waits at a lock of its own. Otherwise it leads: it reads the keys of all that wait and
-    its own, and then wakes the next leader and the first of the threads that it has read for. Each of these wakes the
-    next one; woken all at once, they would wait again, for the GIL. No thread leads twice for one read.
+    its own, and then wakes the first of the threads that it has read for. Each of these wakes the next one: woken all
+    at once, they would wait again, for the GIL. The last one is the leader meanwhile, and wakes the first of those that
+    wait by then. So the threads that come back with their next keys go as one request again, and not one by one. No
+    thread leads twice for one read.
 
     A thread waits for its turn for at most ``turn`` seconds. Then it leads, for all that wait, beside the leader before
     it: a slow server would else take the time of two requests for each read.
 
-    The lock here is held for a few lines, never over I/O. An interrupt may end a leader between any two of them, so no
-    thread waits without end: after ``patience`` it gives up, and removes the present leader. A signal handler or a
-    finaliser may read on a thread that is in the middle of its own read: that read is a request of its own and waits
-    for no other.
+    The lock here is held for a few lines, never over I/O. An interrupt may end a thread between any two of them, and
+    so break the chain: a thread looks every ``turn`` seconds whether its read is done, and gives up after ``patience``,
+    which removes the present leader. A signal handler or a finaliser may read on a thread that is in the middle of its
+    own read: that read is a request of its own and waits for no other.
 
     Args:
         read_all: reads a batch.
@@ -121,7 +124,7 @@ class ThreadReads(LoneReads):
         self._inside: set[int] = set()
         """The threads that are reading."""
         self._leader: _Reader | None = None
-        """The newest leader, which appoints the next one."""
+        """The newest leader, or the last of the chain that it has begun: it appoints the next one."""
         self._waiting: deque[_Reader] = deque()
 
     async def read_one(self, read: Read) -> None:
@@ -160,11 +163,13 @@ class ThreadReads(LoneReads):
     def _wait(self, me: _Reader) -> bool:
         """Wait until a leader has read for it, or until it leads; whether it leads."""
         began = monotonic()
-        if not (me.wake.acquire(timeout=self._turn) or self._take_turn(me) or me.wake.acquire(timeout=self._patience)):
-            with self._lock:
-                self._leader = None
-                if not me.done:
-                    me.end(NotSent("the thread that read for this one did not come back in time"))
+        if not (me.wake.acquire(timeout=self._turn) or self._take_turn(me)):
+            while not me.done and not me.wake.acquire(timeout=self._turn):
+                if monotonic() - began > self._patience:
+                    with self._lock:
+                        self._leader = None
+                        if not me.done:
+                            me.end(NotSent("the thread that read for this one did not come back in time"))
         if me.done:
             return False
         me.waited = monotonic() - began
@@ -197,37 +202,32 @@ class ThreadReads(LoneReads):
         me.failed = me.read.failure is not None
 
     def _leave(self, me: _Reader) -> None:
-        """Wake the next leader, then a thread that was read for; reads that an interrupt left undone wait again."""
+        """Wake the next thread of the chain, or the next leader."""
         with self._lock:
             me.gone = True
-            leader, first = None, me.next
-            if me.led or not me.done or self._leader in (me, None):
-                leader, first = self._hand_over(me)
-        if leader is not None:
-            leader.wake.release()
-        if first is not None:
-            first.wake.release()
+            if not me.done and me in self._waiting:
+                self._waiting.remove(me)
+            chain = self._chain(me) if me.led or me.failed else []
+            if self._leader is me or self._leader is None:
+                if not chain and self._waiting:
+                    me.next = self._waiting[0]
+                self._leader = chain[-1] if chain else self._waiting.popleft() if self._waiting else None
+        if me.next is not None:
+            me.next.wake.release()
 
-    def _hand_over(self, me: _Reader) -> tuple[_Reader | None, _Reader | None]:
-        """The next leader, and the first of the threads that wake each other."""
-        if me in self._waiting:
-            self._waiting.remove(me)
-        ended = [one for one in me.led if one.done and not one.gone]
-        self._waiting.extendleft(
-            [one for one in reversed(me.led) if not (one.done or one.gone or one in self._waiting)]
-        )
+    def _chain(self, me: _Reader) -> list[_Reader]:
+        """The threads that it has read for, each of which wakes the next; what an interrupt left undone waits again."""
+        undone = [one for one in me.led if not (one.done or one.gone or one in self._waiting)]
+        self._waiting.extendleft(reversed(undone))
+        chain = [one for one in me.led if one.done and not one.gone]
         if me.failed:  # the others would fail in the same way, one timeout after the other
             for one in self._waiting:
                 one.end(NotSent("the read before this one failed"))
-            ended += self._waiting
+            chain += self._waiting
             self._waiting.clear()
-        following = me.next
-        for one in reversed(ended):
-            one.next, following = following, one
-        if self._leader is not me and self._leader is not None:
-            return None, following
-        self._leader = self._waiting.popleft() if self._waiting else None
-        return self._leader, following
+        for one, following in pairwise([me, *chain]):
+            one.next = following
+        return chain
 
 
 class _Reader:

@@ -57,7 +57,11 @@ class SyncTransport:
         except Empty:
             permit, waited = self._await_permit(waited)
         try:
-            connection = self._acquire_connection(checked=not repeatable)
+            try:
+                connection = self._acquire_connection(checked=not repeatable)
+            except RemoteTimeout as failure:
+                failure.counted = waited > 0  # what it has waited for tells
+                raise
             try:
                 replies = connection.execute(packed, count, waited)
             except RemoteFailed as failure:
