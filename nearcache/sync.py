@@ -220,7 +220,8 @@ class NearCache(BaseCache):
             if options:  # wrong ones are told at each call, and not only where the value is absent
                 self._policy.check(options)
             return value  # type: ignore[no-any-return]  # what was stored under the key is what the loader gives
-        return self._load(key, loader, self._policy.over(options), replace=False)
+        policy = self._core.policy
+        return self._load(key, loader, policy.over(options) if options else policy, replace=False)
 
     def refresh(self, key: str, loader: Callable[[], T], **options: Unpack[LoadOptions]) -> T:
         """Load now, whether there is a value or not.
@@ -248,7 +249,7 @@ class NearCache(BaseCache):
 
     def _load(self, key: str, loader: Callable[[], T], policy: Policy, *, replace: bool) -> T:
         self._ready()
-        key = self._checked(key)
+        key = check_key(key, self._core.settings.max_key_bytes)
         try:
             flow = load.get_or_load(self._core, key, loader, policy, replace=replace)
             return run_sync(flow).get()  # type: ignore[no-any-return]  # as above

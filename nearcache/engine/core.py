@@ -88,7 +88,7 @@ class Core:
 
     def __post_init__(self) -> None:
         self.remote.on_connected = self.connected
-        self.remote.seen = lambda: self.invalidation.seen
+        self.remote.seen = partial(getattr, self.invalidation, "seen")
         monotonic = self.runtime.monotonic
         self.loads = Loads(self.runtime.permits(self.settings.max_concurrent_loads))
         self.entries = Entries(self.settings, monotonic, self.tier, self.invalidation)

@@ -2,14 +2,30 @@
 
 One load per key in a process: its first reader leads a flight, the others follow it. One in the fleet: the leader's
 attempt takes a lease. A load with a time limit runs in the background, and its leader waits as its followers do.
+
+    reader 1                                 reader 2                        what happens
+    enters a flight, looks into L2, loads
+                                             enters, joins the flight        it waits at the flight's latch
+    its loader returns, fill, put
+    ends the flight with the value                                           2 returns the same value
+
+    is cancelled in its loader
+    ends the flight without an outcome                                       2 tries again, and leads
+
+    its loader hangs
+                                             its wait_timeout is over        it leads, or joins, one more load that
+                                                                             all readers whose wait is over share
+    its loader hangs, with a soft limit
+    the load goes on in the background                                       both return a stale value, if there is one
 """
 
 from __future__ import annotations
 
 from nearcache.engine import stale
-from nearcache.engine.attempt import ANY, NEVER, NEWEST, POLL, Attempt, Loader
+from nearcache.engine.attempt import ANY, NEWEST, POLL, Attempt, Loader
 from nearcache.engine.core import Core
 from nearcache.engine.ports import Background
+from nearcache.engine.trouble import NEVER, or_stale, outcome_of, stale_instead, timed_out, until_next_limit, wait_ended
 from nearcache.errors import ConfigError, LoaderTimeout
 from nearcache.events import LoadFailed
 from nearcache.local.singleflight import Flight, Outcome, Purpose
@@ -37,17 +53,18 @@ async def get_or_load(core: Core, key: str, loader: Loader, policy: Policy, *, r
     core.tier.fallback.keeps_flushed |= policy.stale_if_error > 0
     if replace:
         return await _land(core, key, loader, policy, Purpose.REPLACE, NEWEST)
-    served = stale.look(core, key, policy)
+    served = stale.look(core, key, policy) if key in core.tier.entries or core.tier.fallback.used else None
     if served is None:
         return await _land(core, key, loader, policy, Purpose.VALUE, ANY)
-    await _refresh_behind(core, key, loader, policy, served.older_than)
+    if served.older_than is not None:
+        await _refresh_behind(core, key, loader, policy, served.older_than)
     return Outcome(served.value)
 
 
-async def _refresh_behind(core: Core, key: str, loader: Loader, policy: Policy, older_than: Version | None) -> None:
+async def _refresh_behind(core: Core, key: str, loader: Loader, policy: Policy, older_than: Version) -> None:
     """Refresh the value that a reader is given, in the background, unless a refresh of it is under way."""
     refreshing = core.loads.refreshing
-    if older_than is None or key in refreshing:
+    if key in refreshing:
         return
     started = None
     try:
@@ -69,13 +86,12 @@ async def _refresh(core: Core, key: str, loader: Loader, policy: Policy, older_t
 
 async def _land(core: Core, key: str, loader: Loader, policy: Policy, purpose: Purpose, older_than: Version) -> Outcome:
     """Lead a flight, or follow another's, until there is an outcome."""
-    began = core.runtime.monotonic()
+    began = now = core.runtime.monotonic()
     until = began + policy.patience
     while True:
-        now = core.runtime.monotonic()
         windows = policy.stale_while_revalidate, policy.stale_if_error
         mine = Flight(
-            core.tier.snapshot(key), core.runtime.latch(), core.runtime.callers(), now + policy.lease, windows
+            core.tier.snapshots((key,))[0], core.runtime.latch(), core.runtime.callers(), now + policy.lease, windows
         )
         attempt = Attempt(core, key, loader, policy, mine, began, until, purpose, older_than)
         outcome: Outcome | None = None
@@ -95,37 +111,40 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, purpose: P
         if outcome is None and (flight is not mine or behind is not None):
             outcome = await _follow(attempt, flight, behind)
         if outcome is not None:
-            await _refresh_behind(core, key, loader, policy, attempt.due)
+            if attempt.due is not None:
+                await _refresh_behind(core, key, loader, policy, attempt.due)
             return outcome
+        now = core.runtime.monotonic()
         if attempt.wait_is_over:  # all callers whose wait is over share one more load
-            purpose, until = Purpose.AFTER_WAIT, core.runtime.monotonic() + policy.patience
+            purpose, until = Purpose.AFTER_WAIT, now + policy.patience
 
 
 async def _load(attempt: Attempt, flight: Flight) -> tuple[Background | None, Outcome | None]:
     """Make the load that the attempt is ready for: here, or in the background when it has a time limit."""
     runtime, policy = attempt.core.runtime, attempt.policy
-    limits = [limit for limit in (policy.loader_soft_timeout, policy.loader_hard_timeout) if limit is not None]
-    if not limits:
+    soft, hard = policy.loader_soft_timeout, policy.loader_hard_timeout
+    if soft is None and hard is None:
         return None, await attempt.load()
+    limits = [limit for limit in (soft, hard) if limit is not None]
     attempt.began = runtime.monotonic()
-    flight.reserve, flight.owner, flight.queues = attempt.stale, object(), True  # its leader may be back before it ends
+    flight.reserve, flight.behind, flight.queues = attempt.stale, object(), True  # its leader may be back before
     begun = False
     try:
         for limit in sorted(limits):
             work, patience = _end(attempt, flight), max(0.0, attempt.began + limit - runtime.monotonic())
             behind = await runtime.spawn(work, flight.owner, patience)
             begun = behind is not None
-            outcome = None if begun else attempt.stale_instead()
+            outcome = None if begun else stale_instead(attempt)
             if begun or outcome is not None:
                 return behind, outcome
-        if policy.loader_hard_timeout is not None:
+        if hard is not None:
             full = LoaderTimeout(f"{attempt.key!r} was not loaded: every thread for loads with a time limit is busy")
-            return None, attempt.or_stale(Outcome(error=full))
+            return None, or_stale(attempt, Outcome(error=full))
         begun = True
     finally:
         if not begun:
             await runtime.settle(attempt.give_lease_back())
-    flight.owner = flight.callers[-1]
+    flight.behind = None
     return None, await attempt.load()  # no value could serve meanwhile, so the load is made here
 
 
@@ -160,25 +179,25 @@ async def _follow(attempt: Attempt, flight: Flight, behind: Background | None) -
     look_again = POLL if has_turn else LONGEST_WAIT
     landed = False
     # A load that has just hung is still in its thread: a reader that has a stale value does not wait for it again.
-    served = attempt.stale_instead() if behind is None and stale.backing_off(core, attempt.key) else None
+    served = stale_instead(attempt) if behind is None and stale.backing_off(core, attempt.key) else None
     if served is not None:
         return served
     try:
         while True:
             now = core.runtime.monotonic()
-            landed = await flight.latch.wait(max(0.0, min(attempt.until_next_limit(now), patience - now, look_again)))
+            landed = await flight.latch.wait(max(0.0, min(until_next_limit(attempt, now), patience - now, look_again)))
             if landed:
                 if behind is not None and attempt.fatal is not None:
                     raise attempt.fatal
-                return attempt.outcome_of(flight, follows=behind is None)
+                return outcome_of(attempt, flight, follows=behind is None)
             if has_turn and flight.queues:
                 return await attempt.load()
             now = core.runtime.monotonic()
-            outcome = attempt.timed_out(now)
+            outcome = timed_out(attempt, now)
             if outcome is not None:
                 return outcome
             if now >= patience:
-                return await attempt.wait_ended()
+                return await wait_ended(attempt)
     finally:
         if behind is not None and not landed and policy.loader_hard_timeout is not None:  # no other code would end it
             behind.cancel(attempt.began + policy.loader_hard_timeout - core.runtime.monotonic())

@@ -108,10 +108,8 @@ async def read_all(core: Core, reads: Sequence[Read], waited: float = 0.0) -> No
             read.failure = failure
         return
     for read, raw in zip(reads, records, strict=True):
-        read.raw = raw
-    if bounds is not None:
-        for read in reads:
-            read.bounds = bounds
+        read.raw, read.bounds = raw, bounds
+    if bounds is not None or records == [None]:
         return
     taken = take_in(core, reads)
     while taken < len(reads):

@@ -25,8 +25,7 @@ NO_FLOORS: Mapping[str, int | None] = {}
 
 async def get(core: Core, key: str) -> Any | Missing:
     """The value of a key that the fast path did not serve; MISSING if neither tier has it, or Redis does not answer."""
-    tier = core.tier
-    if key in tier.entries or tier.fallback.used:
+    if key in core.tier.entries or core.tier.fallback.used:
         entry = fresh_entry(core, key)
         if entry is not None:
             core.counters.l1_hits += 1
@@ -48,11 +47,9 @@ async def fetch(core: Core, key: str, policy: Policy) -> Read:
 
 async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
     """The fresh values of some keys that the fast path did not serve."""
-    values = {
-        key: core.entries.value_of(entry)
-        for key in keys
-        if (key in core.tier.entries or core.tier.fallback.used) and (entry := fresh_entry(core, key)) is not None
-    }
+    tier = core.tier
+    near = keys if tier.fallback.used else [key for key in keys if key in tier.entries]
+    values = {key: core.entries.value_of(entry) for key in near if (entry := fresh_entry(core, key)) is not None}
     core.counters.l1_hits += len(values)
     if values:
         keys = [key for key in keys if key not in values]
@@ -160,10 +157,9 @@ def _judge(core: Core, read: Read, record: Record, tag_floors: Mapping[str, int 
         return
     if not core.tier.floors.allow(number, bounds and bounds.floor, record.tags, tag_floors):
         return
-    now = core.requests.server_now()
-    if _may_be_older(core, read, record, now):
+    if _may_be_older(core, read, record):
         return
-    past = now - record.fresh_until  # marked stale, it was fresh until 0
+    past = core.requests.server_now() - record.fresh_until  # marked stale, it was fresh until 0
     if past >= 0 and not read.policy.stale_ms:
         return
     try:
@@ -182,13 +178,13 @@ def _judge(core: Core, read: Read, record: Record, tag_floors: Mapping[str, int 
     core.counters.fills_refused += not core.tier.put(read.key, entry, read.snapshot)
 
 
-def _may_be_older(core: Core, read: Read, record: Record, server_now: int) -> bool:
+def _may_be_older(core: Core, read: Read, record: Record) -> bool:
     """Whether the record may be older than a value that was returned without a version (T).
 
     The mark of then counts as well as that of now: a newer value may have ended the key's mark since this read began.
     """
     mark = max(read.snapshot.mark, core.tier.marks.of(read.key))
-    return mark is not NO_MARK and mark.refuses(record.began, server_now / 1e6 - core.runtime.monotonic())
+    return mark is not NO_MARK and mark.refuses(record.began, core.requests.offset(core.runtime.monotonic()))
 
 
 def report_corrupt(core: Core, key: str, error: Exception) -> None:

@@ -139,13 +139,21 @@ class Requests:
             return int((self.monotonic() + self.invalidation.server_offset) * 1e6)
         return self.remote.now()
 
+    def offset(self, now: float) -> float:
+        """The server's clock minus ours in seconds, by the same clock as ``server_now``; ``now``: monotonic seconds."""
+        return self.invalidation.server_offset if self.tier.synced else self.remote.now() / 1e6 - now
+
     def earliest_now(self) -> int:
         """The server's time in µs, by the clock that is behind.
 
         Each estimate is at most too large. A write of unknown outcome is replayed once its deadline has passed by this
         clock; each heartbeat measures it anew, so that a server whose clock was set back does not delay the replay.
         """
-        return min(self.server_now(), self.remote.now() or self.server_now())
+        told = self.remote.now()
+        if not self.tier.synced:
+            return told
+        heard = int((self.monotonic() + self.invalidation.server_offset) * 1e6)
+        return min(heard, told or heard)
 
     def deadline(self) -> int:
         """Server time (µs) after which the server must refuse a set, or a lease, that is sent now (E)."""

@@ -50,13 +50,17 @@ class Served(NamedTuple):
 
 
 def fresh_entry(core: Core, key: str) -> Entry | None:
-    """A fresh local entry that the fast path skips: loaded while Redis is away, or due for early refresh."""
+    """A fresh local entry that the fast path skips: loaded while Redis is away, or due for early refresh.
+
+    Callers need not ask if the key has no entry, and no fallback value is used.
+    """
+    tier = core.tier
     now = core.runtime.monotonic()
-    if core.tier.fallback.used:
-        entry = core.tier.serve_loaded(key, now)
+    if tier.fallback.used:
+        entry = tier.serve_loaded(key, now)
         if entry is not None:
             return entry
-    entry = core.tier.entry(key)
+    entry = tier.entry(key)
     return entry if entry is not None and now < entry.expires and now < entry.proof.until else None
 
 
@@ -66,10 +70,12 @@ def look(core: Core, key: str, policy: Policy) -> Served | None:
     if entry is not None:
         core.counters.l1_hits += 1
         return Served(core.entries.value_of(entry), entry.version if due(core, key, entry, policy) else None)
+    entry = core.tier.entry(key) if key in core.tier.entries else None
+    if entry is None:
+        return None
     now = core.runtime.monotonic()
-    entry = core.tier.entry(key)
     # Under a cap of L1's own, L2 may have it fresh. Without a proof, the loader comes before the stale value.
-    if entry is None or policy.l1_ttl is not None or now >= entry.proof.until:
+    if policy.l1_ttl is not None or now >= entry.proof.until:
         return None
     stale = Stale(core.entries.value_of(entry), entry, now - entry.expires)
     return serve_meanwhile(core, key, stale) if stale.while_revalidating(policy) else None

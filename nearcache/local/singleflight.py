@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
@@ -80,11 +80,13 @@ class Flight:
     """The value as bytes, where each reader gets a copy of its own."""
     queues: bool = False
     """Whether its leader waits for a permit to load, which a follower may have."""
-    owner: object = field(init=False)
-    """The caller of the loader: requests of the loader are made on its behalf too."""
+    behind: object = None
+    """What the loader is called on behalf of, where that is no caller: the load runs in the background."""
 
-    def __post_init__(self) -> None:
-        self.owner = self.callers[-1]
+    @property
+    def owner(self) -> object:
+        """The caller of the loader: requests of the loader are made on its behalf too."""
+        return self.callers[-1] if self.behind is None else self.behind
 
 
 class Purpose(Enum):
@@ -107,10 +109,10 @@ class Flights:
 
     def __init__(self) -> None:
         self._lock = make_lock()
-        self._flights: dict[FlightKey, weakref.ref[Flight]] = {}
+        self._flights: dict[str, dict[Purpose, weakref.ref[Flight]]] = {}
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return sum(map(len, self._flights.values()))
 
     def enter(self, key: FlightKey, mine: Flight, now: float = 0.0) -> Flight:
         """Join the flight of a key or begin one: the flight joined, or ``mine``.
@@ -119,17 +121,19 @@ class Flights:
         reader that came after it (docs/protocol.md, H). A thread's own flight is returned whatever its snapshot, and
         whether it replaces or not: its lease is ours. A reader that wants a value joins a refresh as well.
         """
+        name, purpose = key
         with self._lock:
-            for purpose in Purpose:
-                own = self._flying((key[0], purpose))
+            flights = self._flights.setdefault(name, {})
+            for reference in flights.values():
+                own = reference()
                 if own is not None and own.owner in mine.callers:
                     return own
-            for place in (key, (key[0], Purpose.REFRESH)) if key[1] is Purpose.VALUE else (key,):
-                flight = self._flying(place)
+            for place in (purpose, Purpose.REFRESH) if flights and purpose is Purpose.VALUE else (purpose,):
+                flight = self._flying((name, place)) if flights else None
                 if flight is not None and flight.snapshot == mine.snapshot and now < flight.ends:
                     flight.followed = True
                     return flight
-            self._flights[key] = weakref.ref(mine)
+            flights[purpose] = weakref.ref(mine)
             return mine
 
     def end(
@@ -148,8 +152,13 @@ class Flights:
             pack: makes bytes of a value, before its leader can change it, where each reader gets a copy of its own.
         """
         with self._lock:
-            if self._flying(key) is flight:
-                del self._flights[key]
+            name, purpose = key
+            flights = self._flights.get(name, {})
+            reference = flights.get(purpose)
+            if reference is not None and reference() in (flight, None):
+                del flights[purpose]
+            if not flights:
+                self._flights.pop(name, None)
         try:
             if pack is not None and flight.followed and outcome is not None and outcome.error is None:
                 flight.packed = pack(outcome.value)
@@ -171,5 +180,5 @@ class Flights:
         return self._flying((key, purpose)) is not None
 
     def _flying(self, key: FlightKey) -> Flight | None:
-        flight = self._flights.get(key)
-        return None if flight is None else flight()
+        reference = self._flights.get(key[0], {}).get(key[1])
+        return None if reference is None else reference()

@@ -146,8 +146,10 @@ class Tier(Contents):
                 allowed = False
         elif held is not None and (own or held.version < version):
             self._drop(key, drops.OWN_WRITE if own else drops.OLDER)
-        if not same or stamp < version:
+        if not same:
             self._note_version(key, version, snapshot.epoch)
+        elif stamp < version:
+            self.stamps[stripe] = version
         if self._deferred:  # more leave than come, also where no bus frees them
             self._free_some(2)
         return allowed

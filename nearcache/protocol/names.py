@@ -47,6 +47,12 @@ class Names:
         """The names of the floors of some tags."""
         return [self._tag + tag.encode() for tag in tags]
 
-    def pairs(self, keys: Sequence[str]) -> list[bytes]:
-        """The names of record and lease of each key."""
-        return [name for key in keys for name in (self.value(key), self.lease(key))]
+    def pairs(self, keys: Sequence[str], tags: Sequence[str] = ()) -> list[bytes]:
+        """The names of record and lease of each key, then those of the floors of some tags."""
+        names: list[bytes] = []
+        for key in keys:
+            encoded = key.encode()
+            names += (self._value + encoded, self._lease + encoded)
+        for tag in tags:
+            names.append(self._tag + tag.encode())
+        return names

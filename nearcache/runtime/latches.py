@@ -28,7 +28,8 @@ class ThreadLatch:
 
     def set(self) -> None:
         self._is_set = True
-        self._open()
+        with suppress(RuntimeError):  # it is open already
+            self._gate.release()
 
     async def wait(self, timeout: float) -> bool:
         until = time.monotonic() + timeout
@@ -38,12 +39,8 @@ class ThreadLatch:
                 return False
             # Checked again now and then: a thread that should have opened the gate for the next may be interrupted.
             if self._gate.acquire(timeout=min(left, LOOK_AGAIN)):
-                self._open()
+                self.set()
         return True
-
-    def _open(self) -> None:
-        with suppress(RuntimeError):  # it is open already
-            self._gate.release()
 
 
 class ThreadPermits:

@@ -63,15 +63,13 @@ class ThreadRuntime:
     def __init__(self, threads: int = 32) -> None:
         self._threads = ThreadPermits(threads)
         self._working: set[BackgroundThread] = set()
+        self.latch = ThreadLatch
 
     def monotonic(self) -> float:
         return monotonic()
 
     def callers(self) -> tuple[object, ...]:
         return (*LOADING.get(), threading.get_ident())
-
-    def latch(self) -> ThreadLatch:
-        return ThreadLatch()
 
     def permits(self, count: int) -> ThreadPermits:
         return ThreadPermits(count)

@@ -145,11 +145,15 @@ class RedisRemote:
         return [whole(floor) for floor in _checked(replies[0], len(tags))]
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
-        keys = [item.key for item in items]
-        rest = [field for item in items for field in (item.ttl_ms, item.tail)]
-        names = [*self._common, *self._names.pairs(keys), *self._names.tags(tags)]
-        stale_ms = max([item.stale_ms for item in items])
-        life = max([item.ttl_ms for item in items]) + stale_ms + TAG_LIFE_MARGIN_MS
+        keys: list[str] = []
+        rest: list[object] = []
+        ttl_ms = stale_ms = 0
+        for item in items:
+            keys.append(item.key)
+            rest += (item.ttl_ms, item.tail)
+            ttl_ms, stale_ms = max(ttl_ms, item.ttl_ms), max(stale_ms, item.stale_ms)
+        names = [*self._common, *self._names.pairs(keys, tags)]
+        life = ttl_ms + stale_ms + TAG_LIFE_MARGIN_MS
         head = [len(items), pack_names(keys), self.seen(), life, deadline, stale_ms]
         try:
             reply = await self._call(scripts.SET, names, [*head, *rest])
@@ -178,7 +182,7 @@ class RedisRemote:
         self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str], deadline: int
     ) -> Lease:
         """See Remote. No caller repeats it with the same lease_id (P)."""
-        names = [*self._common, *self._names.pairs([key]), *self._names.tags(tags)]
+        names = [*self._common, *self._names.pairs((key,), tags)]
         fields = [lease_id, lease_ms, dead, lease_ms + TAG_LIFE_MARGIN_MS, deadline, self.seen()]
         reply = cast("bytes", await self._call(scripts.LEASE, names, fields))
         kind, rest = reply[:1], reply[1:]
@@ -194,7 +198,7 @@ class RedisRemote:
         return Granted(number, floor, tuple(tag_floors), lease_ms)
 
     async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
-        names = [*self._common, *self._names.pairs([item.key]), *self._names.tags(tags)]
+        names = [*self._common, *self._names.pairs((item.key,), tags)]
         life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
         head = [lease_id, pack_names([item.key]), grant.lease_ms, grant.floor]
         head += [item.ttl_ms, item.tail, life, item.stale_ms]
@@ -236,14 +240,6 @@ class RedisRemote:
                 raise reply
         return replies
 
-    async def _send(self, packed: bytes) -> Any:
-        began = monotonic()
-        try:
-            (reply,) = await self._transport.execute(packed)
-        except RemoteFailed as failure:
-            (reply,) = await self._again(failure, began, packed)
-        return reply
-
     async def _again(
         self, failure: RemoteFailed, began: float, packed: bytes, count: int = 1, *, repeatable: bool = False
     ) -> list[Any]:
@@ -263,17 +259,26 @@ class RedisRemote:
         raise failure
 
     async def _call(self, script: Script, names: Sequence[bytes], fields: Sequence[object]) -> Any:
-        """EVALSHA, and EVAL when the server does not know the script, or refuses EVALSHA: then nothing was done."""
-        # resp.pack takes no int.
-        texts = [b"%d" % field if type(field) is int else field for field in fields]
-        rest = (b"%d" % len(names), *names, *texts)
-        reply = None
-        if self._evalsha:
-            reply = await self._send(resp.pack((b"EVALSHA", script.sha, *rest)))
+        """EVALSHA, and EVAL when the server does not know the script, or refuses EVALSHA: then nothing was done.
+
+        Fields become bytes: resp.pack takes no int.
+        """
+        rest = [b"%d" % len(names), *names]
+        for field in fields:
+            rest.append(b"%d" % field if type(field) is int else cast("bytes", field))  # noqa: PERF401  # a call less
+        reply: Any = None
+        for command in ((b"EVALSHA", script.sha), (b"EVAL", script.text))[not self._evalsha :]:
+            packed, began = resp.pack((*command, *rest)), monotonic()
+            try:
+                (reply,) = await self._transport.execute(packed)
+            except RemoteFailed as failure:
+                (reply,) = await self._again(failure, began, packed)
+            if not isinstance(reply, resp.ServerError) or command[0] == b"EVAL":
+                break
             # The right is missing, or the command was renamed: asked again on the next connection.
-            self._evalsha = not (isinstance(reply, resp.ServerError) and "'evalsha'" in str(reply).lower())
-        if not self._evalsha or (isinstance(reply, resp.ServerError) and reply.code == "NOSCRIPT"):
-            reply = await self._send(resp.pack((b"EVAL", script.text, *rest)))
+            self._evalsha = "'evalsha'" not in str(reply).lower()
+            if self._evalsha and reply.code != "NOSCRIPT":
+                break
         if isinstance(reply, RemoteFailed):
             raise reply
         return reply

@@ -112,7 +112,7 @@ class SocketConnection:
             replies: list[Any] = []
             if self._plain and get_ident() != _main_thread:
                 try:
-                    replies = self._receive()
+                    replies = self._receive_within(None)
                 except BlockingIOError:
                     waited += EAGER
             elif waited < self._timeout:
@@ -195,15 +195,14 @@ class SocketConnection:
             left = min(self._timeout, ends - time.monotonic())
         raise TimeoutError
 
-    def _receive_within(self, timeout: float, most: int = resp.CHUNK) -> list[Any]:
-        """Wait up to ``timeout`` seconds for bytes; the replies that are complete with them."""
-        if not self._plain:
+    def _receive_within(self, timeout: float | None, most: int = resp.CHUNK) -> list[Any]:
+        """Wait up to ``timeout`` seconds for bytes, or EAGER where it is None; the replies that they complete."""
+        if timeout is None:
+            pass
+        elif not self._plain:
             self._socket.settimeout(timeout)
         elif not self._poll.poll(ceil(timeout * 1000)):
             raise TimeoutError
-        return self._receive(most)
-
-    def _receive(self, most: int = resp.CHUNK) -> list[Any]:
         data = self._socket.recv(most)
         if not data:
             raise RemoteFailed("the server closed the connection")
