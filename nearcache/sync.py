@@ -277,8 +277,9 @@ class NearCache(BaseCache):
             CacheClosed: after ``close``.
         """
         self._ready()
-        policy = self._policy.over(options, STORING)
-        return run_sync(write.store(self._core, {self._checked(key): value}, policy))
+        core = self._core
+        policy = core.policy.over(options, STORING) if options else core.policy
+        return run_sync(write.store(core, {check_key(key, core.settings.max_key_bytes): value}, policy))
 
     def set_many(self, values: Mapping[str, object], **options: Unpack[WriteOptions]) -> bool:
         """Store some values, each as ``set`` does; all are checked and encoded before any is stored."""

@@ -67,6 +67,8 @@ class Attempt:
     """Whether Redis did not answer."""
     ended: float = 0.0
     """When the load has ended (monotonic)."""
+    offset: float = 0.0
+    """The server's clock minus ours then."""
     _lease_id: bytes = b""
     _grant: Granted | None = None
     _dead: bool = False
@@ -93,9 +95,11 @@ class Attempt:
         if failed or not found.snapshot.trusted:
             self.away = not core.requests.bypassed if failed else core.away
             return self._begin_load(worth_it=not failed)
-        served = self._served(found)
-        if served is not None:
-            return served
+        head = b""
+        if found.raw is not None:
+            served, head = self._served(found), found.head
+            if served is not None:
+                return served
         if self.purpose is Purpose.AFTER_WAIT or core.requests.denied is not None:
             return self._begin_load(worth_it=core.requests.denied is None)
         # Another instance has the lease · its F is published right after "busy" was answered · this reader begins to
@@ -103,15 +107,13 @@ class Attempt:
         news = core.runtime.latch()
         try:
             core.waiters.add(key, news)
-            lease = await self._lease(found.head)
+            lease = await self._lease(head)
             if isinstance(lease, Granted):
                 self._grant, self.ready = lease, True
                 return None
             left = self.until - core.runtime.monotonic()
-            if isinstance(lease, Busy) and left > 0:
-                return await self._await_news(news, min(lease.remaining, left))
-            if isinstance(lease, Present) and left > 0:
-                return None
+            if left > 0 and not isinstance(lease, Held):
+                return None if isinstance(lease, Present) else await self._await_news(news, min(lease.remaining, left))
         except RemoteFailed:
             self.away = not core.requests.bypassed
         finally:
@@ -182,17 +184,12 @@ class Attempt:
 
     async def load(self) -> Outcome:
         """Call the loader; fill both tiers if there is a lease and no write came between."""
-        outcome = await self._load()
-        return outcome if outcome.error is None else or_stale(self, outcome)
-
-    async def _load(self) -> Outcome:
         core, policy, encoded = self.core, self.policy, None
         began, given_back, sure = core.runtime.monotonic(), self._grant is None, False
         try:
             outcome, load_ms = await self._call(began)
             if outcome.error is not None:
-                return outcome
-            ended = self._mark()
+                return or_stale(self, outcome)
             if self._grant is not None:
                 encoded = self._encode(outcome.value, load_ms)
                 if encoded is None:
@@ -210,7 +207,7 @@ class Attempt:
         entry = None
         if encoded is not None and (self.away or policy.stale_if_error):
             entry = core.entries.of_outage(encoded, began if self.away else None, policy)
-        core.tier.returned_unversioned(self.key, None if sure else ended, self.flight.snapshot, entry)
+        core.tier.returned_unversioned(self.key, None if sure else self._mark(), self.flight.snapshot, entry)
         return outcome
 
     async def _turned_down(self) -> bool:
@@ -225,7 +222,7 @@ class Attempt:
 
     def _mark(self) -> Mark:
         """The time at which the load has ended."""
-        return Mark(self.ended, self.core.requests.offset(self.ended))
+        return Mark(self.ended, self.offset)
 
     async def _call(self, began: float) -> tuple[Outcome, int]:
         """Call the loader, with a permit where loads are limited, and count; its outcome, and the ms it took."""
@@ -252,6 +249,7 @@ class Attempt:
                 loads.release()
         core.counters.load_errors += outcome.error is not None
         self.ended = core.runtime.monotonic()
+        self.offset = core.requests.offset(self.ended)
         return outcome, int(1000 * (self.ended - began))
 
     def _encode(self, value: object, load_ms: int) -> Encoded | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import TypeAlias
 
 from nearcache.engine.core import Core, chunks
@@ -16,6 +17,7 @@ from nearcache.policy import Policy
 from nearcache.protocol.answers import BATCH, Written
 from nearcache.protocol.versions import version_of
 
+_KEY = attrgetter("key")
 Answer: TypeAlias = Awaitable[Written | None]
 
 
@@ -29,37 +31,41 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
         CodecError, ValueTooLarge: nothing was stored.
         RemoteUnavailable: not acknowledged, with ``on_unavailable="raise"``.
     """
-    encoded = {key: core.entries.encode(key, value, policy) for key, value in values.items()}
+    encoded: list[Encoded] = []
+    turned_down: list[str] = []
+    for key, value in values.items():
+        one = core.entries.encode(key, value, policy)
+        if one is None:
+            turned_down.append(key)
+        else:
+            encoded.append(one)
     failed: RemoteFailed | None = None
-    for part in chunks([one for one in encoded.values() if one is not None], BATCH):
-        failed = await _store(core, part, policy) or failed
-    # What negative_ttl or the condition turns down is not what was there, either.
-    turned_down = [key for key, one in encoded.items() if one is None]
-    failed = await _drop(core, Operation.DELETE, turned_down, core.remote.delete, 0) or failed
-    return _acknowledged(core, failed)
+    for start in range(0, len(encoded), BATCH):
+        failed = await _store(core, encoded[start : start + BATCH], policy) or failed
+    if turned_down:  # what negative_ttl or the condition turns down is not what was there, either
+        failed = await _drop(core, Operation.DELETE, turned_down, core.remote.delete, 0) or failed
+    return failed is None or _acknowledged(core, failed)
 
 
 async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteFailed | None:
-    keys = [one.key for one in part]
-    snapshots = [core.tier.snapshot(key) for key in keys]
+    keys = list(map(_KEY, part))
+    snapshots = core.tier.snapshots(keys)
+    if core.requests.denied is not None:
+        return NotSent(core.requests.denied)
     deadline = 0
-
-    async def store() -> Written:
-        nonlocal deadline
+    try:
         if not core.remote.now():
-            await core.remote.connect()
+            await core.requests.ask(Operation.SET, core.remote.connect)
         deadline = core.requests.deadline()
-        try:
-            return await core.remote.set(part, policy.tags, deadline)
-        except RemoteFailed as failure:
-            deadline = deadline if failure.sent else 0
+        written = await core.requests.ask(Operation.SET, core.remote.set, part, policy.tags, deadline)
+    except BaseException as failure:
+        unsent = isinstance(failure, RemoteFailed) and not failure.sent
+        core.tier.journal_keys(keys, not_before=0 if unsent else deadline)
+        _report(core, failure, len(keys))
+        if not isinstance(failure, RemoteFailed):
             raise
-
-    written = await _write(
-        core, Operation.SET, store, lambda: core.tier.journal_keys(keys, not_before=deadline), len(keys)
-    )
-    if isinstance(written, RemoteFailed):
-        return written
+        return failure
+    core.requests.wrote(written.number)
     for one, snapshot in zip(part, snapshots, strict=True):
         if written.stored:
             core.tier.put(one.key, core.entries.of_write(one, written, policy), snapshot, own=True)
@@ -147,13 +153,19 @@ async def _write(
         assert written is not None  # noqa: S101  # only a replay can be too early
     except BaseException as failure:
         journal()
-        core.counters.journalled += keys
+        _report(core, failure, keys)
         if not isinstance(failure, RemoteFailed):
             raise
-        core.emit(Journalled(keys, str(failure)))
         return failure
     core.requests.wrote(written.number)
     return written
+
+
+def _report(core: Core, failure: BaseException, keys: int) -> None:
+    """Report that a write of so many keys was journalled."""
+    core.counters.journalled += keys
+    if isinstance(failure, RemoteFailed):
+        core.emit(Journalled(keys, str(failure)))
 
 
 def _acknowledged(core: Core, failed: RemoteFailed | None) -> bool:

@@ -27,19 +27,19 @@ class Deferred:
     """
 
     def __init__(self) -> None:
-        self._dead: deque[Store[Any]] = deque()
+        self.dead: deque[Store[Any]] = deque()
         self._floors: dict[str, int] = {}
         """By tag, the number of its invalidation; an entry that carries it and is older has to leave."""
-        self._doomed: deque[tuple[str, set[str]]] = deque()
+        self.doomed: deque[tuple[str, set[str]]] = deque()
         """Those tags, and the keys that carried them; the store's own index has only keys that came later."""
 
     def __bool__(self) -> bool:
-        return bool(self._doomed or self._dead)
+        return bool(self.doomed or self.dead)
 
     def release(self, store: Store[Any]) -> None:
         """Free a store that no reader will ask again, step by step if it is large."""
         if len(store.entries) > STEP:  # a small one is freed with its last reference
-            self._dead.append(store)
+            self.dead.append(store)
 
     def concerns(self, tags: Iterable[str]) -> bool:
         """Whether entries of one of the tags have still to be looked at, which the store's index may not have."""
@@ -48,7 +48,7 @@ class Deferred:
     def invalidate(self, tag: str, number: int, keys: set[str] | None) -> None:
         """Let no entry pass that carries the tag and is older; with its keys, those that are to be looked at."""
         if keys:
-            self._doomed.append((tag, keys))
+            self.doomed.append((tag, keys))
         if keys or tag in self._floors:
             self._floors[tag] = max(self._floors.get(tag, 0), number)
 
@@ -65,15 +65,15 @@ class Deferred:
     def forget_entries(self) -> None:
         """The store has lost all entries at once: none has to leave any more."""
         self._floors = {}
-        self._doomed.clear()
+        self.doomed.clear()
 
     def step(self, count: int, store: Store[Any]) -> Iterator[str]:
         """Take up to ``count`` steps: yield the keys of entries that have to leave ``store``, and free dead stores."""
-        while count > 0 and self._doomed:
+        while count > 0 and self.doomed:
             count -= 1
-            tag, keys = self._doomed[0]
+            tag, keys = self.doomed[0]
             if not keys:
-                self._doomed.popleft()
+                self.doomed.popleft()
                 continue
             key = keys.pop()
             entry = store.entries.get(key)
@@ -83,16 +83,16 @@ class Deferred:
                 store.index(key, tag)  # it came back into the store's own index
             else:
                 yield key
-        if not self._doomed:
+        if not self.doomed:
             self._floors = {}
-        while count > 0 and self._dead:
-            if self._dead[0].entries:
-                self._dead[0].popitem()
+        while count > 0 and self.dead:
+            if self.dead[0].entries:
+                self.dead[0].popitem()
                 count -= 1
             else:
-                self._dead.popleft()
+                self.dead.popleft()
 
     def clear(self) -> None:
         """Release everything now."""
-        self._dead.clear()
+        self.dead.clear()
         self.forget_entries()

@@ -150,7 +150,7 @@ class Tier(Contents):
             self._note_version(key, version, snapshot.epoch)
         elif stamp < version:
             self.stamps[stripe] = version
-        if self._deferred:  # more leave than come, also where no bus frees them
+        if self._deferred.dead or self._deferred.doomed:  # more leave than come, also where no bus frees them
             self._free_some(2)
         return allowed
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 MODULES = sorted((ROOT / "nearcache").rglob("*.py"))
 
-LONGEST = 360
+LONGEST = 380
 """Lines; the aim is 300."""
 PUBLIC = {"sync.py": 500, "aio.py": 500}
 """The two classes: each public word has its docstring and its example there."""

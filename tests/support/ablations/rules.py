@@ -171,7 +171,7 @@ _ABOVE_IS_BELIEVED = ((read, "_above", _never_above), (Server, "read", _without_
 
 def _began(self: Attempt) -> Mark:
     """When the search for the value began."""
-    return Mark(self.began, self.core.requests.offset(self.core.runtime.monotonic()))
+    return Mark(self.began, self.offset)
 
 
 def _raised_unnoticed(self: Floors, now: float) -> None:
