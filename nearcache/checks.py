@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast
 
 from nearcache.errors import ConfigError
 from nearcache.protocol.codec import Codec
+from nearcache.protocol.filters import KeyRing, zstd
 
 Duration: TypeAlias = float | timedelta
 """Seconds as a number, or a timedelta."""
@@ -168,6 +169,20 @@ def codec(name: str, value: object) -> Codec:
     if not callable(getattr(value, "encode", None)) or not callable(getattr(value, "decode", None)):
         raise ConfigError(f"{name}={shown(value)}: must have encode(value) -> bytes and decode(bytes) -> value")
     return cast("Codec", value)
+
+
+def compression(name: str, value: object) -> str:
+    """A way to compress whose library is there."""
+    if value != "zstd":
+        raise ConfigError(f"{name}={shown(value)}: must be 'zstd', or None")
+    if zstd() is None:
+        raise ConfigError(f"{name}='zstd' needs Python 3.14 or the package zstandard: pip install 'nearcache[zstd]'")
+    return "zstd"
+
+
+def key_ring(_: str, value: Any) -> KeyRing:
+    """Keys of encryption; what is wrong with them is told without them."""
+    return value if isinstance(value, KeyRing) else KeyRing(value)
 
 
 def _number(value: object) -> float | None:

@@ -14,6 +14,8 @@ Settings: TypeAlias = Any
 
 STALE_BACKOFF = 5.0
 """The default of stale_backoff, which may be given where it means nothing."""
+COMPRESS_MIN_BYTES = 1024
+"""The default of compress_min_bytes, the same."""
 
 
 class Clash(NamedTuple):
@@ -88,5 +90,16 @@ CLASHES: tuple[Clash, ...] = (
         ("loader_soft_timeout", "loader_hard_timeout"),
         lambda s: _longer(s.loader_soft_timeout, s.loader_hard_timeout),
         "the hard timeout would always come first: loader_soft_timeout must be at most loader_hard_timeout",
+    ),
+    Clash(
+        ("compress_min_bytes",),
+        lambda s: s.compress_min_bytes != COMPRESS_MIN_BYTES and s.compress is None,
+        "it is the size from which values are compressed, and none is: give compress='zstd' too",
+    ),
+    Clash(
+        ("compress_min_bytes", "max_value_bytes"),
+        lambda s: s.compress is not None and s.compress_min_bytes > s.max_value_bytes,
+        "no value is so large that it would be compressed: compress_min_bytes must be at most max_value_bytes",
+        follows="compress_min_bytes",
     ),
 )

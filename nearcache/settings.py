@@ -8,15 +8,16 @@ SettingsOptions, are held equal to it by a test.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, cast
 
 from nearcache import checks
 from nearcache.checks import Check, Duration, Ttl, optional, reject_unknown, seconds, shown, similar, whole, window
-from nearcache.clashes import CLASHES, STALE_BACKOFF
+from nearcache.clashes import CLASHES, COMPRESS_MIN_BYTES, STALE_BACKOFF
 from nearcache.errors import ConfigError, warn
 from nearcache.protocol.codec import Codec, MsgpackCodec
+from nearcache.protocol.filters import KeyRing, keys_of
 
 NUMBER_MAX = 100
 """Characters of a number in the environment."""
@@ -30,6 +31,8 @@ class Setting(NamedTuple):
     help: str
     calls: Literal["", "store", "load"] = ""
     """Calls that take it as an option too: those that store and those that load, or those that load alone."""
+    env: Literal["", "text", "file", "no"] = ""
+    """How the environment gives it: as a text, by a file that a variable names, not at all; "": as the default says."""
 
 
 SETTINGS: Mapping[str, Setting] = {
@@ -127,7 +130,24 @@ SETTINGS: Mapping[str, Setting] = {
         "a hit in L1 gives a value of its own; auto: unless it is immutable; none: the stored object, never to change",
         "store",
     ),
-    "codec": Setting(MsgpackCodec(), checks.codec, "makes bytes of values and values of bytes; not in the environment"),
+    "codec": Setting(
+        MsgpackCodec(), checks.codec, "makes bytes of values and values of bytes; not in the environment", env="no"
+    ),
+    "compress": Setting(
+        None,
+        optional(checks.compression),
+        "'zstd': values are compressed in Redis where that pays; None: none is",
+        env="text",
+    ),
+    "compress_min_bytes": Setting(
+        COMPRESS_MIN_BYTES, whole(1), "bytes of an encoded value from which it is compressed, if compress is set"
+    ),
+    "encryption_keys": Setting(
+        None,
+        optional(checks.key_ring),
+        "pairs (id, key): the first encrypts values in Redis, all decrypt; in the environment by a file alone",
+        env="file",
+    ),
     "max_key_bytes": Setting(1024, whole(1, 64 * 1024 - 1), "bytes of a key or tag at most"),
     "max_value_bytes": Setting(8 * 1024 * 1024, whole(1, 512 * 1024 * 1024), "bytes of an encoded value at most"),
     "on_reconnect": Setting(
@@ -173,6 +193,9 @@ class SettingsOptions(TypedDict, total=False):
     journal_max: int
     copy: Literal["auto", "none", "serialized"]
     codec: Codec
+    compress: Literal["zstd"] | None
+    compress_min_bytes: int
+    encryption_keys: Sequence[tuple[str, bytes]] | KeyRing | None
     max_key_bytes: int
     max_value_bytes: int
     on_reconnect: Literal["prove", "flush"]
@@ -226,6 +249,9 @@ class Settings:
     journal_max: int
     copy: Literal["auto", "none", "serialized"]
     codec: Codec
+    compress: Literal["zstd"] | None
+    compress_min_bytes: int
+    encryption_keys: KeyRing | None
     max_key_bytes: int
     max_value_bytes: int
     on_reconnect: Literal["prove", "flush"]
@@ -274,7 +300,11 @@ def from_env(
     """
     texts = {name[len(prefix) :].lower(): text for name, text in environ.items() if name.startswith(prefix)}
     url = _url_of(prefix, texts.pop("url", ""), texts.pop("url_file", ""))
-    known = SETTINGS.keys() - {"codec"}
+    files = {name: texts.pop(f"{name}_file", "") for name, setting in SETTINGS.items() if setting.env == "file"}
+    for name in files:
+        if texts.pop(name, ""):
+            raise ConfigError(f"{prefix}{name.upper()} is set: secrets come from a file, {prefix}{name.upper()}_FILE")
+    known = {name for name, setting in SETTINGS.items() if setting.env in {"", "text"}}
     unknown = [name for name in texts if name not in known]
     if unknown:
         meant = (name for one in unknown for name in similar(one, known))
@@ -285,6 +315,10 @@ def from_env(
         for name, text in texts.items()
         if name in known and name not in given
     }
+    for name, file in files.items():
+        if file and name not in given:
+            variable = f"{prefix}{name.upper()}_FILE"
+            chosen[name] = keys_of(variable, _text_of(variable, file))
     try:
         return url, Settings(**cast("SettingsOptions", {**chosen, **given}))
     except ConfigError as error:
@@ -301,15 +335,20 @@ def _url_of(prefix: str, url: str, file: str) -> str:
         raise ConfigError(f"{prefix}URL is not set; set it to, for example, redis://localhost:6379/0")
     if url:
         return url
-    problem = "is empty"
+    return _text_of(f"{prefix}URL_FILE", file)
+
+
+def _text_of(variable: str, file: str) -> str:
+    """The text of the file that a variable names."""
+    text, problem = "", "is empty"
     try:
         with open(file, encoding="utf-8") as opened:  # noqa: PTH123  # pathlib would be imported for this alone
-            url = opened.read().strip()
+            text = opened.read().strip()
     except (OSError, ValueError) as error:
         problem = f"cannot be read: {type(error).__name__}"
-    if not url:  # raised here: the error of before would be its context
-        raise ConfigError(f"{prefix}URL_FILE={shown(file)}: the file {problem}")
-    return url
+    if not text:  # raised here: the error of before would be its context
+        raise ConfigError(f"{variable}={shown(file)}: the file {problem}")
+    return text
 
 
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)", re.ASCII | re.IGNORECASE)
@@ -323,6 +362,8 @@ def _read(variable: str, name: str, text: str) -> object:
     text = text.strip()
     if text.lower() in {"none", ""}:
         return None
+    if SETTINGS[name].env == "text":
+        return text
     whole_number = re.fullmatch(r"[+-]?\d+", text, re.ASCII) is not None
     if not _NUMBER.fullmatch(text) or len(text) > NUMBER_MAX or (isinstance(default, int) and not whole_number):
         raise ConfigError(f"{variable}={shown(text)}: must be a number, or none")

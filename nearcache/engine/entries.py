@@ -14,7 +14,8 @@ from nearcache.local.tier import Tier
 from nearcache.policy import Policy
 from nearcache.protocol.answers import Item, Written
 from nearcache.protocol.codec import Codec, MsgpackCodec
-from nearcache.protocol.records import pack_tail
+from nearcache.protocol.filters import RESERVED, Filters
+from nearcache.protocol.records import Record, pack_tail
 from nearcache.protocol.types import is_immutable
 from nearcache.protocol.versions import CREATED_BITS, Version, created_of
 from nearcache.settings import Settings
@@ -45,12 +46,22 @@ class Entries:
     """The codec of the settings; ours stops while it packs what is far too large."""
     _decode: Callable[[bytes], Any] = field(init=False)
     """Makes a hit's value of bytes that an entry holds: ``decode``, or what takes a call less."""
+    filters: Filters = field(init=False)
+    """What stands between the codec and Redis; L1 keeps what they open."""
+    _seal: Callable[[str, bytes], bytes] | None = field(init=False, default=None)
+    """The filters' work on what is stored; None: they would give the same bytes."""
 
     def __post_init__(self) -> None:
-        self.codec = self.settings.codec
+        settings = self.settings
+        self.codec = settings.codec
+        compress_from = None if settings.compress is None else settings.compress_min_bytes
+        keys = settings.encryption_keys
+        self.filters = Filters(settings.namespace, settings.max_value_bytes, compress_from, keys)
         if type(self.codec) is MsgpackCodec:
-            self.codec = MsgpackCodec(self.settings.max_value_bytes + MEASURED)
+            self.codec = MsgpackCodec(settings.max_value_bytes + MEASURED)
         self._decode = self.codec.decode if type(self.codec) is MsgpackCodec else self.decode
+        if self.filters.active or type(self.codec) is not MsgpackCodec:  # whose bytes never look like the filters'
+            self._seal = self.filters.seal
 
     def encode(self, key: str, value: object, policy: Policy, load_ms: int = 0) -> Encoded | None:
         """A value ready to be stored; None when negative_ttl or the condition turns it down.
@@ -77,7 +88,7 @@ class Entries:
             raise CodecError(f"the codec gave {type(payload).__name__} for {key!r}: encode must give bytes")
         if len(payload) > self.settings.max_value_bytes:
             raise self._too_large(key, len(payload))
-        tail = pack_tail(payload, policy.tags)
+        tail = pack_tail(payload if self._seal is None else self._seal(key, payload), policy.tags)
         return Encoded(key, tail, ttl_ms, policy.stale_ms, value, payload, load_ms)
 
     def _too_large(self, key: str, size: int | None) -> ValueTooLarge:
@@ -88,8 +99,19 @@ class Entries:
             "raise the setting"
         )
 
+    def open(self, key: str, record: Record) -> Record:
+        """A record of Redis with the codec's bytes as its payload, as ``decode`` and L1 take it.
+
+        Raises:
+            CodecError: the filters can't open it, or it is of another key.
+        """
+        payload = record.payload
+        if payload[:1] < RESERVED and not self.filters.refuses_plain:
+            return record
+        return record._replace(payload=self.filters.open(key, payload))
+
     def decode(self, payload: bytes) -> Any:
-        """The value of a record's payload.
+        """The value of an opened payload.
 
         Raises:
             CodecError: it can't be read, or is larger than any value that may be stored here. The text quotes nothing

@@ -18,6 +18,7 @@ from nearcache import CorruptValue, InvalidKey, RemoteUnavailable, Settings, Val
 from nearcache.settings import SETTINGS
 from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import free_port
+from tests.api import test_compression_and_encryption as of_filters
 from tests.api import test_every_setting_of_loads as of_loads
 from tests.api import test_every_setting_of_the_link as of_the_link
 from tests.api import test_stale_and_early as by_the_clock
@@ -32,8 +33,8 @@ def uncovered(settings: Iterable[str], tests: Iterable[str]) -> set[str]:
 
 
 def all_tests() -> set[str]:
-    """The tests of this file and of the three that go on from it."""
-    return {*globals(), *vars(of_the_link), *vars(of_loads), *vars(by_the_clock)}
+    """The tests of this file and of the four that go on from it."""
+    return {*globals(), *vars(of_filters), *vars(of_the_link), *vars(of_loads), *vars(by_the_clock)}
 
 
 def test_each_setting_is_tested() -> None:

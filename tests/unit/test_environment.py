@@ -19,7 +19,7 @@ def variables(**texts: str) -> dict[str, str]:
 
 
 def test_every_setting_is_a_variable() -> None:
-    """But the codec, which no text can give."""
+    """But the codec, which no text can give, and keys, which a file has."""
     texts: dict[str, tuple[str, object]] = {
         "namespace": ("shop", "shop"),
         "ttl": ("60", 60.0),
@@ -50,11 +50,13 @@ def test_every_setting_is_a_variable() -> None:
         "on_unavailable": ("raise", "raise"),
         "journal_max": ("77", 77),
         "copy": ("serialized", "serialized"),
+        "compress": ("zstd", "zstd"),
+        "compress_min_bytes": ("9", 9),
         "max_key_bytes": ("99", 99),
         "max_value_bytes": ("999", 999),
         "on_reconnect": ("flush", "flush"),
     }
-    assert set(texts) == set(SETTINGS) - {"codec", "xfetch_beta"}
+    assert set(texts) == set(SETTINGS) - {"codec", "encryption_keys", "xfetch_beta"}
     assert from_env(variables(NEARCACHE_XFETCH_BETA="1"))[1].xfetch_beta == 1.0
     url, settings = from_env(variables(**{f"NEARCACHE_{name.upper()}": text for name, (text, _) in texts.items()}))
     assert url == "redis://localhost"
@@ -68,6 +70,7 @@ def test_none_can_be_said_in_the_environment() -> None:
     texts = {
         f"NEARCACHE_{name.upper()}": text
         for name, text in zip(OPTIONAL, cycle(["none", "None", "", "NONE"]), strict=False)
+        if name != "encryption_keys"
     }
     settings = from_env(variables(**texts))[1]
     assert {getattr(settings, name) for name in OPTIONAL} == {None}

@@ -49,6 +49,8 @@ OPTIONAL = [
     "loader_soft_timeout",
     "loader_hard_timeout",
     "outage_ttl",
+    "compress",
+    "encryption_keys",
 ]
 
 
@@ -64,6 +66,7 @@ WHOLE = [
     "journal_max",
     "max_key_bytes",
     "max_value_bytes",
+    "compress_min_bytes",
 ]
 
 
@@ -75,7 +78,7 @@ WORDS = {
 }
 
 
-OTHER = ["namespace", "jitter", "retries", "codec", "early_refresh", "xfetch_beta"]
+OTHER = ["namespace", "jitter", "retries", "codec", "early_refresh", "xfetch_beta", "compress", "encryption_keys"]
 
 
 NEEDED: dict[str, dict[str, Any]] = {
@@ -84,6 +87,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "outage_ttl": {"max_staleness": FOREVER},
     "redis_timeout": {"max_staleness": FOREVER},
     "l1_ttl": {"ttl": FOREVER},
+    "compress_min_bytes": {"compress": "zstd"},
 }
 """Without which a setting makes no sense."""
 
@@ -139,6 +143,9 @@ def test_each_default_is_a_value_that_may_be_given() -> None:
         ("reconnect_max", 0.5),
         ("on_unavailable", "degrade"),
         ("copy", "auto"),
+        ("compress", None),
+        ("compress_min_bytes", 1024),
+        ("encryption_keys", None),
         ("max_key_bytes", 1024),
         ("max_value_bytes", 8 * 1024 * 1024),
         ("on_reconnect", "prove"),
@@ -348,6 +355,11 @@ CLASHING: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, Any]]] = {
         {"loader_soft_timeout": 2, "loader_hard_timeout": 1, "stale_if_error": 9},
         {"loader_soft_timeout": 1, "loader_hard_timeout": 1, "stale_if_error": 9},
     ),
+    ("compress_min_bytes",): ({"compress_min_bytes": 1}, {"compress_min_bytes": 1, "compress": "zstd"}),
+    ("compress_min_bytes", "max_value_bytes"): (
+        {"compress": "zstd", "compress_min_bytes": 3, "max_value_bytes": 2},
+        {"compress": "zstd", "compress_min_bytes": 2, "max_value_bytes": 2},
+    ),
 }
 
 
@@ -362,7 +374,7 @@ def test_settings_that_contradict_each_other(names: tuple[str, ...]) -> None:
     bad, good = CLASHING[names]
     with pytest.raises(ConfigError) as caught:
         Settings(**bad)
-    assert all(f"{name}={float(bad[name])!r}" in str(caught.value) for name in names)
+    assert all(f"{name}={bad[name] if name in WHOLE else float(bad[name])!r}" in str(caught.value) for name in names)
     assert "must be" in str(caught.value) or "give " in str(caught.value)
     Settings(**good)
 
