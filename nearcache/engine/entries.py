@@ -50,6 +50,8 @@ class Entries:
     """What stands between the codec and Redis; L1 keeps what they open."""
     _seal: Callable[[str, bytes], bytes] | None = field(init=False, default=None)
     """The filters' work on what is stored; None: they would give the same bytes."""
+    sealed_from: bytes = field(init=False, default=RESERVED)
+    """A payload that begins with a byte below this one is the codec's as it stands, and need not be opened."""
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -62,6 +64,8 @@ class Entries:
         self._decode = self.codec.decode if type(self.codec) is MsgpackCodec else self.decode
         if self.filters.active or type(self.codec) is not MsgpackCodec:  # whose bytes never look like the filters'
             self._seal = self.filters.seal
+        if keys is not None:
+            self.sealed_from = b""  # every one has to be opened, so that a plain one is refused
 
     def encode(self, key: str, value: object, policy: Policy, load_ms: int = 0) -> Encoded | None:
         """A value ready to be stored; None when negative_ttl or the condition turns it down.
@@ -105,10 +109,7 @@ class Entries:
         Raises:
             CodecError: the filters can't open it, or it is of another key.
         """
-        payload = record.payload
-        if payload[:1] < RESERVED and not self.filters.refuses_plain:
-            return record
-        return record._replace(payload=self.filters.open(key, payload))
+        return record._replace(payload=self.filters.open(key, record.payload))
 
     def decode(self, payload: bytes) -> Any:
         """The value of an opened payload.

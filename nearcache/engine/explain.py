@@ -29,7 +29,7 @@ async def explain(core: Core, key: str) -> Explanation:
     except RemoteFailed as failure:
         l2 = f"Redis did not answer: {failure}"
     if record is not None and (entry is None or record.version >= entry.version):
-        found |= _of_record(core, record)
+        found |= _of_record(core, key, record)
     found["in_flight"] = _in_flight(core, key, claim)
     if l1 is None:
         return Explanation(key=key, would="serve from L1", tier="l1", why="the entry is fresh and proven", **found)
@@ -69,9 +69,9 @@ async def _l2(core: Core, key: str) -> tuple[str | None, Record | None, Claim | 
     dead = await _dead(core, key, record, reading.bounds)
     if dead is None:
         try:
-            core.entries.decode(record.payload)
+            core.entries.decode(core.entries.open(key, record).payload)
         except CodecError as error:
-            dead = f"the value can't be decoded: {error}"
+            dead = f"the value can't be read: {error}"
     if dead is None and not core.tier.snapshot(key).trusted:
         dead = "the last write of the key here is not acknowledged, so that the value may be older"
     return dead, record, claim
@@ -121,7 +121,7 @@ def _of_entry(core: Core, key: str, entry: Entry) -> dict[str, Any]:
     return found | {"size": entry.size - len(key)}
 
 
-def _of_record(core: Core, record: Record) -> dict[str, Any]:
+def _of_record(core: Core, key: str, record: Record) -> dict[str, Any]:
     now = core.requests.server_now()
     found: dict[str, Any] = {
         "version": number_of(record.version),
@@ -131,7 +131,7 @@ def _of_record(core: Core, record: Record) -> dict[str, Any]:
         "size": len(record.payload),
     }
     try:
-        found["type"] = type(core.entries.decode(record.payload)).__name__
+        found["type"] = type(core.entries.decode(core.entries.open(key, record).payload)).__name__
     except CodecError:
         found["type"] = None
     return found

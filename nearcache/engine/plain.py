@@ -128,7 +128,7 @@ def take_in(core: Core, reads: Sequence[Read]) -> int:
         How many reads were looked at: up to about AT_ONCE bytes of records.
     """
     entries, now = core.entries, core.runtime.monotonic()
-    decode, entry_of, unpack = entries.decode, entries.entry, WHOLE.unpack_from
+    decode, entry_of, unpack, sealed_from = entries.decode, entries.entry, WHOLE.unpack_from, entries.sealed_from
     server_now = int((now + core.invalidation.server_offset) * 1e6)
     lowest, highest = core.tier.floors.namespace, min(core.invalidation.last, server_now + FUTURE_MAX)
     plain: list[tuple[Read, str, Entry, Snapshot]] = []
@@ -143,6 +143,8 @@ def take_in(core: Core, reads: Sequence[Read]) -> int:
         if not alive or read.snapshot.mark is not NO_MARK:
             continue
         payload = raw[WHOLE_BYTES:]
+        if payload[:1] >= sealed_from:
+            continue
         try:
             read.value = value = decode(payload)
         except CodecError:

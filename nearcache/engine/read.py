@@ -163,7 +163,8 @@ def _judge(core: Core, read: Read, record: Record, tag_floors: Mapping[str, int 
     if past >= 0 and not read.policy.stale_ms:
         return
     try:
-        record = core.entries.open(read.key, record)
+        if record.payload[:1] >= core.entries.sealed_from:
+            record = core.entries.open(read.key, record)
         value = core.entries.decode(record.payload)
     except CodecError as error:
         report_corrupt(core, read.key, error)

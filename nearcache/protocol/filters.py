@@ -243,11 +243,6 @@ class Filters:
         """Whether any of them does anything to what is stored."""
         return self._compress_from is not None or self._keys is not None
 
-    @property
-    def refuses_plain(self) -> bool:
-        """Whether a plain payload is refused: with encryption on, somebody without the key has put it there."""
-        return self._keys is not None
-
     def seal(self, key: str, payload: bytes) -> bytes:
         """A payload of the codec as it is stored under this key."""
         sealed = payload
