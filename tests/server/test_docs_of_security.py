@@ -8,12 +8,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from nearcache import CoherenceFailed, ConfigError, NearCache, NearCacheWarning
 from nearcache.events import Event
+from nearcache.protocol.records import HEAD_BYTES
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.waiting import Heard, redis_of, value_name
 
@@ -112,7 +114,7 @@ def test_another_database_needs_select(fresh_server: EmbeddedServer) -> None:
         assert cache.set("a", 1)
 
 
-def test_a_record_does_not_contain_its_key(server: EmbeddedServer, namespace: str) -> None:
+def test_a_record_does_not_contain_its_key_without_encryption(server: EmbeddedServer, namespace: str) -> None:
     """Somebody who may write to Redis can swap two values."""
     with NearCache.from_url(server.url, namespace=namespace) as cache, redis_of(server.url) as client:
         assert cache.set_many({"a": "of a", "b": "of b"})
@@ -121,6 +123,30 @@ def test_a_record_does_not_contain_its_key(server: EmbeddedServer, namespace: st
         client.mset(dict(zip(names, (second, first), strict=True)))
         with NearCache.from_url(server.url, namespace=namespace) as reader:
             assert reader.get_many(["a", "b"]) == {"a": "of b", "b": "of a"}
+
+
+def test_an_old_value_of_a_key_may_be_brought_back(server: EmbeddedServer, namespace: str) -> None:
+    """Encryption does not tell it from a new one, behind the head of the new one; nor does it sign tags."""
+    keys = [("1", bytes(32))]
+    with (
+        NearCache.from_url(server.url, namespace=namespace, encryption_keys=keys) as cache,
+        redis_of(server.url) as client,
+    ):
+        name = value_name(namespace, "a")
+        assert cache.set("a", "old")
+        old = client.get(name)
+        assert cache.set("a", "new")
+        client.set(name, client.get(name)[:HEAD_BYTES] + old[HEAD_BYTES:])
+        cache.clear_local()
+        assert cache.get("a") == "old"
+
+
+def test_the_example_of_encryption_runs() -> None:
+    """As it stands on the page."""
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["cache"].settings.encryption_keys.first == "2026-02"
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "Europe/../../secret"])

@@ -2,8 +2,9 @@
 
     python -m tests.support.fuzz_records [--count 1000000] [--seed 1] [--control]
 
-Prints the worst time and memory of one input. `--control` reads some of them by a decoder without bounds, which has to
-be caught: by its errors, its time and its memory.
+One third of the records is plain, one compressed, and one compressed and encrypted; the latter two are changed outside,
+or inside, as by somebody who has the key. Prints the worst time and memory of one input. `--control` reads some plain
+ones by a decoder without bounds, which has to be caught: by its errors, its time and its memory.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from msgpack import unpackb  # type: ignore[import-untyped]
 
 from nearcache.errors import CodecError
 from nearcache.protocol import records
+from nearcache.protocol.filters import AES_GCM, RESERVED, Filters, KeyRing
 from nearcache.protocol.types import MARKS
 from tests.support.hostile import HOSTILE
 from tests.support.values import CODEC, ONE_OF_EACH
@@ -38,17 +40,36 @@ CONTROLLED = ("a set of one hash", "dicts of one item")
 """What a decoder without bounds comes through, in a few seconds."""
 
 Read = Callable[[bytes], object]
+KEY = "user:7"
+COMPRESSING = Filters("fuzz", 8 * 2**20, 1, None)
+ENCRYPTING = Filters("fuzz", 8 * 2**20, 1, KeyRing([("1", bytes(32))]))
+
+
+def opened(record: bytes) -> bytes:
+    """The codec's bytes of a record, by the filters that it asks for.
+
+    Raises:
+        ValueError: it is no record. CodecError: the filters can't open it.
+    """
+    payload = records.unpack(record).payload
+    if payload[:1] < RESERVED:
+        return payload
+    return (ENCRYPTING if payload[:1] == AES_GCM else COMPRESSING).open(KEY, payload)
+
+
+def mib_of(record: bytes) -> float:
+    """The size that bounds what a record may cost: opened, as max_value_bytes bounds it too."""
+    try:
+        return max(len(record), len(opened(record))) / 2**20
+    except (ValueError, CodecError):
+        return len(record) / 2**20
 
 
 def read(record: bytes) -> object:
     """A record as a read takes it; None: it is none, or its value is damaged."""
     try:
-        parsed = records.unpack(record)
-    except ValueError:
-        return None
-    try:
-        return CODEC.decode(parsed.payload)
-    except CodecError:
+        return CODEC.decode(opened(record))
+    except (ValueError, CodecError):
         return None
 
 
@@ -141,15 +162,36 @@ def changed(dice: random.Random, whole: Sequence[bytes]) -> bytes:
     return bytes(data)
 
 
+def sealed(record: bytes, filters: Filters) -> bytes:
+    """The same record with its payload compressed or encrypted; as it is, if there is no payload to be found."""
+    try:
+        parsed = records.unpack(record)
+    except ValueError:
+        return record
+    return record_of(filters.seal(KEY, parsed.payload))
+
+
 def inputs(count: int, seed: int, *, control: bool = False) -> Iterator[bytes]:
     """Hostile records as they are, and then changed ones; for the control only what it comes through."""
     hostile = [record_of(HOSTILE[name]()) for name in (CONTROLLED if control else HOSTILE)]
     yield from hostile
     dice, whole = random.Random(seed), seeds()
-    if not control:
-        whole += [record for record in hostile if len(record) < LARGE]
+    if control:
+        for _ in range(count):
+            yield changed(dice, whole)
+        return
+    whole += [record for record in hostile if len(record) < LARGE]
+    both = (COMPRESSING, ENCRYPTING)
+    yield from (sealed(record, filters) for filters in both for record in hostile)
+    outside = {filters: [sealed(record, filters) for record in whole] for filters in both}
     for _ in range(count):
-        yield changed(dice, whole)
+        match dice.randrange(3):
+            case 0:
+                yield changed(dice, whole)
+            case kind:
+                filters = both[kind - 1]
+                inside = dice.random() < 0.5
+                yield sealed(changed(dice, whole), filters) if inside else changed(dice, outside[filters])
 
 
 def fuzz(records_of: Iterator[bytes], reader: Read = read, stop_after: int = 10) -> Report:
@@ -157,6 +199,7 @@ def fuzz(records_of: Iterator[bytes], reader: Read = read, stop_after: int = 10)
     report = Report()
     for number, record in enumerate(records_of):
         report.inputs += 1
+        size = mib_of(record)
         began = process_time()
         try:
             outcome = "refused" if reader(record) is None else "values"
@@ -166,10 +209,9 @@ def fuzz(records_of: Iterator[bytes], reader: Read = read, stop_after: int = 10)
         report.outcomes[outcome] += 1
         seconds = process_time() - began
         report.seconds.take(seconds, record)
-        size = len(record) / 2**20
         if seconds > SECONDS + SECONDS_PER_MIB * size:
             report.failures.append(f"{seconds:.2f} s for {len(record)} bytes, {record[:60].hex()}")
-        elif number % TRACED == 0 or len(record) > LARGE:
+        elif number % TRACED == 0 or size > LARGE / 2**20:
             mib = _memory_of(reader, record)
             report.mib.take(mib, record)
             if mib > MIB + MIB_PER_MIB * size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from itertools import cycle
 from pathlib import Path
 
@@ -177,4 +178,22 @@ def test_the_url_may_be_in_a_file(tmp_path: Path) -> None:
     for missing in (tmp_path / "none", tmp_path):
         with pytest.raises(ConfigError, match=r"NEARCACHE_URL_FILE=.*: the file cannot be read: \w+Error") as caught:
             from_env({"NEARCACHE_URL_FILE": str(missing)})
+        assert caught.value.__context__ is None
+
+
+def test_encryption_keys_are_in_a_file(tmp_path: Path) -> None:
+    """Alone: a variable that has them is refused; no error repeats anything of them."""
+    file = tmp_path / "keys"
+    file.write_text(f"2026-02 {b64encode(b's3cret' * 4).decode()}\n")
+    settings = from_env(variables(NEARCACHE_ENCRYPTION_KEYS_FILE=str(file)))[1]
+    assert settings.encryption_keys is not None
+    assert settings.encryption_keys.first == "2026-02"
+    assert from_env(variables(NEARCACHE_ENCRYPTION_KEYS_FILE=str(file)), encryption_keys=None)[1] == Settings()
+    with pytest.raises(ConfigError, match=r"KEYS is set: secrets come from a file, NEARCACHE_ENCRYPTION_KEYS_FILE$"):
+        from_env(variables(NEARCACHE_ENCRYPTION_KEYS="2026-02 s3cret"))
+    for text, problem in (("", "the file is empty"), ("a s3cret", "line 1: must be an id")):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=f"^NEARCACHE_ENCRYPTION_KEYS_FILE.*: {problem}") as caught:
+            from_env(variables(NEARCACHE_ENCRYPTION_KEYS_FILE=str(file)))
+        assert "s3cret" not in str(caught.value)
         assert caught.value.__context__ is None
