@@ -60,8 +60,9 @@ bench: $(RIVALS) ## benchmarks beside other caches, and the budget
 torture: $(READY) ## the promises under faults on real servers
 	@$(BIN)/python -m tests.torture $(ARGS)
 
-settings: $(READY) ## write docs/settings.md from the table of settings
+settings: $(READY) ## write docs/settings.md and .env.example from the table of settings
 	@$(BIN)/python -m tests.support.settings_page > docs/settings.md
+	@$(BIN)/python -m tests.support.settings_page --env > .env.example
 
 format: $(READY) ## mend what `make check` finds in the layout of the code
 	@$(BIN)/ruff check --fix --quiet $(CODE)

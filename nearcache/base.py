@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar, Self, TypeVar, Unpack, overload
 
@@ -15,6 +16,7 @@ from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, Missing, Runtime
 from nearcache.engine.read import report_corrupt
+from nearcache.environment import from_env
 from nearcache.errors import CacheClosed, CodecError, ConfigError, InvalidKey, warn
 from nearcache.events import Listener as EventListener
 from nearcache.health import Health, Troubles, health_of
@@ -25,7 +27,7 @@ from nearcache.local.store import Entry
 from nearcache.local.tier import NEVER, Tier
 from nearcache.policy import Policy, check_key
 from nearcache.runtime.run_sync import run_sync
-from nearcache.settings import SETTINGS, Settings, SettingsOptions, from_env
+from nearcache.settings import SETTINGS, Settings, SettingsOptions
 from nearcache.stats import Stats
 from nearcache.transport.open import Backend, open_url
 
@@ -81,20 +83,31 @@ class BaseCache:
         return cls._make(url, Settings(**settings))
 
     @classmethod
-    def from_env(cls, prefix: str = "NEARCACHE_", **settings: Unpack[SettingsOptions]) -> Self:
+    def from_env(
+        cls,
+        prefix: str = "NEARCACHE_",
+        *,
+        env_file: str | Path | None = None,
+        secrets_dir: str | Path | None = None,
+        **settings: Unpack[SettingsOptions],
+    ) -> Self:
         """A cache set up by ``NEARCACHE_URL``, ``NEARCACHE_TTL`` and so on: the name of a setting in capitals.
 
-        ``NEARCACHE_URL_FILE`` may name a file that has the URL, such as a mounted secret. A variable of an unknown name
-        is a :class:`NearCacheWarning`.
+        ``NEARCACHE_USERNAME`` and ``NEARCACHE_PASSWORD`` count more than those of the URL, and change nothing where the
+        URL names no server. ``NEARCACHE_URL_FILE``, ``NEARCACHE_PASSWORD_FILE`` and so on may name a file that has the
+        text, such as a mounted secret. A variable of an unknown name is a :class:`NearCacheWarning`.
 
         Args:
             prefix: what the names of the variables begin with.
-            **settings: see :class:`Settings`; they count more than the variables.
+            env_file: a file of variables, such as ``.env``, which need not exist; the environment counts more. This
+                and ``secrets_dir`` need the extra ``settings``.
+            secrets_dir: a folder with a file for each variable, such as ``/run/secrets``; the other two count more.
+            **settings: see :class:`Settings`; they count more than all variables.
 
         Raises:
             ConfigError: there is no URL, or a variable can't be read.
         """
-        return cls._make(*from_env(os.environ, prefix, **settings))
+        return cls._make(*from_env(os.environ, prefix, env_file=env_file, secrets_dir=secrets_dir, **settings))
 
     @classmethod
     def _make(cls, url: str, settings: Settings) -> Self:

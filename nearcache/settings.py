@@ -7,20 +7,15 @@ SettingsOptions, are held equal to it by a test.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, cast
 
 from nearcache import checks
-from nearcache.checks import Check, Duration, Ttl, optional, reject_unknown, seconds, shown, similar, whole, window
+from nearcache.checks import Check, Duration, Ttl, optional, reject_unknown, seconds, whole, window
 from nearcache.clashes import CLASHES, COMPRESS_MIN_BYTES, STALE_BACKOFF
-from nearcache.errors import ConfigError, warn
 from nearcache.protocol.codec import Codec, MsgpackCodec
-from nearcache.protocol.filters import KeyRing, keys_of
-
-NUMBER_MAX = 100
-"""Characters of a number in the environment."""
+from nearcache.protocol.filters import KeyRing
 
 
 class Setting(NamedTuple):
@@ -274,97 +269,3 @@ class Settings:
 Settings.__doc__ = f"{Settings.__doc__}\n    " + "\n    ".join(
     f"{name}: {setting.help} (default {setting.default!r})" for name, setting in SETTINGS.items()
 )
-
-
-# --------------------------------------------------------------------------------------------------- the environment
-
-
-def from_env(
-    environ: Mapping[str, str], prefix: str = "NEARCACHE_", **given: Unpack[SettingsOptions]
-) -> tuple[str, Settings]:
-    """The URL and the settings that the environment gives: the name of a setting in capitals, behind the prefix.
-
-    A variable of another name is a NearCacheWarning, since a Kubernetes Service called ``nearcache`` makes some.
-
-    Args:
-        environ: usually ``os.environ``. ``NEARCACHE_URL_FILE`` may name a file that has the URL, in place of
-            ``NEARCACHE_URL``.
-        prefix: what the names of the variables begin with.
-        **given: settings that count more than the variables.
-
-    Raises:
-        ConfigError: there is no URL, or a variable cannot be read.
-
-    >>> from_env({"NEARCACHE_URL": "redis://cache:6379/0", "NEARCACHE_TTL": "60"})[1].ttl
-    60.0
-    """
-    texts = {name[len(prefix) :].lower(): text for name, text in environ.items() if name.startswith(prefix)}
-    url = _url_of(prefix, texts.pop("url", ""), texts.pop("url_file", ""))
-    files = {name: texts.pop(f"{name}_file", "") for name, setting in SETTINGS.items() if setting.env == "file"}
-    for name in files:
-        if texts.pop(name, ""):
-            raise ConfigError(f"{prefix}{name.upper()} is set: secrets come from a file, {prefix}{name.upper()}_FILE")
-    known = {name for name, setting in SETTINGS.items() if setting.env in {"", "text"}}
-    unknown = [name for name in texts if name not in known]
-    if unknown:
-        meant = (name for one in unknown for name in similar(one, known))
-        hint = "".join(f"; did you mean {prefix}{name.upper()}?" for name in meant)
-        warn(f"no settings, so ignored: {', '.join(prefix + name.upper() for name in sorted(unknown))}{hint}")
-    chosen = {
-        name: _read(prefix + name.upper(), name, text)
-        for name, text in texts.items()
-        if name in known and name not in given
-    }
-    for name, file in files.items():
-        if file and name not in given:
-            variable = f"{prefix}{name.upper()}_FILE"
-            chosen[name] = keys_of(variable, _text_of(variable, file))
-    try:
-        return url, Settings(**cast("SettingsOptions", {**chosen, **given}))
-    except ConfigError as error:
-        problem = str(error)
-    variables = ", ".join(prefix + name.upper() for name in chosen if f"{name}=" in problem)
-    raise ConfigError(f"{problem} (set by {variables})" if variables else problem)
-
-
-def _url_of(prefix: str, url: str, file: str) -> str:
-    """The URL from one of the two variables."""
-    if url and file:
-        raise ConfigError(f"{prefix}URL and {prefix}URL_FILE are both set: set one of them")
-    if not url and not file:
-        raise ConfigError(f"{prefix}URL is not set; set it to, for example, redis://localhost:6379/0")
-    if url:
-        return url
-    return _text_of(f"{prefix}URL_FILE", file)
-
-
-def _text_of(variable: str, file: str) -> str:
-    """The text of the file that a variable names."""
-    text, problem = "", "is empty"
-    try:
-        with open(file, encoding="utf-8") as opened:  # noqa: PTH123  # pathlib would be imported for this alone
-            text = opened.read().strip()
-    except (OSError, ValueError) as error:
-        problem = f"cannot be read: {type(error).__name__}"
-    if not text:  # raised here: the error of before would be its context
-        raise ConfigError(f"{variable}={shown(file)}: the file {problem}")
-    return text
-
-
-_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)", re.ASCII | re.IGNORECASE)
-
-
-def _read(variable: str, name: str, text: str) -> object:
-    """A variable's text as the type of the setting's default; a setting without a default is a number."""
-    default = SETTINGS[name].default
-    if isinstance(default, str):
-        return text
-    text = text.strip()
-    if text.lower() in {"none", ""}:
-        return None
-    if SETTINGS[name].env == "text":
-        return text
-    whole_number = re.fullmatch(r"[+-]?\d+", text, re.ASCII) is not None
-    if not _NUMBER.fullmatch(text) or len(text) > NUMBER_MAX or (isinstance(default, int) and not whole_number):
-        raise ConfigError(f"{variable}={shown(text)}: must be a number, or none")
-    return int(text) if whole_number else float(text)

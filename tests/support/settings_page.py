@@ -1,6 +1,11 @@
-"""docs/settings.md, made from the table of settings: ``python -m tests.support.settings_page`` prints it."""
+"""docs/settings.md and .env.example, made from the table of settings.
+
+``python -m tests.support.settings_page`` prints the page, with ``--env`` the example.
+"""
 
 from __future__ import annotations
+
+import sys
 
 from nearcache.clashes import CLASHES
 from nearcache.settings import SETTINGS, Setting
@@ -13,10 +18,16 @@ name in capitals behind `NEARCACHE_`, such as `NEARCACHE_TTL=60`. `NEARCACHE_URL
 settings that count more than the variables. Durations are
 seconds as a number, or a `timedelta`; the environment takes numbers, and `none` where the default is none.
 
+`NEARCACHE_USERNAME` and `NEARCACHE_PASSWORD` count more than user and password of the URL. They, the URL and
+`encryption_keys` may each be in a file, as Kubernetes and Compose mount secrets: `NEARCACHE_PASSWORD_FILE` names it.
+With the extra `settings`, `from_env(env_file=".env", secrets_dir="/run/secrets")` reads a file of variables, and a
+folder with a file for each; the environment counts more than the first, and that more than the second. `.env.example`
+has every variable.
+
 The column "calls" says which calls take it as an option of their own, over the setting: "store" are `set`, `set_many`
 and all that load; "load" are `get_or_set`, `refresh` and `cached` alone. None there means the setting's value.
 
-This page is made from the table in nearcache/settings.py by `make settings`.
+This page and `.env.example` are made from the table in nearcache/settings.py by `make settings`.
 
 | setting | default | calls | meaning |
 |---|---|---|---|
@@ -48,5 +59,34 @@ def _default(setting: Setting) -> str:
     return f"`{default!r}`" if isinstance(default, str | int | float | None) else f"`{type(default).__name__}()`"
 
 
+EXAMPLE = """# Every variable that from_env reads; a line behind # says the default. Made by `make settings`.
+
+# The server: redis://, rediss://, unix://, embedded://, or memory:// for this process alone; or a file that says it.
+NEARCACHE_URL=redis://localhost:6379/0
+#NEARCACHE_URL_FILE=/run/secrets/nearcache_url
+
+# Over those of the URL; or files that have them.
+#NEARCACHE_USERNAME=
+#NEARCACHE_USERNAME_FILE=/run/secrets/nearcache_username
+#NEARCACHE_PASSWORD=
+#NEARCACHE_PASSWORD_FILE=/run/secrets/nearcache_password
+"""
+
+
+def env_example() -> str:
+    """The whole file."""
+    return EXAMPLE + "".join(
+        f"\n# {setting.help}\n#NEARCACHE_{name.upper()}{_in_environment(name, setting)}\n"
+        for name, setting in SETTINGS.items()
+        if setting.env != "no"
+    )
+
+
+def _in_environment(name: str, setting: Setting) -> str:
+    if setting.env == "file":
+        return f"_FILE=/run/secrets/nearcache_{name}"
+    return f"={'none' if setting.default is None else setting.default}"
+
+
 if __name__ == "__main__":
-    print(page(), end="")
+    print(env_example() if sys.argv[1:] == ["--env"] else page(), end="")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from base64 import b64encode
 from itertools import cycle
 from pathlib import Path
@@ -9,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from nearcache import ConfigError, MsgpackCodec, NearCacheWarning, Settings
-from nearcache.settings import SETTINGS, from_env
+from nearcache.environment import from_env
+from nearcache.settings import SETTINGS
 from tests.support.cases import each
+from tests.support.settings_page import env_example
 from tests.unit.test_settings import OPTIONAL
 
 
@@ -197,3 +201,156 @@ def test_encryption_keys_are_in_a_file(tmp_path: Path) -> None:
             from_env(variables(NEARCACHE_ENCRYPTION_KEYS_FILE=str(file)))
         assert "s3cret" not in str(caught.value)
         assert caught.value.__context__ is None
+
+
+@each(
+    "url, texts, whole",
+    [
+        ("redis://cache:6379/0", {"PASSWORD": "p@s/s"}, "redis://:p%40s%2Fs@cache:6379/0"),
+        ("redis://cache", {"USERNAME": "me"}, "redis://me@cache"),
+        ("rediss://a:b@cache/0?db=1", {"USERNAME": "me", "PASSWORD": "new"}, "rediss://me:new@cache/0?db=1"),
+        ("redis://a:b@cache", {"PASSWORD": "new"}, "redis://a:new@cache"),
+        ("redis://a:b@cache", {"USERNAME": "me"}, "redis://me:b@cache"),
+        ("redis://cache?password=old&db=1&username=a", {"PASSWORD": "new"}, "redis://:new@cache?db=1&username=a"),
+        ("redis://cache?password=old", {"PASSWORD": "new"}, "redis://:new@cache"),
+        ("unix:///run/redis.sock?db=2", {"PASSWORD": "new"}, "unix://:new@/run/redis.sock?db=2"),
+        ("redis+sentinel://h1:1,h2:2/shop/0", {"PASSWORD": "new"}, "redis+sentinel://:new@h1:1,h2:2/shop/0"),
+        ("redis://cache", {"PASSWORD": ""}, "redis://cache"),
+        ("memory://", {"USERNAME": "me", "PASSWORD": "new"}, "memory://"),
+        ("null://", {"PASSWORD": "new"}, "null://"),
+        ("embedded://", {"PASSWORD": "new"}, "embedded://"),
+        ("junk", {"PASSWORD": "new"}, "junk"),
+    ],
+)
+def test_user_and_password_count_more_than_the_url_s(url: str, texts: dict[str, str], whole: str) -> None:
+    """Quoted, in place of its own; a backend without users is chosen by the URL alone."""
+    assert from_env({"NEARCACHE_URL": url, **{f"NEARCACHE_{name}": text for name, text in texts.items()}})[0] == whole
+
+
+def test_user_and_password_may_be_in_files(tmp_path: Path) -> None:
+    """As Kubernetes and Compose mount them; one of the two, not both."""
+    for name, text in (("user", "me"), ("word", "s3cret\n"), ("url", "redis://cache")):
+        (tmp_path / name).write_text(text)
+    files = {
+        "NEARCACHE_URL_FILE": str(tmp_path / "url"),
+        "NEARCACHE_USERNAME_FILE": str(tmp_path / "user"),
+        "NEARCACHE_PASSWORD_FILE": str(tmp_path / "word"),
+    }
+    assert from_env(files)[0] == "redis://me:s3cret@cache"
+    with pytest.raises(ConfigError) as caught:
+        from_env({**files, "NEARCACHE_PASSWORD": "s3cret"})
+    assert str(caught.value) == "NEARCACHE_PASSWORD and NEARCACHE_PASSWORD_FILE are both set: set one of them"
+    with pytest.raises(ConfigError, match=r"NEARCACHE_PASSWORD_FILE='.*none': the file cannot be read: FileNotFound"):
+        from_env({**files, "NEARCACHE_PASSWORD_FILE": str(tmp_path / "none")})
+
+
+class TestFiles:
+    """A .env file and a folder of secrets, by the extra."""
+
+    @pytest.fixture(autouse=True)
+    def _needs_the_extra(self) -> None:
+        pytest.importorskip("pydantic_settings")
+
+    def test_variables_count_more_than_a_file_and_that_more_than_secrets(self, tmp_path: Path) -> None:
+        """Also where one has a URL, and the other names a file that has one."""
+        env = tmp_path / ".env"
+        env.write_text("# ours\nNEARCACHE_TTL=60\nexport NEARCACHE_COPY='none'\nNEARCACHE_L1_TTL=5\nTTL=x\n")
+        (tmp_path / "NEARCACHE_URL").write_text("redis://cache\n")
+        (tmp_path / "nearcache_password").write_text("s3cret\n")
+        (tmp_path / "NEARCACHE_TTL").write_text("61")
+        url, settings = from_env({"NEARCACHE_L1_TTL": "6"}, env_file=env, secrets_dir=tmp_path)
+        assert url == "redis://:s3cret@cache"
+        assert (settings.ttl, settings.copy, settings.l1_ttl) == (60.0, "none", 6.0)
+        assert from_env({}, secrets_dir=str(tmp_path), ttl=9)[1] == Settings(ttl=9)
+        missing = str(tmp_path / "none")
+        assert (
+            from_env({"NEARCACHE_URL": "memory://", "NEARCACHE_PASSWORD": ""}, secrets_dir=tmp_path)[0] == "memory://"
+        )
+        with pytest.raises(ConfigError, match=r"NEARCACHE_URL_FILE='.*': the file cannot be read"):
+            from_env({"NEARCACHE_URL_FILE": missing}, env_file=env, secrets_dir=tmp_path)
+        assert from_env(variables(), env_file=missing)[1] == Settings()
+
+    def test_another_prefix(self, tmp_path: Path) -> None:
+        """Of the variables in the file, too."""
+        env = tmp_path / ".env"
+        env.write_text("SHOP_CACHE_URL=memory://\nSHOP_CACHE_TTL=5\nNEARCACHE_TTL=6\n")
+        assert from_env({}, "SHOP_CACHE_", env_file=env) == ("memory://", Settings(ttl=5))
+
+    def test_errors_name_the_variable_and_its_file(self, tmp_path: Path) -> None:
+        """And no secret."""
+        env = tmp_path / ".env"
+        for line, words in (
+            ("NEARCACHE_TTL=soon", rf"NEARCACHE_TTL in {env}='soon': must be a number"),
+            (
+                "NEARCACHE_TTL=-1",
+                rf"must be more than 0 seconds and at most 10 years \(set by NEARCACHE_TTL in {env}\)",
+            ),
+            (
+                "NEARCACHE_ENCRYPTION_KEYS=s3cret",
+                rf"KEYS in {env} is set: secrets come from a file, NEARCACHE_ENC\w+_FILE",
+            ),
+        ):
+            env.write_text(line)
+            with pytest.raises(ConfigError, match=words) as caught:
+                from_env(variables(), env_file=env)
+            assert "s3cret" not in str(caught.value)
+        env.write_text("NEARCACHE_TLL=s3cret\n")
+        with pytest.warns(NearCacheWarning, match=r"NEARCACHE_TLL; did you mean NEARCACHE_TTL\?$"):
+            assert from_env(variables(), env_file=env)[1] == Settings()
+        with pytest.raises(ConfigError, match="cannot be read: SettingsError") as caught:
+            from_env(variables(), secrets_dir=env)
+        assert caught.value.__context__ is None
+        env.write_bytes(b"NEARCACHE_PASSWORD=s3cret\xff\n")
+        with pytest.raises(ConfigError, match="cannot be read: UnicodeDecodeError") as caught:
+            from_env(variables(), env_file=env)
+        assert caught.value.__context__ is None
+
+    def test_encryption_keys_may_be_a_secret(self, tmp_path: Path) -> None:
+        """Since that is a file."""
+        secret = tmp_path / "NEARCACHE_ENCRYPTION_KEYS"
+        secret.write_text(f"2026-02 {b64encode(bytes(32)).decode()}")
+        keys = from_env(variables(), secrets_dir=tmp_path)[1].encryption_keys
+        assert repr(keys) == "<KeyRing 2026-02>"
+        secret.write_text("2026-02 s3cret")
+        with pytest.raises(
+            ConfigError, match=f"^NEARCACHE_ENCRYPTION_KEYS in {tmp_path}: line 1: must be an id"
+        ) as caught:
+            from_env(variables(), secrets_dir=tmp_path)
+        assert "s3cret" not in str(caught.value)
+
+
+def test_without_the_extra_there_is_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables alone need nothing."""
+    monkeypatch.setitem(sys.modules, "pydantic_settings", None)
+    assert from_env(variables())[1] == Settings()
+    for files in ({"env_file": ".env"}, {"secrets_dir": "/run/secrets"}):
+        with pytest.raises(ConfigError, match=r"need .*pydantic-settings: pip install 'nearcache\[settings\]'"):
+            from_env(variables(), **files)  # type: ignore[arg-type]
+
+
+def test_the_example_has_every_setting_with_its_default() -> None:
+    """.env.example is what `make settings` writes; with all lines in use it changes nothing."""
+    text = (Path(__file__).parents[2] / ".env.example").read_text()
+    assert text == env_example()
+    lines = dict(line.removeprefix("#").split("=", 1) for line in text.splitlines() if re.match(r"#?NEARCACHE_", line))
+    assert set(lines) >= {
+        f"NEARCACHE_{name.upper()}" for name, setting in SETTINGS.items() if setting.env in {"", "text"}
+    }
+    files = [name for name in lines if name.endswith("_FILE") or name in {"NEARCACHE_USERNAME", "NEARCACHE_PASSWORD"}]
+    assert set(files) == {
+        "NEARCACHE_URL_FILE",
+        "NEARCACHE_USERNAME",
+        "NEARCACHE_USERNAME_FILE",
+        "NEARCACHE_PASSWORD",
+        "NEARCACHE_PASSWORD_FILE",
+        "NEARCACHE_ENCRYPTION_KEYS_FILE",
+    }
+    for name in files:
+        lines.pop(name)
+    assert from_env(lines) == ("redis://localhost:6379/0", Settings())
+
+
+def test_the_example_is_a_file_of_variables() -> None:
+    """As it is, it gives the URL alone."""
+    pytest.importorskip("pydantic_settings")
+    assert from_env({}, env_file=Path(__file__).parents[2] / ".env.example") == ("redis://localhost:6379/0", Settings())

