@@ -31,6 +31,7 @@ from nearcache.events import (
 from nearcache.explanation import Explanation
 from nearcache.functions.wrapper import AsyncCachedFunction, CachedFunction
 from nearcache.health import Health
+from nearcache.interface import AsyncCache, Cache
 from nearcache.protocol.codec import Codec, MsgpackCodec
 from nearcache.settings import Settings
 from nearcache.stats import Stats
@@ -42,10 +43,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Accepted",
+    "AsyncCache",
     "AsyncCachedFunction",
     "AsyncNearCache",
     "BreakerClosed",
     "BreakerOpened",
+    "Cache",
     "CacheClosed",
     "CachedFunction",
     "Codec",
