@@ -5,17 +5,18 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nearcache import NearCache
+from nearcache import AsyncNearCache, NearCache
 from nearcache.engine.ports import RemoteFailed, RemoteTimeout
 from nearcache.transport import connecting
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.faults import trickle
 from tests.support.twins import MakeCache
-from tests.support.waiting import shut, until
+from tests.support.waiting import redis_of, shut, until
 
 FAST: dict[str, Any] = {"redis_timeout": 0.1, "redis_connect_timeout": 0.2, "reconnect_max": 0.02}
 LONG = 5.0
@@ -152,3 +153,26 @@ def test_few_threads_hang_in_one_address() -> None:
     while connecting._hanging:
         time.sleep(0.001)
     connecting.within(LONG, "hangs", lambda: None, lambda: None)
+
+
+async def test_user_and_password_from_files(
+    fresh_server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With characters that a URL would have to quote, over the wrong ones of the URL."""
+    word = "p@ss/w:rd?#%40 ü"
+    with redis_of(fresh_server.url) as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", f">{word}", "~*", "&*", "+@all")
+    (tmp_path / "word").write_text(f"{word}\n")
+    for name, text in (
+        ("URL", fresh_server.url.replace("//", "//other:wrong@")),
+        ("USERNAME", "app"),
+        ("PASSWORD_FILE", str(tmp_path / "word")),
+        ("NAMESPACE", "shop"),
+    ):
+        monkeypatch.setenv(f"NEARCACHE_{name}", text)
+    with NearCache.from_env() as cache:
+        assert cache.wait_healthy(5)
+        assert cache.set("a", 1)
+        assert "@" not in cache.url
+    async with AsyncNearCache.from_env() as awaited:
+        assert await awaited.get("a") == 1
