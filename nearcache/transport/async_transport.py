@@ -145,7 +145,7 @@ class AsyncBus:
                 raise self._failure
 
     async def _explained(self, failure: RemoteFailed) -> RemoteFailed:
-        if self._endpoint.probed:
+        if not self._endpoint.probes:
             return self._endpoint.explain(failure)
         return await asyncio.to_thread(self._endpoint.explain, failure)
 

@@ -109,7 +109,7 @@ def problem_of_scheme(host: str, port: int, *, tls: bool, timeout: float) -> str
     TLS closes a plain connection: neither failure says why.
 
     Raises:
-        OSError: the port takes no connection.
+        OSError: the port takes no connection, or does not answer in time.
     """
     with socket.create_connection((host, port), timeout) as plain:
         plain.settimeout(timeout)
@@ -123,6 +123,8 @@ def problem_of_scheme(host: str, port: int, *, tls: bool, timeout: float) -> str
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is asked, not trusted
                 with context.wrap_socket(plain):
                     return "the port speaks TLS; the URL of a server with TLS begins with rediss://"
+        except TimeoutError:
+            raise
         except OSError:
             pass
     return None

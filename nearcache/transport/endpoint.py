@@ -34,6 +34,8 @@ SCHEMES = ("redis", "rediss", "unix")
 _ADDRESS = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)([^/?#@]*@)?(?P<place>([\w.%-]+|\[[0-9A-Fa-f:.]+\])?(:\d+)?(/[^?#@]*)?)(\?|$)"
 )
+PROBES = 3
+"""Times that a port is asked whether it speaks TLS: a busy machine may take longer than a time limit to say so."""
 RESP2 = 2
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 LATER = ("redis+sentinel", "redis+cluster")
@@ -63,8 +65,8 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"Endpoint({self.shown})"
 
-    probed: bool = False
-    """Whether the port was asked whether it speaks TLS, or a connection has been made."""
+    probes: int = PROBES
+    """How often the port may be asked yet whether it speaks TLS; 0: it has answered, or a connection was made."""
     problem: str | None = None
     """What the port answered, if the URL is for one of the other kind."""
 
@@ -100,21 +102,22 @@ class Endpoint:
     def explain(self, failure: RemoteFailed) -> RemoteFailed:
         """This failure of connecting, or RemoteMisconfigured if the URL is for a port with TLS and it has none.
 
-        Also the reverse. The port is asked once, from a thread that may wait.
+        Also the reverse. The port is asked until it answers, a few times at most, from a thread that may wait.
         """
         host, port = self.arguments.get("host"), self.arguments.get("port")
         if host is None or port is None or type(failure) not in (RemoteFailed, RemoteTimeout):
             return failure
-        if not self.probed:
+        if self.probes:
+            self.probes -= 1
             tls = issubclass(self.connection_class, redis.SSLConnection | redis.asyncio.SSLConnection)
-            with suppress(OSError):
+            with suppress(OSError):  # no connection, or no answer in time, says nothing
                 self.problem = problem_of_scheme(host, port, tls=tls, timeout=self.arguments["socket_timeout"])
-                self.probed = True
+                self.probes = 0
         return failure if self.problem is None else RemoteMisconfigured(self.problem)
 
     def connected(self) -> None:
         """A connection was made: the URL is for a port of this kind."""
-        self.probed, self.problem = True, None
+        self.probes, self.problem = 0, None
 
     def ask_for_resp3(self) -> None:
         """Make the next connection with RESP3 again, unless the URL says RESP2: the server may be another one now."""

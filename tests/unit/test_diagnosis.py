@@ -9,8 +9,11 @@ import redis.exceptions
 
 from nearcache.engine.ports import RemoteFailed, RemoteMisconfigured
 from nearcache.protocol.names import Names
+from nearcache.settings import Settings
+from nearcache.testing import black_hole
 from nearcache.transport import resp
-from nearcache.transport.diagnosis import LONGEST, problem_of_server, sentence
+from nearcache.transport.diagnosis import LONGEST, problem_of_scheme, problem_of_server, sentence
+from nearcache.transport.endpoint import PROBES, Endpoint
 from nearcache.transport.handshake import Handshake
 from nearcache.transport.resp import ServerError
 from tests.support.cases import each
@@ -111,3 +114,17 @@ def test_a_handshake_refuses_them() -> None:
     with pytest.raises(RemoteMisconfigured, match="one node of a cluster"):
         check(replies({}, ServerError("MOVED 866 10.0.0.1:6379")), 0.0)
     check(replies({}, ServerError("NOPERM this user has no permissions to run the 'eval' command")), 0.0)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_port_that_does_not_answer_in_time_is_asked_again(tls: bool) -> None:
+    """A few times: silence says nothing of TLS, and a machine may be busy."""
+    with black_hole() as port:
+        endpoint = Endpoint.from_url(
+            f"redis{'s' if tls else ''}://127.0.0.1:{port}/0", Settings(redis_timeout=0.01), asynchronous=False
+        )
+        for left in range(PROBES - 1, -1, -1):
+            assert type(endpoint.explain(RemoteFailed("reset"))) is RemoteFailed
+            assert endpoint.probes == left
+        with pytest.raises(TimeoutError):
+            problem_of_scheme("127.0.0.1", port, tls=tls, timeout=0.01)
