@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,10 @@ from nearcache import (
     Drained,
     Flushed,
     Journalled,
+    Refused,
 )
 from nearcache.testing import FakeServer, ManualClock
+from nearcache.transport.resp import ServerError
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, until
 
@@ -220,3 +223,31 @@ async def test_a_cancelled_set_is_journalled(fake: FakeServer) -> None:
                 await task
         assert await cache.get("a") is None
         assert cache.stats().journalled == 1
+
+
+WRITES: dict[str, tuple[Any, ...]] = {
+    "set": ("a", 1),
+    "set_many": ({"a": 1},),
+    "delete": ("a",),
+    "mark_stale": ("a",),
+    "invalidate_tags": ("t",),
+    "clear": (),
+}
+
+
+@pytest.mark.parametrize("method", WRITES)
+async def test_a_refusal_names_the_method_that_was_called(make_fake: MakeCache, method: str) -> None:
+    """As the user wrote it, in the event and in health; a `set_many` is a `set`."""
+    cache = make_fake()
+    heard = Heard(cache)
+    await cache.set("a", 1)
+
+    async def refused(*_: Any, **__: Any) -> Any:
+        raise ServerError("NOPERM none of this")
+
+    for name in ("set", "delete", "mark_stale", "invalidate_tags", "clear"):
+        setattr(cache._core.remote, name, refused)
+    assert await getattr(cache, method)(*WRITES[method]) is False
+    word = method.removesuffix("_many")
+    assert [event.operation for event in heard.of(Refused)] == [word]
+    assert cache.health().refused[0].startswith(f"{word}: ")
