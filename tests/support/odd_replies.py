@@ -103,8 +103,9 @@ class OddTransport:
 def _right(answer: object) -> bool:
     """Whether an answer is of the types that the engine builds on."""
     match answer:
-        case Reading(records, floor):
-            return all(type(one) is bytes or one is None for one in records) and type(floor) in (int, type(None))
+        case Reading(records, bounds):
+            types = {int} if bounds is None else set(map(type, bounds))
+            return all(type(one) is bytes or one is None for one in records) and types == {int}
         case Written(number, created, stored):
             return type(number) is type(created) is int and type(stored) is bool
         case Granted(number, floor, tags):
