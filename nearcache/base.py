@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar, Self, TypeVar, Unpack, overload
 
-from nearcache.checks import Duration, seconds
+from nearcache.checks import Duration, seconds, shown
 from nearcache.engine import write
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
@@ -232,7 +232,7 @@ class BaseCache:
             A function that ends it.
         """
         if not callable(callback):
-            raise ConfigError(f"callback={callback!r}: must be callable, with the event as its argument")
+            raise ConfigError(f"callback={shown(callback)}: must be callable, with the event as its argument")
         listeners = self._core.listeners
         listeners.append(callback)
 
@@ -329,7 +329,7 @@ class BaseCache:
     def _look_many(self, keys: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
         """What L1 has of some keys, and which others there are, each once."""
         if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
-            raise InvalidKey(f"keys={keys!r}: must be several keys, as in get_many(['a', 'b']); for one use get")
+            raise InvalidKey(f"keys={shown(keys)}: must be several keys, as in get_many(['a', 'b']); for one use get")
         self._check_open()
         most, entries = self._core.settings.max_key_bytes, self._tier.entries
         wanted = {check_key(key, most): None for key in keys}
@@ -341,7 +341,9 @@ class BaseCache:
 
     def _checked_items(self, values: Mapping[str, object]) -> dict[str, object]:
         if not isinstance(values, Mapping):
-            raise InvalidKey(f"values={values!r}: must be a mapping from keys to values, as in set_many({{'a': 1}})")
+            raise InvalidKey(
+                f"values={shown(values)}: must be a mapping from keys to values, as in set_many({{'a': 1}})"
+            )
         return {self._checked(key): value for key, value in values.items()}
 
     def _checked(self, key: object) -> str:

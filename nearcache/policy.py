@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict, cast
 
-from nearcache.checks import Duration, Ttl, reject_unknown, seconds
+from nearcache.checks import Duration, Ttl, reject_unknown, seconds, shown
 from nearcache.errors import ConfigError, InvalidKey
 from nearcache.settings import SETTINGS, Settings
 
@@ -134,7 +134,7 @@ class Policy:
             chosen["tags"] = check_tags(given["tags"], self.max_key_bytes)
         if given.get("condition") is not None:
             if not callable(given["condition"]):
-                raise ConfigError(f"condition={given['condition']!r}: must be a function from the value to a bool")
+                raise ConfigError(f"condition={shown(given['condition'])}: must be a function from the value to a bool")
             chosen["condition"] = given["condition"]
         if "early_refresh" in chosen and "xfetch_beta" in chosen:
             raise ConfigError(
@@ -144,8 +144,8 @@ class Policy:
             chosen = {"early_refresh": None, "xfetch_beta": None, **chosen}
         if "loader_soft_timeout" in chosen and not chosen.get("stale_if_error", self.stale_if_error):
             raise ConfigError(
-                f"loader_soft_timeout={given['loader_soft_timeout']!r}: it serves the stale value of a load that takes "
-                "longer: give stale_if_error too, or loader_hard_timeout instead"
+                f"loader_soft_timeout={shown(given['loader_soft_timeout'])}: it serves the stale value of a load that "
+                "takes longer: give stale_if_error too, or loader_hard_timeout instead"
             )
         return chosen
 
@@ -180,7 +180,7 @@ def check_key(key: object, max_key_bytes: int) -> str:
 def check_tags(tags: object, max_key_bytes: int, most: int | None = TAGS_MAX) -> tuple[str, ...]:
     """Tags as they must be, sorted and each once, or an error; at most ``most``, the tags of one value."""
     if isinstance(tags, str) or not isinstance(tags, Sequence | set | frozenset):
-        raise ConfigError(f"tags={tags!r}: must be a sequence of strings, as in tags=['users']")
+        raise ConfigError(f"tags={shown(tags)}: must be a sequence of strings, as in tags=['users']")
     checked = tuple(sorted({_check_name("tag", tag, max_key_bytes) for tag in tags}))
     if most is not None and len(checked) > most:
         raise ConfigError(f"{len(checked)} tags of one value: at most {most} are allowed")
@@ -189,9 +189,11 @@ def check_tags(tags: object, max_key_bytes: int, most: int | None = TAGS_MAX) ->
 
 def _check_name(what: str, name: object, max_bytes: int) -> str:
     if isinstance(name, list | tuple | set | frozenset):
-        raise InvalidKey(f"{what} {name!r}: several are given one by one, as in delete('a', 'b') or delete(*keys)")
+        raise InvalidKey(f"{what} {shown(name)}: several are given one by one, as in delete('a', 'b') or delete(*keys)")
     if not isinstance(name, str):
-        raise InvalidKey(f"{what} {name!r} is of type {type(name).__name__}: must be a string, as in f'user:{{id}}'")
+        raise InvalidKey(
+            f"{what} {shown(name)} is of type {type(name).__name__}: must be a string, as in f'user:{{id}}'"
+        )
     if type(name) is not str:  # with an equality of its own it would not be found by the messages' plain strings
         name = str.__str__(name)
     if not name:
@@ -199,7 +201,7 @@ def _check_name(what: str, name: object, max_bytes: int) -> str:
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
-        raise InvalidKey(f"{what} {name!r} has a lone surrogate: must be text that UTF-8 can carry") from None
+        raise InvalidKey(f"{what} {shown(name)} has a lone surrogate: must be text that UTF-8 can carry") from None
     if size > max_bytes:
         raise InvalidKey(
             f"{what} {name[:40]!r}... has {size} bytes: at most max_key_bytes={max_bytes}; hash its long part"

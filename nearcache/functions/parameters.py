@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nearcache.checks import shown
 from nearcache.errors import ConfigError
 
 
@@ -13,7 +14,7 @@ def names_of(option: str, given: Sequence[str]) -> tuple[str, ...]:
     """A sequence of strings; a lone string, which is one too, is taken for the mistake it is."""
     fits = isinstance(given, Sequence | set | frozenset) and not isinstance(given, str)
     if not fits or not all(isinstance(name, str) for name in given):
-        raise ConfigError(f"{option}={given!r}: must be a sequence of strings, as in {option}=['name']")
+        raise ConfigError(f"{option}={shown(given)}: must be a sequence of strings, as in {option}=['name']")
     return tuple(given)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import math
 import pickle
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -70,6 +71,31 @@ async def test_a_bad_key(cache: Twin, method: str, key: Any, words: str) -> None
         await call(cache, method, key)
     assert words in str(caught.value)
     assert cache.peek("good") == 0
+
+
+async def test_no_message_repeats_a_whole_value(cache: Twin) -> None:
+    """What is wrong may have 10 MB."""
+    huge: Any = b"x" * 10_000_000
+    text = huge.decode()
+    calls: list[Callable[[], Any]] = [
+        lambda: cache.get(huge),
+        lambda: cache.get(text + "\ud800"),
+        lambda: cache.get([text]),
+        lambda: cache.get_many(text),
+        lambda: cache.set_many(text),
+        lambda: cache.set("a", 1, tags=text),
+        lambda: cache.set("a", 1, tags=[huge]),
+        lambda: cache.set("a", 1, condition=text),
+        lambda: cache.set("a", 1, ttl=text),
+        lambda: cache.set(text, 1),
+    ]
+    for act in calls:
+        with pytest.raises((ConfigError, InvalidKey)) as caught:
+            await act()
+        assert len(str(caught.value)) < 1000
+    with pytest.raises(ConfigError) as caught:
+        cache.on_event(text)
+    assert len(str(caught.value)) < 1000
 
 
 async def test_a_key_of_a_type_that_cannot_be_hashed(cache: Twin) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nearcache import NearCacheWarning
+from nearcache import AsyncNearCache, NearCache, NearCacheWarning
 from nearcache.errors import warn
 
 
@@ -37,3 +37,15 @@ def test_a_warning_is_shown_once_per_place() -> None:
             warn("mend it")
         warn("mend it")
     assert len(caught) == 2
+
+
+@pytest.mark.parametrize("kind", [NearCache, AsyncNearCache])
+def test_the_default_namespace_on_a_server_is_told(kind: type[NearCache | AsyncNearCache]) -> None:
+    """Another application that names none either shares keys; it is told with what to do, and without the password."""
+    with pytest.warns(NearCacheWarning, match=r"namespace='nearcache' is the default.*name it") as caught:
+        kind.from_url("redis://app:pa55@cache.invalid:6379/0")
+    assert "pa55" not in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kind.from_url("redis://cache.invalid:6379/0", namespace="shop")
+        kind.from_url("memory://")
