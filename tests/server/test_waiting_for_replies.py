@@ -133,13 +133,13 @@ async def test_bytes_that_come_are_no_silence(make: Make, proxy: FaultProxy) -> 
 
 async def test_a_server_that_trickles_is_bounded(make: Make, proxy: FaultProxy) -> None:
     """A byte now and then is no silence, but ten timeouts are the end."""
-    transport = make.transport(proxy.url, timeout=0.1)
+    transport = make.transport(proxy.url, timeout=0.2)  # a busy machine may stop the proxy for 0.1 s
     await transport.execute(PING)
-    proxy.limit_replies(40)
+    proxy.limit_replies(100)
     began = time.monotonic()
     with pytest.raises(RemoteTimeout):
         await transport.execute(echo("x" * 10_000))
-    assert 0.1 * resp.SILENCES * 0.9 <= time.monotonic() - began < 0.1 * resp.SILENCES + SLACK
+    assert 0.2 * resp.SILENCES * 0.9 <= time.monotonic() - began < 0.2 * resp.SILENCES + SLACK
     proxy.limit_replies(0)
     assert await transport.execute(echo("next")) == [b"next"]
 
