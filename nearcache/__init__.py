@@ -27,6 +27,7 @@ from nearcache.events import (
     Journalled,
     LoadFailed,
     Refused,
+    UnknownType,
 )
 from nearcache.explanation import Explanation
 from nearcache.functions.wrapper import AsyncCachedFunction, CachedFunction
@@ -76,5 +77,6 @@ __all__ = [
     "Settings",
     "Stats",
     "UncacheableArgument",
+    "UnknownType",
     "ValueTooLarge",
 ]

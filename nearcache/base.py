@@ -26,6 +26,7 @@ from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.store import Entry
 from nearcache.local.tier import NEVER, Tier
 from nearcache.policy import Policy, check_key
+from nearcache.protocol.codec import MsgpackCodec
 from nearcache.runtime.run_sync import run_sync
 from nearcache.settings import SETTINGS, Settings, SettingsOptions
 from nearcache.stats import Stats
@@ -198,6 +199,20 @@ class BaseCache:
     def settings(self) -> Settings:
         """The settings, frozen."""
         return self._core.settings
+
+    @property
+    def codec(self) -> MsgpackCodec:
+        """The codec, with which types are registered: ``cache.codec.register(User)``.
+
+        Caches that are given one `Settings` object, or one codec, share it.
+
+        Raises:
+            ConfigError: the codec is the application's own, ``settings.codec``, which has to know its types itself.
+        """
+        codec = self.settings.codec
+        if not isinstance(codec, MsgpackCodec):
+            raise ConfigError(f"codec={codec!r} of the settings is no MsgpackCodec: it has to know its types itself")
+        return codec
 
     @property
     def url(self) -> str:

@@ -120,6 +120,18 @@ class CorruptValue(Event):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class UnknownType(Event):
+    """A record in Redis is of a type that is not registered here, or has other fields here, as during a deployment.
+
+    A miss, overwritten by the next load; told once per type, with the first ``key``.
+    """
+
+    key: str
+    type: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class CoherenceFailed(Event):
     """L1 can't be kept coherent with this server; ``reason`` says what to mend."""
 

@@ -26,6 +26,7 @@ from nearcache.events import (
     Journalled,
     LoadFailed,
     Refused,
+    UnknownType,
 )
 
 _stdlib = logging.getLogger("nearcache")
@@ -59,6 +60,7 @@ _LEVELS: dict[type[Event], str] = {
     Journalled: "warning",
     Drained: "info",
     CorruptValue: "warning",
+    UnknownType: "warning",
     LoadFailed: "warning",
     CoherenceFailed: "error",
 }

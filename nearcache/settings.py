@@ -257,6 +257,8 @@ class Settings:
         for name, setting in SETTINGS.items():
             value = setting.check(name, chosen[name]) if name in chosen else setting.default
             object.__setattr__(self, name, value)
+        if "codec" not in chosen:  # one of its own: types are registered with it
+            object.__setattr__(self, "codec", MsgpackCodec())
         for clash in CLASHES:
             clash.resolve(self, chosen)
 

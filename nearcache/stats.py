@@ -28,6 +28,7 @@ class Stats:
         journalled: Keys of writes that Redis did not acknowledge.
         l2_errors: Operations that Redis did not answer as it should.
         corrupt_values: Records in Redis that could not be read.
+        unknown_types: Records of a type that is not registered here, or has other fields here.
     """
 
     l1_hits: int = 0
@@ -47,6 +48,7 @@ class Stats:
     journalled: int = 0
     l2_errors: int = 0
     corrupt_values: int = 0
+    unknown_types: int = 0
 
 
 class Counters:
@@ -72,6 +74,7 @@ class Counters:
         "misses",
         "stale_served",
         "uncached",
+        "unknown_types",
     )
 
     def __init__(self) -> None:
@@ -80,6 +83,7 @@ class Counters:
         self.stale_served = 0
         self.fills_refused = self.invalidations_sent = self.invalidations_received = 0
         self.flushes = self.journalled = self.l2_errors = self.corrupt_values = 0
+        self.unknown_types = 0
 
     def snapshot(self, *, l1_entries: int, l1_bytes: int) -> Stats:
         """The counters now, with what L1 holds."""

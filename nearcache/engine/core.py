@@ -16,7 +16,7 @@ from nearcache.engine.plain import LoneReads, Read, ReadAll, read_all
 from nearcache.engine.ports import Bus, Remote, Runtime
 from nearcache.engine.requests import Requests
 from nearcache.errors import NearCacheWarning, warn
-from nearcache.events import CorruptValue, Event, Flushed, Listener, LoadFailed
+from nearcache.events import CorruptValue, Event, Flushed, Listener, LoadFailed, UnknownType
 from nearcache.local.invalidation import Effects, Invalidation
 from nearcache.local.loads import Loads
 from nearcache.local.singleflight import Flights
@@ -115,16 +115,17 @@ class Core:
             except BaseException:  # noqa: BLE001, S112  # a user's callback must break neither read nor bus
                 continue
 
-    def emit_once(self, event: CorruptValue | LoadFailed) -> None:
-        """Report something about a key, but not again at each call; of REPORTED_MAX keys in REPORTED_FOR seconds."""
+    def emit_once(self, event: CorruptValue | LoadFailed | UnknownType) -> None:
+        """Report something about a key or type, but not at each call; of REPORTED_MAX in REPORTED_FOR seconds."""
         reported, now = self.reported.setdefault(type(event), Reported()), self.runtime.monotonic()
-        if event.key in reported.keys:
+        subject = event.type if isinstance(event, UnknownType) else event.key
+        if subject in reported.keys:
             return
         if len(reported.keys) >= REPORTED_MAX and now >= reported.until:
             reported.keys.clear()
         if len(reported.keys) < REPORTED_MAX:
             reported.until = reported.until if reported.keys else now + REPORTED_FOR
-            reported.keys.add(event.key)
+            reported.keys.add(subject)
             self.emit(replace(event, reason=event.reason[:REASON_MAX]))
 
     def not_cached(self, key: str, loader: Callable[[], object], error: Exception) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nearcache.errors import CodecError, ConfigError, ValueTooLarge
@@ -16,7 +16,7 @@ from nearcache.protocol.answers import Item, Written
 from nearcache.protocol.codec import Codec, MsgpackCodec
 from nearcache.protocol.filters import RESERVED, Filters
 from nearcache.protocol.records import Record, pack_tail
-from nearcache.protocol.types import is_immutable
+from nearcache.protocol.registry import NO_TYPES, Types
 from nearcache.protocol.versions import CREATED_BITS, Version, created_of
 from nearcache.settings import Settings
 
@@ -52,6 +52,8 @@ class Entries:
     """The filters' work on what is stored; None: they would give the same bytes."""
     sealed_from: bytes = field(init=False, default=RESERVED)
     """A payload that begins with a byte below this one is the codec's as it stands, and need not be opened."""
+    types: Types = NO_TYPES
+    """The registered types."""
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -60,7 +62,8 @@ class Entries:
         keys = settings.encryption_keys
         self.filters = Filters(settings.namespace, settings.max_value_bytes, compress_from, keys)
         if type(self.codec) is MsgpackCodec:
-            self.codec = MsgpackCodec(settings.max_value_bytes + MEASURED)
+            self.codec = replace(self.codec, max_bytes=settings.max_value_bytes + MEASURED)
+            self.types = self.codec.types
         self._decode = self.codec.decode if type(self.codec) is MsgpackCodec else self.decode
         if self.filters.active or type(self.codec) is not MsgpackCodec:  # whose bytes never look like the filters'
             self._seal = self.filters.seal
@@ -148,7 +151,7 @@ class Entries:
             deadline = min(deadline, expires)
         # As _is_shared, a call less.
         copy = policy.copy
-        shared = copy == "none" or (copy == "auto" and type(value) not in _MUTABLE and is_immutable(value))
+        shared = copy == "none" or (copy == "auto" and type(value) not in _MUTABLE and self.types.is_immutable(value))
         kept, decode = (value, None) if shared else (payload, self._decode)
         return self.tier.make_entry(kept, deadline, version, tags, len(key) + len(payload), expires, decode)
 
@@ -169,7 +172,7 @@ class Entries:
         if began is not None:
             until = began + min(self.settings.outage_life, encoded.ttl_ms / 1000)
         size = len(encoded.key) + len(encoded.payload)
-        shared = _is_shared(encoded.value, policy)
+        shared = _is_shared(encoded.value, policy, self.types)
         kept, decode = (encoded.value, None) if shared else (encoded.payload, self._decode)
         return self.tier.make_entry(kept, until, 0, policy.tags, size, until, decode)
 
@@ -185,7 +188,7 @@ class Entries:
 
     def pack(self, value: object, policy: Policy) -> bytes | None:
         """The bytes of a value that several readers wait for; None: they share the value itself."""
-        if _is_shared(value, policy):
+        if _is_shared(value, policy, self.types):
             return None
         try:
             return self.codec.encode(value)
@@ -193,6 +196,6 @@ class Entries:
             return None
 
 
-def _is_shared(value: object, policy: Policy) -> bool:
+def _is_shared(value: object, policy: Policy, types: Types) -> bool:
     """Whether all readers get the same object: nobody can change it, or the caller has promised not to."""
-    return policy.copy == "none" or (policy.copy == "auto" and is_immutable(value))
+    return policy.copy == "none" or (policy.copy == "auto" and types.is_immutable(value))

@@ -12,10 +12,10 @@ from nearcache.engine.ports import MISSING, Missing, RemoteFailed
 from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale, fresh_entry
 from nearcache.errors import CodecError
-from nearcache.events import CorruptValue
+from nearcache.events import CorruptValue, UnknownType
 from nearcache.local.marks import NO_MARK
 from nearcache.policy import Policy
-from nearcache.protocol import records
+from nearcache.protocol import records, registry
 from nearcache.protocol.answers import BATCH
 from nearcache.protocol.records import Record
 from nearcache.protocol.versions import number_of
@@ -190,6 +190,10 @@ def _may_be_older(core: Core, read: Read, record: Record) -> bool:
 
 
 def report_corrupt(core: Core, key: str, error: Exception) -> None:
-    """Count a value that can't be read, and report it once for its key."""
+    """Count a value that can't be read, and report it once for its key, or for its type if that is not known here."""
+    if isinstance(error, registry.UnknownType):
+        core.counters.unknown_types += 1
+        core.emit_once(UnknownType(key, error.name, str(error)))
+        return
     core.counters.corrupt_values += 1
     core.emit_once(CorruptValue(key, str(error)))

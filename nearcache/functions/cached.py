@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from nearcache.functions import check_coroutine, check_plain, make_key_function, make_tags_function
+from nearcache.functions.annotations import register_returned
 from nearcache.functions.registry import register
 from nearcache.functions.spec import Cache, FunctionSpec
 from nearcache.functions.wrapper import AsyncCachedFunction, Awaited, CachedFunction, Wrapper
@@ -143,6 +144,7 @@ def _cached(
         always, of_call = (tagged, None) if isinstance(tagged, tuple) else ((), tagged)
         plan = FunctionSpec(cache, fn, key, of_call, policy.with_tags(always) if always else policy, binds, of_class)
         register(cache, fn, template, key.shape)
+        register_returned(cache.settings.codec, fn)
         # The closure has the function's signature too: some frameworks look at what a partial is made of.
         call = functools.update_wrapper(make_call(plan), fn)
         wrapper = kind(call)

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import re
-import sys
 import types
 from collections.abc import Callable, Sequence
-from pathlib import PurePath
 from typing import Any, NoReturn, TypeAlias
 
 from nearcache.errors import warn
+from nearcache.protocol.forms import MAIN, module_of
 
 Function: TypeAlias = Callable[..., object]
-
-_MAIN = frozenset({"__main__", "__mp_main__"})  # the second in a child that multiprocessing spawned
 
 
 def label_of(fn: Function) -> str:
     """What keys and messages call a function: its module and qualified name where it has them."""
     name = getattr(fn, "__qualname__", None)
     return f"{module_of(fn)}.{name}" if isinstance(name, str) else repr(fn)
-
-
-def module_of(named: Any) -> str:
-    """The module of a function or class; every script's is ``__main__``, so there it is the name of the file."""
-    module = str(named.__module__)
-    if module not in _MAIN:
-        return module
-    main = sys.modules.get(module)
-    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    if spec is not None:  # python -m name
-        return str(spec.name)
-    return re.sub(r"\W", "_", PurePath(file).stem) if file and not file.startswith("<") else module
 
 
 def refuse_nameless(fn: Function, label: str, counted: Sequence[str]) -> None:
@@ -50,7 +34,7 @@ def refuse_nameless(fn: Function, label: str, counted: Sequence[str]) -> None:
         _refuse(label, f"it captures variables ({names}), which the key would not show")
     if counted and counted[0] in {"self", "cls"}:
         _refuse(label, f"it is a method; ignore=({counted[0]!r},) if all objects may share its values")
-    if module_of(fn) in _MAIN:
+    if module_of(fn) in MAIN:
         warn(
             f"{label}: the module __main__ is part of its keys, and a function of that name in any other session has "
             "the same keys; move it to a module that is imported, or give a key template"

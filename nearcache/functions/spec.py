@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from nearcache.functions import KeyFunction
 from nearcache.local.tier import Tier
 from nearcache.policy import Policy
+from nearcache.settings import Settings
 
 
 class Cache(Protocol):
@@ -23,6 +24,11 @@ class Cache(Protocol):
     @property
     def _policy(self) -> Policy:
         """What the settings say of values; a function's own options go over it."""
+        ...
+
+    @property
+    def settings(self) -> Settings:
+        """Its codec has to know the types of the values."""
         ...
 
     def peek(self, key: str, /) -> Any:

@@ -16,7 +16,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from nearcache.errors import UncacheableArgument
-from nearcache.functions.naming import module_of
+from nearcache.protocol.forms import module_of
 
 _LONG_BITS = 2048
 DEEPEST = 10_000

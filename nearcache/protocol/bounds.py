@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from itertools import groupby
@@ -14,7 +15,9 @@ from typing import Any
 from msgpack import Unpacker, unpackb  # type: ignore[import-untyped]
 
 from nearcache.errors import ValueTooLarge
-from nearcache.protocol.types import CONTAINERS, KNOWN, MARKS, SCALARS, Damaged
+from nearcache.protocol.kinds import Kind
+from nearcache.protocol.registry import Mark, Types
+from nearcache.protocol.types import CONTAINERS, IMMUTABLE, MARKS, SCALARS, Damaged
 
 LEVELS = 1024
 """Of nesting; msgpack's own limit, or above it."""
@@ -25,7 +28,44 @@ _MANY = 4096
 """Containers of one level among which shared ones are looked for."""
 
 
-def survey(value: object, most: int) -> set[type]:
+class Fields:
+    """The fields of registered values that were looked at before they are packed: each value's once."""
+
+    __slots__ = ("_held", "_types")
+
+    def __init__(self, types: Types) -> None:
+        self._types = types
+        self._held: dict[int, tuple[object, list[Any]]] = {}
+
+    def of(self, kind: Kind, value: object) -> list[Any]:
+        """Those of one value; kept with it, so that no other one gets its id."""
+        held = self._held.get(id(value))
+        if held is None or held[0] is not value:
+            held = self._held[id(value)] = (value, self._types.fields_of(kind, value))
+        return held[1]
+
+    def kind_and_fields(self, value: object) -> tuple[Kind, list[Any]]:
+        """The kind of a value, and its fields."""
+        kind = self._types.by_type[type(value)]
+        return kind, self.of(kind, value)
+
+    def change(self, change: Callable[[list[Any]], list[Any]]) -> None:
+        """Put others in place of all of them."""
+        self._held = {key: (value, change(fields)) for key, (value, fields) in self._held.items()}
+
+    def within(self, items: Iterable[object]) -> list[Any]:
+        """The containers among some items, and the fields of those that are of registered types."""
+        by_type = self._types.by_type
+        if not by_type:
+            return [item for item in items if type(item) in CONTAINERS]
+        return [
+            item if kind is None else self.of(kind, item)
+            for item in items
+            if (kind := by_type.get(type(item))) is not None or type(item) in CONTAINERS
+        ]
+
+
+def survey(value: object, most: int, types: Types, fields: Fields) -> set[type]:
     """The types of all that a value consists of, found level by level.
 
     Some 40 ns an item and nearly all in C: `gc.get_referents` gives the items of lists, tuples and sets, the values of
@@ -41,18 +81,18 @@ def survey(value: object, most: int) -> set[type]:
     size = 0
     for _ in range(LEVELS + 1):
         below = gc.get_referents(*level)
-        types = set(map(type, below))
-        found |= types
-        if not types <= KNOWN:
+        here = set(map(type, below))
+        found |= here
+        if not here <= types.known:
             break
         size += _key_lengths(level, most) + _lengths(below)
         if size > most:
             raise ValueTooLarge(f"a value of over {most} bytes")
-        if types.isdisjoint(CONTAINERS):
+        if here <= IMMUTABLE:
             break
-        level = [item for item in below if type(item) in CONTAINERS]
+        level = fields.within(below)
         if len(level) > _MANY and len(set(map(id, level))) < len(level):
-            return found | _survey_shared(level, most - size)
+            return found | _survey_shared(level, most - size, types, fields)
     return found
 
 
@@ -83,14 +123,14 @@ def _key_lengths(level: Iterable[Any], most: int) -> int:
     count = sum(map(len, dicts))
     try:
         longest = max(map(len, set().union(*dicts)), default=0)
-    except TypeError:  # some have other keys too
+    except (TypeError, OverflowError):  # some have other keys too, such as a long range
         longest = most
     if count * longest <= most // 4:
         return 0
     return sum(sum(map(len, one)) for one in dicts if _STR.issuperset(map(type, one)))
 
 
-def _survey_shared(level: Iterable[Any], most: int) -> set[type]:
+def _survey_shared(level: Iterable[Any], most: int, types: Types, fields: Fields) -> set[type]:
     """As `survey`, for containers of which some are shared, each of which is packed at every place where it occurs.
 
     Linear in the number of different containers, while the size may double with each level.
@@ -104,12 +144,12 @@ def _survey_shared(level: Iterable[Any], most: int) -> set[type]:
             waiting.pop()
             continue
         below = gc.get_referents(item)
-        types = set(map(type, below))
-        found |= types
-        if not types <= KNOWN:
+        here = set(map(type, below))
+        found |= here
+        if not here <= types.known:
             return found
         sizes[id(item)] = None  # under way: a container inside itself counts nothing, and packing will find it
-        inner = [part for part in below if type(part) in CONTAINERS]
+        inner = fields.within(below)
         new = {id(part): part for part in inner if id(part) not in sizes}
         if new:
             waiting.extend(new.values())
@@ -147,13 +187,14 @@ CONTAINERS_FREE = 128 * 1024
 _BYTES_PER_CONTAINER = 16
 _HEADS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 """The bytes that begin arrays and maps; in a text they may mean something else."""
-_SETS = frozenset(code for code, kind in MARKS.items() if kind.type is set or kind.type is frozenset)
-_SET_WEIGHT = 3
-"""A set takes as much memory as so many lists."""
+_WEIGHTS = {code: 3 for code, kind in MARKS.items() if kind.type in {set, frozenset, OrderedDict}}
+"""These take as much memory as so many lists."""
 
 
-def check_memory(data: bytes) -> None:
+def check_memory(data: bytes, known: Mapping[int, Mark]) -> None:
     """Refuse msgpack whose containers take far more memory than it has bytes: an empty one has one byte, and takes 56.
+
+    ``known``: what its marks mean.
 
     Raises:
         Exception: over 131,072 containers and one for each 16 bytes, or the bytes are damaged.
@@ -170,11 +211,12 @@ def check_memory(data: bytes) -> None:
         if left < 0:
             raise Damaged(f"over {most} lists, dicts and sets")
 
+    weights = _WEIGHTS | {code: kind.weight for code, kind in known.items() if type(kind) is Kind}
     unpackb(  # what it makes is dropped at once
         data,
         strict_map_key=False,
         max_ext_len=0,
-        ext_hook=lambda code, _: count(_SET_WEIGHT - 1 if code in _SETS else 0),
+        ext_hook=lambda code, _: count(weights.get(code, 1) - 1),
         list_hook=lambda _: count(1),
         object_pairs_hook=lambda _: count(1),
     )
@@ -188,9 +230,10 @@ class Hashing:
     secret.
     """
 
-    __slots__ = ("comparisons", "seconds")
+    __slots__ = ("_types", "comparisons", "seconds")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, types: Types) -> None:
+        self._types = types
         self.comparisons = 4096 + 8 * size
         """How many parts of keys may be compared."""
         self.seconds = 0.2 + 2.5e-7 * size
@@ -244,7 +287,7 @@ class Hashing:
         """How much work it is to compare this key with another one, in comparisons of small numbers."""
         kind = type(key)
         self._spend(1)
-        if kind is tuple:
+        if kind is tuple or kind is list:
             return 1 + sum(map(self._weight, key))
         if kind is frozenset:  # each member is looked up, and compared with those of its hash
             hashes = sorted(map(hash, key))
@@ -256,7 +299,8 @@ class Hashing:
             return _quadratic(key.numerator.bit_length() + key.denominator.bit_length())
         if kind is Decimal or kind is str or kind is bytes:
             return 1 + len(str(key) if kind is Decimal else key) // 16
-        return 1
+        registered = self._types.by_type.get(kind)
+        return 1 if registered is None else 1 + sum(map(self._weight, self._types.fields_of(registered, key)))
 
     def _spend(self, comparisons: int) -> None:
         self.comparisons -= comparisons

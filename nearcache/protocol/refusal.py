@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import AsyncIterable, Awaitable, Iterator
 from datetime import datetime, time, tzinfo
 from enum import Enum
-from os import PathLike
 from reprlib import Repr
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from nearcache.protocol.bounds import LEVELS
+from nearcache.protocol.registry import Types
 from nearcache.protocol.types import CONTAINERS, KNOWN, PACK_ERRORS, PACKS
 
 _PATH_CHARS = 200
-_CODEC = "Settings(codec=...) a codec that knows it, as in docs/values.md"
 _names = Repr()
 _names.maxstring = _names.maxother = 60
 
 
-def problem_in(value: object) -> str | None:
+def problem_in(value: object, types: Types) -> str | None:
     """The first thing in the value that cannot be carried: where it is, why, and the way out."""
     steps: list[str] = []
     within: list[object] = [None]
@@ -33,14 +33,14 @@ def problem_in(value: object) -> str | None:
             sound.add(id(within.pop()))
             continue
         steps.append(step)
-        problem = _problem(item)
+        problem = _problem(item, types)
         if problem:
             return _path(steps) + problem
         if len(branches) > LEVELS:
             return f"{_path(steps)} contains itself, or is nested over {LEVELS} deep: refer to parts by key"
         if id(item) not in sound:
             within.append(item)
-            branches.append(_items(item))
+            branches.append(_items(item, types))
     return None
 
 
@@ -50,10 +50,10 @@ def _path(steps: list[str]) -> str:
     return path if len(path) <= _PATH_CHARS else f"{path[: _PATH_CHARS // 2]} ... {path[-_PATH_CHARS // 2 :]}"
 
 
-def _items(value: Any) -> Iterator[tuple[str, object]]:
+def _items(value: Any, types: Types) -> Iterator[tuple[str, object]]:
     """What a value consists of, and how one gets there. From copies, as another thread may be changing it."""
     kind = type(value)
-    if kind is dict:
+    if kind is dict or kind is OrderedDict:
         for key, item in list(value.items()):
             name = _names.repr(key)
             yield f", the key {name},", key
@@ -66,14 +66,21 @@ def _items(value: Any) -> Iterator[tuple[str, object]]:
             yield f", the member {_names.repr(item)},", item
     elif kind is datetime or kind is time:
         yield ".tzinfo", value.tzinfo
+    elif kind in types.by_type:
+        registered = types.by_type[kind]
+        yield from zip(registered.labels, types.fields_of(registered, value), strict=False)
 
 
-def _problem(item: Any) -> str | None:
+def _problem(item: Any, types: Types) -> str | None:
     """What is wrong with this one thing, and the way out; not with what it contains."""
     kind = type(item)
-    if kind not in KNOWN:
-        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        return f" is a {name}, which cannot be cached: {_way_out(item)}"
+    if kind in types.by_type:
+        try:
+            types.fields_of(types.by_type[kind], item)
+        except TypeError as error:
+            return f" can't be stored: {error}"
+    elif kind not in KNOWN:
+        return f" is a {name_of(kind)}, which cannot be cached: {way_out(kind)}"
     try:
         if kind is str:
             item.encode()
@@ -88,25 +95,37 @@ def _problem(item: Any) -> str | None:
     return None
 
 
+_REGISTER = "register it, as in cache.codec.register({})"
+BY_HAND = "cache a dict or tuple of its fields, or register it with encode= and decode=, as in docs/values.md"
 _BY_CLASS: tuple[tuple[type, str], ...] = (
-    (Enum, "cache its .value"),
+    (Enum, _REGISTER),
     (memoryview, "cache bytes(...) of it"),
-    (tzinfo, "use zoneinfo.ZoneInfo(...) or a datetime.timezone"),  # pytz's, dateutil's
-    (PathLike, "cache str(...) of it"),
+    (tzinfo, "use zoneinfo.ZoneInfo(...) or a datetime.timezone, or register it with encode= and decode="),
+    (BaseException, "cache a str or a dict of what it says"),
+    (Iterator, "what it yields can be had once: cache a list of it"),
+    (AsyncIterable, "what it yields can be had once: cache a list of it"),
+    (Awaitable, "cache what it gives"),
+    (OrderedDict, "cache an OrderedDict of the same content"),
 )
 _BY_ATTRIBUTE = (
-    ("__dataclass_fields__", "cache dataclasses.asdict(...) of it"),
-    ("_asdict", "cache its ._asdict(), or tuple(...) of it"),
-    ("model_dump", f"cache its .model_dump(), or give {_CODEC}"),  # pydantic
-    ("__attrs_attrs__", f"cache attrs.asdict(...) of it, or give {_CODEC}"),
-    ("__struct_fields__", f"cache msgspec.to_builtins(...) of it, or give {_CODEC}"),
-    ("tolist", "cache its .tolist()"),  # numpy's scalars and arrays, array.array
+    ("__dataclass_fields__", _REGISTER),
+    ("_asdict", _REGISTER),
+    ("model_dump", _REGISTER),  # pydantic
+    ("__attrs_attrs__", _REGISTER),
+    ("__struct_fields__", _REGISTER),
+    ("dtype", "cache its .item() or .tolist(), or register it with encode= and decode="),  # numpy
+    ("tolist", "cache its .tolist()"),  # array.array
 )
 
 
-def _way_out(item: object) -> str:
-    kind = type(item)
-    ways = [way for one, way in _BY_CLASS if isinstance(item, one)]
-    ways += [way for name, way in _BY_ATTRIBUTE if hasattr(kind, name)]
-    ways += [f"cache a plain {base.__name__} of the same content" for base in kind.__mro__ if base in KNOWN]
-    return ways[0] if ways else f"cache a dict or tuple of its fields, or give {_CODEC}"
+def name_of(cls: type) -> str:
+    """A class, for messages."""
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def way_out(cls: type) -> str:
+    """What to do with values of a class that is not carried."""
+    ways = [way for one, way in _BY_CLASS if issubclass(cls, one)]
+    ways += [way for name, way in _BY_ATTRIBUTE if hasattr(cls, name)]
+    ways += [f"cache a plain {base.__name__} of the same content" for base in cls.__mro__ if base in KNOWN]
+    return ways[0].format(cls.__qualname__) if ways else BY_HAND

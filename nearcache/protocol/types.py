@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import zoneinfo
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Context, Decimal, InvalidOperation
 from fractions import Fraction
 from functools import cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from itertools import chain
 from operator import attrgetter
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from types import NoneType
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -157,6 +159,21 @@ def _address(code: int, kind: type[Any]) -> Extension:
     return Extension(code, kind, _fields(str), _text, lambda text: kind(_short(text)))
 
 
+PATH_CHARS = 4096
+_PATHS: dict[int, type[Any]] = {24: PurePosixPath, 25: PureWindowsPath}
+_PATHS |= {27: WindowsPath} if os.name == "nt" else {26: PosixPath}  # neither can be made on the other's systems
+
+
+def _path(code: int, kind: type[Any]) -> Extension:
+    return Extension(
+        code,
+        kind,
+        _fields(str),
+        lambda value: (_short(str(value), PATH_CHARS),),
+        lambda text: kind(_short(text, PATH_CHARS)),
+    )
+
+
 EXTENSIONS = (
     Extension(1, tuple, None, iter, tuple),
     Extension(2, set, None, iter, set),
@@ -192,6 +209,8 @@ EXTENSIONS = (
     _address(20, IPv6Address),
     _address(21, IPv6Network),
     _address(22, IPv6Interface),
+    Extension(23, OrderedDict, None, lambda value: chain.from_iterable(value.items()), OrderedDict),
+    *(_path(code, kind) for code, kind in _PATHS.items()),
 )
 
 MARKS = {kind.code: kind for kind in EXTENSIONS}
@@ -199,21 +218,7 @@ PACKS = {kind.type: (kind.pack, ExtType(kind.code, b"")) for kind in EXTENSIONS}
 
 PACK_ERRORS = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 SCALARS = frozenset({type(None), bool, int, float, str, bytes})
-CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
+CONTAINERS = frozenset({list, dict, tuple, set, frozenset, OrderedDict})
 KNOWN = SCALARS | {list, dict} | PACKS.keys()
-_IMMUTABLE = KNOWN - CONTAINERS - {bytearray}
-_FROZEN = frozenset({tuple, frozenset})
-
-
-def is_immutable(value: object) -> bool:
-    """Whether nothing in a value can be changed: it is of our types, and without a list, dict, set or bytearray."""
-    if type(value) in _IMMUTABLE:
-        return True
-    level: list[Any] = [value]
-    while level:
-        types = set(map(type, level))
-        if not types <= _IMMUTABLE | _FROZEN:
-            return False
-        inner = {id(item): item for item in level if type(item) in _FROZEN}  # each once, wherever it is shared
-        level = gc.get_referents(*inner.values()) if inner else []
-    return True
+IMMUTABLE = KNOWN - CONTAINERS - {bytearray}
+"""Those of which no value can be changed, whatever is in it."""

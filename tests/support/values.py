@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -27,7 +29,7 @@ def form(value: Any) -> Any:
         return kind, [form(item) for item in value]
     if kind in {set, frozenset}:
         return kind, sorted((form(item) for item in value), key=repr)
-    if kind is dict:
+    if kind is dict or kind is OrderedDict:
         return kind, [(form(key), form(item)) for key, item in value.items()]
     return kind, hex(value) if kind is int else repr(value)
 
@@ -70,6 +72,7 @@ hashables = st.one_of(
     zones,
     st.uuids(),
     st.ip_addresses(),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9).map(PurePosixPath),
 )
 
 
@@ -87,6 +90,7 @@ values = st.recursive(
         st.lists(items, max_size=5)
         | st.lists(items, max_size=5).map(tuple)
         | st.dictionaries(frozen, items, max_size=5)
+        | st.dictionaries(frozen, items, max_size=3).map(OrderedDict)
     ),
     max_leaves=12,
 )
@@ -137,4 +141,8 @@ ONE_OF_EACH = [
     (ip_address("fe80::1%eth0"), "c192ac666538303a3a312565746830c70014"),
     (ip_network("fe80::/64"), "c192a9666538303a3a2f3634c70015"),
     (ip_interface("fe80::1%2/64"), "c192ac666538303a3a3125322f3634c70016"),
+    (OrderedDict(b=1, a=2), "c195a16201a16102c70017"),
+    (PurePosixPath("/a"), "c192a22f61c70018"),
+    (PureWindowsPath("c:/a"), "c192a4633a5c61c70019"),
+    (Path("/a"), "c192a22f61c7001a"),
 ]

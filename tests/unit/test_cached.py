@@ -50,6 +50,7 @@ class Fake:
         self._tier: Any = SimpleNamespace(**looked_at)
         self.asked: list[tuple[str, str, Policy]] = []
         self._policy = POLICY
+        self.settings = Settings()
 
     def _decoded(self, key: str, entry: Entry) -> Any:
         """No entry holds bytes."""

@@ -6,6 +6,7 @@ import contextlib
 import math
 import sys
 import threading
+from collections import OrderedDict
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Context, Decimal, localcontext
 from typing import Any
@@ -16,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 
 from nearcache.errors import CodecError
-from nearcache.protocol import codec as module
+from nearcache.protocol import packing as module
 from nearcache.protocol.codec import MsgpackCodec
-from nearcache.protocol.types import EXTENSIONS, PACKS, is_immutable
+from nearcache.protocol.types import EXTENSIONS, PACKS
 from tests.support.cases import each
 from tests.support.values import BERLIN, CODEC, ONE_OF_EACH, form, plain, through, values
 
@@ -53,9 +54,10 @@ def test_the_codes_of_the_types_stay_as_they_are() -> None:
     names = [kind.type.__name__ for kind in EXTENSIONS]
     assert " ".join(names) == (
         "tuple set frozenset int bytearray complex Decimal Fraction range date time datetime timedelta timezone "
-        "ZoneInfo UUID IPv4Address IPv4Network IPv4Interface IPv6Address IPv6Network IPv6Interface"
+        "ZoneInfo UUID IPv4Address IPv4Network IPv4Interface IPv6Address IPv6Network IPv6Interface OrderedDict "
+        "PurePosixPath PureWindowsPath PosixPath"
     )
-    assert [kind.code for kind in EXTENSIONS] == list(range(1, 23))
+    assert [kind.code for kind in EXTENSIONS] == list(range(1, 27))
     assert {kind.type for kind in EXTENSIONS} <= {type(value) for value, _ in ONE_OF_EACH}
 
 
@@ -221,7 +223,7 @@ def test_many_threads_share_a_codec() -> None:
 @each(
     "value, immutable",
     [
-        *((value, type(value) not in {list, dict, set, bytearray}) for value, _ in ONE_OF_EACH),
+        *((value, type(value) not in {list, dict, set, bytearray, OrderedDict}) for value, _ in ONE_OF_EACH),
         ((1, ("a", frozenset({(2, b"c")}))), True),
         ((1, ("a", [2])), False),
         ((1, (bytearray(),)), False),
@@ -232,7 +234,7 @@ def test_many_threads_share_a_codec() -> None:
 )
 def test_what_is_immutable(value: object, immutable: bool) -> None:
     """Values of exactly the types that are carried, without a list, dict, set or bytearray at any depth."""
-    assert is_immutable(value) == immutable
+    assert CODEC.types.is_immutable(value) == immutable
 
 
 def test_a_tuple_that_is_shared_is_looked_into_once() -> None:
@@ -240,5 +242,5 @@ def test_a_tuple_that_is_shared_is_looked_into_once() -> None:
     value: Any = (1, "a")
     for _ in range(60):
         value = (value, value)
-    assert is_immutable(value)
-    assert not is_immutable((value, []))
+    assert CODEC.types.is_immutable(value)
+    assert not CODEC.types.is_immutable((value, []))

@@ -23,6 +23,7 @@ from nearcache.errors import CodecError, ValueTooLarge
 from nearcache.protocol import types
 from nearcache.protocol.bounds import Hashing
 from nearcache.protocol.codec import MsgpackCodec
+from nearcache.protocol.registry import Types
 from nearcache.protocol.types import Damaged
 from tests.support.cases import each
 from tests.support.hostile import HOSTILE, P, marked
@@ -61,7 +62,7 @@ def test_hostile_bytes_are_refused_cheaply(name: str) -> None:
 
 def test_a_table_that_takes_too_long_is_given_up() -> None:
     """Keys of different hashes can be chosen to pass each other's places: the time to fill a table has an end."""
-    hashing = Hashing(1000)
+    hashing = Hashing(1000, Types())
     assert len(hashing.dict_of([(number, None) for number in range(100_000)])) == 100_000
     hashing.seconds = 0.0
     with pytest.raises(Damaged, match="collide in their table"):

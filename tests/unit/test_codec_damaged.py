@@ -43,7 +43,7 @@ DAMAGED = [
     (b"\xc1\x81" + MARK + b"\x01\x01", "a mark outside the end of an array"),
     (b"\xc1\x81\x01" + MARK + b"\x01", "a mark outside the end of an array"),
     (marked(0), "only a newer release may know"),
-    (marked(23), "only a newer release may know"),
+    (marked(31), "only a newer release may know"),
     (marked(127, 1), "only a newer release may know"),
     (marked(2, []), "TypeError"),
     (marked(3, {}), "TypeError"),

@@ -103,19 +103,25 @@ class Struct:
     __struct_fields__ = ()
 
 
+class Number:
+    """As numpy's scalars and arrays."""
+
+    dtype = "int64"
+
+
 def subclass_of(base: type, *args: Any) -> Any:
     """An instance of a subclass that adds nothing."""
     return type(f"My{base.__name__}", (base,), {})(*args)
 
 
 REFUSED = [
-    (Color.RED, "Color, which cannot be cached: cache its .value"),
-    (Level.LOW, "Level, which cannot be cached: cache its .value"),
-    (Word.A, "Word, which cannot be cached: cache its .value"),
-    (Flags.A, "Flags, which cannot be cached: cache its .value"),
-    (Point(1, 2), "Point, which cannot be cached: cache its ._asdict(), or tuple(...) of it"),
-    (User(1), "User, which cannot be cached: cache dataclasses.asdict(...) of it"),
-    (Plain(), "Plain, which cannot be cached: cache a dict or tuple of its fields, or give Settings(codec=...)"),
+    (Color.RED, "Color, which cannot be cached: register it, as in cache.codec.register(Color)"),
+    (Level.LOW, "Level, which cannot be cached: register it, as in cache.codec.register(Level)"),
+    (Word.A, "Word, which cannot be cached: register it, as in cache.codec.register(Word)"),
+    (Flags.A, "Flags, which cannot be cached: register it, as in cache.codec.register(Flags)"),
+    (Point(1, 2), "Point, which cannot be cached: register it, as in cache.codec.register(Point)"),
+    (User(1), "User, which cannot be cached: register it, as in cache.codec.register(User)"),
+    (Plain(), "Plain, which cannot be cached: cache a dict or tuple of its fields, or register it with encode= and"),
     (subclass_of(str, "a"), "Mystr, which cannot be cached: cache a plain str"),
     (subclass_of(int, 1), "Myint, which cannot be cached: cache a plain int"),
     (subclass_of(float, 1.0), "Myfloat, which cannot be cached: cache a plain float"),
@@ -131,16 +137,17 @@ REFUSED = [
     (msgpack.ExtType(1, b""), "msgpack.ext.ExtType, which cannot be cached"),
     (msgpack.ExtType(1, b"x"), "msgpack.ext.ExtType, which cannot be cached"),
     (msgpack.Timestamp(1, 2), "msgpack.ext.Timestamp, which cannot be cached"),
-    (Lunar(), "Lunar, which cannot be cached: use zoneinfo.ZoneInfo(...) or a datetime.timezone"),
-    (Path("a"), "PosixPath, which cannot be cached: cache str(...) of it"),
-    (Model(), "Model, which cannot be cached: cache its .model_dump(), or give Settings(codec=...) a codec that knows"),
-    (Attrs(), "Attrs, which cannot be cached: cache attrs.asdict(...) of it, or give Settings(codec=...)"),
-    (Struct(), "Struct, which cannot be cached: cache msgspec.to_builtins(...) of it, or give Settings(codec=...)"),
+    (Lunar(), "Lunar, which cannot be cached: use zoneinfo.ZoneInfo(...) or a datetime.timezone, or register"),
+    (Model(), "Model, which cannot be cached: register it, as in cache.codec.register(Model)"),
+    (Attrs(), "Attrs, which cannot be cached: register it, as in cache.codec.register(Attrs)"),
+    (Struct(), "Struct, which cannot be cached: register it, as in cache.codec.register(Struct)"),
+    (Number(), "Number, which cannot be cached: cache its .item() or .tolist(), or register it with encode="),
     (int, "type, which cannot be cached"),
     (User, "type, which cannot be cached"),
     (..., "ellipsis, which cannot be cached"),
     (len, "builtin_function_or_method, which cannot be cached"),
-    (iter([]), "list_iterator, which cannot be cached"),
+    (iter([]), "list_iterator, which cannot be cached: what it yields can be had once: cache a list of it"),
+    (ValueError("x"), "ValueError, which cannot be cached: cache a str or a dict of what it says"),
 ]
 
 
@@ -149,7 +156,7 @@ UNHASHABLE_REFUSED = [
     (subclass_of(dict), "Mydict, which cannot be cached: cache a plain dict"),
     (subclass_of(set), "Myset, which cannot be cached: cache a plain set"),
     (subclass_of(bytearray), "Mybytearray, which cannot be cached: cache a plain bytearray"),
-    (collections.OrderedDict(a=1), "collections.OrderedDict, which cannot be cached: cache a plain dict"),
+    (subclass_of(collections.OrderedDict), "MyOrderedDict, which cannot be cached: cache an OrderedDict"),
     (collections.defaultdict(list), "collections.defaultdict, which cannot be cached: cache a plain dict"),
     (collections.Counter("a"), "collections.Counter, which cannot be cached: cache a plain dict"),
     (collections.deque([1]), "collections.deque, which cannot be cached"),

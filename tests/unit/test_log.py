@@ -22,6 +22,11 @@ LINES: list[tuple[events.Event, int, str]] = [
         "nearcache: event='corrupt value' namespace='shop' key='user:7' reason='short'",
     ),
     (
+        events.UnknownType("k", "shop.User", "why"),
+        logging.WARNING,
+        "nearcache: event='unknown type' namespace='shop' key='k' type='shop.User' reason='why'",
+    ),
+    (
         events.LoadFailed("k", "why"),
         logging.WARNING,
         "nearcache: event='load failed' namespace='shop' key='k' reason='why'",
