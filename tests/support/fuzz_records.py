@@ -26,7 +26,8 @@ from nearcache.protocol import records
 from nearcache.protocol.filters import AES_GCM, RESERVED, Filters, KeyRing
 from nearcache.protocol.types import MARKS
 from tests.support.hostile import HOSTILE
-from tests.support.values import CODEC, ONE_OF_EACH
+from tests.support.models import ONE_OF_EACH_KIND, TYPED, Fixed, Key, Tag
+from tests.support.values import ONE_OF_EACH
 
 SECONDS, SECONDS_PER_MIB = 0.5, 1.0
 """An input that takes more of the processor is a failure: some ten times what the worst takes on an idle machine."""
@@ -38,6 +39,9 @@ LARGE = 64 * 1024
 
 CONTROLLED = ("a set of one hash", "dicts of one item")
 """What a decoder without bounds comes through, in a few seconds."""
+
+HASHABLE = (*ONE_OF_EACH_KIND[:5], Key(1), Tag(text="a", weight=(1, 2)), Fixed(id=1))
+"""Of registered types."""
 
 Read = Callable[[bytes], object]
 KEY = "user:7"
@@ -68,7 +72,7 @@ def mib_of(record: bytes) -> float:
 def read(record: bytes) -> object:
     """A record as a read takes it; None: it is none, or its value is damaged."""
     try:
-        return CODEC.decode(opened(record))
+        return TYPED.decode(opened(record))
     except (ValueError, CodecError):
         return None
 
@@ -126,12 +130,14 @@ def record_of(payload: bytes) -> bytes:
 
 
 def seeds() -> list[bytes]:
-    """Records of every type of value, alone, nested and as keys."""
+    """Records of every type of value, those of registered types too: alone, nested and as keys."""
     values: list[Any] = [value for value, _ in ONE_OF_EACH]
     hashable = [value for value in values if not isinstance(value, list | dict | set | bytearray)]
     values += [values[:], (values[:], "x"), {"rows": [{"id": 1, "at": value} for value in values]}]
     values += [dict.fromkeys(hashable, 1), set(hashable), frozenset(hashable), list(range(2000)), ["ab"] * 3000]
-    return [record_of(CODEC.encode(value)) for value in values]
+    kinds = ONE_OF_EACH_KIND
+    typed = [*kinds, kinds, {"rows": [kinds, kinds]}, [dict.fromkeys(HASHABLE, 1), set(HASHABLE)], [kinds[-1]] * 300]
+    return [record_of(TYPED.encode(value)) for value in [*values, *typed]]
 
 
 def changed(dice: random.Random, whole: Sequence[bytes]) -> bytes:
@@ -154,7 +160,7 @@ def changed(dice: random.Random, whole: Sequence[bytes]) -> bytes:
                 start = dice.randrange(len(data) + 1)
                 data[at:at] = data[start : start + dice.randrange(1, 40)] * dice.choice((1, 2, 50))
             case 5:  # another mark
-                data[at:at] = b"\xc7\x00" + bytes([dice.randrange(24)])
+                data[at:at] = b"\xc7\x00" + bytes([dice.choice((dice.randrange(30), dice.randrange(32, 60)))])
             case _:  # a part of another record
                 other = dice.choice(whole)
                 start = dice.randrange(30, len(other))
