@@ -23,7 +23,7 @@ from nearcache.health import Health, Troubles, health_of
 from nearcache.local import drops
 from nearcache.local.invalidation import AlwaysFresh, Invalidation
 from nearcache.local.s3fifo import USES_MAX
-from nearcache.local.store import Entry
+from nearcache.local.store import Entry, Opener
 from nearcache.local.tier import NEVER, Tier
 from nearcache.policy import Policy, check_key
 from nearcache.protocol.codec import MsgpackCodec
@@ -331,7 +331,10 @@ class BaseCache:
             KeyError: the codec fails; the entry is dropped, and it was no hit.
         """
         try:
-            return entry.decode(entry.value)  # type: ignore[misc]  # seen by the caller
+            decode, stored = entry.decode, entry.value
+            if type(decode) is not Opener:
+                return decode(stored)  # type: ignore[misc]  # seen by the caller
+            return stored[0](stored[1]) if type(stored) is tuple else decode.first(entry, stored)
         except CodecError as error:
             self._tier.hits -= 1
             report_corrupt(self._core, key, error)

@@ -9,11 +9,12 @@ from typing import Any
 from nearcache.errors import CodecError, ConfigError, ValueTooLarge
 from nearcache.local.interrupts import from_signal_handler
 from nearcache.local.invalidation import Invalidation
-from nearcache.local.store import Entry
+from nearcache.local.store import Entry, Opener
 from nearcache.local.tier import Tier
 from nearcache.policy import Policy
 from nearcache.protocol.answers import Item, Written
 from nearcache.protocol.codec import Codec, MsgpackCodec
+from nearcache.protocol.copying import copies_of
 from nearcache.protocol.filters import RESERVED, Filters
 from nearcache.protocol.records import Record, pack_tail
 from nearcache.protocol.registry import NO_TYPES, Types
@@ -54,6 +55,8 @@ class Entries:
     """A payload that begins with a byte below this one is the codec's as it stands, and need not be opened."""
     types: Types = NO_TYPES
     """The registered types."""
+    _opener: Opener = field(init=False)
+    """Makes the values of hits of what an entry holds."""
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -65,6 +68,7 @@ class Entries:
             self.codec = replace(self.codec, max_bytes=settings.max_value_bytes + MEASURED)
             self.types = self.codec.types
         self._decode = self.codec.decode if type(self.codec) is MsgpackCodec else self.decode
+        self._opener = Opener(self._decode, lambda value: copies_of(value, self.types))
         if self.filters.active or type(self.codec) is not MsgpackCodec:  # whose bytes never look like the filters'
             self._seal = self.filters.seal
         if keys is not None:
@@ -152,7 +156,7 @@ class Entries:
         # As _is_shared, a call less.
         copy = policy.copy
         shared = copy == "none" or (copy == "auto" and type(value) not in _MUTABLE and self.types.is_immutable(value))
-        kept, decode = (value, None) if shared else (payload, self._decode)
+        kept, decode = (value, None) if shared else (payload, self._opener if copy == "auto" else self._decode)
         return self.tier.make_entry(kept, deadline, version, tags, len(key) + len(payload), expires, decode)
 
     def of_write(self, encoded: Encoded, written: Written, policy: Policy) -> Entry:
@@ -173,7 +177,8 @@ class Entries:
             until = began + min(self.settings.outage_life, encoded.ttl_ms / 1000)
         size = len(encoded.key) + len(encoded.payload)
         shared = _is_shared(encoded.value, policy, self.types)
-        kept, decode = (encoded.value, None) if shared else (encoded.payload, self._decode)
+        opens = self._opener if policy.copy == "auto" else self._decode
+        kept, decode = (encoded.value, None) if shared else (encoded.payload, opens)
         return self.tier.make_entry(kept, until, 0, policy.tags, size, until, decode)
 
     def value_of(self, entry: Entry) -> Any:

@@ -38,6 +38,39 @@ class Proof:
     """Monotonic seconds."""
 
 
+class Opener:
+    """Makes the values of hits of what entries hold: bytes, and from the first hit on a function and its argument.
+
+    An entry's ``value`` is replaced at once, so a reader in another thread sees the one or the other.
+
+    Args:
+        decode: makes a value of bytes.
+        copies_of: a function and its argument which make copies of a value, quicker than ``decode``; or None.
+    """
+
+    __slots__ = ("_copies_of", "decode")
+
+    def __init__(
+        self, decode: Callable[[Any], Any], copies_of: Callable[[Any], tuple[Callable[[Any], Any], Any] | None]
+    ) -> None:
+        self.decode = decode
+        self._copies_of = copies_of
+
+    def __call__(self, stored: Any) -> Any:
+        """A value of what an entry holds."""
+        return stored[0](stored[1]) if type(stored) is tuple else self.decode(stored)
+
+    def first(self, entry: Entry, stored: bytes) -> Any:
+        """The value of the first hit; the next ones are copies of it, if that is quicker."""
+        value = self.decode(stored)
+        copies = self._copies_of(value)
+        if copies is None:
+            entry.decode = self.decode  # and its value stays
+            return value
+        entry.value = copies
+        return copies[0](copies[1])
+
+
 NO_PROOF = Proof()
 """Of an entry that is in no tier."""
 
@@ -55,7 +88,7 @@ class Entry:
     expires: float
     """Until then it is fresh; afterwards it is stale."""
     decode: Callable[[Any], Any] | None = None
-    """Makes each reader's value of ``value``, which is bytes then; None: ``value`` itself is what all readers get."""
+    """Makes each reader's value of ``value``, which is what the codec or an `Opener` takes; None: all get ``value``."""
     proof: Proof = NO_PROOF
     """Given by the tier that holds it."""
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
-from nearcache.errors import ConfigError
+from nearcache.errors import CodecError, ConfigError
 from nearcache.protocol.types import Damaged
 
 Pack = Callable[[Any], list[Any]]
@@ -36,7 +36,7 @@ class Unstorable(ConfigError):
         self.why = why
 
 
-class Unfit(Exception):
+class Unfit(CodecError):
     """A registered class does not take what a record says: it raised, or gave something else. Quotes nothing of it."""
 
 

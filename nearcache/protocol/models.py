@@ -67,6 +67,7 @@ def struct(cls: Any, name: str) -> Kind:
 
 def model(cls: Any, name: str) -> Kind:
     """A model as its fields are: it was validated when it was made, and validators may refuse their own results."""
+    assign, new = object.__setattr__, cls.__new__
 
     def complete() -> dict[str, Any]:
         if not cls.__pydantic_complete__:
@@ -91,14 +92,12 @@ def model(cls: Any, name: str) -> Kind:
         check_count(stored, len(names()))
         if type(which) not in {type(None), tuple} or not {type(extra), type(private)} <= {type(None), dict}:
             raise Damaged("no model")
-        state = {
-            "__dict__": dict(zip(names(), stored, strict=True)),
-            "__pydantic_fields_set__": set(names() if which is None else which),
-            "__pydantic_extra__": extra,
-            "__pydantic_private__": private,
-        }
-        made = cls.__new__(cls)
-        made.__setstate__(state)
+        made = new(cls)
+        assign(made, "__dict__", dict(zip(names(), stored, strict=True)))
+        assign(made, "__pydantic_fields_set__", set(names() if which is None else which))
+        if not cls.__pydantic_root_model__:  # which has neither
+            assign(made, "__pydantic_extra__", extra)
+            assign(made, "__pydantic_private__", private)
         return made
 
     return Kind(
