@@ -31,11 +31,13 @@ from benchmarks.sections import (
     peers,
     scale,
     tiers,
+    values,
 )
 from tests.support.report import Report, surroundings
 
 SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "hits": hits.show,
+    "values": values.show,
     "tiers": tiers.show,
     "peers": peers.show,
     "concurrency": concurrency.show,
@@ -53,7 +55,7 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
 }
 """Each prints its tables, keeps its figures in the report, and returns whether what must hold did."""
 
-QUICK = ("hits", "tiers", "peers", "memory", "scale", "hitratio", "imports", "calls")
+QUICK = ("hits", "values", "tiers", "peers", "memory", "scale", "hitratio", "imports", "calls")
 """What --quick runs when no section is named: less than two minutes. The others need many processes."""
 
 
