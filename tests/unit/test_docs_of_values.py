@@ -37,7 +37,8 @@ def test_the_codec_of_the_example_gives_back_what_it_takes() -> None:
     names: dict[str, Any] = {"__name__": __name__}
     exec(CODEC, names)
     codec = names["JsonCodec"]()
-    for value in ({"a": [1, 2.0, None, True, "x"]}, [], {}, "é", 2**63, [[[]]]):
+    values: tuple[Any, ...] = ({"a": [1, 2.0, None, True, "x"]}, [], {}, "é", 2**63, [[[]]])
+    for value in values:
         assert codec.decode(codec.encode(value)) == value
     for wrong in ((1, 2), float("nan"), {1: 2}, {"a": UUID(int=1)}, b"x", {1}, date(2024, 1, 1), [(1,)]):
         with pytest.raises(TypeError):
