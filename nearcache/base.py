@@ -332,7 +332,7 @@ class BaseCache:
         """
         try:
             decode, stored = entry.decode, entry.value
-            if type(decode) is not Opener:
+            if not isinstance(decode, Opener):
                 return decode(stored)  # type: ignore[misc]  # seen by the caller
             return stored[0](stored[1]) if type(stored) is tuple else decode.first(entry, stored)
         except CodecError as error:

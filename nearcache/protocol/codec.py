@@ -150,6 +150,7 @@ class MsgpackCodec:
         nearcache.errors.CodecError: not a value of this codec, or damaged (5 bytes): begins with 0x68; delete the key
         """
         unknown: UnknownType | None = None
+        reason = ""
         try:
             form = data[0]
             if form == PLAIN and len(data) <= CHECKED_BYTES:
