@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from nearcache.base import BaseCache, warned_of_default
-from nearcache.checks import Duration, seconds
-from nearcache.engine import load, read, write
+from nearcache.checks import Duration, Ttl, seconds
+from nearcache.engine import atomic, load, read, write
 from nearcache.engine.explain import explain
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
@@ -21,7 +21,7 @@ from nearcache.explanation import Explanation
 from nearcache.functions.cached import cached_async
 from nearcache.functions.wrapper import AsyncCachedFunction
 from nearcache.local.s3fifo import USES_MAX
-from nearcache.policy import STORING, CachedOptions, LoadOptions, Policy, WriteOptions, check_tags
+from nearcache.policy import STORING, CachedOptions, LoadOptions, Policy, WriteOptions, check_counts, check_tags
 from nearcache.runtime.lifetime import end_of_tasks, live
 from nearcache.runtime.tasks import TaskRuntime
 from nearcache.settings import Settings
@@ -243,6 +243,28 @@ class AsyncNearCache(BaseCache):
         """As :meth:`NearCache.delete`."""
         await self._ready()
         return await write.delete(self._core, [self._checked(key) for key in keys], self._hold_ms(hold))
+
+    async def delete_existing(self, key: str) -> bool:
+        """As :meth:`NearCache.delete_existing`."""
+        await self._ready()
+        return await write.delete_existing(self._core, self._checked(key))
+
+    async def add(self, key: str, value: object, **options: Unpack[WriteOptions]) -> bool:
+        """As :meth:`NearCache.add`; cancelled, its outcome is unknown."""
+        await self._ready()
+        policy = self._policy.over(options, STORING)
+        return await atomic.add(self._core, self._checked(key), value, policy)
+
+    async def touch(self, key: str, ttl: Ttl | None = None) -> bool:
+        """As :meth:`NearCache.touch`; cancelled, its outcome is unknown."""
+        await self._ready()
+        return await atomic.touch(self._core, self._checked(key), self._policy.over({"ttl": ttl}))
+
+    async def incr(self, key: str, delta: int = 1, initial: int | None = 0, ttl: Ttl | None = None) -> int:
+        """As :meth:`NearCache.incr`; cancelled, its outcome is unknown."""
+        await self._ready()
+        policy = self._policy.over({"ttl": ttl})
+        return await atomic.incr(self._core, self._checked(key), *check_counts(delta, initial), policy)
 
     async def mark_stale(self, *keys: str) -> bool:
         """As :meth:`NearCache.mark_stale`."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict, cast
 
-from nearcache.checks import Duration, Ttl, reject_unknown, seconds, shown
+from nearcache.checks import Duration, Ttl, reject_unknown, seconds, shown, whole
 from nearcache.errors import ConfigError, InvalidKey
 from nearcache.settings import SETTINGS, Settings
 
@@ -45,6 +45,7 @@ class CachedOptions(LoadOptions, total=False):
 
 XFETCH_WINDOW = 10
 """XFetch begins this many times beta and load time before the end; the odds of an earlier refresh are e^-10."""
+_COUNT = whole(1 - (1 << 53), (1 << 53) - 1)
 TAGS_MAX = 255
 """Tags on one value."""
 OPTIONS = {name: setting for name, setting in SETTINGS.items() if setting.calls}
@@ -175,6 +176,11 @@ def check_key(key: object, max_key_bytes: int) -> str:
     if type(key) is str and key.isascii() and 0 < len(key) <= max_key_bytes:  # as nearly all are
         return key
     return _check_name("key", key, max_key_bytes)
+
+
+def check_counts(delta: object, initial: object) -> tuple[int, int | None]:
+    """What is added to a counter, and where it begins, or ConfigError."""
+    return _COUNT("delta", delta), None if initial is None else _COUNT("initial", initial)
 
 
 def check_tags(tags: object, max_key_bytes: int, most: int | None = TAGS_MAX) -> tuple[str, ...]:

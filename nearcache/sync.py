@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from nearcache.base import BaseCache, warned_of_default
-from nearcache.checks import Duration, seconds
-from nearcache.engine import load, read, write
+from nearcache.checks import Duration, Ttl, seconds
+from nearcache.engine import atomic, load, read, write
 from nearcache.engine.explain import explain
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
@@ -21,7 +21,16 @@ from nearcache.explanation import Explanation
 from nearcache.functions.cached import cached_sync
 from nearcache.functions.wrapper import CachedFunction
 from nearcache.local.s3fifo import USES_MAX
-from nearcache.policy import STORING, CachedOptions, LoadOptions, Policy, WriteOptions, check_key, check_tags
+from nearcache.policy import (
+    STORING,
+    CachedOptions,
+    LoadOptions,
+    Policy,
+    WriteOptions,
+    check_counts,
+    check_key,
+    check_tags,
+)
 from nearcache.runtime.lifetime import BusThread, end_of_threads
 from nearcache.runtime.run_sync import run_sync
 from nearcache.runtime.threads import ThreadRuntime
@@ -302,6 +311,102 @@ class NearCache(BaseCache):
         """
         self._ready()
         return run_sync(write.delete(self._core, [self._checked(key) for key in keys], self._hold_ms(hold)))
+
+    def delete_existing(self, key: str) -> bool:
+        """As ``delete`` for one key, and say whether it made a difference: of callers at one time, one is told True.
+
+        Returns:
+            Whether a living value was there, and Redis acknowledged.
+
+        Raises:
+            InvalidKey, RemoteUnavailable, CacheClosed: as ``delete``.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.set("user:7", "Ada"), cache.delete_existing("user:7"), cache.delete_existing("user:7")
+        (True, True, False)
+        """
+        self._ready()
+        return run_sync(write.delete_existing(self._core, self._checked(key)))
+
+    def add(self, key: str, value: object, **options: Unpack[WriteOptions]) -> bool:
+        """Store a value if there is no living one, decided by Redis: of callers in the whole fleet, one is told True.
+
+        Args:
+            key: the key.
+            value: anything the codec carries.
+            **options: those of ``set``, in the same units.
+
+        Returns:
+            True: it was stored. False: a living value or a hold (see ``delete``) is there; ``negative_ttl`` or
+            ``condition`` turned the value down; an earlier write of the key has still to be replayed; or Redis did
+            not answer. Then the value may have been stored all the same, until its ttl ends: nothing is journalled.
+
+        Raises:
+            InvalidKey, ConfigError, CodecError, ValueTooLarge: nothing was stored.
+            RemoteUnavailable: Redis did not answer, with ``on_unavailable="raise"``.
+            CacheClosed: after ``close``.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.add("job:7", "worker 1", ttl=30), cache.add("job:7", "worker 2", ttl=30), cache.get("job:7")
+        (True, False, 'worker 1')
+        """
+        self._ready()
+        policy = self._policy.over(options, STORING)
+        return run_sync(atomic.add(self._core, self._checked(key), value, policy))
+
+    def touch(self, key: str, ttl: Ttl | None = None) -> bool:
+        """Give a living value a new ttl from now on, in Redis and in every L1, without sending the value.
+
+        Args:
+            key: the key. Its tags and stale windows stay.
+            ttl: seconds, a timedelta, or a function of the value that gives it; None: the setting's.
+
+        Returns:
+            Whether there was a living value, and Redis acknowledged. If it did not, the ttl may be the new one all the
+            same: nothing is journalled.
+
+        Raises:
+            InvalidKey, ConfigError: the key or ttl is none.
+            RemoteUnavailable: Redis did not answer, with ``on_unavailable="raise"``.
+            CacheClosed: after ``close``.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.touch("user:7", ttl=60), cache.set("user:7", "Ada", ttl=30), cache.touch("user:7", ttl=60)
+        (False, True, True)
+        """
+        self._ready()
+        return run_sync(atomic.touch(self._core, self._checked(key), self._policy.over({"ttl": ttl})))
+
+    def incr(self, key: str, delta: int = 1, initial: int | None = 0, ttl: Ttl | None = None) -> int:
+        """Add to a counter in Redis; ``get`` gives its number too, always from Redis.
+
+        Args:
+            key: the key. Only ``incr`` makes counters; whatever ends a value ends a counter as well.
+            delta: what is added; a negative one is taken away.
+            initial: what a counter that does not exist is taken for; None: it is a KeyError.
+            ttl: of a counter that begins now, in seconds or as for ``touch``; later calls leave it alone.
+
+        Returns:
+            The new number.
+
+        Raises:
+            InvalidKey, ConfigError: the key, ttl, or a number is none.
+            KeyError: there is no counter, and ``initial`` is None.
+            CodecError: the key has a value that is no counter.
+            ValueTooLarge: the number would be 2**53 or more, or -2**53 or less; the counter stays as it is.
+            RemoteUnavailable: Redis did not answer, or an earlier write of the key has still to be replayed. A counter
+                can't do without Redis. It may have counted, and is not repeated: a repetition could count twice.
+            CacheClosed: after ``close``.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.incr("hits"), cache.incr("hits", 10), cache.incr("hits", -1), cache.get("hits")
+        (1, 11, 10, 10)
+        """
+        self._ready()
+        flow = atomic.incr(
+            self._core, self._checked(key), *check_counts(delta, initial), self._policy.over({"ttl": ttl})
+        )
+        return run_sync(flow)
 
     def mark_stale(self, *keys: str) -> bool:
         """Let the next read of some keys load, everywhere; else as ``delete``.

@@ -177,6 +177,11 @@ class Core:
                 self.requests.bus.interrupt()
 
     @property
+    def alone(self) -> bool:
+        """Whether there is no server: what L1 does not have, does not exist."""
+        return self.new_bus is None
+
+    @property
     def healthy(self) -> bool:
         """Whether L1 is proven coherent now."""
         return self.tier.synced and self.runtime.monotonic() < self.tier.proof.until

@@ -81,14 +81,7 @@ class Entries:
             CodecError, ValueTooLarge: it can't be stored.
             ConfigError: ``ttl`` or ``condition`` is a function that raises, or gives no ttl for this value.
         """
-        try:
-            ttl_ms = policy.ttl_ms(value)
-        except ConfigError:
-            raise
-        except Exception as error:
-            if from_signal_handler(error):
-                raise
-            raise ConfigError(f"{key!r}: ttl or condition raised {type(error).__name__}: {error}") from error
+        ttl_ms = self.ttl_ms(key, value, policy)
         if ttl_ms is None:
             return None
         try:
@@ -101,6 +94,21 @@ class Entries:
             raise self._too_large(key, len(payload))
         tail = pack_tail(payload if self._seal is None else self._seal(key, payload), policy.tags)
         return Encoded(key, tail, ttl_ms, policy.stale_ms, value, payload, load_ms)
+
+    def ttl_ms(self, key: str, value: object, policy: Policy) -> int | None:
+        """For how long this value is fresh, in ms; None when negative_ttl or the condition turns it down.
+
+        Raises:
+            ConfigError: ``ttl`` or ``condition`` is a function that raises, or gives no ttl for this value.
+        """
+        try:
+            return policy.ttl_ms(value)
+        except ConfigError:
+            raise
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            raise ConfigError(f"{key!r}: ttl or condition raised {type(error).__name__}: {error}") from error
 
     def _too_large(self, key: str, size: int | None) -> ValueTooLarge:
         most = self.settings.max_value_bytes

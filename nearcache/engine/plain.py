@@ -60,6 +60,11 @@ class Read:
         self.policy = policy
 
     @property
+    def alive(self) -> bool:
+        """Whether there is a fresh value."""
+        return self.value is not MISSING
+
+    @property
     def head(self) -> bytes:
         """The head of the record, or nothing."""
         return b"" if self.raw is None else self.raw[:HEAD_BYTES]

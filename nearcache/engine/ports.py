@@ -13,7 +13,22 @@ from typing import Any, Final, Protocol
 from nearcache.local.loads import Permits
 from nearcache.local.singleflight import Outcome
 from nearcache.local.waiters import Latch
-from nearcache.protocol.answers import BusItem, Claim, Granted, Item, Lease, Peer, Reading, Written
+from nearcache.protocol.answers import (
+    Absent,
+    BusItem,
+    Claim,
+    Counted,
+    Deleted,
+    Granted,
+    Held,
+    Item,
+    Lease,
+    OutOfRange,
+    Peer,
+    Present,
+    Reading,
+    Written,
+)
 
 
 class Missing(Enum):
@@ -121,6 +136,36 @@ class Remote(Protocol):
             hold_ms: for so long no instance may fill them; a longer hold stays.
             not_before: the server's time (µs) until which nothing is done and None answered.
         """
+        ...
+
+    # None of the next three is ever repeated or replayed (AA). Each raises TooLate, and has done nothing, if the
+    # server's clock has passed the deadline.
+
+    async def add(self, item: Item, dead: bytes, tags: Sequence[str], deadline: int) -> Written | Present | Held:
+        """Store a value unless a hold, or another record than the one that begins with ``dead``, is there."""
+        ...
+
+    async def touch(self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int) -> Written | Present:
+        """Give the record that begins with ``head``, and carries these tags, a new ttl from now on."""
+        ...
+
+    async def incr(
+        self, key: str, delta: int, initial: int | None, ttl_ms: int, dead: bytes, deadline: int
+    ) -> Counted | Present | Absent | OutOfRange:
+        """Add to a counter, which begins at ``initial`` with this ttl; Present: the key has a value of another type.
+
+        Args:
+            key: the key.
+            delta: what is added.
+            initial: where it begins if there is none; None: nowhere.
+            ttl_ms: of a counter that begins.
+            dead: how a record of another type begins that was judged dead.
+            deadline: the server's time (µs).
+        """
+        ...
+
+    async def delete_existing(self, key: str) -> Deleted:
+        """As ``delete`` for one key, and answer how its record began."""
         ...
 
     async def mark_stale(self, keys: Sequence[str]) -> Written:

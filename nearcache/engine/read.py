@@ -163,21 +163,38 @@ def _judge(core: Core, read: Read, record: Record, tag_floors: Mapping[str, int 
     if past >= 0 and not read.policy.stale_ms:
         return
     try:
-        if record.payload[:1] >= core.entries.sealed_from:
-            record = core.entries.open(read.key, record)
-        value = core.entries.decode(record.payload)
+        record, value = _opened(core, read.key, record)
     except CodecError as error:
         report_corrupt(core, read.key, error)
         return
     entry = core.entries.entry(
         read.key, value, record.payload, record.version, record.fresh_until, read.policy, record.tags, record.load_ms
     )
+    if record.counter:  # its bytes are not the codec's
+        entry.value, entry.decode = value, None
     if past >= 0:
         read.stale = Stale(value, entry, past / 1e6, marked=not record.fresh_until)
         return
     read.value, read.entry = value, entry
+    if record.counter:  # kept in L1, it would be dropped at each incr of each process
+        core.tier.returned_unkept(read.key, record.version, read.snapshot)
+        core.counters.l2_hits += 1
+        return
     core.counters.l2_hits += 1
     core.counters.fills_refused += not core.tier.put(read.key, entry, read.snapshot)
+
+
+def _opened(core: Core, key: str, record: Record) -> tuple[Record, Any]:
+    """A record with the codec's bytes as its payload, and its value.
+
+    Raises:
+        CodecError: it can't be opened or decoded.
+    """
+    if record.counter:
+        return record, records.count_of(record.payload)
+    if record.payload[:1] >= core.entries.sealed_from:
+        record = core.entries.open(key, record)
+    return record, core.entries.decode(record.payload)
 
 
 def _may_be_older(core: Core, read: Read, record: Record) -> bool:

@@ -28,6 +28,9 @@ class Operation(Enum):
     FILL = "get_or_set (fill)"
     ABORT = "get_or_set (abort)"
     SET = "set"
+    ADD = "add"
+    TOUCH = "touch"
+    INCR = "incr"
     DELETE = "delete"
     MARK_STALE = "mark_stale"
     INVALIDATE_TAGS = "invalidate_tags"
@@ -35,7 +38,7 @@ class Operation(Enum):
     PROBE = "probe"
 
 
-_STORING = frozenset({Operation.FILL, Operation.SET})
+_STORING = frozenset({Operation.FILL, Operation.SET, Operation.ADD})
 """Operations whose acknowledgement says that a value was stored."""
 
 
@@ -154,6 +157,18 @@ class Requests:
             return told
         heard = int((self.monotonic() + self.invalidation.server_offset) * 1e6)
         return min(heard, told or heard)
+
+    async def connect(self) -> None:
+        """Connect if need be, so that the server's clock is known, which deadlines are told in.
+
+        Raises:
+            NotSent: the user lacks a right that writes need. RemoteFailed: Redis did not answer.
+        """
+        if self.denied is not None:
+            raise NotSent(self.denied)
+        self.permit()
+        if not self.remote.now():
+            await self.remote.connect()
 
     def deadline(self) -> int:
         """Server time (µs) after which the server must refuse a set, or a lease, that is sent now (E)."""

@@ -95,4 +95,4 @@ def back_off(attempt: Attempt) -> None:
 
 def note_stale(attempt: Attempt, served: Stale) -> None:
     """Record the version of a stale value that is returned, so that no later read returns an older one (S)."""
-    attempt.core.tier.returned_stale(attempt.key, served.entry.version, attempt.flight.snapshot)
+    attempt.core.tier.returned_unkept(attempt.key, served.entry.version, attempt.flight.snapshot)

@@ -7,14 +7,17 @@ from functools import partial
 from operator import attrgetter
 from typing import TypeAlias
 
+from nearcache.engine import alone
 from nearcache.engine.core import Core, chunks
 from nearcache.engine.entries import Encoded
 from nearcache.engine.ports import NotSent, RemoteFailed
+from nearcache.engine.read import fetch
 from nearcache.engine.requests import Operation
 from nearcache.errors import RemoteUnavailable
 from nearcache.events import Journalled
 from nearcache.policy import Policy
 from nearcache.protocol.answers import BATCH, Written
+from nearcache.protocol.records import fresh_until_of
 from nearcache.protocol.versions import version_of
 
 _KEY = attrgetter("key")
@@ -89,6 +92,23 @@ async def delete(core: Core, keys: Sequence[str], hold_ms: int = 0) -> bool:
 async def remove(core: Core, keys: Sequence[str]) -> bool:
     """As ``delete`` for a load, whose caller is told of no failure."""
     return await _drop(core, Operation.DELETE, keys, core.remote.delete, 0) is None
+
+
+async def delete_existing(core: Core, key: str) -> bool:
+    """As ``delete`` for one key; whether Redis acknowledged, and a living value was there."""
+    if core.alone:
+        return await alone.delete_existing(core, key)
+    found, head = await fetch(core, key, core.policy), b""
+
+    async def send(keys: Sequence[str]) -> Written:
+        nonlocal head
+        written, head = await core.remote.delete_existing(keys[0])
+        return written
+
+    failed = await _drop(core, Operation.DELETE, [key], send, 0)
+    # What others have written since it was read was alive, unless they have marked it stale.
+    alive = found.alive if head == found.head else fresh_until_of(head) > core.requests.server_now()
+    return _acknowledged(core, failed) and bool(head) and alive
 
 
 async def mark_stale(core: Core, keys: Sequence[str]) -> bool:

@@ -154,8 +154,11 @@ class Tier(Contents):
             self._free_some(2)
         return allowed
 
-    def returned_stale(self, key: str, version: Version, snapshot: Snapshot) -> None:
-        """Record the version of a stale value that is returned, so that no later read returns an older one (S)."""
+    def returned_unkept(self, key: str, version: Version, snapshot: Snapshot) -> None:
+        """Record the version of a value that is returned and not kept, so that no later read returns an older one (S).
+
+        It is stale, or a counter.
+        """
         with self.lock:
             held = self.entries.get(key)
             if held is None or held.version < version:
@@ -237,6 +240,12 @@ class Tier(Contents):
         with self.lock:
             self._drop(key, drops.OWN_WRITE)
             self._note_version(key, version, epoch)
+
+    def unknown(self, key: str) -> None:
+        """An operation of unknown outcome is not replayed: its key is read anew, and results in flight are rejected."""
+        with self.lock:
+            self._drop(key)
+            self.epoch += 1
 
     def journal_keys(self, keys: Sequence[str], *, not_before: int = 0, hold_ms: int = 0) -> None:
         """Journal writes of unknown outcome: their keys are misses from now on, and results in flight are rejected."""

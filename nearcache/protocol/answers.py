@@ -26,6 +26,20 @@ class Written(NamedTuple):
         return version_of(self.number, self.created)
 
 
+class Deleted(NamedTuple):
+    """The answer to a delete that tells what it deleted: how the record began; empty: there was none."""
+
+    written: Written
+    head: bytes
+
+
+class Counted(NamedTuple):
+    """The answer to an incr: the number of the write, and what the counter stands at."""
+
+    written: Written
+    total: int
+
+
 class Peer(NamedTuple):
     """The server on a new connection: its identity (None: the user may not call INFO), and its clock."""
 
@@ -101,11 +115,19 @@ class _Sign:
 
 
 class Held(_Sign):
-    """A delete has set a hold: no instance may fill the key for now."""
+    """A delete has set a hold: no instance may fill or add the key for now."""
 
 
 class Present(_Sign):
-    """Another instance has filled the key meanwhile: read again."""
+    """There is another record than the one that was judged: read again, and judge that one."""
+
+
+class Absent(_Sign):
+    """There is no counter, and none was to be made."""
+
+
+class OutOfRange(_Sign):
+    """The counter would leave the range in which Lua's numbers are exact."""
 
 
 Lease: TypeAlias = Granted | Busy | Held | Present

@@ -6,6 +6,8 @@
 All numbers are big-endian. The head has a fixed size, so that a script can change ``fresh until`` in place. A new
 layout gets a new magic: older releases then see a foreign value, which is a miss. The load time is the age of the lease
 at the fill: the load began no earlier than that before ``created``. It is 0 for a value that was set.
+
+A counter is a record of another magic, without tags: its payload is a signed number of 8 bytes, which scripts write.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from typing import NamedTuple
 
 from nearcache.protocol.versions import Version, created_of, version_of
 
-MAGIC = 0xC2
+MAGIC, COUNTER = 0xC2, 0xC3
 _HEAD = struct.Struct(">BQQQI")
 HEAD_BYTES = _HEAD.size
 _LENGTH = struct.Struct(">H")
+_COUNT = struct.Struct(">q")
 WHOLE = struct.Struct(">BQQQIB")
 """The head, and the part of the tail that has a fixed size."""
 WHOLE_BYTES = WHOLE.size
@@ -35,6 +38,8 @@ class Record(NamedTuple):
     tags: tuple[str, ...]
     payload: bytes
     load_ms: int = 0
+    counter: bool = False
+    """Whether it is a counter, whose number ``count_of`` gives: L1 never keeps it."""
 
     @property
     def began(self) -> int:
@@ -73,6 +78,23 @@ def unpack_names(data: bytes, at: int, end: int) -> list[str]:
     return names
 
 
+def fresh_until_of(head: bytes) -> int:
+    """Until when (server µs) the record of this head is fresh; 0: never, or it is no head of a record."""
+    ours = len(head) == HEAD_BYTES and head[0] in (MAGIC, COUNTER)
+    return int(_HEAD.unpack(head)[3]) if ours else 0
+
+
+def pack_count(number: int) -> bytes:
+    """The payload of a counter."""
+    return _COUNT.pack(number)
+
+
+def count_of(payload: bytes) -> int:
+    """The number of a counter."""
+    number: int = _COUNT.unpack(payload)[0]
+    return number
+
+
 def unpack(record: bytes) -> Record:
     """Parse a record.
 
@@ -82,6 +104,8 @@ def unpack(record: bytes) -> Record:
     if len(record) < WHOLE_BYTES:
         raise ValueError(f"{len(record)} bytes are no record")
     magic, number, created, fresh_until, load_ms, count = WHOLE.unpack_from(record)
+    if magic == COUNTER and len(record) == WHOLE.size + _COUNT.size and number < NUMBER_MAX:
+        return Record(version_of(number, created), fresh_until, (), record[WHOLE.size :], counter=True)
     if magic != MAGIC:
         raise ValueError(f"a record begins with {MAGIC:#x}, not {magic:#x}")
     if number >= NUMBER_MAX:

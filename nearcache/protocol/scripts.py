@@ -26,6 +26,9 @@ class Script(NamedTuple):
 
 
 SET = Script.load("set")
+ADD = Script.load("add")
+TOUCH = Script.load("touch")
+INCR = Script.load("incr")
 DELETE = Script.load("delete")
 MARK_STALE = Script.load("mark_stale")
 CLEAR = Script.load("clear")

@@ -11,7 +11,8 @@ from typing import Protocol, Self
 
 from nearcache.engine.ports import RemoteFailed
 from nearcache.local.waiters import Latch
-from nearcache.testing.model import Line, Server
+from nearcache.testing.model import Server
+from nearcache.testing.state import Line
 
 
 class Kind(Enum):
@@ -33,7 +34,11 @@ OPERATIONS = frozenset(
         "read",
         "tag_floors",
         "set",
+        "add",
+        "touch",
+        "incr",
         "delete",
+        "delete_existing",
         "mark_stale",
         "lease",
         "fill",

@@ -7,10 +7,26 @@ from typing import Any, TypeVar, cast
 
 from nearcache.engine.ports import RemoteFailed, RemoteTimeout
 from nearcache.local.waiters import Latch
-from nearcache.protocol.answers import BusItem, Claim, Granted, Item, Lease, Peer, Reading, Written
+from nearcache.protocol.answers import (
+    Absent,
+    BusItem,
+    Claim,
+    Counted,
+    Deleted,
+    Granted,
+    Held,
+    Item,
+    Lease,
+    OutOfRange,
+    Peer,
+    Present,
+    Reading,
+    Written,
+)
 from nearcache.testing.clock import watch
 from nearcache.testing.fake_network import Kind, Late, Network
-from nearcache.testing.model import Line, Question, Server
+from nearcache.testing.model import Server
+from nearcache.testing.state import Line, Question
 
 T = TypeVar("T")
 
@@ -62,6 +78,22 @@ class FakeRemote:
     async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
         options = {"hold_ms": hold_ms, "not_before": not_before, "seen": self.seen()}
         return await self._ask("delete", lambda server: server.delete(keys, **options))
+
+    async def add(self, item: Item, dead: bytes, tags: Sequence[str], deadline: int) -> Written | Present | Held:
+        return await self._ask("add", lambda server: server.add(item, dead, tags, deadline, self.seen()))
+
+    async def touch(self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int) -> Written | Present:
+        asked = key, head, ttl_ms, tags, deadline, self.seen()
+        return await self._ask("touch", lambda server: server.touch(*asked))
+
+    async def incr(
+        self, key: str, delta: int, initial: int | None, ttl_ms: int, dead: bytes, deadline: int
+    ) -> Counted | Present | Absent | OutOfRange:
+        asked = key, delta, initial, ttl_ms, dead, deadline, self.seen()
+        return await self._ask("incr", lambda server: server.incr(*asked))
+
+    async def delete_existing(self, key: str) -> Deleted:
+        return await self._ask("delete_existing", lambda server: server.delete_existing(key, self.seen()))
 
     async def mark_stale(self, keys: Sequence[str]) -> Written:
         return await self._ask("mark_stale", lambda server: server.mark_stale(keys, self.seen()))

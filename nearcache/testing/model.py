@@ -3,171 +3,42 @@
 from __future__ import annotations
 
 import struct
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
 
 from nearcache.engine.ports import TooLate
 from nearcache.protocol.answers import (
     ABSENT,
+    Absent,
     Beat,
     Bounds,
-    BusItem,
     Busy,
-    Claim,
+    Counted,
+    Deleted,
     Granted,
     Greeting,
     Held,
     Item,
     Lease,
+    OutOfRange,
     Present,
     Reading,
     Written,
 )
 from nearcache.protocol.messages import pack_probe
-from nearcache.protocol.records import HEAD_BYTES, MAGIC, pack_names, unpack
+from nearcache.protocol.records import COUNTER, HEAD_BYTES, NUMBER_MAX, count_of, fresh_until_of, pack_names
 from nearcache.protocol.versions import NO_FLOOR
+from nearcache.testing.state import Holder, Line, State
 
-Question = Literal["greeting", "beat"]
-
-
-@dataclass(eq=False)
-class Line:
-    """The two directions of a subscribed connection."""
-
-    questions: deque[Question] = field(default_factory=deque)
-    """Sent to the server and not answered yet."""
-    items: deque[BusItem] = field(default_factory=deque)
-    """Sent to the client and not received yet."""
-    seen: Callable[[], int] = field(default=lambda: 0)
-    """The highest number that the client has seen, which a greeting carries."""
-    wake: Callable[[], None] = field(default=lambda: None)
-    """Called when an item has been sent."""
-
-    def push(self, item: BusItem) -> None:
-        """Send an item to the client."""
-        self.items.append(item)
-        self.wake()
+__all__ = ["Holder", "Line", "Server"]
 
 
-@dataclass
-class Holder:
-    """The lease of a key: its owner, and when it ends (server µs). An empty ``lease_id`` is a hold."""
-
-    lease_id: bytes
-    ends: int
-    waited_for: bool = False
-
-
-class Server:
+class Server(State):
     """One Redis. Each method is one atomic step.
 
     Args:
         clock: the server's time in µs.
         identity: its process and data set, as a real server tells them by INFO; None: it does not.
     """
-
-    def __init__(self, clock: Callable[[], int], identity: str | None = "one") -> None:
-        self.clock = clock
-        self.identity = identity
-        self.number: int | None = None
-        self.floor = 0
-        self.history: str | None = None
-        """Who counts: the identity of the server that adopted the counter; lost with it."""
-        self.values: dict[str, tuple[bytes, int]] = {}
-        self.leases: dict[str, Holder] = {}
-        self.tags: dict[str, int] = {}
-        self.lines: list[Line] = []
-
-    # ------------------------------------------------------------------------------------------------------ the state
-
-    def counters(self, seen: int = 0) -> tuple[int, int]:
-        """Number and floor; they start above the clock and all numbers seen when they were lost."""
-        number = self.begin(seen) if self.number is None else self.number
-        return number, self.floor
-
-    def begin(self, seen: int) -> int:
-        """Begin the namespace anew, above every number that was ever given out."""
-        self.number = self.floor = max(self.clock(), seen + 1)
-        return self.number
-
-    def lose_counters(self) -> None:
-        """Evict the hash ``m``."""
-        self.number = self.history = None
-
-    def bump(self, seen: int = 0) -> int:
-        """Count one write, and return its number; a number that was given out before begins the namespace anew."""
-        number = self.counters(seen)[0] + 1
-        self.number = number
-        return self.begin(seen) if self.given_out(number, seen) else number
-
-    def given_out(self, number: int, seen: int) -> bool:
-        """Whether a client has seen this number, or one above it, before it was given out."""
-        return number <= seen
-
-    def greet(self, seen: int = 0) -> None:
-        """greet.lua."""
-        number, _ = self.counters(seen)
-        if self.history is not None and self.another():
-            self.number = number = max(number + 1, self.clock())
-        if self.given_out(number + 1, seen):
-            self.begin(seen)
-        self.history = self.identity or self.history
-
-    def another(self) -> bool:
-        """Whether the counter was adopted by another server, as after a copy or a failover."""
-        return self.identity is not None and self.identity != self.history
-
-    def raw(self, key: str) -> bytes | None:
-        """The record of a key that has not expired."""
-        record, ends = self.values.get(key, (b"", 0))
-        return record if ends > self.clock() else None
-
-    def holder(self, key: str) -> Holder | None:
-        """The lease of a key, if it has not ended."""
-        holder = self.leases.get(key)
-        return holder if holder is not None and holder.ends > self.clock() else None
-
-    def claim(self, key: str) -> Claim | None:
-        """GET and PTTL of a key's lease."""
-        holder = self.holder(key)
-        return None if holder is None else Claim(not holder.lease_id, (holder.ends - self.clock()) / 1e6)
-
-    def floor_of(self, tag: str) -> int | None:
-        """The floor of a tag; None: absent, or above the counter, as of another history."""
-        floor = self.tags.get(tag)
-        return None if floor is None or floor > self.counters()[0] else floor
-
-    def living(self, key: str) -> bytes | None:
-        """The payload of a key as a reader that knows every floor sees it."""
-        raw = self.raw(key)
-        if raw is None or self.number is None:
-            return None
-        record = unpack(raw)
-        number = struct.unpack_from(">Q", raw, 1)[0]
-        if (
-            not record.fresh_until
-            or not self.floor <= number <= self.number
-            or any(number < self.tags.get(tag, NO_FLOOR) for tag in record.tags)
-        ):
-            return None
-        return record.payload
-
-    def store(self, item: Item, number: int, created: int, load_ms: int = 0) -> None:
-        """Store a value behind the head that a script writes."""
-        fresh_until = created + item.ttl_ms * 1000
-        head = struct.pack(">BQQQI", MAGIC, number, created, fresh_until, load_ms)
-        self.values[item.key] = (head + item.tail, fresh_until + item.stale_ms * 1000)
-
-    def publish(self, message: bytes) -> None:
-        """Send a message to every subscriber."""
-        for line in self.lines:
-            line.push(message)
-
-    def tell(self, kind: bytes, number: int, names: Sequence[str] = ()) -> None:
-        """Send a numbered message to every subscriber."""
-        self.publish(struct.pack(">BcQ", 1, kind, number) + pack_names(names))
 
     # ---------------------------------------------------------------------------------------------------- the scripts
 
@@ -186,15 +57,77 @@ class Server:
             self.delete([item.key for item in items], seen=seen)
             raise TooLate("after the deadline")
         self.counters(seen)
-        for tag in tags:
-            if self.floor_of(tag) is None:
-                self.tags[tag] = self.counters()[0]
+        self.raise_tags(tags)
         created, number = self.clock(), self.bump(seen)
         for item in items:
             self.store(item, number, created)
             self.void(item.key)
         self.tell(b"I", number, [item.key for item in items])
         return Written(number, created)
+
+    def add(
+        self, item: Item, dead: bytes, tags: Sequence[str], deadline: int, seen: int = 0
+    ) -> Written | Present | Held:
+        """add.lua."""
+        self.refuse_late(deadline)
+        holder = self.holder(item.key)
+        if holder is not None and not holder.lease_id:
+            return Held()
+        if self.is_other(self.raw(item.key), dead):
+            return Present()
+        return self.set([item], tags, deadline, seen)
+
+    def touch(
+        self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int, seen: int = 0
+    ) -> Written | Present:
+        """touch.lua; tags live for ever here."""
+        del tags
+        self.refuse_late(deadline)
+        raw, fresh_until = self.raw(key), fresh_until_of(head)
+        if raw is None or raw[:HEAD_BYTES] != head or fresh_until <= self.clock():
+            return Present()
+        self.counters(seen)
+        created, number = self.clock(), self.bump(seen)
+        window = self.values[key][1] - fresh_until
+        fresh_until = created + ttl_ms * 1000
+        self.values[key] = (raw[:17] + struct.pack(">Q", fresh_until) + raw[25:], fresh_until + window)
+        self.tell(b"I", number, [key])
+        return Written(number, created)
+
+    def incr(
+        self, key: str, delta: int, initial: int | None, ttl_ms: int, dead: bytes, deadline: int, seen: int = 0
+    ) -> Counted | Present | Absent | OutOfRange:
+        """incr.lua."""
+        self.refuse_late(deadline)
+        raw = self.raw(key)
+        counts = raw is not None and raw[0] == COUNTER
+        if not counts and self.is_other(raw, dead):
+            return Present()
+        before, fresh_until = initial, self.clock() + ttl_ms * 1000
+        if raw is not None and counts and self.counts_on(raw, seen):
+            before, fresh_until = count_of(raw[HEAD_BYTES + 1 :]), fresh_until_of(raw[:HEAD_BYTES])
+        if before is None:
+            return Absent()
+        if abs(before + delta) >= NUMBER_MAX:
+            return OutOfRange()
+        self.counters(seen)
+        self.void(key)
+        created, number = self.clock(), self.bump(seen)
+        written = Written(number, created)
+        self.store_count(key, before + delta, written, fresh_until)
+        self.tell(b"I", number, [key])
+        return Counted(written, before + delta)
+
+    def counts_on(self, raw: bytes, seen: int) -> bool:
+        """Whether a counter is alive; it has no tags."""
+        number = int.from_bytes(raw[1:9])
+        known = self.number is not None and self.floor <= number <= self.number and seen <= self.number
+        return known and fresh_until_of(raw[:HEAD_BYTES]) > self.clock()
+
+    def refuse_late(self, deadline: int) -> None:
+        """Do nothing after the deadline."""
+        if self.late(deadline):
+            raise TooLate("after the deadline")
 
     def late(self, deadline: int) -> bool:
         """Whether a set comes after its deadline."""
@@ -225,6 +158,13 @@ class Server:
         self.tell(b"I", number, keys)
         return Written(number, created)
 
+    def delete_existing(self, key: str, seen: int = 0) -> Deleted:
+        """delete.lua for one key, which answers the head."""
+        raw = self.raw(key)
+        written = self.delete([key], seen=seen)
+        assert written is not None  # noqa: S101  # it is never too early
+        return Deleted(written, (raw or b"")[:HEAD_BYTES])
+
     def mark_stale(self, keys: Sequence[str], seen: int = 0) -> Written:
         """mark_stale.lua."""
         for key in keys:
@@ -250,7 +190,7 @@ class Server:
         if self.late(deadline):
             raise TooLate("after the deadline")
         raw = self.raw(key)
-        if raw is not None and (not dead or raw[:HEAD_BYTES] != dead):
+        if self.is_other(raw, dead):
             return Present()
         holder = self.holder(key)
         if holder is not None:
@@ -260,9 +200,7 @@ class Server:
             return Busy(max(holder.ends - self.clock(), 1000) / 1e6)
         self.leases[key] = Holder(lease_id, self.clock() + lease_ms * 1000)
         number, floor = self.counters(seen)
-        for tag in tags:
-            if self.floor_of(tag) is None:
-                self.tags[tag] = number
+        self.raise_tags(tags)
         return Granted(number, floor, tuple(self.tags[tag] for tag in tags), lease_ms)
 
     def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Protocol, cast
 
@@ -21,13 +21,17 @@ from nearcache.engine.ports import (
 from nearcache.protocol import scripts
 from nearcache.protocol.answers import (
     ABSENT,
+    Absent,
     Bounds,
     Busy,
     Claim,
+    Counted,
+    Deleted,
     Granted,
     Held,
     Item,
     Lease,
+    OutOfRange,
     Peer,
     Present,
     Reading,
@@ -47,6 +51,8 @@ TAG_LIFE_MARGIN_MS = 3_600_000
 _FINAL = (RemoteTimeout, RemoteMisconfigured, NotSent, BusRefused, Incompatible)
 """Failures after which a command is not repeated."""
 _PAIR = struct.Struct(">QQ")
+_COUNTED = struct.Struct(">QQq")
+_LATE = struct.Struct(">cQ")
 _VALUES = frozenset({bytes, type(None)})
 
 
@@ -168,11 +174,40 @@ class RedisRemote:
             raise TooLate("the set came to the server after its deadline")
         return _written(reply)
 
+    async def add(self, item: Item, dead: bytes, tags: Sequence[str], deadline: int) -> Written | Present | Held:
+        names = [*self._common, *self._names.pairs([item.key]), *self._names.tags(tags)]
+        life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
+        fields = [pack_names([item.key]), self.seen(), life, deadline, item.stale_ms, dead, item.ttl_ms, item.tail]
+        reply = self._in_time(await self._call(scripts.ADD, names, fields))
+        return _NOT_ADDED[reply] if reply in _NOT_ADDED else _written(reply)
+
+    async def touch(self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int) -> Written | Present:
+        names = [*self._common, self._names.value(key), *self._names.tags(tags)]
+        fields = [pack_names([key]), self.seen(), ttl_ms + TAG_LIFE_MARGIN_MS, deadline, head, ttl_ms]
+        reply = self._in_time(await self._call(scripts.TOUCH, names, fields))
+        return Present() if reply == b"C" else _written(reply)
+
+    async def incr(
+        self, key: str, delta: int, initial: int | None, ttl_ms: int, dead: bytes, deadline: int
+    ) -> Counted | Present | Absent | OutOfRange:
+        begin = b"" if initial is None else initial
+        fields = [pack_names([key]), self.seen(), deadline, delta, begin, ttl_ms, dead]
+        reply = self._in_time(await self._call(scripts.INCR, [*self._common, *self._names.pairs([key])], fields))
+        if reply in _NOT_COUNTED:
+            return _NOT_COUNTED[reply]
+        number, created, count = _COUNTED.unpack(reply)
+        return Counted(Written(number, created), count)
+
     async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
-        fields = [pack_names(keys), self.seen(), hold_ms, not_before]
+        fields = [pack_names(keys), self.seen(), hold_ms, not_before, 0]
         return _written_yet(
             await self._call(scripts.DELETE, [*self._common, *self._names.pairs(keys)], fields), not_before
         )
+
+    async def delete_existing(self, key: str) -> Deleted:
+        fields = [pack_names([key]), self.seen(), 0, 0, 1]
+        reply = await self._call(scripts.DELETE, [*self._common, *self._names.pairs([key])], fields)
+        return Deleted(_written(reply[: _PAIR.size]), reply[_PAIR.size :])
 
     async def mark_stale(self, keys: Sequence[str]) -> Written:
         names = [*self._common, self._names.scratch, *self._names.pairs(keys)]
@@ -213,6 +248,17 @@ class RedisRemote:
         name = self._names.lease(key)
         found, left = await self._read(resp.pack((b"GET", name)) + resp.pack((b"PTTL", name)), 2)
         return Claim(found[:1] == b"D", max(left, 0) / 1000) if found else None
+
+    def _in_time(self, reply: bytes) -> bytes:
+        """The answer of a script that does nothing after its deadline.
+
+        Raises:
+            TooLate: its deadline had passed.
+        """
+        if reply[:1] == b"L" and len(reply) == _LATE.size:
+            self._offset = _LATE.unpack(reply)[1] / 1e6 - monotonic()  # its clock may have been set
+            raise TooLate("it came to the server after its deadline, and nothing was done")
+        return reply
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
         names = [*self._common, self._names.scratch]
@@ -296,6 +342,10 @@ def _checked(reply: Any, count: int) -> list[bytes | None]:
         if isinstance(one, RemoteFailed):
             raise one
     raise TypeError(type(reply))
+
+
+_NOT_ADDED: Mapping[bytes, Present | Held] = {b"V": Present(), b"D": Held()}
+_NOT_COUNTED: Mapping[bytes, Present | Absent | OutOfRange] = {b"V": Present(), b"A": Absent(), b"R": OutOfRange()}
 
 
 def _written(reply: bytes) -> Written:

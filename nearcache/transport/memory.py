@@ -6,7 +6,22 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from nearcache.local.interrupts import make_lock
-from nearcache.protocol.answers import Bounds, Claim, Granted, Item, Lease, Peer, Reading, Written
+from nearcache.protocol.answers import (
+    Absent,
+    Bounds,
+    Claim,
+    Counted,
+    Deleted,
+    Granted,
+    Held,
+    Item,
+    Lease,
+    OutOfRange,
+    Peer,
+    Present,
+    Reading,
+    Written,
+)
 
 
 class MemoryRemote:
@@ -41,6 +56,20 @@ class MemoryRemote:
 
     async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
         return self._next()
+
+    async def add(self, item: Item, dead: bytes, tags: Sequence[str], deadline: int) -> Written | Present | Held:
+        return self._next()
+
+    async def touch(self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int) -> Written | Present:
+        return self._next()
+
+    async def incr(
+        self, key: str, delta: int, initial: int | None, ttl_ms: int, dead: bytes, deadline: int
+    ) -> Counted | Present | Absent | OutOfRange:
+        return Absent()  # what L1 alone keeps is counted there
+
+    async def delete_existing(self, key: str) -> Deleted:
+        return Deleted(self._next(), b"")
 
     async def mark_stale(self, keys: Sequence[str]) -> Written:
         return self._next()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import pytest
 
+from nearcache import RemoteUnavailable
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.odd_replies import OddServer, attack
 from tests.support.twins import MakeCache
@@ -32,6 +34,10 @@ async def test_a_cache_lives_through_it(make_cache: MakeCache, server: EmbeddedS
             assert isinstance(await cache.get_many(["a", key]), dict)
             for outcome in (cache.delete("a"), cache.mark_stale("b"), cache.invalidate_tags("t"), cache.clear()):
                 assert await outcome in (True, False)
+            for outcome in (cache.add(f"a{number}", 1), cache.touch(key, 60), cache.delete_existing("a")):
+                assert await outcome in (True, False)
+            with suppress(RemoteUnavailable):
+                assert type(await cache.incr("n")) is int
         assert odd.odd > 3
         began = time.monotonic()
         await cache.__aexit__(None, None, None)

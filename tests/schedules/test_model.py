@@ -11,12 +11,13 @@ import pytest
 
 from nearcache.engine.ports import TooLate
 from nearcache.protocol import messages
-from nearcache.protocol.answers import Beat, Busy, Granted, Greeting, Item, Reading, Written
+from nearcache.protocol.answers import Beat, Busy, Counted, Deleted, Granted, Greeting, Item, Reading, Written
 from nearcache.protocol.names import Names
 from nearcache.protocol.records import HEAD_BYTES, pack_tail
 from nearcache.runtime.run_sync import run_sync
 from nearcache.settings import Settings
-from nearcache.testing.model import Line, Server
+from nearcache.testing.model import Server
+from nearcache.testing.state import Line
 from nearcache.transport.client import RedisRemote
 from nearcache.transport.embedded import EmbeddedServer
 from nearcache.transport.endpoint import Endpoint
@@ -26,7 +27,13 @@ KEYS, TAGS, TOKENS = ("x", "y"), ("t", "u"), (b"1" * 16, b"2" * 16)
 STEPS = 120
 KINDS = [
     "set",
+    "add",
+    "add",
+    "touch",
+    "incr",
+    "incr",
     "late",
+    "existing",
     "delete",
     "held",
     "stale",
@@ -63,9 +70,10 @@ class Side:
         place = key, lease_id, len(tags)
         kind = dice.choice(KINDS)
         aware = dice.random() < 0.5
+        raw = self.ask("read", [key], with_bounds=False).records[0]
+        head = raw[:HEAD_BYTES] if raw and aware else b""
         if kind == "lease":
-            raw = self.ask("read", [key], with_bounds=False).records[0]
-            answer = self.ask("lease", key, lease_id, raw[:HEAD_BYTES] if raw and aware else b"", 60_000, tags, FOREVER)
+            answer = self.ask("lease", key, lease_id, head, 60_000, tags, FOREVER)
             if isinstance(answer, Granted):
                 self.grants[place] = answer
             return self.plain(answer)
@@ -74,7 +82,18 @@ class Side:
             return self.plain(self.ask("fill", item, lease_id, grant, tags))
         simple: dict[str, tuple[Any, ...]] = {
             "set": ("set", [item], tags, FOREVER),
-            "late": ("set", [item], tags, 1),
+            "late": dice.choice(
+                (
+                    ("set", [item], tags, 1),
+                    ("add", item, b"", tags, 1),
+                    ("touch", key, head, 60_000, tags, 1),
+                    ("incr", key, 1, 0, 60_000, b"", 1),
+                )
+            ),
+            "add": ("add", item, head, tags, FOREVER),
+            "touch": ("touch", key, head, 60_000, tags, FOREVER),
+            "incr": ("incr", key, dice.choice((1, 7, -7, 1 << 52)), dice.choice((None, 3)), 60_000, head, FOREVER),
+            "existing": ("delete_existing", key),
             "delete": ("delete", KEYS if aware else [key]),
             "stale": ("mark_stale", KEYS if aware else [key]),
             "abort": ("abort", key, lease_id),
@@ -94,6 +113,10 @@ class Side:
         """An answer without times, its numbers counted from the first."""
         if isinstance(answer, Written):
             return "written", answer.number - self.first
+        if isinstance(answer, Counted):
+            return answer.total, self.plain(answer.written)
+        if isinstance(answer, Deleted):
+            return answer.head[:1], self.plain(answer.written)
         if isinstance(answer, Granted):
             return "granted", *(number - self.first for number in (answer.number, answer.floor, *answer.tag_floors))
         if isinstance(answer, list):

@@ -28,11 +28,14 @@ STORE: dict[str, Act] = {
     "set": lambda rig, number: rig.do(rig.remote.set([Item(f"new:{number}", VALUE, TTL)], (), FOREVER)),
     "set with tags": lambda rig, number: rig.do(rig.remote.set([Item(f"new:{number}", VALUE, TTL)], TAGS, FOREVER)),
     "set of what is there": lambda rig, number: rig.do(rig.remote.set([Item(OLD[number], VALUE, TTL)], (), FOREVER)),
+    "add": lambda rig, number: rig.do(rig.remote.add(Item(f"new:{number}", VALUE, TTL), b"", TAGS, FOREVER)),
+    "incr": lambda rig, number: rig.do(rig.remote.incr(f"new:{number}", 1, 0, TTL, b"", FOREVER)),
     "lease": lambda rig, number: rig.lease(f"new:{number}"),
 }
 REMOVE: dict[str, Act] = {
     "delete": lambda rig, number: rig.delete(OLD[number]),
     "delete with hold": lambda rig, number: rig.delete(OLD[number], hold_ms=10_000),
+    "delete_existing": lambda rig, number: rig.do(rig.remote.delete_existing(OLD[number])),
     "mark_stale": lambda rig, number: rig.do(rig.remote.mark_stale([OLD[number]])),
     "clear": lambda rig, _: rig.clear(),
     "invalidate_tags": lambda rig, _: rig.tag(*TAGS),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nearcache import ConfigError, NearCache
+from nearcache import ConfigError, NearCache, RemoteUnavailable
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.waiting import redis_of, until
 
@@ -43,6 +43,10 @@ async def test_a_right_that_is_missing(fresh_server: EmbeddedServer, namespace: 
             assert cache.delete("there") is False
             assert cache.mark_stale("there") is False
             assert cache.clear() is False
+            assert cache.add("a", 1) is False
+            assert cache.touch("there", 60) is False
+            with pytest.raises(RemoteUnavailable):
+                cache.incr("n")
             assert cache.get_or_set("b", lambda: 2) == 2
             assert cache.health().journal == 0
             assert cache.get("there") == 1

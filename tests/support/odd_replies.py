@@ -21,7 +21,7 @@ from typing import Any, Self
 import hiredis
 
 from nearcache.engine.ports import RemoteFailed
-from nearcache.protocol.answers import Granted, Item, Reading, Written
+from nearcache.protocol.answers import Counted, Deleted, Granted, Item, Reading, Written
 from nearcache.protocol.names import Names
 from nearcache.runtime.run_sync import run_sync
 from nearcache.transport import resp
@@ -108,6 +108,10 @@ def _right(answer: object) -> bool:
             return all(type(one) is bytes or one is None for one in records) and types == {int}
         case Written(number, created, stored):
             return type(number) is type(created) is int and type(stored) is bool
+        case Counted(written, total):
+            return _right(written) and type(total) is int
+        case Deleted(written, head):
+            return _right(written) and type(head) is bytes
         case Granted(number, floor, tags):
             return type(number) is type(floor) is int and len(tags) == 2
         case list():
@@ -146,6 +150,10 @@ def attack(seed: int, count: int) -> tuple[float, int, int]:
         lambda: run_sync(remote.set([item], tags, 1)),
         lambda: run_sync(remote.delete(["a"])),
         lambda: run_sync(remote.mark_stale(["a"])),
+        lambda: run_sync(remote.add(item, b"", tags, 1)),
+        lambda: run_sync(remote.touch("a", b"head", 1000, tags, 1)),
+        lambda: run_sync(remote.incr("n", 1, 0, 1000, b"", 1)),
+        lambda: run_sync(remote.delete_existing("a")),
         lambda: run_sync(remote.lease("a", b"id", b"", 1000, tags, 1 << 52)),
         lambda: run_sync(remote.fill(item, b"id", Granted(1, 0, (0, 0)), tags)),
         lambda: run_sync(remote.abort("a", b"id")),

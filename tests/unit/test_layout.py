@@ -15,8 +15,8 @@ MODULES = sorted((ROOT / "nearcache").rglob("*.py"))
 
 LONGEST = 380
 """Lines; the aim is 300."""
-PUBLIC = {"sync.py": 500, "aio.py": 500}
-"""The two classes: each public word has its docstring and its example there."""
+LONGER = {"sync.py": 560, "aio.py": 420}
+"""Both have a method for each public word, and what users read of it: most of their lines are docstrings."""
 
 EXTRAS = {
     "typer",
@@ -46,7 +46,7 @@ def test_a_module_says_its_purpose_in_one_line_and_is_short(path: Path) -> None:
     purpose = (ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0]
     assert purpose
     assert "\n" not in purpose, "the purpose fits on one line; a blank line parts it from the rest"
-    assert len(text.splitlines()) < PUBLIC.get(str(path.relative_to(ROOT / "nearcache")), LONGEST)
+    assert len(text.splitlines()) < LONGER.get(path.name, LONGEST)
 
 
 def test_importing_starts_nothing_and_needs_no_extra() -> None:

@@ -50,3 +50,16 @@ local function floor_of(t, s) -- the floor of a tag; nil: absent, damaged, or ab
     local floor = whole(redis.pcall('GET', t))
     return floor and floor <= s and floor or nil
 end
+local function ours(record) -- whether it is a value (0xC2) or a counter (0xC3) of this library
+    local magic = string.byte(record)
+    return magic == 0xC2 or magic == 0xC3
+end
+local function record_at(v) -- the record of a key; false: absent, or of a foreign type, which is a dead value
+    local found = redis.pcall('GET', v)
+    if type(found) ~= 'table' then return found end
+    if string.sub(found.err, 1, 9) ~= 'WRONGTYPE' then return redis.call('GET', v) end -- no damage of ours
+    return false
+end
+local function alive(v, dead) -- whether it is another record than the one that begins as its caller judged dead
+    return v and ours(v) and (dead == '' or string.sub(v, 1, #dead) ~= dead)
+end

@@ -3,12 +3,7 @@
 -- ARGV: token, lease ms, how the dead record begins (empty: absent), tag life ms, deadline (server microseconds), seen.
 -- Answers: V: a value is there | B ms left | D | L: too late | G number, floor, tag floors (8 bytes each).
 if now() > tonumber(ARGV[5]) then return 'L' end -- its client waits no more: nobody would have the lease
-local v = redis.pcall('GET', KEYS[3])
-if type(v) == 'table' then -- a value of another type is dead, anything else is no damage of ours
-    if string.sub(v.err, 1, 9) ~= 'WRONGTYPE' then return v end
-    v = false
-end
-if v and string.byte(v) == 0xC2 and (ARGV[3] == '' or string.sub(v, 1, #ARGV[3]) ~= ARGV[3]) then return 'V' end
+if alive(record_at(KEYS[3]), ARGV[3]) then return 'V' end
 local found = holder(KEYS[4])
 local left = found and redis.call('PTTL', KEYS[4])
 if found and left >= 0 then -- without an end it is none of ours

@@ -117,6 +117,13 @@ GUARDS: Mapping[str, Guard] = {
     "numbers-seen": Guard(rules.SEEN_BY_NOBODY, lua=SEEN_BY_NOBODY, phase="clock set back"),
     "whose-numbers": Guard(rules.NUMBERS_BELIEVED, lua=NUMBERS_BELIEVED, phase="live copy"),
     "channel-by-database": Guard(Rules(), patched=((Names, "__init__", _one_channel),), phase="two databases"),
+    "operation-unjournalled": Guard(rules.OPERATIONS_JOURNALLED),
+    "operation-behind-journal": Guard(rules.OPERATIONS_UNDER_THE_JOURNAL),
+    "operation-once": Guard(rules.OPERATIONS_REPEATED),
+    "operation-head": Guard(rules.ANY_HEAD),
+    "operation-l1": Guard(rules.OPERATIONS_STAY_IN_L1),
+    "touch-version": Guard(rules.TOUCHES_MAKE_VERSIONS),
+    "counter-floor": Guard(rules.COUNTS_ON_ANYTHING),
     "new-server-deadline": Guard(rules.EVERY_NEW_SERVER_ENDS_DEADLINES, phase="failover, commands first"),
 }
 """By the name that ``--ablate`` takes. To add one: the rules without it, and its schedule among the named ones."""

@@ -50,6 +50,21 @@ class FreshForEver(Tier):
         return done
 
 
+class UnknownStaysInL1(Tier):
+    """An operation of unknown outcome leaves L1 as it is."""
+
+    def unknown(self, key: str) -> None:
+        """Nothing."""
+
+
+class UnknownIsJournalled(Tier):
+    """An operation of unknown outcome is replayed as a delete, as a set is."""
+
+    def unknown(self, key: str) -> None:
+        """As of a set."""
+        self.journal_keys([key])
+
+
 class NoStamp(Tier):
     """The put does not look whether the key was written since the snapshot."""
 
@@ -195,7 +210,7 @@ class TurnsByStripe(Tier):
 class StalePassesNothing(Tier):
     """A stale value that is returned leaves L1 as it is."""
 
-    def returned_stale(self, key: str, version: Version, snapshot: Snapshot) -> None:
+    def returned_unkept(self, key: str, version: Version, snapshot: Snapshot) -> None:
         """Nothing."""
 
 

@@ -59,10 +59,13 @@ from tests.support.ablations.local import (
     SnapshotsWithoutMarks,
     StalePassesNothing,
     TurnsByStripe,
+    UnknownIsJournalled,
+    UnknownStaysInL1,
     WroteLeavesStamp,
 )
 from tests.support.ablations.server import (
     CountsOn,
+    CountsOnAnything,
     FillsBelowFloors,
     FillsInSilence,
     FillsWithoutCounter,
@@ -72,8 +75,11 @@ from tests.support.ablations.server import (
     LateSetsStored,
     RefusesInSilence,
     RepeatsLeases,
+    RepeatsOperations,
     ReplaysValues,
     SeenByNobody,
+    TakesAnyHead,
+    TouchesMakeVersions,
 )
 from tests.support.stepper import Instance, ModelRemote, World
 
@@ -196,6 +202,10 @@ async def _never_drain(_core: Any, *, probing: bool = False) -> bool:
     return probing and False
 
 
+def _covers_nothing(self: Journal, key: str) -> bool:
+    return False
+
+
 NO_STAMP = Rules(tier=NoStamp)
 NO_EPOCH = Rules(tier=NoEpoch)
 PUT_ANYTHING = Rules(tier=PutAnything)
@@ -254,6 +264,13 @@ SEEN_BY_NOBODY = Rules(server=SeenByNobody)
 ABOVE_IS_DEAD_ALONE = Rules(server=CountsOn)
 ABOVE_IS_BELIEVED = Rules(patched=_ABOVE_IS_BELIEVED)
 NUMBERS_BELIEVED = Rules(server=CountsOn, patched=_ABOVE_IS_BELIEVED)
+OPERATIONS_JOURNALLED = Rules(tier=UnknownIsJournalled)
+OPERATIONS_STAY_IN_L1 = Rules(tier=UnknownStaysInL1)
+OPERATIONS_REPEATED = Rules(remote=RepeatsOperations)
+OPERATIONS_UNDER_THE_JOURNAL = Rules(patched=((Journal, "covers", _covers_nothing),))
+ANY_HEAD = Rules(server=TakesAnyHead)
+TOUCHES_MAKE_VERSIONS = Rules(server=TouchesMakeVersions)
+COUNTS_ON_ANYTHING = Rules(server=CountsOnAnything)
 NO_SNAPSHOT = Rules(tier=NoSnapshot)
 OWN_WRITE_LEAVES_STAMP = Rules(tier=WroteLeavesStamp)
 FRESH_FOR_EVER = Rules(tier=FreshForEver)

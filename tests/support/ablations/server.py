@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from nearcache.engine.ports import RemoteFailed, TooLate
-from nearcache.protocol.answers import Granted, Item, Written
+from nearcache.protocol.answers import Granted, Item, Present, Written
+from nearcache.protocol.records import HEAD_BYTES
 from nearcache.testing.model import Server
 from tests.support.stepper import ModelRemote
 
@@ -104,6 +106,46 @@ class CountsOn(SeenByNobody):
         return False
 
 
+class TakesAnyHead(Server):
+    """Nobody compares the record with the one that its client judged."""
+
+    def is_other(self, raw: bytes | None, dead: bytes) -> bool:
+        """No, if the client has judged any."""
+        return raw is not None and not dead
+
+    def touch(
+        self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int, seen: int = 0
+    ) -> Written | Present:
+        """Whatever is there."""
+        raw = self.raw(key)
+        if raw is not None and raw[:HEAD_BYTES] != head:
+            self.values[key] = (head + raw[HEAD_BYTES:], self.values[key][1])
+        return super().touch(key, head, ttl_ms, tags, deadline, seen)
+
+
+class TouchesMakeVersions(Server):
+    """A touched value has the number of the touch."""
+
+    def touch(
+        self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int, seen: int = 0
+    ) -> Written | Present:
+        """Touch, and write number and time."""
+        answer = super().touch(key, head, ttl_ms, tags, deadline, seen)
+        if isinstance(answer, Written):
+            record, ends = self.values[key]
+            self.values[key] = (record[:1] + struct.pack(">QQ", answer.number, answer.created) + record[17:], ends)
+        return answer
+
+
+class CountsOnAnything(Server):
+    """A counter goes on, whatever was cleared or marked stale."""
+
+    def counts_on(self, raw: bytes, seen: int) -> bool:
+        """Yes."""
+        del raw, seen
+        return True
+
+
 class HoldsNothing(Server):
     """A delete's hold is not kept."""
 
@@ -135,6 +177,8 @@ class ReplaysValues(ModelRemote):
 class RepeatsLeases(ModelRemote):
     """A lease request is sent again, with its snapshot, when its connection broke."""
 
+    REPEATED: ClassVar[frozenset[str]] = frozenset({"lease"})
+
     def __getattr__(self, script: str) -> Callable[..., Awaitable[Any]]:
         ask = super().__getattr__(script)
 
@@ -142,8 +186,14 @@ class RepeatsLeases(ModelRemote):
             try:
                 return await ask(*args, **options)
             except RemoteFailed:
-                if script != "lease":
+                if script not in self.REPEATED:
                     raise
                 return await ask(*args, **options)
 
         return again
+
+
+class RepeatsOperations(RepeatsLeases):
+    """add, touch and incr are sent again when their connection broke."""
+
+    REPEATED = frozenset({"add", "touch", "incr"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nearcache.engine import load, read, write
+from nearcache.engine import atomic, load, read, write
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, RemoteFailed
@@ -109,6 +109,23 @@ class Instance:
     def delete(self, *keys: str, hold_ms: int = 0) -> Flow:
         """Begin a delete."""
         return self.world.start(f"{self.name}: delete {keys}", write.delete(self.core, keys, hold_ms))
+
+    def add(self, key: str, value: object, **options: Any) -> Flow:
+        """Begin an add."""
+        return self.world.start(f"{self.name}: add {key}", atomic.add(self.core, key, value, self._policy(options)))
+
+    def touch(self, key: str, ttl: float) -> Flow:
+        """Begin a touch."""
+        return self.world.start(f"{self.name}: touch {key}", atomic.touch(self.core, key, self._policy({"ttl": ttl})))
+
+    def incr(self, key: str, delta: int = 1, initial: int | None = 0) -> Flow:
+        """Begin an incr."""
+        flow = atomic.incr(self.core, key, delta, initial, self.core.policy)
+        return self.world.start(f"{self.name}: incr {key}", flow)
+
+    def delete_existing(self, key: str) -> Flow:
+        """Begin a delete that tells whether it made a difference."""
+        return self.world.start(f"{self.name}: delete_existing {key}", write.delete_existing(self.core, key))
 
     def mark_stale(self, *keys: str) -> Flow:
         """Begin to mark values as stale."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nearcache.local.singleflight import Outcome
 from nearcache.protocol.answers import BusItem
-from nearcache.testing.model import Line, Server
+from nearcache.testing.model import Server
+from nearcache.testing.state import Line
 from tests.support.stepper.points import Pause, Receiving, Request
 from tests.support.stepper.world import Flow, World
 
@@ -107,6 +108,10 @@ class ModelRemote:
         "read",
         "tag_floors",
         "set",
+        "add",
+        "touch",
+        "incr",
+        "delete_existing",
         "delete",
         "mark_stale",
         "lease",
@@ -117,7 +122,19 @@ class ModelRemote:
         "probe",
         "greet",
     )
-    SEEN = ("set", "delete", "mark_stale", "lease", "clear", "invalidate_tags", "greet")
+    SEEN = (
+        "set",
+        "add",
+        "touch",
+        "incr",
+        "delete",
+        "delete_existing",
+        "mark_stale",
+        "lease",
+        "clear",
+        "invalidate_tags",
+        "greet",
+    )
     """Those that carry the highest number that the client has seen."""
 
     def __init__(self, world: World, name: str) -> None:
