@@ -41,6 +41,7 @@ class CachedOptions(LoadOptions, total=False):
 
     ignore: Sequence[str]
     version: str
+    grouped: bool
 
 
 XFETCH_WINDOW = 10

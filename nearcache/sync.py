@@ -473,10 +473,11 @@ class NearCache(BaseCache):
                 too), ``condition``, ``copy``, ``stale_while_revalidate``, ``stale_if_error``, ``early_refresh``,
                 ``xfetch_beta``, ``loader_soft_timeout``, ``loader_hard_timeout``, ``wait_timeout``, ``lease``. And
                 ``ignore``: names of parameters that make no difference; ``version``: part of the key, for a function
-                whose meaning changed.
+                whose meaning changed; ``grouped``: give all its values a tag of their own, for ``invalidate_all``.
 
         Returns:
-            The function, with ``invalidate``, ``refresh``, ``peek``, ``key`` (with its arguments), ``__wrapped__``.
+            The function, with ``invalidate``, ``refresh``, ``peek``, ``key`` (with its arguments), ``invalidate_all``,
+            ``__wrapped__``.
 
         Raises:
             ConfigError, TypeError: an option is wrong; or two calls could share a key, see docs/keys.md.

@@ -1,5 +1,6 @@
 """A call becomes a key: the same call the same key in every process, another call another key. Pure."""
 
+from nearcache.functions.form import group_of
 from nearcache.functions.key import KeyFunction, make_key_function, make_tags_function
 from nearcache.functions.kinds import check_coroutine, check_plain
 from nearcache.functions.naming import label_of
@@ -10,6 +11,7 @@ __all__ = [
     "canonical",
     "check_coroutine",
     "check_plain",
+    "group_of",
     "label_of",
     "make_key_function",
     "make_tags_function",

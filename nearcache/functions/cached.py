@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from nearcache.functions import check_coroutine, check_plain, make_key_function, make_tags_function
+from nearcache.errors import ConfigError
+from nearcache.functions import check_coroutine, check_plain, group_of, label_of, make_key_function, make_tags_function
 from nearcache.functions.annotations import register_returned
 from nearcache.functions.registry import register
 from nearcache.functions.spec import Cache, FunctionSpec
@@ -129,8 +130,11 @@ def _cached(
     ignore: Sequence[str] = (),
     tags: Sequence[str] = (),
     version: str | None = None,
+    grouped: bool = False,
     **options: Any,
 ) -> W | Callable[[Callable[..., Any]], W]:
+    if type(grouped) is not bool:
+        raise ConfigError(f"grouped={grouped!r}: must be True or False")
     policy = cache._policy.over(cast("LoadOptions", options), _OPTIONS)  # noqa: SLF001  # made for this one caller
 
     def decorate(fn: Callable[..., Any], template: str | None = None) -> W:
@@ -142,7 +146,9 @@ def _cached(
         key = make_key_function(fn, template, ignore, policy.max_key_bytes, version)
         tagged = make_tags_function(fn, tags, ignore, policy.max_key_bytes)
         always, of_call = (tagged, None) if isinstance(tagged, tuple) else ((), tagged)
-        plan = FunctionSpec(cache, fn, key, of_call, policy.with_tags(always) if always else policy, binds, of_class)
+        group = (group_of(template or label_of(fn), policy.max_key_bytes),) if grouped else ()
+        values = policy.with_tags((*always, *group)) if always or group else policy
+        plan = FunctionSpec(cache, fn, key, of_call, values, group, binds, of_class)
         register(cache, fn, template, key.shape)
         register_returned(cache.settings.codec, fn)
         # The closure has the function's signature too: some frameworks look at what a partial is made of.
@@ -177,7 +183,7 @@ def cached_sync(cache: Cache, target: Callable[..., Any] | str | None = None, **
         cache: where its values live.
         target: the function (bare ``@cached``), a key template such as ``"user:{id}"``, or None.
         **options: ``ignore``, names of parameters that do not count for the key; ``tags``, templates as the key's;
-            ``version``, part of the key; and the options of ``get_or_set``.
+            ``version``, part of the key; ``grouped``, for ``invalidate_all``; and the options of ``get_or_set``.
 
     Returns:
         The wrapper, or a decorator that makes it.

@@ -91,6 +91,11 @@ def fit(whole: str, name: str, max_bytes: int) -> str:
     return name.encode("utf-8", "ignore")[: max_bytes - len(digest)].decode("utf-8", "ignore") + digest
 
 
+def group_of(name: str, max_bytes: int) -> str:
+    """The tag of all values of a function, by its template or its name, in every version."""
+    return fit(f"function:{name}", "function:", max_bytes)
+
+
 def tag_of(literals: Sequence[str], texts: Sequence[str], max_bytes: int) -> str:
     """A tag: the texts between the literals, as they are."""
     whole = "".join(text + literal for text, literal in zip(("", *texts), literals, strict=True))

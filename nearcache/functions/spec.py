@@ -50,6 +50,11 @@ class Cache(Protocol):
         """``(*keys)``: whether Redis acknowledged."""
         ...
 
+    @property
+    def invalidate_tags(self) -> Callable[..., Any]:
+        """``(*tags)``: whether Redis acknowledged."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class FunctionSpec:
@@ -61,6 +66,8 @@ class FunctionSpec:
     tags: Callable[..., tuple[str, ...]] | None
     policy: Policy
     """How its values are stored and loaded, made once when the function is decorated."""
+    group: tuple[str, ...]
+    """The tag that all of its values carry, if it is grouped."""
     binds: bool
     of_class: bool  # a classmethod: it binds the class, from an instance too
     bound_names: dict[str, Any] = field(default_factory=dict)  # the attributes of a bound copy
@@ -68,5 +75,7 @@ class FunctionSpec:
 
     def load(self, key: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, replace: bool = False) -> Any:
         """Ask the cache for the value of a call, with a loader that makes the call; ``replace``: load in any case."""
-        policy = self.policy if self.tags is None else self.policy.with_tags(self.tags(*args, **kwargs))
+        policy = self.policy
+        if self.tags is not None:
+            policy = policy.with_tags((*self.tags(*args, **kwargs), *self.group))
         return self.cache._load(key, functools.partial(self.fn, *args, **kwargs), policy, replace=replace)  # noqa: SLF001  # made for wrappers

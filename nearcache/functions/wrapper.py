@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar, cast, overload
 
+from nearcache.errors import ConfigError
 from nearcache.functions import label_of
 from nearcache.functions.spec import FunctionSpec
 
@@ -85,6 +86,15 @@ class Wrapper(functools.partial[R], Generic[P, T, R]):
         """The value of this call if L1 has it, else None; never the network."""
         return cast("T | None", self._plan.cache.peek(self.key(*args, **kwargs)))
 
+    def _group(self) -> tuple[str, ...]:
+        group = self._plan.group
+        if not group:
+            raise ConfigError(
+                f"{label_of(self.__wrapped__)}: its values have no tag of their own to be invalidated by: decorate it "
+                "with cached(..., grouped=True)"
+            )
+        return group
+
     def _refreshed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         whole = (*self.args, *args)
         return self._plan.load(self._plan.key(*whole, **kwargs), whole, kwargs, replace=True)
@@ -123,6 +133,14 @@ class CachedFunction(Wrapper[P, T, T]):
     def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Delete the value of this call everywhere; whether Redis acknowledged."""
         return cast("bool", self._plan.cache.delete(self.key(*args, **kwargs)))
+
+    def invalidate_all(self) -> bool:
+        """Drop the values of all calls everywhere; whether Redis acknowledged.
+
+        Raises:
+            ConfigError: the function was not decorated with ``grouped=True``.
+        """
+        return cast("bool", self._plan.cache.invalidate_tags(*self._group()))
 
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function now, and cache and return its value."""
@@ -163,6 +181,10 @@ class AsyncCachedFunction(Wrapper[P, T, Awaited[T]]):
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Delete the value of this call everywhere; whether Redis acknowledged."""
         return cast("bool", await self._plan.cache.delete(self.key(*args, **kwargs)))
+
+    async def invalidate_all(self) -> bool:
+        """As :meth:`CachedFunction.invalidate_all`."""
+        return cast("bool", await self._plan.cache.invalidate_tags(*self._group()))
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function now, and cache and return its value."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nearcache import UncacheableArgument
+from nearcache import ConfigError, UncacheableArgument
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import redis_of, until, value_name
 
@@ -169,3 +169,48 @@ async def test_without_redis_a_function_is_just_called(make_cache: MakeCache) ->
     assert await cached.refresh(1) == 2
     assert await cached.invalidate(1) is False
     assert cached.peek(1) is None
+
+
+async def other(number: int) -> int:
+    """Another function."""
+    return number
+
+
+class Shop:
+    """A class with a cached method."""
+
+    async def price(self, number: int) -> int:
+        """A method."""
+        return number
+
+
+@pytest.mark.parametrize("tags", [[], ["numbers"], ["number:{number}"]], ids=["plain", "tagged", "tagged by arguments"])
+async def test_a_grouped_function_drops_all_its_values(make_cache: MakeCache, tags: list[str]) -> None:
+    """Everywhere, with every argument, beside tags of its own; other functions keep theirs."""
+    async with make_cache() as one, make_cache() as another:
+        options: dict[str, Any] = {"grouped": True, "ignore": ["extra"], "tags": tags}
+        cached, there = one.cached(**options)(double), another.cached(**options)(double)
+        kept = one.cached("other:{number}", grouped=True)(other)
+        assert [await cached(1), await cached(2), await there(2), await kept(1)] == [2, 4, 4, 1]
+        assert await cached.invalidate_all() is True
+        await until(lambda: there.peek(2) is None)
+        assert (cached.peek(1), cached.peek(2), kept.peek(1)) == (None, None, 1)
+        assert [await there(1), await cached(2)] == [2, 4]
+        assert len(CALLS) == 4
+
+
+async def test_a_group_is_that_of_the_template(cache: Twin) -> None:
+    """In every version, and for all objects of a class."""
+    shop = cache.cached("price:{number}", grouped=True)(Shop.price)
+    newer = cache.cached("price:{number}", grouped=True, version="2")(Shop.price)
+    assert [await shop(Shop(), 1), await newer(Shop(), 1)] == [1, 1]
+    assert await shop.invalidate_all() is True
+    assert (shop.peek(None, 1), newer.peek(None, 1)) == (None, None)
+
+
+async def test_without_a_group_an_error_says_how(cache: Twin) -> None:
+    """It names the function and the option."""
+    with pytest.raises(ConfigError, match=r"double.*grouped=True"):
+        await cache.cached(double).invalidate_all()
+    with pytest.raises(ConfigError, match="grouped='yes'"):
+        cache.cached(grouped="yes")(other)
