@@ -81,6 +81,7 @@ class AsyncNearCache(BaseCache):
         """
         self._reopen_closed()
         self._check_loop()
+        self._enter()
         refusal: object = None
         self._troubles.opening = True
         try:
@@ -88,7 +89,7 @@ class AsyncNearCache(BaseCache):
             if refusal is not None:
                 raise ConfigError(f"{self.url}: {refusal}")
         except BaseException:
-            await self.close()
+            await self.__aexit__(None, None, None)
             raise
         finally:
             self._troubles.opened(raised=refusal is not None)
@@ -97,7 +98,8 @@ class AsyncNearCache(BaseCache):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        if self._leave_with():
+            await self.close()
 
     async def close(self) -> None:
         """As :meth:`NearCache.close`.
@@ -109,15 +111,17 @@ class AsyncNearCache(BaseCache):
             self._close_without_loop()
             return
         self._end()
+        # A task may open a shared cache again while this one waits, and then it has new ones of all these.
+        core, runtime, server = self._core, self._runtime, self._backend.server
         if self._subscriber is not None:
             if self._bus is not None:
                 self._bus.cancel()
-            settings = self._core.settings
-            await self._runtime.drain(settings.redis_connect_timeout + 2 * settings.redis_timeout)
-            await replay_journal(self._core)
-        await self._core.remote.close()
-        if self._backend.server is not None:
-            self._backend.server.stop()
+            settings = core.settings
+            await runtime.drain(settings.redis_connect_timeout + 2 * settings.redis_timeout)
+            await replay_journal(core)
+        await core.remote.close()
+        if server is not None:
+            server.stop()
 
     def _close_without_loop(self) -> None:
         """Close a cache that was never used, or whose loop is closed, and the connections with it."""
@@ -198,7 +202,8 @@ class AsyncNearCache(BaseCache):
             pass
         if self._loop is not asyncio.get_running_loop():  # a coroutine less, on the way to Redis
             await self._ready()
-        value = await read.get(self._core, self._checked(key))
+        key = self._checked(key)
+        value = await read.get(self._core, key)
         return default if value is MISSING else value
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:

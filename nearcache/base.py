@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Any, ClassVar, Self, TypeVar, Unpack, overload
+from typing import Any, ClassVar, Self, TypeVar, Unpack, cast, overload
 
 from nearcache.checks import Duration, seconds, shown
 from nearcache.engine import write
@@ -24,7 +24,7 @@ from nearcache.local import drops
 from nearcache.local.invalidation import AlwaysFresh, Invalidation
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.store import Entry, Opener
-from nearcache.local.tier import NEVER, Tier
+from nearcache.local.tier import NEVER, NoTier, Tier
 from nearcache.policy import Policy, check_key
 from nearcache.protocol.codec import MsgpackCodec
 from nearcache.runtime.run_sync import run_sync
@@ -43,6 +43,8 @@ def _after_fork() -> None:
     BaseCache._opening = threading.RLock()  # noqa: SLF001  # its class is below; another thread may have held it
     for cache in tuple(_caches):
         cache._restart_after_fork()  # noqa: SLF001  # as above
+        if cache._users:  # noqa: SLF001  # as above; the parent's
+            cache._users = 0  # noqa: SLF001  # as above
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -67,6 +69,10 @@ class BaseCache:
     _asynchronous: ClassVar[bool]
     _with: ClassVar[str] = "with cache:"
     """What opens a closed cache again, for the message of CacheClosed."""
+    _shared: ClassVar[dict[tuple[type, object, str], BaseCache]] = {}
+    """By class, URL and namespace, what ``shared`` has made."""
+    _users: int | None = None
+    """Of a shared cache: how many ``with`` are open. The last of them closes it, and the next use opens it again."""
     _opening: ClassVar[threading.RLock] = threading.RLock()
     """Held while any cache is opened again: two threads may find it closed, or its event loop."""
 
@@ -75,7 +81,8 @@ class BaseCache:
         """A cache on the server that a URL names. Nothing is connected yet.
 
         Args:
-            url: ``redis://``, ``rediss://``, ``unix://``, ``memory://`` or ``embedded://``.
+            url: ``redis://``, ``rediss://``, ``unix://``, ``memory://``, ``null://`` or ``embedded://``. ``null://``
+                switches caching off: writes are acknowledged, nothing is kept, and each load is made.
             **settings: see :class:`Settings`.
 
         Raises:
@@ -111,6 +118,40 @@ class BaseCache:
         return cls._make(*from_env(os.environ, prefix, env_file=env_file, secrets_dir=secrets_dir, **settings))
 
     @classmethod
+    def shared(cls, url: str, **settings: Unpack[SettingsOptions]) -> Self:
+        """The one cache of this process for this class, URL and namespace; the first call makes it.
+
+        The last ``with`` to leave closes it, and so does ``close``; the next use opens it again, with an empty L1.
+        After a fork the child has its own behind the same object. A NearCache and an AsyncNearCache are two caches.
+
+        Args:
+            url: as for ``from_url``.
+            **settings: see :class:`Settings`; the same in each call, also those that are left out. Functions and codecs
+                are the same if they are the same object.
+
+        Raises:
+            ConfigError: the URL or a setting can never work; or the cache is there, and has other settings.
+
+        >>> from nearcache import NearCache
+        >>> NearCache.shared("memory://", namespace="shop") is NearCache.shared("memory://", namespace="shop")
+        True
+        """
+        asked = Settings(**settings)
+        with cls._opening:
+            place = cls, url, asked.namespace
+            if place not in cls._shared:
+                made = cls._shared[place] = cls._make(url, asked)
+                made._users = 0  # noqa: SLF001  # of this class
+            cache = cls._shared[place]
+        others = [name for name in SETTINGS if getattr(cache.settings, name) != getattr(asked, name)]
+        if others:
+            raise ConfigError(
+                f"{cache!r} is shared, and was made with another {', '.join(others)}: give the same settings in each "
+                "call, also those that are left out, or name another namespace"
+            )
+        return cast("Self", cache)
+
+    @classmethod
     def _make(cls, url: str, settings: Settings) -> Self:
         self = cls.__new__(cls)
         self._build(warned_of_default(open_url(url, settings, asynchronous=cls._asynchronous), settings), settings)
@@ -126,6 +167,19 @@ class BaseCache:
         with self._opening:
             if self._closed:
                 self._reopen()
+
+    def _enter(self) -> None:
+        """A ``with`` begins."""
+        with self._opening:
+            self._reopen_closed()
+            if self._users is not None:
+                self._users += 1
+
+    def _leave_with(self) -> bool:
+        """A ``with`` ends; whether the cache is closed with it."""
+        if self._users is not None:
+            self._users = max(0, self._users - 1)
+        return not self._users
 
     def _reopen(self) -> None:
         """Begin anew on the same server: after ``close``, or when the event loop is closed and there is another one.
@@ -159,7 +213,8 @@ class BaseCache:
         from nearcache.log import Log  # noqa: PLC0415  # structlog takes longer to import than all else together
 
         journal_max = 0 if where.new_bus is None else settings.journal_max
-        tier = Tier(settings.l1_max_entries, settings.l1_max_bytes, journal_max, settings.eviction)
+        kind = Tier if where.keeps else NoTier
+        tier = kind(settings.l1_max_entries, settings.l1_max_bytes, journal_max, settings.eviction)
         invalidation = AlwaysFresh(tier) if where.new_bus is None else Invalidation(tier, settings.max_staleness)
         self._backend = where
         self._core = Core(
@@ -369,6 +424,8 @@ class BaseCache:
         return check_key(key, self._core.settings.max_key_bytes)
 
     def _check_open(self) -> None:
+        if self._closed and self._users is not None:
+            self._reopen_closed()
         if self._closed:
             raise CacheClosed(f"{self!r} was closed; make a new one, or open it again by `{self._with}`")
 

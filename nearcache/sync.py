@@ -82,7 +82,7 @@ class NearCache(BaseCache):
                 URL without it, a database, a Sentinel or a release that will not do, no Redis at all. A server that is
                 away is no error: the cache works without it, and connects when it is back.
         """
-        self._reopen_closed()
+        self._enter()
         refusal: object = None
         self._troubles.opening = True
         try:
@@ -91,7 +91,7 @@ class NearCache(BaseCache):
             if refusal is not None:
                 raise ConfigError(f"{self.url}: {refusal}")
         except BaseException:
-            self.close()
+            self.__exit__(None, None, None)
             raise
         finally:
             self._troubles.opened(raised=refusal is not None)
@@ -100,25 +100,37 @@ class NearCache(BaseCache):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with self._opening:
+            end = self._stop() if self._leave_with() else None
+        if end is not None:
+            end()
 
     def close(self) -> None:
         """Stop the bus and close every connection; L1 is dropped. Closing twice is allowed; ``with`` opens it again."""
-        subscriber = self._subscriber
-        subscriber.end()
-        if self._finalizer is not None:
-            self._finalizer.detach()
-        self._stop_serving()
+        self._stop()()
+
+    def _stop(self) -> Callable[[], None]:
+        """Serve nothing from now on. What it returns ends what has run, also if the cache was opened again by then."""
+        with self._opening:
+            core, runtime, bus, server = self._core, self._runtime, self._bus, self._backend.server
+            self._subscriber.end()
+            if self._finalizer is not None:
+                self._finalizer.detach()
+            self._stop_serving()
         patience = self.settings.redis_connect_timeout + 2 * self.settings.redis_timeout
-        with ExitStack() as steps:  # whatever one of them raises, the others are done
-            if self._backend.server is not None:
-                steps.callback(self._backend.server.stop)
-            steps.callback(lambda: run_sync(self._core.remote.close()))
-            steps.callback(lambda: run_sync(replay_journal(self._core)))
-            steps.callback(self._runtime.drain, patience)
-            steps.callback(self._bus.join, patience)
-            if self._core.requests.bus is not None:
-                self._core.requests.bus.interrupt()
+
+        def end() -> None:
+            with ExitStack() as steps:  # whatever one of them raises, the others are done
+                if server is not None:
+                    steps.callback(server.stop)
+                steps.callback(lambda: run_sync(core.remote.close()))
+                steps.callback(lambda: run_sync(replay_journal(core)))
+                steps.callback(runtime.drain, patience)
+                steps.callback(bus.join, patience)
+                if core.requests.bus is not None:
+                    core.requests.bus.interrupt()
+
+        return end
 
     def wait_healthy(self, timeout: Duration = 2.0) -> bool:
         """Wait up to ``timeout`` seconds until L1 is proven coherent; whether it is."""

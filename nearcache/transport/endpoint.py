@@ -268,7 +268,7 @@ def _check_scheme(scheme: str, shown: str) -> None:
     if scheme in LATER:
         raise ConfigError(f"{shown}: {scheme}:// is not supported by this version; use the address of one server")
     if scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in (*SCHEMES, "memory", "embedded"))
+        known = ", ".join(f"{name}://" for name in (*SCHEMES, "memory", "null", "embedded"))
         raise ConfigError(f"{shown or 'an empty URL'}: the URL must begin with one of {known}")
 
 

@@ -1,4 +1,4 @@
-"""The Remote of ``memory://``, where L1 works alone. It counts the write numbers; its clock is the monotonic one."""
+"""The Remote of ``memory://`` and ``null://``: no server. It counts the writes; its clock is the monotonic one."""
 
 from __future__ import annotations
 

@@ -44,6 +44,8 @@ class Backend(NamedTuple):
     """The server that was started here and is stopped with the cache."""
     reads: Callable[[ReadAll], LoneReads] = LoneReads
     """How reads of single keys go as one request."""
+    keeps: bool = True
+    """Whether anything is kept at all."""
 
 
 def open_url(url: str, settings: Settings, *, asynchronous: bool) -> Backend:
@@ -53,10 +55,11 @@ def open_url(url: str, settings: Settings, *, asynchronous: bool) -> Backend:
         ConfigError: the URL can never work.
     """
     scheme = scheme_of(url)
-    if scheme in ("memory", "embedded") and url != f"{scheme}://":
+    if scheme in ("memory", "null", "embedded") and url != f"{scheme}://":
         raise ConfigError(f"{redact(url)}: nothing may follow {scheme}://")
-    if scheme == "memory":
-        return Backend(MemoryRemote(), None, url, partial(open_url, url, settings, asynchronous=asynchronous))
+    if scheme in ("memory", "null"):
+        again = partial(open_url, url, settings, asynchronous=asynchronous)
+        return Backend(MemoryRemote(), None, url, again, keeps=scheme == "memory")
     if scheme == "embedded":
         from nearcache.transport.embedded import EmbeddedServer  # noqa: PLC0415  # few need it
 

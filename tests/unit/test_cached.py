@@ -67,6 +67,10 @@ class Fake:
             self.values[key] = value
         return self.values.setdefault(key, value)
 
+    def invalidate_tags(self, *tags: str) -> bool:
+        """Is not asked."""
+        raise NotImplementedError(tags)
+
     def delete(self, *keys: str) -> bool:
         """As NearCache's, but tells whether there was something."""
         self.asked.append(("delete", *keys, POLICY))  # type: ignore[arg-type]  # one key is all that is asked for
