@@ -24,6 +24,7 @@ from nearcache.local.deferred import PAUSE
 from nearcache.local.waiters import Latch, Waiters
 from nearcache.protocol.answers import Beat, BusItem, Greeting
 
+FAR = float("inf")
 BACKOFF = 0.02
 """Seconds of the first pause; it doubles up to ``reconnect_max``, with full jitter. While the server refuses the bus it
 doubles up to LONGEST_PAUSE: people have to mend that, and a fleet would connect many times a second for nothing."""
@@ -212,7 +213,7 @@ class Subscription:
         staleness = core.settings.max_staleness
         monotonic = core.runtime.monotonic
         await self._ask_greeting()
-        next_beat = monotonic() + staleness / 4
+        next_beat, step_at = monotonic() + staleness / 4, FAR
         while not self.subscriber.ended:
             now = monotonic()
             if now >= next_beat:
@@ -220,8 +221,8 @@ class Subscription:
                 self.asked.append(monotonic())
                 await self.bus.ask_beat()
             wait = min(next_beat, self._silence_ends()) - now
-            if core.tier.free_some():
-                wait = min(wait, PAUSE)
+            step_at = self._free_some(step_at)
+            wait = min(wait, step_at - now)
             items = await self.bus.receive(max(0.0, wait))
             if not items and monotonic() >= self._silence_ends():
                 items = await self.bus.receive(0.0)
@@ -236,9 +237,22 @@ class Subscription:
                     core.report(missing)
                     raise RemoteFailed("the bus does not bring what was written")
 
+    def _free_some(self, step_at: float) -> float:
+        """Free some of what was dropped, if it is time for a step; when the next one is due.
+
+        The first step comes after a pause, too: else a caller that has just invalidated a large tag waits for it.
+        """
+        tier, now = self.subscriber.core.tier, self.subscriber.core.runtime.monotonic()
+        if not tier.frees:
+            return FAR
+        if now >= step_at:
+            tier.free_some()
+            step_at = FAR
+        return min(step_at, now + PAUSE)
+
     def _silence_ends(self) -> float:
         """When an unanswered query means that the connection is dead."""
-        return self.asked[0] + self.subscriber.core.settings.max_staleness / 2 if self.asked else float("inf")
+        return self.asked[0] + self.subscriber.core.settings.max_staleness / 2 if self.asked else FAR
 
     async def _ask_greeting(self) -> None:
         self.asked.append(self.subscriber.core.runtime.monotonic())

@@ -68,6 +68,11 @@ class Contents:
         with self.lock:
             return self._prove(key)
 
+    @property
+    def frees(self) -> bool:
+        """Whether dropped entries have still to be freed."""
+        return bool(self._deferred)
+
     def free_some(self) -> bool:
         """Free up to STEP dropped entries; whether some remain. The bus asks for it, with pauses for other threads."""
         if self._deferred:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tests.support.report import Report
-from tests.torture.scenarios import away, hanging, hotkey, limits, outages, races, soak, stampede, uncacheable
+from tests.torture.scenarios import (
+    away,
+    hanging,
+    hotkey,
+    limits,
+    operations,
+    outages,
+    races,
+    soak,
+    stampede,
+    uncacheable,
+)
 
 SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
     "races": races.show,
@@ -15,6 +26,7 @@ SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
     "away": away.show,
     "hanging": hanging.show,
     "uncacheable": uncacheable.show,
+    "operations": operations.show,
     "limits": limits.show,
     "faults": soak.show,
 }
