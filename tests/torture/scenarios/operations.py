@@ -156,7 +156,7 @@ def trouble(proxy: FaultProxy, order: str) -> Iterator[None]:
     over = threading.Event()
 
     def go_on() -> None:
-        while not over.wait(0.05 if order == BUS_CUT else 0.3):
+        while not over.wait(0.05):
             if order == BUS_CUT:
                 proxy.cut_connections(subscribers)
             elif order == LOST:
@@ -164,6 +164,7 @@ def trouble(proxy: FaultProxy, order: str) -> Iterator[None]:
                 over.wait(1.5 * TIMEOUT)
                 proxy.cut_connections(commands)
                 proxy.heal()
+                over.wait(0.3)  # the breaker closes, and some are answered
 
     thread = threading.Thread(target=go_on)
     thread.start()

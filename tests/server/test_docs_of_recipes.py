@@ -1,0 +1,75 @@
+"""docs/recipes.md: its commands, run as they stand against caches on a real server."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nearcache import NearCache
+from nearcache.transport.embedded import EmbeddedServer
+from tests.support.waiting import until
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL)
+
+pytestmark = pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not installed")
+
+
+def run(block: str, server: EmbeddedServer, folder: Path) -> str:
+    """A block of the page, with this interpreter and this server; what it printed."""
+    block = block.replace("python3", sys.executable).replace("-h cache", f"-p {server.port}")
+    done = subprocess.run(
+        ["sh", "-ec", block], cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=True
+    )
+    assert not done.stderr
+    return done.stdout.decode("utf-8", "replace")
+
+
+async def test_a_key_is_invalidated_from_outside(fresh_server: EmbeddedServer, tmp_path: Path) -> None:
+    """In Redis and in every L1, under the next number, so that nobody flushes; a load under way fills nothing."""
+    with (
+        NearCache.from_url(fresh_server.url, namespace="shop") as one,
+        NearCache.from_url(fresh_server.url, namespace="shop") as other,
+    ):
+        assert one.set("user:7", "old")
+        assert one.set("user:8", "kept")
+        assert [other.get("user:7"), other.get("user:8")] == ["old", "kept"]
+        number = int(run(BLOCKS[0], fresh_server, tmp_path))
+        await until(lambda: one.peek("user:7") is None and other.peek("user:7") is None)
+        assert other.get("user:7") is None
+        assert other.peek("user:8") == "kept"
+
+        def load() -> str:
+            run(BLOCKS[0], fresh_server, tmp_path)  # behind the loader's read
+            return "old"
+
+        assert one.get_or_set("user:7", load) == "old"
+        assert other.get("user:7") is None, "the fill came too late"
+        assert one.set("user:7", "new")
+        assert other.get("user:7") == "new"
+        assert one._core.invalidation.seen == number + 2
+        assert [one.stats().flushes, other.stats().flushes] == [0, 0]
+
+
+async def test_a_namespace_is_cleared_from_outside(fresh_server: EmbeddedServer, tmp_path: Path) -> None:
+    """As by clear()."""
+    with NearCache.from_url(fresh_server.url, namespace="shop") as cache:
+        assert cache.set("user:7", 1)
+        run(BLOCKS[1], fresh_server, tmp_path)
+        await until(lambda: cache.peek("user:7") is None)
+        assert cache.get("user:7") is None
+        assert cache.add("user:7", 2)
+        assert cache.stats().flushes == 0
+
+
+async def test_too_few_names_are_refused(fresh_server: EmbeddedServer, tmp_path: Path) -> None:
+    """And nothing is done."""
+    with NearCache.from_url(fresh_server.url, namespace="shop") as cache:
+        assert cache.set("user:7", 1)
+        assert "two names" in run(BLOCKS[0].replace("'{shop:0}:l:user:7'", ""), fresh_server, tmp_path)
+        assert cache.get("user:7") == 1
