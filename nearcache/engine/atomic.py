@@ -8,7 +8,8 @@ load, since the floors of its tags are known here; the script compares the head 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from nearcache.engine import alone
 from nearcache.engine.alone import not_a_counter, out_of_range
@@ -22,7 +23,6 @@ from nearcache.policy import Policy
 from nearcache.protocol.answers import Absent, OutOfRange, Present, Written
 from nearcache.protocol.records import COUNTER
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 TRIES = 5
@@ -43,8 +43,8 @@ async def add(core: Core, key: str, value: object, policy: Policy) -> bool:
         return await alone.add(core, encoded, policy)
 
     async def send(found: Read) -> bool | None:
-        method, deadline = core.remote.add, core.requests.deadline()
-        answer = await _once(core, key, Operation.ADD, method, encoded, found.head, policy.tags, deadline)
+        ask = partial(core.remote.add, encoded, found.head, policy.tags)
+        answer = await _once(core, key, Operation.ADD, ask)
         if not isinstance(answer, Written):
             return None if isinstance(answer, Present) else False
         core.requests.wrote(answer.number)
@@ -70,8 +70,8 @@ async def touch(core: Core, key: str, policy: Policy) -> bool:
         ttl_ms = core.entries.ttl_ms(key, found.value, policy)
         if found.entry is None or ttl_ms is None:  # negative_ttl: what would not be stored is not kept longer either
             return False
-        method, deadline = core.remote.touch, core.requests.deadline()
-        answer = await _once(core, key, Operation.TOUCH, method, key, found.head, ttl_ms, found.entry.tags, deadline)
+        ask = partial(core.remote.touch, key, found.head, ttl_ms, found.entry.tags)
+        answer = await _once(core, key, Operation.TOUCH, ask)
         if isinstance(answer, Present):
             return None
         core.requests.wrote(answer.number)
@@ -98,9 +98,8 @@ async def incr(core: Core, key: str, delta: int, initial: int | None, policy: Po
         return await alone.incr(core, key, delta, initial, ttl_ms)
 
     async def send(found: Read) -> int | Absent | OutOfRange | None:
-        method, deadline = core.remote.incr, core.requests.deadline()
-        asked = key, delta, initial, ttl_ms, found.head, deadline
-        answer = await _once(core, key, Operation.INCR, method, *asked)
+        ask = partial(core.remote.incr, key, delta, initial, ttl_ms, found.head)
+        answer = await _once(core, key, Operation.INCR, ask)
         if isinstance(answer, Present):
             return None
         if isinstance(answer, Absent | OutOfRange):
@@ -140,8 +139,9 @@ async def _decide(
     Returns:
         The answer, or why there is none.
     """
+    if core.requests.denied is not None:
+        return NotSent(core.requests.denied)
     try:
-        await core.requests.connect()
         for _ in range(TRIES):
             decided = None
             if found is None:
@@ -164,16 +164,26 @@ async def _decide(
         return failure
 
 
-async def _once(
-    core: Core, key: str, operation: Operation, method: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
-) -> T:
+async def _once(core: Core, key: str, operation: Operation, ask: Callable[[int], Awaitable[T]]) -> T:
     """Ask Redis for something that is not repeated. When its outcome is unknown, L1 forgets the key.
+
+    Args:
+        core: the cache.
+        key: the key.
+        operation: what is asked.
+        ask: sends it with a deadline, in the server's time.
 
     Raises:
         RemoteFailed: there is no answer.
     """
+
+    async def send() -> T:
+        if not core.remote.now():
+            await core.remote.connect()
+        return await ask(core.requests.deadline())
+
     try:
-        return await core.requests.ask(operation, method, *args, **kwargs)
+        return await core.requests.ask(operation, send)
     except NotSent:
         raise
     except BaseException:

@@ -158,18 +158,6 @@ class Requests:
         heard = int((self.monotonic() + self.invalidation.server_offset) * 1e6)
         return min(heard, told or heard)
 
-    async def connect(self) -> None:
-        """Connect if need be, so that the server's clock is known, which deadlines are told in.
-
-        Raises:
-            NotSent: the user lacks a right that writes need. RemoteFailed: Redis did not answer.
-        """
-        if self.denied is not None:
-            raise NotSent(self.denied)
-        self.permit()
-        if not self.remote.now():
-            await self.remote.connect()
-
     def deadline(self) -> int:
         """Server time (µs) after which the server must refuse a set, or a lease, that is sent now (E)."""
         longest = self.settings.redis_timeout + self.settings.redis_connect_timeout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -313,6 +314,22 @@ async def test_without_an_answer_nothing_is_journalled(make_fake: MakeCache, fak
         assert await cache.get("a") == 1
         assert cache.health().journal == 0
         assert cache.stats().journalled == 0
+
+
+async def test_they_find_out_that_redis_answers_again(make_fake: MakeCache, fake: FakeServer) -> None:
+    """Each by itself, where nothing else is asked for."""
+    async with make_fake(redis_timeout=0.05, max_staleness=1, breaker_reset=0.1) as cache:
+
+        async def counted() -> int:
+            with suppress(RemoteUnavailable):
+                return int(await cache.incr("n"))
+            return 0
+
+        for word in (lambda: cache.add("a", 1), lambda: cache.touch("a", 60), counted):
+            with fake.lost_replies(only={"read", "set"}, of=cache.cache):
+                assert await cache.get("absent") is None
+            assert cache.health().breaker != "closed"
+            assert await until(word)
 
 
 async def test_redis_away(make_fake: MakeCache, fake: FakeServer) -> None:
