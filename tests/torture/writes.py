@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from nearcache import RemoteUnavailable
 from tests.support.processes import done
-from tests.torture.book import DROP, FLOOR, KEYS, LATE, SET, Book, name, owned, tags, ttl
+from tests.torture.book import BRIEF, DROP, FLOOR, KEYS, LATE, SET, Book, name, owned, tags, ttl
 from tests.torture.reads import Reads
 
 WRITE_PAUSE = 0.03
@@ -54,6 +55,15 @@ ACTS: Sequence[tuple[float, str, str, int, Call]] = (
     (0.01, "clear", ALL, FLOOR, lambda cache, _: cache.clear()),
 )
 """How often, what it is called, which keys, how their old values go, and the call."""
+OTHERS: Mapping[str, Callable[[Any, int], Any]] = {
+    "touch": lambda cache, key: cache.touch(name(key), ttl=ttl(key)),
+    "delete_existing": lambda cache, key: cache.delete_existing(name(key)),
+    "add": lambda cache, key: cache.add(f"lock:{key}", key, ttl=BRIEF),
+    "incr": lambda cache, key: cache.incr(f"counter:{key % COUNTERS}"),
+}
+"""What writes no row. A touch or a delete must revive nothing, by the judgement of all reads; add and incr must raise
+nothing, and the scenario ``operations`` judges what they answer, which here a clear or a lost server may change."""
+COUNTERS = 4
 WEIGHTS = [weight for weight, *_ in ACTS]
 
 
@@ -84,6 +94,8 @@ class Writes:
             # One write comes under the reads that another has caused.
             for more in reversed(range(rng.choice((1, 1, 2, 3)))):
                 await self._write(key, rng)
+                if rng.random() < 0.3:
+                    await self._operate(key, rng)
                 if rng.random() < 0.5:
                     await self._reads.one(key, rng)
                 await asyncio.sleep(rng.uniform(0, 4 * WRITE_PAUSE if more else WRITE_PAUSE))
@@ -113,6 +125,17 @@ class Writes:
             ALL: self._own,
         }
         await self._note(what, keys[which], how, call)
+
+    async def _operate(self, key: int, rng: random.Random) -> None:
+        what = rng.choice(list(OTHERS))
+        try:
+            changed = bool(await done(OTHERS[what](self._cache, key)))
+        except RemoteUnavailable:  # of an incr
+            changed = False
+        except Exception as error:  # whatever else it is, it is a violation
+            self._raised.append(f"{what} raised {error!r}")
+            return
+        self.counted[f"{what}{'' if changed else ', nothing changed'}"] += 1
 
     async def _note(self, what: str, keys: Sequence[int], how: int, call: Call) -> bool:
         """Raise the rows, write, and note how it ended."""
