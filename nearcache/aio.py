@@ -21,7 +21,16 @@ from nearcache.explanation import Explanation
 from nearcache.functions.cached import cached_async
 from nearcache.functions.wrapper import AsyncCachedFunction
 from nearcache.local.s3fifo import USES_MAX
-from nearcache.policy import STORING, CachedOptions, LoadOptions, Policy, WriteOptions, check_counts, check_tags
+from nearcache.policy import (
+    STORING,
+    CachedOptions,
+    LoadOptions,
+    Policy,
+    WriteOptions,
+    check_counts,
+    check_key,
+    check_tags,
+)
 from nearcache.runtime.lifetime import end_of_tasks, live
 from nearcache.runtime.tasks import TaskRuntime
 from nearcache.settings import Settings
@@ -200,10 +209,10 @@ class AsyncNearCache(BaseCache):
                 return entry.value if entry.decode is None else self._decoded(key, entry)
         except (KeyError, TypeError):
             pass
-        if self._loop is not asyncio.get_running_loop():  # a coroutine less, on the way to Redis
+        if self._closed or self._loop is not asyncio.get_running_loop():  # a coroutine less, on the way to Redis
             await self._ready()
-        key = self._checked(key)
-        value = await read.get(self._core, key)
+        core = self._core
+        value = await read.get(core, check_key(key, core.settings.max_key_bytes))
         return default if value is MISSING else value
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:

@@ -45,8 +45,8 @@ class Entries:
     invalidation: Invalidation
     codec: Codec = field(init=False)
     """The codec of the settings; ours stops while it packs what is far too large."""
-    _decode: Callable[[bytes], Any] = field(init=False)
-    """Makes a hit's value of bytes that an entry holds: ``decode``, or what takes a call less."""
+    decode_checked: Callable[[bytes], Any] = field(init=False)
+    """As ``decode``, of bytes that are known to be no more than ``max_value_bytes``: a call less."""
     filters: Filters = field(init=False)
     """What stands between the codec and Redis; L1 keeps what they open."""
     _seal: Callable[[str, bytes], bytes] | None = field(init=False, default=None)
@@ -67,8 +67,8 @@ class Entries:
         if type(self.codec) is MsgpackCodec:
             self.codec = replace(self.codec, max_bytes=settings.max_value_bytes + MEASURED)
             self.types = self.codec.types
-        self._decode = self.codec.decode if type(self.codec) is MsgpackCodec else self.decode
-        self._opener = Opener(self._decode, lambda value: copies_of(value, self.types))
+        self.decode_checked = self.codec.decode if type(self.codec) is MsgpackCodec else self.decode
+        self._opener = Opener(self.decode_checked, lambda value: copies_of(value, self.types))
         if self.filters.active or type(self.codec) is not MsgpackCodec:  # whose bytes never look like the filters'
             self._seal = self.filters.seal
         if keys is not None:
@@ -164,7 +164,7 @@ class Entries:
         # As _is_shared, a call less.
         copy = policy.copy
         shared = copy == "none" or (copy == "auto" and type(value) not in _MUTABLE and self.types.is_immutable(value))
-        kept, decode = (value, None) if shared else (payload, self._opener if copy == "auto" else self._decode)
+        kept, decode = (value, None) if shared else (payload, self._opener if copy == "auto" else self.decode_checked)
         return self.tier.make_entry(kept, deadline, version, tags, len(key) + len(payload), expires, decode)
 
     def of_write(self, encoded: Encoded, written: Written, policy: Policy) -> Entry:
@@ -185,7 +185,7 @@ class Entries:
             until = began + min(self.settings.outage_life, encoded.ttl_ms / 1000)
         size = len(encoded.key) + len(encoded.payload)
         shared = _is_shared(encoded.value, policy, self.types)
-        opens = self._opener if policy.copy == "auto" else self._decode
+        opens = self._opener if policy.copy == "auto" else self.decode_checked
         kept, decode = (encoded.value, None) if shared else (encoded.payload, opens)
         return self.tier.make_entry(kept, until, 0, policy.tags, size, until, decode)
 

@@ -133,7 +133,8 @@ def take_in(core: Core, reads: Sequence[Read]) -> int:
         How many reads were looked at: up to about AT_ONCE bytes of records.
     """
     entries, now = core.entries, core.runtime.monotonic()
-    decode, entry_of, unpack, sealed_from = entries.decode, entries.entry, WHOLE.unpack_from, entries.sealed_from
+    decode, entry_of, unpack = entries.decode_checked, entries.entry, WHOLE.unpack_from
+    sealed_from, longest = entries.sealed_from, WHOLE_BYTES + core.settings.max_value_bytes
     server_now = int((now + core.invalidation.server_offset) * 1e6)
     lowest, highest = core.tier.floors.namespace, min(core.invalidation.last, server_now + FUTURE_MAX)
     plain: list[tuple[Read, str, Entry, Snapshot]] = []
@@ -141,11 +142,12 @@ def take_in(core: Core, reads: Sequence[Read]) -> int:
     for read in reads:
         raw = read.raw
         looked += 1
-        if raw is None or len(raw) < WHOLE_BYTES:
+        if raw is None or not WHOLE_BYTES <= len(raw) <= longest:
             continue
         magic, number, created, fresh_until, load_ms, tags = unpack(raw)
         alive = magic == MAGIC and not tags and lowest <= number <= highest and server_now < fresh_until
-        if not alive or read.snapshot.mark is not NO_MARK:
+        snapshot = read.snapshot
+        if not alive or snapshot.mark is not NO_MARK:
             continue
         payload = raw[WHOLE_BYTES:]
         if payload[:1] >= sealed_from:
@@ -156,7 +158,7 @@ def take_in(core: Core, reads: Sequence[Read]) -> int:
             continue
         key, version = read.key, number << CREATED_BITS | created
         read.entry = entry = entry_of(key, value, payload, version, fresh_until, read.policy, (), load_ms)
-        plain.append((read, key, entry, read.snapshot))
+        plain.append((read, key, entry, snapshot))
         size += len(raw)
         if size > AT_ONCE:
             break

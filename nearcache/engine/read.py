@@ -30,7 +30,10 @@ async def get(core: Core, key: str) -> Any | Missing:
         if entry is not None:
             core.counters.l1_hits += 1
             return core.entries.value_of(entry)
-    read = await fetch(core, key, core.policy)
+    read = Read(key, core.policy)  # as fetch, a call less
+    await core.read_one(read)
+    if read.raw is not None and not read.judged:
+        await settle(core, (read,))
     if read.value is MISSING:
         core.counters.misses += 1
     return read.value
@@ -41,7 +44,7 @@ async def fetch(core: Core, key: str, policy: Policy) -> Read:
     read = Read(key, policy)
     await core.read_one(read)
     if read.raw is not None and not read.judged:
-        await settle(core, [read])
+        await settle(core, (read,))
     return read
 
 

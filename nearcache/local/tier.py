@@ -113,7 +113,7 @@ class Tier(Contents):
             alive: list[R] = []
             put = 0
             for read, key, entry, snapshot in reads:
-                if self.turns.get(key, 0) == snapshot.turn:
+                if not self.turns or self.turns.get(key, 0) == snapshot.turn:
                     put += self._put(key, entry, snapshot)
                     alive.append(read)
             return alive, put

@@ -14,6 +14,7 @@ from collections.abc import Awaitable
 from itertools import pairwise
 from threading import get_ident
 from time import monotonic
+from typing import TypeAlias
 
 from nearcache.engine.plain import LoneReads, Read, ReadAll
 from nearcache.engine.ports import NotSent, RemoteFailed
@@ -22,6 +23,9 @@ from nearcache.protocol.answers import BATCH
 
 FEW = 2
 """Up to this number of threads, each reads for itself. Above it one reads for all: others would wait for the GIL."""
+
+Asked: TypeAlias = "tuple[Read, asyncio.Future[None]]"
+"""The read of one task, and what wakes it."""
 
 
 class TaskReads(LoneReads):
@@ -33,22 +37,24 @@ class TaskReads(LoneReads):
 
     def __init__(self, read_all: ReadAll) -> None:
         super().__init__(read_all)
-        self._gathering: list[_Asked] | None = None
+        self._gathering: list[Asked] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def read_one(self, read: Read) -> Awaitable[None]:
         batch = self._gathering
         if batch is None:
-            return self._begin(read)
-        asked = _Asked(read)
-        batch.append(asked)
+            self._loop = asyncio.get_running_loop()
+            return self._begin(read, self._loop)
+        answer: asyncio.Future[None] = self._loop.create_future()  # type: ignore[union-attr]  # set with the batch
+        batch.append((read, answer))
         if len(batch) == BATCH - 1:  # and the first one
             self._gathering = None
-        return asked.answer
+        return answer
 
-    async def _begin(self, read: Read) -> None:
+    async def _begin(self, read: Read, loop: asyncio.AbstractEventLoop) -> None:
         """Wait for the end of the turn, then do the read, or let it be done along with those that have come."""
-        others: list[_Asked] = []
+        others: list[Asked] = []
         self._gathering = others
         try:
             await asyncio.sleep(0)
@@ -56,39 +62,30 @@ class TaskReads(LoneReads):
                 self._gathering = None
                 await self._read_all((read,))
                 return
-            others.append(asked := _Asked(read))
+            answer: asyncio.Future[None] = loop.create_future()
+            others.append((read, answer))
         finally:
             if self._gathering is others:
                 self._gathering = None
             if others:
-                task = asyncio.get_running_loop().create_task(self._send(others), name="nearcache-read")
+                task = loop.create_task(self._send(others), name="nearcache-read")
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-        await asked.answer
+        await answer
 
-    async def _send(self, batch: list[_Asked]) -> None:
-        batch = [asked for asked in batch if not asked.answer.done()]  # without those cancelled meanwhile
+    async def _send(self, batch: list[Asked]) -> None:
+        batch = [asked for asked in batch if not asked[1].done()]  # without those cancelled meanwhile
         try:
             if batch:
-                await self._read_all([asked.read for asked in batch])
+                await self._read_all([read for read, _ in batch])
         except BaseException as failure:  # as the cancellation at the end of the loop
-            for asked in batch:
-                asked.read.failure = NotSent(f"not read: {type(failure).__name__}")
+            for read, _ in batch:
+                read.failure = NotSent(f"not read: {type(failure).__name__}")
             raise
         finally:
-            for asked in batch:
-                if not asked.answer.done():
-                    asked.answer.set_result(None)
-
-
-class _Asked:
-    """The read of one task."""
-
-    __slots__ = ("answer", "read")
-
-    def __init__(self, read: Read) -> None:
-        self.read = read
-        self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_result(None)
 
 
 class ThreadReads(LoneReads):
