@@ -46,8 +46,7 @@ def _register(types: Types, fn: Any, written: object) -> bool:
     """Whether the annotation could be evaluated."""
     inner = inspect.unwrap(fn)
     code, cells = getattr(inner, "__code__", None), getattr(inner, "__closure__", None) or ()
-    free: tuple[str, ...] = getattr(code, "co_freevars", ())
-    names = dict(zip(free, map(content_of, cells), strict=True))
+    names: dict[str, Any] = dict(zip(getattr(code, "co_freevars", ()), map(content_of, cells), strict=True))
     try:
         annotation = get_type_hints(_Written(written), getattr(inner, "__globals__", {}), names, include_extras=True)[
             "return"

@@ -96,11 +96,42 @@ def survey(value: object, most: int, types: Types, fields: Fields) -> set[type]:
     return found
 
 
-def flat_size(value: object) -> int:
-    """The least size of a list, or dict by str, that holds nothing but scalars; -1 for anything else.
+def quick_size(value: Any) -> int:
+    """The least size of a value that is small, or a flat list or dict by str; -1 for anything else.
 
-    Most values are such or hold few of them; this takes a third of the time of a survey.
+    Small is a list, tuple, set or dict by str that has few of them inside, and no others. Most values are such; this
+    takes a fraction of the time of a survey.
     """
+    size, parts = 0, [value]
+    for part in parts:
+        kind = type(part)
+        if kind is dict:
+            if len(part) > _FEW_ITEMS or not _STR.issuperset(map(type, part)):
+                return _flat_size(value)
+            size += sum(map(len, part))
+            items: Iterable[Any] = part.values()
+        elif kind in _ITERATED and len(part) <= _FEW_ITEMS:
+            items = part
+        else:
+            return _flat_size(value)
+        size += len(part)
+        for item in items:
+            inner = type(item)
+            if inner is str or inner is bytes:
+                size += len(item)
+            elif inner not in IMMUTABLE:
+                parts.append(item)
+        if len(parts) > _FEW_PARTS:
+            return -1
+    return size
+
+
+_FEW_ITEMS, _FEW_PARTS = 256, 32
+_ITERATED = frozenset({list, tuple, set, frozenset})
+
+
+def _flat_size(value: object) -> int:
+    """The least size of a list, or dict by str, that holds nothing but scalars; -1 for anything else."""
     if type(value) is list:
         return sum(map(length_hint, value)) if SCALARS.issuperset(map(type, value)) else -1
     if type(value) is dict and _STR.issuperset(map(type, value)) and SCALARS.issuperset(map(type, value.values())):

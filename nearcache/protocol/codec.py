@@ -27,7 +27,7 @@ from msgpack import unpackb  # type: ignore[import-untyped]
 
 from nearcache.errors import CodecError, ValueTooLarge
 from nearcache.protocol.annotated import register_types
-from nearcache.protocol.bounds import CONTAINERS_FREE, Fields, check_memory, flat_size, survey
+from nearcache.protocol.bounds import CONTAINERS_FREE, Fields, check_memory, quick_size, survey
 from nearcache.protocol.kinds import Unfit
 from nearcache.protocol.packing import MARKED, PLAIN, TYPED, pack_value, shield
 from nearcache.protocol.refusal import problem_in
@@ -100,7 +100,7 @@ class MsgpackCodec:
                     raise ValueTooLarge(f"a value of over {self.max_bytes} bytes")
                 data = pack_value(value, self.max_bytes)
             else:
-                size = flat_size(value)
+                size = quick_size(value)
                 if size > self.max_bytes:
                     raise ValueTooLarge(f"a value of over {self.max_bytes} bytes")
                 data = pack_value(value, self.max_bytes) if size >= 0 else self._encode(value)
@@ -158,7 +158,9 @@ class MsgpackCodec:
                     return unpackb(data[1:], max_ext_len=0, ext_hook=no_mark)
                 except ValueError:
                     return unpack_by_any_key(data[1:], self.types)
-            if form in (PLAIN, MARKED, TYPED):
+            if form == MARKED:  # a call less
+                return unpack(bytes(data[1:]), MARKS, self.types)
+            if form in (PLAIN, TYPED):
                 return unpack(*self._parted(bytes(data)), self.types)
             reason = f"begins with 0x{form:02x}"
         except UnknownType as error:

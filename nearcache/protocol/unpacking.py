@@ -74,16 +74,25 @@ class _Unmarker:
         return kind
 
     def _close(self, items: list[Any]) -> Any:
-        if not items or type(items[-1]) not in _MARKS:
-            return items
-        self.open -= 1
-        kind = items.pop()
+        kind = items[-1] if items else None
+        if type(kind) is Extension:
+            self.open -= 1
+            del items[-1]
+            return self._made(kind, items)
         if type(kind) is Kind:
+            self.open -= 1
+            del items[-1]
             return kind.unpack(items)
+        return items
+
+    def _made(self, kind: Extension, items: list[Any]) -> Any:
+        """A value of the standard library's types."""
+        if kind.type is tuple:
+            return tuple(items)
         if kind.fields is None:
             if kind.type is OrderedDict:
                 return OrderedDict(self.hashing.dict_of(list(zip(items[::2], items[1::2], strict=True))))
-            return tuple(items) if kind.type is tuple else kind.type(self.hashing.set_of(items))
+            return kind.type(self.hashing.set_of(items))
         found = tuple(map(type, items))
         if found not in kind.fields and not self._is_clock(kind, items, found):
             raise Damaged(f"fields that no {kind.type.__name__} has")
@@ -95,5 +104,4 @@ class _Unmarker:
         return kind.type in _CLOCKS and bare in (kind.fields or ()) and isinstance(items[-1], tzinfo)
 
 
-_MARKS = frozenset({Extension, Kind})
 _CLOCKS = frozenset({time, datetime})
