@@ -121,8 +121,8 @@ def quick_size(value: Any) -> int:
                 size += len(item)
             elif inner not in IMMUTABLE:
                 parts.append(item)
-        if len(parts) > _FEW_PARTS:
-            return -1
+                if len(parts) > _FEW_PARTS:
+                    return -1
     return size
 
 
