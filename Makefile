@@ -80,7 +80,7 @@ $(READY): pyproject.toml constraints.txt
 	       "name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --quiet -c constraints.txt -e ".[dev,cli,embedded]"
+	@$(BIN)/python -m pip install --quiet --quiet -c constraints.txt -e ".[dev,cli,embedded,otel,prometheus]"
 	@touch $@
 
 $(RIVALS): $(READY)

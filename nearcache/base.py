@@ -66,6 +66,8 @@ class BaseCache:
     _finalizer: weakref.finalize[..., Any] | None = None
     """Ends what runs for a cache that is forgotten without ``close``."""
     _troubles: Troubles
+    _instruments: tuple[Callable[[Core], None], ...] = ()
+    """Functions that watch the requests and loads of each core that this cache gets, as nearcache.observe.otel does."""
     _asynchronous: ClassVar[bool]
     _with: ClassVar[str] = "with cache:"
     """What opens a closed cache again, for the message of CacheClosed."""
@@ -232,7 +234,14 @@ class BaseCache:
         self._core.listeners += [Log(settings.namespace), self._troubles]
         self._tier = tier
         self._closed = False
+        for instrument in self._instruments:
+            instrument(self._core)
         _caches.add(self)
+
+    def _instrument(self, instrument: Callable[[Core], None]) -> None:
+        """Watch this core, and those that come after a fork or when the cache is opened again."""
+        self._instruments += (instrument,)
+        instrument(self._core)
 
     def __repr__(self) -> str:
         if not hasattr(self, "_core"):  # in the traceback of what is wrong with its URL or settings

@@ -250,6 +250,7 @@ class Attempt:
         core.counters.load_errors += outcome.error is not None
         self.ended = core.runtime.monotonic()
         self.offset = core.requests.offset(self.ended)
+        core.counters.load_seconds += self.ended - began
         return outcome, int(1000 * (self.ended - began))
 
     def _encode(self, value: object, load_ms: int) -> Encoded | None:

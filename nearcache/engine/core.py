@@ -153,9 +153,10 @@ class Core:
     def report(self, effects: Effects) -> None:
         """Count what a batch of messages did, and wake the callers that wait for its keys; outside the lock."""
         self.counters.invalidations_received += effects.received
-        self.counters.flushes += effects.untold
-        for reason, entries in effects.flushes:
-            self.counters.flushes += 1
+        for cause in effects.untold:
+            self.counters.flushed(cause.value)
+        for cause, reason, entries in effects.flushes:
+            self.counters.flushed(cause.value)
             self.emit(Flushed(reason, entries))
         if effects.restarted:
             self.loads.refills_until = self.runtime.monotonic() + REFILL

@@ -106,12 +106,13 @@ class Requests:
         """Count a failure, and open the breaker when it is one too many; an error reply is a refusal."""
         if failure.counted:
             return
-        self.counters.l2_errors += 1
+        timeout = isinstance(failure, RemoteTimeout)
+        self.counters.failed(failure.code or ("timeout" if timeout else "connection"))
         if failure.answered:
             if self.breaker.ok():
                 self.emit(BreakerClosed())
             self.refuse(operation, failure)
-        elif self.breaker.failed(timeout=isinstance(failure, RemoteTimeout), now=self.monotonic()):
+        elif self.breaker.failed(timeout=timeout, now=self.monotonic()):
             self.emit(BreakerOpened(str(failure)))
 
     def refuse(self, operation: Operation, failure: RemoteFailed) -> None:

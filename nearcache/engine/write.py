@@ -78,7 +78,7 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
         return None
     full = RemoteFailed("its memory is full; the keys were deleted instead")
     full.code = "OOM"
-    core.counters.l2_errors += 1
+    core.counters.failed(full.code)
     core.requests.refuse(Operation.SET, full)
     return full
 

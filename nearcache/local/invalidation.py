@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from zlib import crc32
 
 from nearcache.local.drops import ANOTHER_WRITE
@@ -30,6 +31,21 @@ SERVERS_MAX = 100
 """Servers that are remembered; after more of them, no deadline of the journal ends early."""
 
 
+class Cause(Enum):
+    """Why L1 was flushed, in the words that count flushes; the event has the details."""
+
+    UNREADABLE = "unreadable"
+    """A message could not be read or applied."""
+    GAP = "gap"
+    """Numbers are missing between two messages, or at the end."""
+    COUNTER = "counter"
+    """The counter was lost or set back: the server came back empty, or another one with older data."""
+    OTHER_SERVER = "other_server"
+    """Commands and messages are of two servers, or another server counts the writes."""
+    RECONNECT = "reconnect"
+    """The connection was lost, and nothing proves that no message was."""
+
+
 @dataclass(slots=True)
 class Effects:
     """What a batch of messages did, to be reported outside the lock."""
@@ -37,10 +53,10 @@ class Effects:
     keys: list[str] = field(default_factory=list)
     everything: bool = False
     received: int = 0
-    flushes: list[tuple[str, int]] = field(default_factory=list)
-    """Reason and number of dropped entries, per flush."""
-    untold: int = 0
-    """Further flushes, which need no telling: bad messages go on coming."""
+    flushes: list[tuple[Cause, str, int]] = field(default_factory=list)
+    """Cause, reason and number of dropped entries, per flush."""
+    untold: list[Cause] = field(default_factory=list)
+    """The causes of further flushes, which need no telling: bad messages go on coming."""
     restarted: bool = False
     """Whether the server has lost its values, or is another one: every key may have to be loaded anew."""
 
@@ -99,10 +115,10 @@ class Invalidation:
                         return effects
                     self._message(messages.unpack(data), effects)
                 except (BadMessage, UnicodeDecodeError) as error:
-                    self._distrust(effects, f"a message that can't be read: {error}", self.last)
+                    self._distrust(effects, Cause.UNREADABLE, f"a message that can't be read: {error}", self.last)
                 except Exception as mistake:  # noqa: BLE001  # half applied, with its number taken: nothing holds
-                    text = repr(mistake)[:MISTAKE_MAX]
-                    self._distrust(effects, f"a message that could not be applied: {text}", self.last)
+                    text = f"a message that could not be applied: {repr(mistake)[:MISTAKE_MAX]}"
+                    self._distrust(effects, Cause.UNREADABLE, text, self.last)
 
     def _changes(self, remaining: Iterator[bytes], effects: Effects) -> bytes | None:
         """Apply messages as long as each is the next one and changes one key; the first that does not, or None.
@@ -153,7 +169,7 @@ class Invalidation:
                 self.nonce, self.echoed = None, True
             return
         if self._greeted and number != self.last + 1:
-            self._distrust(effects, f"a gap: {number} came after {self.last}", number)
+            self._distrust(effects, Cause.GAP, f"a gap: {number} came after {self.last}", number)
         self.last = number
         if kind == messages.CHANGED:
             tier.apply_changes(names, version_of(number, 0))
@@ -177,12 +193,15 @@ class Invalidation:
             if beat.number is None or beat.floor is None or beat.number < self.last:
                 reason = f"the counter went back from {self.last} to {beat.number}"
                 told = self._bad_until is None
-                self._flush(effects, reason, beat.number or 0, restart=True, told=told)
+                self._flush(effects, Cause.COUNTER, reason, beat.number or 0, restart=True, told=told)
                 self._tier.floors.restart()
                 effects.restarted = True
             elif beat.history != self.history:
                 self._flush(
-                    effects, "another server counts the writes: its data are a copy, or a replica came", self.last
+                    effects,
+                    Cause.OTHER_SERVER,
+                    "another server counts the writes: its data are a copy, or a replica came",
+                    self.last,
                 )
                 self._tier.floors.restart()
             elif beat.number > self.last:
@@ -208,7 +227,10 @@ class Invalidation:
             elif now - since > self._max_staleness / 2:
                 with self._tier.lock:
                     self._flush(
-                        effects, f"an own write has the number {number}, the bus brought {self.last}", self.last
+                        effects,
+                        Cause.OTHER_SERVER,
+                        f"an own write has the number {number}, the bus brought {self.last}",
+                        self.last,
                     )
                 self.expected = None
         return effects
@@ -223,7 +245,12 @@ class Invalidation:
                 if len(self._ever_met) < SERVERS_MAX:
                     self._ever_met.add(identity)
             if tier.synced and None not in (identity, self.identity) and identity != self.identity:
-                self._flush(effects, "commands are answered by another server than the one listened to", self.last)
+                self._flush(
+                    effects,
+                    Cause.OTHER_SERVER,
+                    "commands are answered by another server than the one listened to",
+                    self.last,
+                )
                 tier.synced = False
                 tier.proof.until = NEVER
                 tier.floors.restart()
@@ -238,7 +265,9 @@ class Invalidation:
                 self.ahead = None
             elif now - since > self._max_staleness / 4:
                 with self._tier.lock:
-                    self._flush(effects, f"messages up to {number} did not come, only to {self.last}", number)
+                    self._flush(
+                        effects, Cause.GAP, f"messages up to {number} did not come, only to {self.last}", number
+                    )
         return effects
 
     def lost(self) -> None:
@@ -283,7 +312,7 @@ class Invalidation:
                 self.last = greeting.number
             elif not (prove and greeting.number == self.last and not another_history and self._bad <= FLUSHES_MAX):
                 reason = "the connection was lost and nothing proves that no message was"
-                self._flush(effects, reason, greeting.number, restart=another_history)
+                self._flush(effects, Cause.RECONNECT, reason, greeting.number, restart=another_history)
             if another_history:
                 tier.floors.restart()
                 effects.restarted = bool(effects.flushes)
@@ -307,7 +336,7 @@ class Invalidation:
     def _note_clock(self, server_time: int, asked_at: float) -> None:
         self.server_offset = server_time / 1e6 - asked_at
 
-    def _distrust(self, effects: Effects, reason: str, number: int) -> None:
+    def _distrust(self, effects: Effects, cause: Cause, reason: str, number: int) -> None:
         """A bad message: flush L1. Somebody may send any number of them, so flushes and reports are bounded.
 
         After FLUSHES_MAX flushes L1 serves nothing and rejects results in flight, until the next heartbeat flushes what
@@ -315,7 +344,7 @@ class Invalidation:
         """
         self._bad += 1
         if self._bad <= FLUSHES_MAX:
-            self._flush(effects, reason, number, told=self._bad_until is None)
+            self._flush(effects, cause, reason, number, told=self._bad_until is None)
             self._bad_until = self._bad_until or float("inf")
         else:
             self._tier.proof.until = NEVER
@@ -326,20 +355,22 @@ class Invalidation:
         if self._bad:
             self._bad_until = now + QUIET
             if self._bad > FLUSHES_MAX:
-                self._flush(effects, "messages that can't be read", self.last, told=False)
+                self._flush(effects, Cause.UNREADABLE, "messages that can't be read", self.last, told=False)
             self._bad = 0
         elif self._bad_until is not None and now >= self._bad_until:
             self._bad_until = None
 
-    def _flush(self, effects: Effects, reason: str, number: int, *, restart: bool = False, told: bool = True) -> None:
+    def _flush(
+        self, effects: Effects, cause: Cause, reason: str, number: int, *, restart: bool = False, told: bool = True
+    ) -> None:
         self._seen = self.seen
         self.ahead = None
         effects.everything = True
         dropped = self._tier.flush(reason, restart=restart)
         if told:
-            effects.flushes.append((reason, dropped))
+            effects.flushes.append((cause, reason, dropped))
         else:
-            effects.untold += 1
+            effects.untold.append(cause)
         self.last = number
 
 

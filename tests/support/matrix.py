@@ -100,7 +100,7 @@ def environment(python: Path, name: str, redis: str) -> Path:
     constraints = folder / "constraints.txt"
     constraints.write_text("\n".join(pins))
     install = [str(ours), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(constraints)]
-    subprocess.run([*install, redis, "-e", f"{ROOT}[dev,cli,embedded]"], check=True)
+    subprocess.run([*install, redis, "-e", f"{ROOT}[dev,cli,embedded,otel,prometheus]"], check=True)
     stamp.write_text(digest)
     return ours
 

@@ -24,13 +24,26 @@ def test_a_snapshot_has_every_counter() -> None:
     """Each with its own value, and does not change afterwards."""
     counters = Counters()
     for number, name in enumerate(Counters.__slots__, 1):
-        setattr(counters, name, number)
+        setattr(counters, name, {"label": number} if "_by_" in name else number)
     stats = counters.snapshot(l1_entries=100, l1_bytes=200)
     for number, name in enumerate(Counters.__slots__, 1):
-        assert getattr(stats, name) == number
+        assert getattr(stats, name) == ({"label": number} if "_by_" in name else number)
     assert (stats.l1_entries, stats.l1_bytes) == (100, 200)
     counters.loads += 1
     assert stats.loads == counters.loads - 1
+
+
+def test_a_snapshot_of_a_table_does_not_change() -> None:
+    """Flushes by reason and errors by code are copies; their sums are the plain counters."""
+    counters = Counters()
+    counters.flushed("gap")
+    stats = counters.snapshot(l1_entries=0, l1_bytes=0)
+    counters.flushed("gap")
+    counters.failed("OOM")
+    assert (stats.flushes, stats.flushes_by_reason, stats.l2_errors_by_code) == (1, {"gap": 1}, {})
+    now = counters.snapshot(l1_entries=0, l1_bytes=0)
+    assert (now.flushes_by_reason, now.l2_errors_by_code, now.l2_errors) == ({"gap": 2}, {"OOM": 1}, 1)
+    assert hash(now) != hash(stats)
 
 
 def test_a_new_counter_is_zero() -> None:

@@ -1,0 +1,180 @@
+"""Real workers: a scrape of any of them has the sum over all, in prometheus-client's multiprocess mode."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
+
+WORKERS = 4
+BURST = 100
+KEYS = 20
+
+WSGI = """
+import os
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from nearcache import NearCache
+from nearcache.observe.prometheus import register
+
+cache = NearCache.from_env()
+register(cache)
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/metrics":
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+        body = generate_latest(registry)
+    else:
+        key = environ["PATH_INFO"].strip("/")
+        cache.get_or_set(key, lambda: "loaded")
+        cache.get(key)
+        body = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+CONFIG = """
+from prometheus_client import multiprocess
+
+def child_exit(server, worker):
+    multiprocess.mark_process_dead(worker.pid)
+"""
+ASGI = """
+import os
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from nearcache import AsyncNearCache
+from nearcache.observe.prometheus import register
+
+cache = AsyncNearCache.from_env()
+register(cache)
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    async def load():
+        return "loaded"
+    if scope["path"] == "/metrics":
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+        body = generate_latest(registry)
+    else:
+        key = scope["path"].strip("/")
+        await cache.get_or_set(key, load)
+        await cache.get(key)
+        body = str(os.getpid()).encode()
+    headers = [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+GUNICORN = ["gunicorn", "--workers", str(WORKERS), "--config", "configuration.py", "--no-control-socket"]
+COMMANDS = {
+    "gunicorn": [*GUNICORN, "--bind", f"{HOST}:PORT", "wsgi:app"],
+    "gunicorn --preload": [*GUNICORN, "--preload", "--bind", f"{HOST}:PORT", "wsgi:app"],
+    "uvicorn": ["uvicorn", "--workers", str(WORKERS), "--host", HOST, "--port", "PORT", "--lifespan=off", "asgi:app"],
+}
+
+
+@pytest.fixture(params=COMMANDS)
+def url(request: pytest.FixtureRequest, server: EmbeddedServer, namespace: str, tmp_path: Path) -> Iterator[str]:
+    """The address of an application with four workers."""
+    for name, text in {"wsgi": WSGI, "asgi": ASGI, "configuration": CONFIG}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    files, port, log = tmp_path / "metrics", str(free_port()), tmp_path / "log"
+    files.mkdir()
+    command = [word.replace("PORT", port) for word in COMMANDS[request.param]]
+    with log.open("wb") as output:
+        master = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env={
+                **os.environ,
+                "NEARCACHE_URL": server.url,
+                "NEARCACHE_NAMESPACE": namespace,
+                "PROMETHEUS_MULTIPROC_DIR": str(files),
+            },
+            cwd=tmp_path,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            eventually(lambda: asked(f"http://{HOST}:{port}/metrics") is not None)
+            yield f"http://{HOST}:{port}"
+            master.send_signal(signal.SIGTERM)
+            assert master.wait(20) in (0, -signal.SIGTERM), log.read_text()
+        finally:
+            master.kill()
+            master.wait()
+    assert "Traceback" not in log.read_text()
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def asked(url: str) -> str | None:
+    """What the application answers; None as long as it does not."""
+    try:
+        with urlopen(url, timeout=10) as answer:
+            return cast("str", answer.read().decode())
+    except (URLError, ConnectionError):
+        return None
+
+
+def sums(url: str) -> dict[str, float]:
+    """What one scrape has: the sums by name and result."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(asked(f"{url}/metrics") or ""):
+        for sample in family.samples:
+            name = f"{sample.name} {sample.labels.get('result', '')}".strip()
+            found[name] = found.get(name, 0) + sample.value
+    return found
+
+
+def gets(url: str) -> dict[str, float]:
+    """The gets of a scrape, by result."""
+    return {name.split()[-1]: value for name, value in sums(url).items() if name.startswith("nearcache_gets_total ")}
+
+
+def test_the_sums_of_a_scrape_equal_the_load(url: str, namespace: str) -> None:
+    """Each request reads a key twice: so many gets there are, whoever answered; a worker that ends takes none along."""
+    workers: list[str] = []
+
+    def send(number: int) -> None:
+        worker = None
+        while worker is None:  # refused while the workers start
+            worker = asked(f"{url}/key-{number % KEYS}")
+        workers.append(worker)
+
+    def everyone() -> bool:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(send, range(BURST)))
+        return len(set(workers)) == WORKERS
+
+    eventually(everyone)
+    eventually(lambda: sum(gets(url).values()) == 2 * len(workers))
+    now = sums(url)
+    assert now["nearcache_loads_total"] >= KEYS
+    assert all(now[f"nearcache_gets_total {result}"] for result in ("l1_hit", "l2_hit", "miss"))
+    eventually(lambda: sums(url).get("nearcache_healthy") == 1)
+
+    send(1)
+    os.kill(int(workers[0]), signal.SIGTERM)  # its counts of the last second are written as it ends
+    eventually(lambda: sum(gets(url).values()) == 2 * len(workers))
