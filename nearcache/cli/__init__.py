@@ -27,11 +27,18 @@ def app() -> typer.Typer:
     """The application with its commands; what it needs from the ``cli`` extra is imported here and not before."""
     import typer  # noqa: PLC0415
 
+    from nearcache.cli.clear import clear  # noqa: PLC0415
+    from nearcache.cli.delete import delete  # noqa: PLC0415
     from nearcache.cli.demo.command import demo  # noqa: PLC0415
+    from nearcache.cli.doctor.command import doctor  # noqa: PLC0415
+    from nearcache.cli.get import get  # noqa: PLC0415
+    from nearcache.cli.set import set_value  # noqa: PLC0415
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
     app.callback()(nearcache)
-    app.command()(demo)
+    app.command("set")(set_value)
+    for command in (get, delete, clear, doctor, demo):
+        app.command()(command)
     return app
 
 

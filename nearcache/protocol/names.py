@@ -56,3 +56,9 @@ class Names:
         for tag in tags:
             names.append(self._tag + tag.encode())
         return names
+
+
+def acl(namespace: str) -> str:
+    """The rights that a user of a namespace needs, as ACL SETUSER takes them; docs/security.md has them, too."""
+    rights = "-@all +time +get +mget +set +del +hmget +hset +hincrby +getrange +setrange +pttl +pexpire"
+    return f"~{{{namespace}:* &{{{namespace}:* {rights} +eval +evalsha +publish +subscribe +info"

@@ -391,7 +391,7 @@ def test_any_number_of_bad_messages_is_told_once_and_flushes_few_times(invalidat
     for start in range(0, len(bad), 1000):
         hold(invalidation, "a")
         effects = invalidation.messages(bad[start : start + 1000])
-        told += [reason for reason, _ in effects.flushes]
+        told += [reason for _, reason, _ in effects.flushes]
         untold += len(effects.untold)
         assert effects.everything
         assert tier.proof.until == NEVER
