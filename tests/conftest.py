@@ -19,7 +19,7 @@ import pytest
 
 from nearcache.testing import FakeServer, FaultProxy
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support import servers
+from tests.support import monitoring, servers
 from tests.support.twins import MODES, MakeCache, Twin, twin_of, twin_on
 
 PATIENCE = 2.0
@@ -161,5 +161,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name what was left out, so that green does not say more than was run."""
-    if servers.NOT_RUN:
-        terminalreporter.write_line(f"NOT RUN: {servers.NOT_RUN}", yellow=True)
+    for left_out in filter(None, (servers.NOT_RUN, monitoring.NOT_RUN)):
+        terminalreporter.write_line(f"NOT RUN: {left_out}", yellow=True)
