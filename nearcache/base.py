@@ -231,7 +231,8 @@ class BaseCache:
             reads=where.reads,
         )
         self._troubles = Troubles(f"{where.shown} namespace={settings.namespace!r}")
-        self._core.listeners += [Log(settings.namespace), self._troubles]
+        self._log = Log(settings.namespace)
+        self._core.listeners += [self._log, self._troubles]
         self._tier = tier
         self._closed = False
         for instrument in self._instruments:
@@ -299,7 +300,11 @@ class BaseCache:
         >>> NearCache.from_url("memory://").health().status
         'ok'
         """
-        return health_of(self._core, self._troubles, closed=self._closed)
+        where, troubles = self._backend, self._troubles
+        shared = where.new_bus is not None and where.server is None
+        health = health_of(self._core, troubles, closed=self._closed, shared=shared)
+        self._log.advise(health.reasons, troubles.advised)
+        return health
 
     def on_event(self, callback: EventListener) -> Callable[[], None]:
         """Call ``callback`` with every event, on the thread or loop where it happens.

@@ -1,6 +1,7 @@
-"""What may be wrong with a set-up, and what to do about it: one table, which `nearcache doctor` reads.
+"""What may be wrong with a set-up, and what to do about it: one table with three outlets.
 
-Each kind has a section of its name in docs/operations.md.
+`nearcache doctor` prints them, ``health().reasons`` has those that a running cache can tell without asking, and the
+logger ``nearcache`` gets each of these once. Each kind has a section of its name in docs/operations.md.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ KINDS = {
     ),
     "slow": Kind("warning", "move closer to the server, or raise redis_timeout and max_staleness"),
     "connections": Kind("warning", "raise maxclients, or lower max_connections: see the sum of connections"),
+    "l1-churn": Kind("warning", "raise l1_max_entries, or take eviction='s3fifo' where many keys are read once"),
+    "never-stored": Kind("warning", "let the loader give types that the codec carries, or raise max_value_bytes"),
     "idle-timeout": Kind("note", "set timeout 0: the server ends idle connections, and each is made anew"),
     "keepalive": Kind("note", "set tcp-keepalive 300: connections of hosts that died stay open for ever"),
     "default-namespace": Kind("note", "name the namespace, if any other application uses this server"),

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, cast
 
+from nearcache.advice import findings_of
 from nearcache.engine.breaker import State
 from nearcache.engine.bus_state import BusState
 from nearcache.engine.core import Core
@@ -22,6 +23,7 @@ from nearcache.events import (
     Journalled,
     Refused,
 )
+from nearcache.findings import Finding
 
 Status: TypeAlias = Literal["ok", "degraded", "down"]
 Breaker: TypeAlias = Literal["closed", "half-open", "open"]
@@ -47,6 +49,7 @@ class Health:
         refused: Operations that Redis refuses while it answers, each with the code of its error.
         load_error: The newest error of a loader that no caller got: a stale value served, or it came in the background.
         reason: Why the status is not ``ok``, in a sentence, as far as it is known.
+        reasons: What is wrong or may be with the set-up, as far as the cache knows: each with kind, detail and what to do.
     """
 
     status: Status
@@ -58,6 +61,7 @@ class Health:
     refused: tuple[str, ...] = ()
     load_error: str | None = None
     reason: str | None = field(default=None, compare=False)
+    reasons: tuple[Finding, ...] = field(default=(), compare=False)
 
 
 def _bus_of(core: Core) -> Bus:
@@ -68,8 +72,8 @@ def _bus_of(core: Core) -> Bus:
     return cast("Bus", core.bus_state.value)
 
 
-def health_of(core: Core, troubles: Troubles, *, closed: bool = False) -> Health:
-    """How a cache is doing now."""
+def health_of(core: Core, troubles: Troubles, *, closed: bool = False, shared: bool = False) -> Health:
+    """How a cache is doing now; ``shared``: others may use its server."""
     breaker, tier = core.breaker, core.tier
     proven_at = tier.proof.until - core.settings.max_staleness
     age = max(0.0, core.runtime.monotonic() - proven_at) if abs(proven_at) != float("inf") else None
@@ -91,6 +95,7 @@ def health_of(core: Core, troubles: Troubles, *, closed: bool = False) -> Health
         refused=refused,
         load_error=core.loads.hidden,
         reason="the cache is closed" if closed else None if status == "ok" else troubles.reason,
+        reasons=() if closed else tuple(findings_of(core, troubles.reason, shared=shared)),
     )
 
 
@@ -105,6 +110,8 @@ class Troubles:
         self._shown = shown
         self._reasons: dict[str, str] = {}
         self._withheld: str | None = None
+        self.advised: set[str] = set()
+        """The kinds of findings that were logged."""
         self.opening = False
         """Whether ``with`` waits for the first attempt, and may raise what would be a warning else."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -28,6 +29,7 @@ from nearcache.events import (
     Refused,
     UnknownType,
 )
+from nearcache.findings import Finding
 
 _stdlib = logging.getLogger("nearcache")
 _stdlib.addHandler(logging.NullHandler())
@@ -92,3 +94,17 @@ class Log:
             fields = {name: value for name, value in vars(event).items() if name not in ("error", "repeated")}
             words = re.sub(r"(?<=.)([A-Z])", r" \1", type(event).__name__).lower()
             getattr(_logger, level)(words, namespace=self._namespace, **fields)
+
+    def advise(self, findings: Iterable[Finding], before: set[str]) -> None:
+        """Log the findings of each kind once, but for errors, of which events tell.
+
+        Args:
+            findings: those of now.
+            before: the kinds that were logged; the new ones are added.
+        """
+        for finding in findings:
+            if finding.level != "error" and finding.kind not in before:
+                before.add(finding.kind)
+                level = "info" if finding.level == "note" else "warning"
+                said = {"detail": finding.detail, "todo": finding.todo, "page": finding.anchor}
+                getattr(_logger, level)(finding.kind, namespace=self._namespace, **said)
