@@ -48,7 +48,8 @@ def register(cache: BaseCache, registry: CollectorRegistry = REGISTRY) -> Callab
         registry: where to.
 
     Returns:
-        A function that ends it.
+        A function that ends it, and writes the values once more before. Call it in the shutdown of an ASGI lifespan:
+        uvicorn's workers end by a signal, so that nothing is written at their end.
     """
     with _registering:
         outlet = _outlets.get(registry)
@@ -59,6 +60,8 @@ def register(cache: BaseCache, registry: CollectorRegistry = REGISTRY) -> Callab
 
     def unregister() -> None:
         with _registering:
+            if isinstance(outlet, Feeder):
+                outlet.feed()
             outlet.caches.discard(cache)
             if not outlet.caches and _outlets.get(registry) is outlet:
                 del _outlets[registry]
@@ -141,11 +144,10 @@ class Feeder:
                         real.labels(*labels).set(value)
 
     def close(self) -> None:
-        """End the thread, write once more, and take the metrics off the registry."""
+        """End the thread, and take the metrics off the registry."""
         _feeders.discard(self)
         self._stop.set()
         self._thread.join()
-        self.feed()
         registry = self._registry()
         if registry is not None:
             for real in self._metrics:

@@ -26,6 +26,7 @@ REAL = {
     "nearcache.transport.async_transport": "sockets",
     "nearcache.transport.sync_connection": "sockets",
     "nearcache.transport.sync_transport": "sockets",
+    "nearcache.transport.examine": "round trip and clock of a real server",
     "nearcache.transport.batching": "how long threads wait",
     "nearcache.testing.clock": "where the clock begins",
     "nearcache.testing.server": "how long a test waits",

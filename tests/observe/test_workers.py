@@ -60,10 +60,16 @@ from nearcache import AsyncNearCache
 from nearcache.observe.prometheus import register
 
 cache = AsyncNearCache.from_env()
-register(cache)
+end = register(cache)
 
 async def app(scope, receive, send):
-    if scope["type"] != "http":
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        end()
+        await cache.close()
+        await send({"type": "lifespan.shutdown.complete"})
         return
     async def load():
         return "loaded"
@@ -85,7 +91,7 @@ GUNICORN = ["gunicorn", "--workers", str(WORKERS), "--config", "configuration.py
 COMMANDS = {
     "gunicorn": [*GUNICORN, "--bind", f"{HOST}:PORT", "wsgi:app"],
     "gunicorn --preload": [*GUNICORN, "--preload", "--bind", f"{HOST}:PORT", "wsgi:app"],
-    "uvicorn": ["uvicorn", "--workers", str(WORKERS), "--host", HOST, "--port", "PORT", "--lifespan=off", "asgi:app"],
+    "uvicorn": ["uvicorn", "--workers", str(WORKERS), "--host", HOST, "--port", "PORT", "asgi:app"],
 }
 
 
@@ -176,5 +182,5 @@ def test_the_sums_of_a_scrape_equal_the_load(url: str, namespace: str) -> None:
     eventually(lambda: sums(url).get("nearcache_healthy") == 1)
 
     send(1)
-    os.kill(int(workers[0]), signal.SIGTERM)  # its counts of the last second are written as it ends
+    os.kill(int(workers[-1]), signal.SIGTERM)  # its counts of the last second are written as it ends
     eventually(lambda: sum(gets(url).values()) == 2 * len(workers))
