@@ -49,7 +49,8 @@ class Health:
         refused: Operations that Redis refuses while it answers, each with the code of its error.
         load_error: The newest error of a loader that no caller got: a stale value served, or it came in the background.
         reason: Why the status is not ``ok``, in a sentence, as far as it is known.
-        reasons: What is wrong or may be with the set-up, as far as the cache knows: each with kind, detail and what to do.
+        reasons: What is wrong or may be with the set-up, as far as the cache knows: each with kind, detail and
+            what to do.
     """
 
     status: Status
