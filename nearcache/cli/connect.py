@@ -13,9 +13,10 @@ import typer
 
 from nearcache.engine.ports import RemoteFailed
 from nearcache.engine.rights import try_rights
+from nearcache.environment import from_env
 from nearcache.errors import ConfigError, NearCacheError, NearCacheWarning
 from nearcache.runtime.run_sync import run_sync
-from nearcache.settings import Settings, SettingsOptions, from_env
+from nearcache.settings import Settings, SettingsOptions
 from nearcache.sync import NearCache
 
 Url: TypeAlias = Annotated[
