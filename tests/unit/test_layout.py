@@ -28,6 +28,7 @@ EXTRAS = {
     "zstandard",
     "cryptography",
 }
+EXTRAS |= {"django", "fastapi", "starlette", "flask", "flask_caching", "sqlalchemy"}
 
 
 def test_imports_run_down_only() -> None:

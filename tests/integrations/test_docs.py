@@ -1,0 +1,42 @@
+"""Each page of a framework runs, in the order of the page, against a real server."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nearcache.transport.embedded import EmbeddedServer
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("sqlalchemy",)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_a_page_run(page: str, valkey: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
+    """Blocks that begin with the name of a file are files; all others are one program, and what it asserts holds."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    assert f"docs/{page}.md" in (ROOT / "README.md").read_text()
+    program = []
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        name = re.match(r"# (\w+\.py)\n", block)
+        if name is None:
+            program.append(block)
+        else:
+            (tmp_path / name[1]).write_text(block)
+    assert program
+    (tmp_path / "the_page.py").write_text("\n".join(program))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "the_page.py"],
+        cwd=tmp_path,
+        env={**os.environ, "NEARCACHE_URL": valkey.url, "NEARCACHE_NAMESPACE": namespace},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
