@@ -13,7 +13,7 @@ import pytest
 from nearcache.transport.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("sqlalchemy",)
+PAGES = ("fastapi", "sqlalchemy")
 
 
 @pytest.mark.parametrize("page", PAGES)
