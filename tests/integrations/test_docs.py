@@ -13,12 +13,27 @@ import pytest
 from nearcache.transport.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("fastapi", "sqlalchemy")
+PAGES = ("django", "fastapi", "sqlalchemy")
+
+
+def run(code: str, folder: Path, valkey: EmbeddedServer, namespace: str) -> None:
+    """Run a program; what it asserts holds, and it warns of nothing."""
+    (folder / "the_page.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "the_page.py"],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), **os.environ, "NEARCACHE_URL": valkey.url, "NEARCACHE_NAMESPACE": namespace},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_of_a_page_run(page: str, valkey: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
-    """Blocks that begin with the name of a file are files; all others are one program, and what it asserts holds."""
+    """Blocks that begin with the name of a file are files; all others are one program."""
     text = (ROOT / "docs" / f"{page}.md").read_text()
     assert f"docs/{page}.md" in (ROOT / "README.md").read_text()
     program = []
@@ -29,14 +44,4 @@ def test_the_examples_of_a_page_run(page: str, valkey: EmbeddedServer, namespace
         else:
             (tmp_path / name[1]).write_text(block)
     assert program
-    (tmp_path / "the_page.py").write_text("\n".join(program))
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "the_page.py"],
-        cwd=tmp_path,
-        env={**os.environ, "NEARCACHE_URL": valkey.url, "NEARCACHE_NAMESPACE": namespace},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run("\n".join(program), tmp_path, valkey, namespace)
