@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from nearcache.transport.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("django", "fastapi", "sqlalchemy")
+PAGES = ("django", "fastapi", "flask", "sqlalchemy")
 
 
 def run(code: str, folder: Path, valkey: EmbeddedServer, namespace: str) -> None:
@@ -45,3 +46,31 @@ def test_the_examples_of_a_page_run(page: str, valkey: EmbeddedServer, namespace
             (tmp_path / name[1]).write_text(block)
     assert program
     run("\n".join(program), tmp_path, valkey, namespace)
+
+
+MIGRATING = (ROOT / "docs" / "migrating.md").read_text()
+STEPS = re.findall(r"```python (before|after) ?(\w*)\n(.*?)```", MIGRATING, re.DOTALL)
+IDS = [f"{at} {when} {peer}" for at, (when, peer, _) in enumerate(STEPS)]
+
+
+@pytest.mark.parametrize(
+    ("when", "peer", "code"), STEPS, ids=[f"{at} {one[0]} {one[1]}" for at, one in enumerate(STEPS)]
+)
+def test_each_step_of_a_migration_runs(
+    when: str, peer: str, code: str, valkey: EmbeddedServer, namespace: str, tmp_path: Path
+) -> None:
+    """Before it, where the peer is installed, and after it; each is a program."""
+    if peer and find_spec(peer) is None:
+        pytest.skip(f"NOT RUN: the example of {peer}, which is not installed")
+    own = code.replace("127.0.0.1:6379", f"127.0.0.1:{valkey.port}")
+    assert (own != code) == ("127.0.0.1" in code)
+    run(own, tmp_path, valkey, namespace)
+
+
+def test_the_page_of_migrations_is_whole() -> None:
+    """It is linked, every section has both, and no block is left out."""
+    assert "docs/migrating.md" in (ROOT / "README.md").read_text()
+    assert MIGRATING.count("```python") == len(STEPS)
+    for section in MIGRATING.split("\n## ")[1:]:
+        assert "```python before" in section
+        assert "```python after" in section
