@@ -47,8 +47,8 @@ class AsyncNearCache(BaseCache):
     When that loop is closed, the next one that uses the cache takes it over, with an empty L1 and new connections: so
     a cache of a module serves each test's loop in turn, and one ``asyncio.run`` after the other.
 
-    ``peek``, ``clear_local``, ``stats``, ``health``, ``healthy``, ``settings``, ``url``, ``on_event`` and ``cached``
-    are plain, and so are ``key`` and ``peek`` of a cached function; everything else is awaited.
+    ``peek``, ``clear_local``, ``stats``, ``health``, ``healthy``, ``settings``, ``codec``, ``url``, ``on_event`` and
+    ``cached`` are plain, and so are ``key`` and ``peek`` of a cached function; everything else is awaited.
 
     Args:
         client: a ``redis.asyncio.Redis``; its connection settings are borrowed, the client itself is left alone.

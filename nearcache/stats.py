@@ -31,7 +31,7 @@ class Stats:
         invalidations_sent: Acknowledged writes.
         invalidations_received: Messages taken from the bus.
         flushes: Times L1 was dropped because messages may have been missed.
-        flushes_by_reason: The same by reason: see ``Cause`` in ``nearcache.local.invalidation``.
+        flushes_by_reason: The same by reason: see ``Cause`` in ``nearcache.local.effects``.
         journalled: Keys of writes that Redis did not acknowledge.
         l2_errors: Operations that Redis did not answer as it should.
         l2_errors_by_code: The same by the code of Redis' error, such as OOM; ``timeout`` and ``connection`` where there

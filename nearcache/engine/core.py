@@ -17,7 +17,8 @@ from nearcache.engine.ports import Bus, Remote, Runtime
 from nearcache.engine.requests import Requests
 from nearcache.errors import NearCacheWarning, warn
 from nearcache.events import CorruptValue, Event, Flushed, Listener, LoadFailed, UnknownType
-from nearcache.local.invalidation import Effects, Invalidation
+from nearcache.local.effects import Effects
+from nearcache.local.invalidation import Invalidation
 from nearcache.local.loads import Loads
 from nearcache.local.singleflight import Flights
 from nearcache.local.tier import Tier

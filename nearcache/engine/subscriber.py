@@ -74,14 +74,13 @@ class Subscriber:
 
     async def _wait(self, pause: float) -> None:
         """Wait before the next attempt. Where the bus is refused, no heartbeat replays the journal: do so meanwhile."""
-        core = self.core
-        until = core.runtime.monotonic() + pause
         while not self.ended:
             if self._refused:
-                await replay_journal(core)
-            left = until - core.runtime.monotonic()
-            if left <= 0 or await self.stop.wait(min(left, core.settings.reconnect_max)):
+                await replay_journal(self.core)
+            part = min(pause, self.core.settings.reconnect_max)
+            if part <= 0 or await self.stop.wait(part):
                 return
+            pause -= part
 
     @property
     def _refused(self) -> bool:

@@ -9,11 +9,10 @@ moment the heartbeat was asked.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
 from zlib import crc32
 
 from nearcache.local.drops import ANOTHER_WRITE
+from nearcache.local.effects import Cause, Effects
 from nearcache.local.snapshot import STRIPES
 from nearcache.local.tier import NEVER, Tier
 from nearcache.protocol import messages
@@ -29,36 +28,6 @@ MISTAKE_MAX = 200
 """Characters of an unexpected exception in the reason of a flush."""
 SERVERS_MAX = 100
 """Servers that are remembered; after more of them, no deadline of the journal ends early."""
-
-
-class Cause(Enum):
-    """Why L1 was flushed, in the words that count flushes; the event has the details."""
-
-    UNREADABLE = "unreadable"
-    """A message could not be read or applied."""
-    GAP = "gap"
-    """Numbers are missing between two messages, or at the end."""
-    COUNTER = "counter"
-    """The counter was lost or set back: the server came back empty, or another one with older data."""
-    OTHER_SERVER = "other_server"
-    """Commands and messages are of two servers, or another server counts the writes."""
-    RECONNECT = "reconnect"
-    """The connection was lost, and nothing proves that no message was."""
-
-
-@dataclass(slots=True)
-class Effects:
-    """What a batch of messages did, to be reported outside the lock."""
-
-    keys: list[str] = field(default_factory=list)
-    everything: bool = False
-    received: int = 0
-    flushes: list[tuple[Cause, str, int]] = field(default_factory=list)
-    """Cause, reason and number of dropped entries, per flush."""
-    untold: list[Cause] = field(default_factory=list)
-    """The causes of further flushes, which need no telling: bad messages go on coming."""
-    restarted: bool = False
-    """Whether the server has lost its values, or is another one: every key may have to be loaded anew."""
 
 
 class Invalidation:

@@ -59,7 +59,7 @@ async def test_a_fault_may_be_for_some_operations(make_fake: MakeCache, fake: Fa
             assert await cache.delete("b")
             assert cache.healthy
         assert await cache.set("a", 1)
-    with pytest.raises(ValueError, match=r"only=\['sets'\]: must be some of abort, clear"):
+    with pytest.raises(ValueError, match=r"only=\['sets'\]: must be some of abort, add"):
         fake.away(only=["sets"])
     with pytest.raises(ValueError, match="only='set': must be some of"):
         fake.away(only="set")

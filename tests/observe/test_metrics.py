@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nearcache import NearCache, Stats
 from nearcache.health import Health
-from nearcache.local.invalidation import Cause
+from nearcache.local.effects import Cause
 from nearcache.observe.metrics import METRICS, Look, read
 from nearcache.observe.prometheus import register
 from nearcache.testing import FakeServer, FaultProxy

@@ -106,7 +106,7 @@ def test_an_interrupted_thread_leaves_no_half_read_connection(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(SocketConnection, "_receive", interrupt)
+        patched.setattr(SocketConnection, "_receive_within", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run_sync(transport.execute(echo("interrupted")))
     assert run_sync(transport.execute(echo("next"))) == [b"next"]

@@ -28,7 +28,7 @@ def test_help_shows_a_text_for_each_field(shown: type) -> None:
 PLAIN = {name for name in dir(AsyncNearCache) if not name.startswith("_")} - {
     name for name, method in inspect.getmembers(AsyncNearCache) if inspect.iscoroutinefunction(method)
 }
-MADE_BY = {"from_url", "from_env"}
+MADE_BY = {"from_url", "from_env", "shared"}
 
 
 def test_the_docstring_names_what_is_not_awaited() -> None:

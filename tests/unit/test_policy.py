@@ -55,7 +55,7 @@ def test_options_that_are_settings_have_their_types() -> None:
     stored = {name for name, setting in SETTINGS.items() if setting.calls == "store"}
     assert set(typing.get_type_hints(WriteOptions)) == stored | {"tags", "condition"}
     assert set(known) == {name for name, setting in SETTINGS.items() if setting.calls} | {"tags", "condition"}
-    assert set(typing.get_type_hints(CachedOptions)) - set(known) == {"ignore", "version"}
+    assert set(typing.get_type_hints(CachedOptions)) - set(known) == {"ignore", "version", "grouped"}
     assert not CachedOptions.__required_keys__
     factors = {"early_refresh": 0.5, "xfetch_beta": 2.0}
     for name, factor in factors.items():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from nearcache.local.effects import Effects
 from nearcache.local.floors import Floors
-from nearcache.local.invalidation import Effects, Invalidation
+from nearcache.local.invalidation import Invalidation
 from nearcache.protocol.answers import Greeting
 from nearcache.protocol.messages import Message
 
