@@ -21,6 +21,7 @@ from benchmarks.sections import (
     capacity,
     concurrency,
     fleet,
+    frameworks,
     hitratio,
     hits,
     imports,
@@ -52,6 +53,7 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "fleet": fleet.show,
     "pauses": pauses.show,
     "capacity": capacity.show,
+    "frameworks": frameworks.show,
 }
 """Each prints its tables, keeps its figures in the report, and returns whether what must hold did."""
 

@@ -155,6 +155,13 @@ METRICS = (
         lambda look: _one(look.stats.corrupt_values),
         unit="{value}",
     ),
+    Metric(
+        "unknown_types",
+        "counter",
+        "Records of a type that is not registered here, or has other fields here.",
+        lambda look: _one(look.stats.unknown_types),
+        unit="{value}",
+    ),
     Metric("l1_entries", "gauge", "Entries in L1.", lambda look: _one(look.stats.l1_entries), unit="{entry}"),
     Metric(
         "l1_max_entries",

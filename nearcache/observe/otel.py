@@ -30,10 +30,13 @@ T = TypeVar("T")
 
 REQUESTS = (
     "read",
-    "read_one",
     "tag_floors",
     "set",
+    "add",
+    "touch",
+    "incr",
     "delete",
+    "delete_existing",
     "mark_stale",
     "lease",
     "fill",

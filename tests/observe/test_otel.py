@@ -89,13 +89,13 @@ async def test_a_load_and_its_requests_are_spans_of_a_request(make_cache: MakeCa
             await cache.get_or_set("sekret", cache.loader(1), tags=["sekret-tag"])
             await cache.get("sekret")  # L1: no span
         names = [span.name for span in recorded.spans]
-        assert names == ["nearcache.read_one", "nearcache.lease", "nearcache.load", "nearcache.fill"]
+        assert names == ["nearcache.read", "nearcache.lease", "nearcache.load", "nearcache.fill"]
         for span in recorded.spans:
             assert span.parent.span_id == parent.get_span_context().span_id
             assert span.attributes["nearcache.namespace"] == cache.settings.namespace
             assert "sekret" not in span.to_json()
         request = recorded.spans[0].attributes
-        assert (request["db.system.name"], request["db.operation.name"]) == ("redis", "read_one")
+        assert (request["db.system.name"], request["db.operation.name"]) == ("redis", "read")
         assert (request["server.address"], request["db.namespace"]) == ("127.0.0.1", "0")
         assert str(request["server.port"]) in cache.url
 
@@ -141,7 +141,7 @@ async def test_a_cache_that_is_opened_again_is_watched_still(make_cache: MakeCac
     async with cache:
         with recorded.parent():
             await cache.get("a")
-        assert [span.name for span in recorded.spans] == ["nearcache.read_one"]
+        assert [span.name for span in recorded.spans] == ["nearcache.read"]
         assert recorded.metrics()["nearcache.gets"]["miss"] == 1
 
 
