@@ -66,8 +66,8 @@ def changed(script: scripts.Script, changes: Changes) -> scripts.Script:
 
 FILLS_WITHOUT_LEASE: Changes = (("good = mine and s and f", "good = s and f"),)
 FILLS_BELOW_FLOORS: Changes = (
-    ("f <= tonumber(ARGV[3])", "true"),
-    ("good = floor and floor <= tonumber(ARGV[i + 3])", "good = floor and true"),
+    ("f <= tonumber(ARGV[4])", "true"),
+    ("good = floor and floor <= tonumber(ARGV[n + 4])", "good = floor and true"),
 )
 _WRITES = ("set", "delete", "mark_stale", "clear")
 SEEN_BY_NOBODY: Mapping[str, Changes] = {
