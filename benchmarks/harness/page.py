@@ -28,6 +28,7 @@ HEADINGS = {
     "races": "Races",
     "fleet": "A fleet of instances",
     "capacity": "How many instances a server carries",
+    "frameworks": "Applications of each framework",
     "away": "Redis is away",
     "uncacheable": "Values that are never kept",
     "pauses": "Pauses",

@@ -113,7 +113,7 @@ class Invalidation:
         self._limit = cache.settings.max_key_bytes
         self._tables = {cls: _tables_of(cls) for cls in {**keys, **tags, **bulk}}
         self._bulk = {cls: set(check_tags(tuple(names), self._limit, None)) for cls, names in bulk.items()}
-        self._pending: WeakKeyDictionary[Session, dict[SessionTransaction, _Names]] = WeakKeyDictionary()
+        self._pending: WeakKeyDictionary[Session, dict[SessionTransaction | None, _Names]] = WeakKeyDictionary()
         self._committing: WeakSet[Session] = WeakSet()
         listeners: dict[str, Callable[..., None]] = {
             "before_flush": self._before_flush,
@@ -166,8 +166,8 @@ class Invalidation:
         return _Names({check_key(key, self._limit) for key in keys}, set(check_tags(tags, self._limit, None)))
 
     def _add(self, session: Session, names: _Names) -> None:
-        # A statement may be the first of its transaction, which begins only after the event.
-        transaction = session.get_nested_transaction() or session.get_transaction() or session.begin()
+        # None: a statement may be the first of its transaction, which begins only after the event.
+        transaction = session.get_nested_transaction() or session.get_transaction()
         self._pending.setdefault(session, {}).setdefault(transaction, _Names()).add(names)
 
     def _before_flush(self, session: Session, _context: object, _instances: object) -> None:

@@ -176,6 +176,20 @@ def test_a_number_that_was_set_can_be_counted(backend: NearCacheBackend) -> None
             backend.incr("n")
 
 
+def test_nothing_is_lost_while_a_number_becomes_a_counter(backend: NearCacheBackend) -> None:
+    """Many call incr first, at the same time."""
+    ready = threading.Barrier(8)
+
+    def count(key: str) -> int:
+        ready.wait()
+        return int(caches["default"].incr(key))
+
+    with ThreadPoolExecutor(8) as pool:
+        for turn in range(10):
+            backend.set(f"n{turn}", 100)
+            assert sorted(pool.map(count, [f"n{turn}"] * 8)) == list(range(101, 109))
+
+
 def test_values_may_carry_tags(backend: NearCacheBackend) -> None:
     """Beyond what Django's interface has."""
     backend.set("a", 1, tags=["t"])

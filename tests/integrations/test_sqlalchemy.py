@@ -39,7 +39,16 @@ class Team(Base):
 
     __tablename__ = "team"
     id: Mapped[int] = mapped_column(primary_key=True)
+    notes: Mapped[list[Note]] = relationship(cascade="all, delete-orphan")
     users: Mapped[list[User]] = relationship(back_populates="team", cascade="all, delete-orphan")
+
+
+class Note(Base):
+    """One of a team, which it does not know."""
+
+    __tablename__ = "note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    team_id: Mapped[int] = mapped_column(ForeignKey("team.id"))
 
 
 class User(Base):
@@ -163,6 +172,19 @@ def test_new_and_deleted_rows(shop: Shop) -> None:
         team.users.remove(team.users[0])
     assert shop.gone >= {"user:7", "team:1"}
     assert "user:9" not in shop.gone
+
+
+def test_an_orphan_that_only_the_flush_knows(shop: Shop) -> None:
+    """Nothing of its own has changed."""
+    shop.watch(keys={Note: lambda note: [f"user:{note.id}"]}, tags={})
+    with shop.sessions.begin() as session:
+        team = session.get_one(Team, 2)
+        team.notes.append(Note(id=9))
+    shop.fill()
+    with shop.sessions.begin() as session:
+        team = session.get_one(Team, 2)
+        team.notes.clear()
+    assert shop.gone == {"user:9", "team:2"}
 
 
 def test_a_cascade_counts(shop: Shop) -> None:
