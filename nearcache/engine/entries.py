@@ -81,7 +81,8 @@ class Entries:
             CodecError, ValueTooLarge: it can't be stored.
             ConfigError: ``ttl`` or ``condition`` is a function that raises, or gives no ttl for this value.
         """
-        ttl_ms = self.ttl_ms(key, value, policy)
+        of_user = policy.condition is not None or callable(policy.ttl)  # else nothing raises: a call less
+        ttl_ms = self.ttl_ms(key, value, policy) if of_user else policy.ttl_ms(value)
         if ttl_ms is None:
             return None
         try:
