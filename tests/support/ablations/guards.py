@@ -124,6 +124,7 @@ GUARDS: Mapping[str, Guard] = {
     "operation-l1": Guard(rules.OPERATIONS_STAY_IN_L1),
     "touch-version": Guard(rules.TOUCHES_MAKE_VERSIONS),
     "counter-floor": Guard(rules.COUNTS_ON_ANYTHING),
+    "marks": Guard(rules.NO_MARKS, phase="pause write"),
     "new-server-deadline": Guard(rules.EVERY_NEW_SERVER_ENDS_DEADLINES, phase="failover, commands first"),
 }
 """By the name that ``--ablate`` takes. To add one: the rules without it, and its schedule among the named ones."""
