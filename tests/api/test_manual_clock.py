@@ -31,6 +31,7 @@ REAL = {
     "nearcache.testing.clock": "where the clock begins",
     "nearcache.testing.server": "how long a test waits",
     "nearcache.runtime.latches": "how long threads wait",
+    "nearcache.integrations.counting": "how long a count waits for another one",
     "nearcache.protocol.bounds": "the processor time that a table of chosen keys takes",
 }
 """Modules that read the real time, and what for."""
