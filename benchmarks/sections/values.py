@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from benchmarks.harness.timing import Case, Times, compare
 from nearcache import MsgpackCodec, NearCache
+from nearcache.protocol.filters import Filters, KeyRing
 from tests.support.report import Report
 from tests.support.tables import Table
 
@@ -43,8 +44,14 @@ ENCODED: Mapping[str, object] = {"a dict of 5": ROW, "200 rows": ROWS, "a frozen
 HITS: Mapping[str, object] = {"a str": "Ada Lovelace" * 4, **ENCODED}
 
 Ways = Mapping[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]]
-FILTERS: Ways = {}
-"""Options of ours between the codec and Redis: by name, what makes the bytes and what opens them."""
+MOST = 8 * 2**20
+KEY = "user:7"
+FILTERS: Mapping[str, tuple[int | None, bool]] = {
+    "nearcache, zstd": (1024, False),
+    "nearcache, encrypted": (None, True),
+    "nearcache, both": (1024, True),
+}
+"""The options between the codec and Redis: from how many bytes a value is compressed, and whether it is encrypted."""
 
 
 def show(report: Report) -> bool:
@@ -86,10 +93,19 @@ async def _hits(rounds: int) -> tuple[dict[str, Times], bool]:
     return found, held
 
 
+def _filtered(codec: MsgpackCodec, compress_from: int | None, keys: KeyRing | None) -> Any:
+    """A codec with what stands between it and Redis."""
+    filters = Filters("values", MOST, compress_from, keys)
+    return (lambda value: filters.seal(KEY, codec.encode(value)), lambda data: codec.decode(filters.open(KEY, data)))
+
+
 def _ways(value: object) -> Ways:
     codec = MsgpackCodec()
     codec.register(User)
-    ways = {"nearcache": (codec.encode, codec.decode), **FILTERS, "pickle": (pickle.dumps, pickle.loads)}
+    ways: dict[str, Any] = {"nearcache": (codec.encode, codec.decode)}
+    for name, (compress_from, encrypts) in FILTERS.items():
+        ways[name] = _filtered(codec, compress_from, KeyRing([("1", bytes(32))]) if encrypts else None)
+    ways["pickle"] = (pickle.dumps, pickle.loads)
     try:
         import msgspec
     except ImportError:
