@@ -28,6 +28,7 @@ from nearcache import AsyncNearCache, ConfigError, InvalidKey, NearCache
 from nearcache.integrations.sqlalchemy import Invalidation, invalidate_on_commit
 from nearcache.testing import FakeServer
 from nearcache.transport.embedded import EmbeddedServer
+from tests.support.waiting import until
 
 
 class Base(DeclarativeBase):
@@ -393,6 +394,8 @@ async def test_an_async_session(kind: str, make: Any, valkey: EmbeddedServer, na
             assert plain.get("user:1") == "A"
             assert invalidation.changed(session, "user:1") is ours
             await session.commit()
+        if ours:  # its message is on its way
+            await until(lambda: plain.get("user:1") is None)
         assert plain.get("user:1") == (None if ours else "A")
     invalidation.remove()
     plain.close()
