@@ -69,9 +69,12 @@ def a_clear_below_a_copied_record(rules: Rules) -> None:
         stale_for_good(a, b, lambda b: world.run(b.clear()))
 
 
-@schedule(without.ABOVE_IS_DEAD_ALONE)
+@schedule(without.ABOVE_IS_DEAD_ALONE, without.HISTORIES_IN_RECORDS)
 def numbers_that_catch_up_with_a_copied_record(rules: Rules) -> None:
-    """(U3) Readers refuse what stands above the counter, but the counter passes it: what was cleared is alive again."""
+    """(U3) Readers refuse what stands above the counter, but the counter passes it: what was cleared is alive again.
+
+    (U6) The same where records carry the id of their history: the counter was copied with its id.
+    """
     with rules.world() as world:
         a, b = copied(rules, world)
         assert world.run(b.clear())

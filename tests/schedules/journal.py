@@ -9,6 +9,9 @@ from tests.support.ablations import rules as without
 from tests.support.ablations.rules import Rules
 from tests.support.stepper import Receiving
 
+HOUR = 3600 * 1_000_000
+"""µs."""
+
 
 @schedule(without.JOURNAL_WITHOUT_EPOCH)
 def a_read_under_way_when_a_delete_is_journalled(rules: Rules) -> None:
@@ -182,3 +185,19 @@ def a_journalled_hold_is_kept(rules: Rules) -> None:
         a.beat()
         assert world.run(b.load("k", lambda: 1)) == 1
         must(world.server.living("k") is None, "a held key is filled")
+
+
+@schedule(without.CLOCK_OF_CONNECTIONS)
+def a_failed_set_after_the_servers_clock_was_set_back(rules: Rules) -> None:
+    """Its deadline is by the clock that the last heartbeat brought: the key is cached again soon, not an hour later."""
+    with rules.world() as world:
+        a, _ = two(rules, world)
+        put(a, "k", 1)
+        clock = world.server.clock
+        world.server.clock = lambda: clock() - HOUR
+        a.beat()
+        fail(a.set("k", 2))
+        past(world)
+        a.beat()
+        assert world.run(a.load("k", lambda: 3)) == 3
+        must(get(a, "k") == 3, "a key is uncached for as long as the clock was set back")

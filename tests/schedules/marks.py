@@ -9,6 +9,8 @@ from tests.support.ablations import rules as without
 from tests.support.ablations.rules import Rules
 from tests.support.stepper import Instance
 
+LONG = 1000.0
+
 
 def loaded_without_redis(a: Instance, value: int) -> None:
     """A read fails, and its value comes from the loader."""
@@ -58,6 +60,52 @@ def a_record_whose_load_began_after_this_one(rules: Rules) -> None:
         assert world.run(mine) == 1
         past(world)
         must(get(a, "k") is MISSING, "G4: a reader goes back to an older version")
+
+
+@schedule(without.MARKS_FROM_THE_CLIENTS_TIME)
+def a_fill_that_is_executed_late(rules: Rules) -> None:
+    """(T4) Its load was over before ours; "created" less the time that its client measured lies behind the mark."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        filling = world.reach(b.load("k", lambda: 0), "fill")
+        world.now += 0.1
+        loaded_without_redis(a, 1)
+        world.now += 0.1
+        assert world.run(filling) == 0
+        past(world)
+        must(get(a, "k") is MISSING, "G4: a reader goes back to an older version")
+
+
+@schedule(without.MARKS_OF_FRESH_RECORDS_ALONE)
+def an_older_record_that_is_served_while_it_is_revalidated(rules: Rules) -> None:
+    """(T5) A mark holds for stale records as well."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(b, "k", 0, ttl=1, stale_while_revalidate=LONG)
+        loaded_without_redis(a, 1)
+        past(world)
+        reading = a.load("k", lambda: 2, stale_while_revalidate=LONG)
+        must(world.run(reading) == 2, "G4: a reader goes back to an older version")
+
+
+@schedule(without.MARKS_OF_FRESH_RECORDS_ALONE)
+def an_older_record_that_is_served_after_an_error(rules: Rules) -> None:
+    """(T5) The same where the next loader fails."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(b, "k", 0, ttl=1, stale_if_error=LONG)
+        loaded_without_redis(a, 1)
+        past(world)
+
+        def fails() -> int:
+            raise LookupError
+
+        reading = a.load("k", fails, stale_if_error=LONG)
+        try:
+            served = world.run(reading)
+        except LookupError:
+            return
+        must(served == 1, "G4: a reader goes back to an older version")
 
 
 @schedule(without.MARKS_END_WITH_ANY_FILL)

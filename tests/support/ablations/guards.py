@@ -102,6 +102,7 @@ GUARDS: Mapping[str, Guard] = {
     "identity": Guard(rules.ANY_SERVER_IS_THE_SAME),
     "heartbeat-deadline": Guard(rules.FRESH_FOR_EVER, phase="bus held back"),
     "set-deadline": Guard(rules.LATE_SETS_STORED),
+    "heard-clock": Guard(rules.CLOCK_OF_CONNECTIONS),
     "journal-number": Guard(rules.JOURNAL_WITHOUT_NUMBERS),
     "join": Guard(rules.JOIN_ANY),
     "local-clear": Guard(rules.CLEAR_ELSEWHERE),
@@ -125,6 +126,14 @@ GUARDS: Mapping[str, Guard] = {
     "touch-version": Guard(rules.TOUCHES_MAKE_VERSIONS),
     "counter-floor": Guard(rules.COUNTS_ON_ANYTHING),
     "marks": Guard(rules.NO_MARKS, phase="pause write"),
+    "mark-at-the-end": Guard(rules.MARKS_FROM_THE_START),
+    "mark-of-leases": Guard(rules.MARKS_FROM_THE_CLIENTS_TIME),
+    "mark-of-stale": Guard(rules.MARKS_OF_FRESH_RECORDS_ALONE),
+    "mark-until-accepted": Guard(rules.MARKS_END_WITH_ANY_FILL),
+    "mark-in-snapshot": Guard(rules.SNAPSHOTS_WITHOUT_MARKS),
+    "above-is-seen": Guard(rules.ABOVE_IS_DEAD_ALONE),
+    "above-is-dead": Guard(rules.ABOVE_IS_BELIEVED),
+    "histories-adopted": Guard(rules.HISTORIES_IN_RECORDS),
     "new-server-deadline": Guard(rules.EVERY_NEW_SERVER_ENDS_DEADLINES, phase="failover, commands first"),
 }
 """By the name that ``--ablate`` takes. To add one: the rules without it, and its schedule among the named ones."""

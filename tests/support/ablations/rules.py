@@ -70,6 +70,8 @@ from tests.support.ablations.server import (
     FillsInSilence,
     FillsWithoutCounter,
     FillsWithoutLease,
+    FillsWithTheClientsTime,
+    HistoriesInRecords,
     HoldsNothing,
     LateSetsAcknowledged,
     LateSetsStored,
@@ -163,6 +165,13 @@ def _never_above(_core: Any, _record: Any) -> bool:
     return False
 
 
+_MAY_BE_OLDER = read._may_be_older
+
+
+def _fresh_ones_alone(core: Any, one: Any, record: Any) -> bool:
+    return record.fresh_until > core.requests.server_now() and _MAY_BE_OLDER(core, one, record)
+
+
 _READ = Server.read
 
 
@@ -198,6 +207,10 @@ def _forgets_every_clock(self: Invalidation, greeting: Greeting) -> None:
         self._tier.journal.forget_clock()
 
 
+def _clock_of_connections(self: Requests) -> int:
+    return self.remote.now()
+
+
 async def _never_drain(_core: Any, *, probing: bool = False) -> bool:
     return probing and False
 
@@ -220,6 +233,8 @@ NO_MARKS = Rules(tier=NoMarks)
 MARKS_END_WITH_ANY_FILL = Rules(tier=MarksEndWithAnyFill)
 SNAPSHOTS_WITHOUT_MARKS = Rules(tier=SnapshotsWithoutMarks)
 MARKS_FROM_THE_START = Rules(patched=((Attempt, "_mark", _began),))
+MARKS_FROM_THE_CLIENTS_TIME = Rules(server=FillsWithTheClientsTime)
+MARKS_OF_FRESH_RECORDS_ALONE = Rules(patched=((read, "_may_be_older", _fresh_ones_alone),))
 STALE_PASSES_NOTHING = Rules(tier=StalePassesNothing)
 OUTAGE_HEARS_NOTHING = Rules(patched=((Fallback, "drop", _hears_nothing),))
 OUTAGE_NEVER_ENDS = Rules(patched=((Fallback, "back", _never_back),))
@@ -229,6 +244,7 @@ ACKNOWLEDGEMENTS_END_ENTRIES = Rules(tier=AcknowledgementsEndEntries)
 JOURNAL_WITHOUT_NUMBERS = Rules(patched=((Journal, "replayed", _replayed_by_name),))
 JOURNAL_WITHOUT_DEADLINES = Rules(patched=((Journal, "note", _note_without_deadline),))
 NEVER_DRAINED = Rules(patched=((subscriber, "replay_journal", _never_drain),))
+CLOCK_OF_CONNECTIONS = Rules(patched=((Requests, "earliest_now", _clock_of_connections),))
 LATE_SETS_STORED = Rules(server=LateSetsStored)
 LATE_SETS_ACKNOWLEDGED = Rules(server=LateSetsAcknowledged)
 HOLDS_NOTHING = Rules(server=HoldsNothing)
@@ -263,6 +279,7 @@ EVERY_NEW_SERVER_ENDS_DEADLINES = Rules(patched=((Invalidation, "greeted", _forg
 SEEN_BY_NOBODY = Rules(server=SeenByNobody)
 ABOVE_IS_DEAD_ALONE = Rules(server=CountsOn)
 ABOVE_IS_BELIEVED = Rules(patched=_ABOVE_IS_BELIEVED)
+HISTORIES_IN_RECORDS = Rules(server=HistoriesInRecords)
 NUMBERS_BELIEVED = Rules(server=CountsOn, patched=_ABOVE_IS_BELIEVED)
 OPERATIONS_JOURNALLED = Rules(tier=UnknownIsJournalled)
 OPERATIONS_STAY_IN_L1 = Rules(tier=UnknownStaysInL1)

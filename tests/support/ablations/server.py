@@ -6,6 +6,7 @@ import struct
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
+from nearcache.engine.entries import Encoded
 from nearcache.engine.ports import RemoteFailed, TooLate
 from nearcache.protocol.answers import Granted, Item, Present, Written
 from nearcache.protocol.records import HEAD_BYTES
@@ -104,6 +105,46 @@ class CountsOn(SeenByNobody):
     def another(self) -> bool:
         """No."""
         return False
+
+
+class _Marked(bytes):
+    """A record with the id of the history that it was written in."""
+
+    history: str | None
+
+
+class HistoriesInRecords(CountsOn):
+    """In place of adoption and "seen", a record carries the id of the counter's history, and others are dead.
+
+    The id is made with the counter, and lies beside it in ``m``: a copy takes it along.
+    """
+
+    def greet(self, seen: int = 0) -> None:
+        """Keep the id."""
+        before = self.history
+        super().greet(seen)
+        self.history = before or self.history
+
+    def store(self, item: Item, number: int, created: int, load_ms: int = 0) -> None:
+        """Store it with the id."""
+        super().store(item, number, created, load_ms)
+        record, ends = self.values[item.key]
+        marked = _Marked(record)
+        marked.history = self.history
+        self.values[item.key] = (marked, ends)
+
+    def raw(self, key: str) -> bytes | None:
+        """The record, if it is of this history."""
+        raw = super().raw(key)
+        return raw if isinstance(raw, _Marked) and raw.history == self.history else None
+
+
+class FillsWithTheClientsTime(Server):
+    """A filled record says how long its client's load took, in place of how old its lease was."""
+
+    def store(self, item: Item, number: int, created: int, load_ms: int = 0) -> None:
+        """Store it with the client's time."""
+        super().store(item, number, created, item.load_ms if isinstance(item, Encoded) else load_ms)
 
 
 class TakesAnyHead(Server):
