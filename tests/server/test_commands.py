@@ -1,4 +1,4 @@
-"""`nearcache get|set|delete|clear`: what they print, their exit codes, and that a write starts no bus."""
+"""`nearcache get|set|delete|explain|clear`: what they print, their exit codes, and that a write starts no bus."""
 
 from __future__ import annotations
 
@@ -64,6 +64,21 @@ async def test_delete(fleet: NearCache) -> None:
     assert fleet.get_many(["a", "b"]) == {}
 
 
+async def test_explain(fleet: NearCache) -> None:
+    """What Redis has, and why it would serve or not; the value is not shown."""
+    fleet.set("a", "the value", ttl=60, tags=["t"])
+    told = run(fleet, "explain", "a")
+    assert (told.exit_code, "serve from L2" in told.stdout, "the value" in told.stdout) == (0, True, False)
+    found = json.loads(run(fleet, "explain", "a", "--json").stdout)
+    assert (found["tier"], found["tags"], found["type"]) == ("l2", ["t"], "str")
+    assert 50 < found["remaining"] <= 60
+    fleet.invalidate_tags("t")
+    told = run(fleet, "explain", "a", "--json")
+    assert (told.exit_code, json.loads(told.stdout)["would"]) == (1, "load")
+    assert "the tag 't' was invalidated" in json.loads(told.stdout)["why"]
+    assert "it has nothing" in run(fleet, "explain", "b").stdout
+
+
 async def test_clear_asks_first(fleet: NearCache) -> None:
     """No is an answer."""
     fleet.set("a", 1)
@@ -77,7 +92,9 @@ async def test_clear_asks_first(fleet: NearCache) -> None:
     await until(lambda: fleet.peek("a") is None)
 
 
-@pytest.mark.parametrize("words", [["get", "a"], ["set", "a", "1"], ["delete", "a"], ["clear", "--yes"]])
+@pytest.mark.parametrize(
+    "words", [["get", "a"], ["set", "a", "1"], ["delete", "a"], ["explain", "a"], ["clear", "--yes"]]
+)
 def test_no_server(words: list[str]) -> None:
     """Exit code 2, one line, and no secret."""
     url = f"redis://:{SECRET}@{HOST}:{free_port()}/0"
