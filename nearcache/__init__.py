@@ -1,6 +1,7 @@
 """nearcache: a small TTL LRU in each process in front of a shared Redis or Valkey, kept coherent by invalidation."""
 
 from nearcache.aio import AsyncNearCache
+from nearcache.current import Load, StaleValue, current_load
 from nearcache.errors import (
     CacheClosed,
     CodecError,
@@ -66,6 +67,7 @@ __all__ = [
     "Health",
     "InvalidKey",
     "Journalled",
+    "Load",
     "LoadFailed",
     "LoaderTimeout",
     "MsgpackCodec",
@@ -75,8 +77,10 @@ __all__ = [
     "Refused",
     "RemoteUnavailable",
     "Settings",
+    "StaleValue",
     "Stats",
     "UncacheableArgument",
     "UnknownType",
     "ValueTooLarge",
+    "current_load",
 ]

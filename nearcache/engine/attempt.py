@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from nearcache.checks import seconds
+from nearcache.current import CURRENT, Load, StaleValue
 from nearcache.engine import stale, write
 from nearcache.engine.core import Core
 from nearcache.engine.entries import Encoded
@@ -24,7 +26,7 @@ from nearcache.local.singleflight import Flight, Outcome, Purpose
 from nearcache.local.waiters import Latch
 from nearcache.policy import Policy
 from nearcache.protocol.answers import Busy, Granted, Held, Present
-from nearcache.protocol.versions import Version
+from nearcache.protocol.versions import Version, created_of
 
 Loader = Callable[[], Any]
 POLL = 0.05
@@ -71,6 +73,10 @@ class Attempt:
     """The server's clock minus ours then."""
     _lease_id: bytes = b""
     _grant: Granted | None = None
+    _found: Read | None = None
+    """What L2 has answered."""
+    _said: Load | None = None
+    """What the loader has said by ``current_load``."""
     _dead: bool = False
     """Whether L2 has a record of the key, which was judged dead or is to be replaced."""
 
@@ -90,7 +96,7 @@ class Attempt:
             if entry is not None:
                 core.counters.l1_hits += 1
                 return Outcome(core.entries.value_of(entry))
-        found = await fetch(core, key, self.policy)
+        found = self._found = await fetch(core, key, self.policy)
         failed = found.failure is not None
         if failed or not found.snapshot.trusted:
             self.away = not core.requests.bypassed if failed else core.away
@@ -155,6 +161,20 @@ class Attempt:
             self.due = served.older_than
             return Outcome(served.value, stale=True)
         return stale_instead(self) if stale.backing_off(core, self.key) else None
+
+    def _old_value(self) -> StaleValue | None:
+        """The value that the load is to replace, for the loader."""
+        core, found = self.core, self._found
+        if found is not None and found.stale is not None:
+            value, entry = found.stale.value, found.stale.entry
+        elif found is not None and found.entry is not None:
+            value, entry = found.value, found.entry
+        else:
+            here = core.tier.last_resort(self.key, away=self.away)
+            if here is None or not here.version:
+                return None
+            value, entry = core.entries.value_of(here), here
+        return StaleValue(value, max(0.0, (core.requests.server_now() - created_of(entry.version)) / 1e6))
 
     async def _lease(self, head: bytes) -> Granted | Busy | Held | Present:
         """Ask for the lease. Without an answer it may have been granted all the same, and is given back."""
@@ -242,7 +262,13 @@ class Attempt:
                 loads.permitted.add(me)
                 began = core.runtime.monotonic()
             core.counters.loads += 1
-            outcome = await core.runtime.load(self.loader)
+            said = self._said = Load(self.key, self._old_value)
+            current = CURRENT.set(said)
+            try:
+                outcome = await core.runtime.load(self.loader)
+            finally:
+                said.ended = True
+                CURRENT.reset(current)
         finally:
             if limited:
                 loads.permitted.discard(me)
@@ -255,9 +281,13 @@ class Attempt:
 
     def _encode(self, value: object, load_ms: int) -> Encoded | None:
         """A loaded value as it can be stored; None: it is returned to the caller uncached."""
-        core = self.core
+        core, policy, said = self.core, self.policy, self._said
+        if said is not None and said.skipped:
+            return None
         try:
-            return core.entries.encode(self.key, value, self.policy, load_ms)
+            if said is not None and said.ttl is not None:
+                policy = replace(policy, ttl=seconds("ttl", said.ttl), negative_ttl=None)
+            return core.entries.encode(self.key, value, policy, load_ms)
         except Exception as error:  # the codec, ttl and condition may be the user's
             if from_signal_handler(error):
                 raise

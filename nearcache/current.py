@@ -1,0 +1,72 @@
+"""What a loader may ask about its load, and say about the value that it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+
+class StaleValue(NamedTuple):
+    """The old value of a key that is loaded anew."""
+
+    value: Any
+    age: float
+    """Seconds since it was stored, by the server's clock."""
+
+
+class Load:
+    """The load that a loader makes."""
+
+    __slots__ = ("_old", "ended", "key", "skipped", "ttl")
+
+    def __init__(self, key: str, old: Callable[[], StaleValue | None]) -> None:
+        self.key = key
+        self.ttl: float | timedelta | None = None
+        """Set it to store the value for this time; None: the ttl of the call or of the settings."""
+        self.skipped = False
+        """Whether the value is not to be stored."""
+        self.ended = False
+        """Whether the loader has returned: what is said now comes too late."""
+        self._old = old
+
+    @property
+    def stale(self) -> StaleValue | None:
+        """The value that the new one is to replace, as for a conditional request to an origin; None: there is none.
+
+        It is past its end (Redis keeps it for the longest stale window, as ``stale_if_error``), marked stale, or about
+        to be refreshed. What was deleted, cleared or invalidated is never given.
+        """
+        return self._old()
+
+    def skip(self) -> None:
+        """Return the value to its callers and do not store it; as with ``condition``, an old value is deleted."""
+        self.skipped = True
+
+
+CURRENT: ContextVar[Load | None] = ContextVar("nearcache-current-load", default=None)
+
+
+def current_load() -> Load:
+    """The innermost load that the present code runs inside.
+
+    A loader asks it for its key and for the old value, and says by it how the new one is stored:
+
+    >>> from nearcache import NearCache
+    >>> def quote():
+    ...     load = current_load()
+    ...     load.ttl = 5
+    ...     return load.key
+    >>> with NearCache.from_url("memory://") as cache:
+    ...     cache.get_or_set("quote:7", quote)
+    'quote:7'
+
+    Raises:
+        RuntimeError: no loader runs here, or it has returned already. A thread that a loader starts has no load of its
+            own; one that runs in a copy of the loader's context, as by ``asyncio.to_thread``, has the loader's.
+    """
+    load = CURRENT.get()
+    if load is None or load.ended:
+        raise RuntimeError("current_load() was called outside a loader: only code that a loader runs has a load")
+    return load
