@@ -225,7 +225,7 @@ class Tier(Contents):
             away: Redis did not answer this read. If it did, and has nothing, what a flush took out may have been
                 deleted by a write whose message was missed.
         """
-        return self.fallback.get(key) or self.entries.get(key) or self.fallback.flushed(key, away=away)
+        return self.fallback.get(key) or self.entry(key) or self.fallback.flushed(key, away=away)
 
     def keep_tag_floors(self, floors: dict[str, int], epoch: int) -> None:
         """Keep tag floors that were read, unless an invalidation or a clear may have been applied since ``epoch``."""

@@ -6,6 +6,7 @@ import zlib
 
 import pytest
 
+from nearcache.local.deferred import STEP
 from nearcache.local.snapshot import STRIPES, stripe_of
 from nearcache.local.store import Entry
 from nearcache.local.tier import Tier
@@ -289,3 +290,13 @@ def test_what_is_loaded_without_redis_is_bounded() -> None:
         assert [key for key in "abc" if tier.last_resort(key, away=True)] == ["b", "c"]
     small.returned_unversioned("d", None, small.snapshot("d"), entry(0, size=5000))
     assert [key for key in "abcd" if small.last_resort(key, away=True)] == ["b", "c"]
+
+
+def test_a_large_tag_that_is_invalidated_leaves_no_last_resort() -> None:
+    """A load is under way · its large tag is invalidated · the load fails: the old value does not serve instead."""
+    tier = Tier(1000)
+    tier.synced = True
+    for number in range(STEP + 1):
+        put(tier, f"k{number}", entry(1, tags=("t",)))
+    tier.apply_tags(["t"], 2)
+    assert tier.last_resort("k0", away=False) is None
