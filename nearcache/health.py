@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, cast
@@ -47,6 +48,8 @@ class Health:
         breaker: ``closed``: Redis is asked. ``half-open``: one operation tries. ``open``: it is left alone.
         journal: Writes that wait for their replay.
         refused: Operations that Redis refuses while it answers, each with the code of its error.
+        clock_offset: Seconds by which Redis' clock was ahead of ``time.time`` at the last heartbeat, at most a round
+            trip too many; None: there was none yet.
         load_error: The newest error of a loader that no caller got: a stale value served, or it came in the background.
         reason: Why the status is not ``ok``, in a sentence, as far as it is known.
         reasons: What is wrong or may be with the set-up, as far as the cache knows: each with kind, detail and
@@ -60,6 +63,7 @@ class Health:
     breaker: Breaker
     journal: int
     refused: tuple[str, ...] = ()
+    clock_offset: float | None = None
     load_error: str | None = None
     reason: str | None = field(default=None, compare=False)
     reasons: tuple[Finding, ...] = field(default=(), compare=False)
@@ -71,6 +75,12 @@ def _bus_of(core: Core) -> Bus:
     if core.bus_state.refused:
         return "refused"
     return cast("Bus", core.bus_state.value)
+
+
+def _clock_offset(core: Core) -> float | None:
+    if core.round_trip is None:
+        return None
+    return core.invalidation.server_offset + core.runtime.monotonic() - time.time()
 
 
 def health_of(core: Core, troubles: Troubles, *, closed: bool = False, shared: bool = False) -> Health:
@@ -94,6 +104,7 @@ def health_of(core: Core, troubles: Troubles, *, closed: bool = False, shared: b
         breaker="closed" if breaker.sends else "half-open" if breaker.state is State.TRYING else "open",
         journal=journal,
         refused=refused,
+        clock_offset=_clock_offset(core),
         load_error=core.loads.hidden,
         reason="the cache is closed" if closed else None if status == "ok" else troubles.reason,
         reasons=() if closed else tuple(findings_of(core, troubles.reason, shared=shared)),

@@ -201,6 +201,14 @@ METRICS = (
         combine="max",
     ),
     Metric(
+        "clock_offset",
+        "gauge",
+        "Seconds by which Redis' clock is ahead of this process', by the last heartbeat.",
+        lambda look: _one(look.health.clock_offset),
+        unit="s",
+        combine="max",
+    ),
+    Metric(
         "breaker_open",
         "gauge",
         "1 if Redis is left alone after failures, else 0.",

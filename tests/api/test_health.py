@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from nearcache import Health
-from nearcache.testing import FakeServer, FaultProxy
+from nearcache.testing import FakeServer, FaultProxy, commands
 from nearcache.transport.embedded import EmbeddedServer, free_port
+from tests.support import servers
 from tests.support.twins import MakeCache
 from tests.support.waiting import redis_of, shut, until
 
@@ -32,6 +33,23 @@ async def test_all_is_well(make_cache: MakeCache) -> None:
     await shut(cache)
     closed = cache.health()
     assert (closed.status, closed.bus, closed.reason) == ("down", "closed", "the cache is closed")
+
+
+@pytest.mark.skipif(servers.FAKETIME is None, reason=servers.NO_FAKETIME)
+async def test_redis_clock_is_set_back(make_cache: MakeCache) -> None:
+    """health() shows it with the next heartbeat, and a write that fails from then on is replayed in time."""
+    with servers.with_clock("valkey") as (server, clock), FaultProxy(server.port) as proxy:
+        async with make_cache(proxy.url, **FAST) as cache:
+            assert await cache.set("a", 0)  # on a connection that is used on
+            assert abs(cache.health().clock_offset) < 5
+            clock.write_text("-3600")
+            await until(lambda: cache.health().clock_offset < -3590)
+            proxy.hold("replies", commands)
+            assert await cache.set("a", 1) is False
+            assert cache.health().journal == 1
+            proxy.heal()
+            await until(lambda: cache.health().journal == 0)
+            assert cache.health().clock_offset < -3590
 
 
 async def test_a_cache_that_was_closed_before_its_first_use(make_cache: MakeCache) -> None:
