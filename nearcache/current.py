@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -19,12 +19,14 @@ class StaleValue(NamedTuple):
 class Load:
     """The load that a loader makes."""
 
-    __slots__ = ("_old", "ended", "key", "skipped", "ttl")
+    __slots__ = ("_old", "ended", "key", "skipped", "tags", "ttl")
 
-    def __init__(self, key: str, old: Callable[[], StaleValue | None]) -> None:
+    def __init__(self, key: str, tags: Iterable[str], old: Callable[[], StaleValue | None]) -> None:
         self.key = key
         self.ttl: float | timedelta | None = None
         """Set it to store the value for this time; None: the ttl of the call or of the settings."""
+        self.tags = set(tags)
+        """The tags of the call; add others to it: ``load.tags |= {"users"}``. Those of the call stay in any case."""
         self.skipped = False
         """Whether the value is not to be stored."""
         self.ended = False

@@ -262,7 +262,7 @@ class Attempt:
                 loads.permitted.add(me)
                 began = core.runtime.monotonic()
             core.counters.loads += 1
-            said = self._said = Load(self.key, self._old_value)
+            said = self._said = Load(self.key, self.policy.tags, self._old_value)
             current = CURRENT.set(said)
             try:
                 outcome = await core.runtime.load(self.loader)
@@ -281,18 +281,32 @@ class Attempt:
 
     def _encode(self, value: object, load_ms: int) -> Encoded | None:
         """A loaded value as it can be stored; None: it is returned to the caller uncached."""
-        core, policy, said = self.core, self.policy, self._said
-        if said is not None and said.skipped:
-            return None
+        core = self.core
         try:
-            if said is not None and said.ttl is not None:
-                policy = replace(policy, ttl=seconds("ttl", said.ttl), negative_ttl=None)
-            return core.entries.encode(self.key, value, policy, load_ms)
+            if self._said is not None and not self._obey(self._said):
+                return None
+            return core.entries.encode(self.key, value, self.policy, load_ms)
         except Exception as error:  # the codec, ttl and condition may be the user's
             if from_signal_handler(error):
                 raise
             core.not_cached(self.key, self.loader, error)
             return None
+
+    def _obey(self, said: Load) -> bool:
+        """Take over what the loader has said by ``current_load``; whether the value is to be stored at all.
+
+        Raises:
+            ConfigError, InvalidKey: the ttl is no ttl, or a tag no tag.
+        """
+        if said.ttl is not None:
+            self.policy = replace(self.policy, ttl=seconds("ttl", said.ttl), negative_ttl=None)
+        asked = self.policy.tags
+        if not said.tags <= set(asked):
+            self.policy = self.policy.with_tags({*asked, *said.tags})
+            if self._grant is not None:
+                given = dict(zip(asked, self._grant.tag_floors, strict=True))
+                self._grant = self._grant._replace(tag_floors=tuple(given.get(tag, 0) for tag in self.policy.tags))
+        return not said.skipped
 
     async def _fill(self, encoded: Encoded, grant: Granted) -> bool:
         """Offer a loaded value to L2, and put it into L1 if L2 took it; whether it did."""

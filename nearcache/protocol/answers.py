@@ -82,6 +82,7 @@ class Granted(NamedTuple):
     number: int
     floor: int
     tag_floors: tuple[int, ...]
+    """By tag of the lease; 0: the loader has added it, so that the lease gave no floor of it."""
     lease_ms: int = 0
     """How long it was granted for: a fill stores its age as the load time."""
 

@@ -227,7 +227,18 @@ class Server(State):
         """Whether no floor was lost or has risen since the grant."""
         if self.number is None or self.floor > grant.floor:
             return False
-        return all(self.tags.get(tag, NO_FLOOR) <= floor for tag, floor in zip(tags, grant.tag_floors, strict=True))
+        floors = zip(tags, grant.tag_floors, strict=True)
+        holds = [self.floor_holds(tag, floor) if floor else self.added(tag, grant) for tag, floor in floors]
+        return all(holds)  # after every added tag was given a floor
+
+    def floor_holds(self, tag: str, floor: int) -> bool:
+        """Whether the floor of a tag is there, and at or below this one."""
+        return (self.floor_of(tag) or NO_FLOOR) <= floor
+
+    def added(self, tag: str, grant: Granted) -> bool:
+        """Whether a tag that the loader has added was not invalidated since the grant, as far as can be told."""
+        self.raise_tags([tag])
+        return self.floor_holds(tag, grant.number)
 
     def abort(self, key: str, lease_id: bytes) -> bool:
         """abort.lua."""

@@ -235,7 +235,7 @@ class RedisRemote:
     async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         names = [*self._common, *self._names.pairs((item.key,), tags)]
         life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
-        head = [lease_id, pack_names([item.key]), grant.lease_ms, grant.floor]
+        head = [lease_id, pack_names([item.key]), grant.lease_ms, grant.number, grant.floor]
         head += [item.ttl_ms, item.tail, life, item.stale_ms]
         reply = await self._call(scripts.FILL, names, [*head, *grant.tag_floors])
         return None if reply is None else _written(reply)

@@ -160,6 +160,39 @@ async def test_a_ttl_that_is_none_is_told(make_cache: MakeCache, caplog: pytest.
         assert "ttl=-1" in caplog.text
 
 
+async def test_tags(make_cache: MakeCache) -> None:
+    """Those that the loader adds end its value in every tier, and so do those of the call."""
+    async with make_cache() as cache, make_cache() as other:
+
+        def load() -> str:
+            load = current_load()
+            assert load.tags == {"users"}
+            load.tags = {"user:7", "admins"}
+            return "Ada"
+
+        for tag in ("user:7", "admins", "users"):
+            assert await cache.get_or_set("k", cache.loader(load), tags=["users"]) == "Ada"
+            assert await other.get("k") == "Ada"
+            assert (await cache.explain("k")).tags == ("admins", "user:7", "users")
+            assert await cache.invalidate_tags(tag)
+            assert await cache.get("k") is None
+            await until(lambda: other.peek("k") is None)
+            assert await other.get("k") is None
+
+
+async def test_tags_that_are_none_are_told(make_cache: MakeCache, caplog: pytest.LogCaptureFixture) -> None:
+    """The value is returned, nothing is stored, and the log says why."""
+    async with make_cache() as cache:
+
+        def load() -> int:
+            current_load().tags |= {""}
+            return 1
+
+        assert await cache.get_or_set("k", cache.loader(load)) == 1
+        assert await cache.get("k") is None
+        assert "tag is empty" in caplog.text
+
+
 async def asked_for(cache: Any, ask: Any = None, **options: object) -> Any:
     """The old value of a load of "k", as its loader sees it."""
     seen: list[Any] = []

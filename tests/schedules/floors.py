@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nearcache import current_load
 from nearcache.engine.ports import MISSING
 from tests.schedules.invariant import must
 from tests.schedules.named import get, miss_a_message, put, schedule, two
@@ -110,3 +111,50 @@ def a_tag_floor_read_before_its_acknowledgement(rules: Rules) -> None:
         assert get(a, "k2") is MISSING
         assert world.run(invalidating)
         must(get(a, "k") is MISSING, "G3: an own invalidation is not seen")
+
+
+def tagged(value: object) -> object:
+    """What a loader returns that adds the tag t."""
+    current_load().tags |= {"t"}
+    return value
+
+
+@schedule(without.ADDED_TAGS_UNCHECKED)
+def a_tag_that_a_loader_adds_was_invalidated(rules: Rules) -> None:
+    """(BB) The lease gave no floor of the tag; it was invalidated while the loader had read the old row."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(b, "another key", 1, tags=["t"])
+        loading = world.reach(a.load("k", lambda: tagged(1)), "loader")
+        assert world.run(b.invalidate("t"))
+        world.run(loading)
+        must(world.server.living("k") is None, "G5: a loader's old value after an invalidation of its tag")
+        world.deliver_all()
+        assert world.run(a.load("k", lambda: tagged(2))) == 2
+        must(get(b, "k") == 2, "a load after the invalidation is not stored")
+
+
+@schedule(without.ADDED_TAGS_CREATED)
+def a_tag_that_a_loader_adds_had_no_floor(rules: Rules) -> None:
+    """(BB) No value ever carried the tag, so that its invalidation under the loader had no floor to raise."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        loading = world.reach(a.load("k", lambda: tagged(1)), "loader")
+        assert world.run(b.invalidate("t"))
+        world.run(loading)
+        must(world.server.living("k") is None, "G5: a loader's old value after an invalidation of its tag")
+        world.deliver_all()
+        assert world.run(a.load("k", lambda: tagged(2))) == 2
+        must(get(b, "k") == 2, "a load after the invalidation is not stored")
+
+
+@schedule()
+def a_new_tag_that_a_loader_adds_beside_other_writes(rules: Rules) -> None:
+    """(BB) Any write under the loader refuses the first fill under a new tag; its floor is there for the second one."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        for value in (1, 2):
+            loading = world.reach(a.load("k", lambda value=value: tagged(value)), "loader")
+            put(b, "another key", value)
+            assert world.run(loading) == value
+            must((get(b, "k") is MISSING) == (value == 1), "a fill under a new tag")

@@ -79,6 +79,8 @@ class Side:
             return self.plain(answer)
         if kind == "fill":
             grant = self.grants.get(place, Granted(0, 0, (0,) * len(tags)))
+            if aware:  # of tags that the loader has added
+                grant = grant._replace(tag_floors=(0,) * len(tags))
             return self.plain(self.ask("fill", item, lease_id, grant, tags))
         simple: dict[str, tuple[Any, ...]] = {
             "set": ("set", [item], tags, FOREVER),

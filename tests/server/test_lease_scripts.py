@@ -164,6 +164,34 @@ def test_a_fill_wakes_those_who_wait_stored_or_refused(rig: Rig, change: str | N
     assert rig.holder("k") is None
 
 
+ADDED = (0,)
+"""The floor of a tag that the loader has added."""
+
+
+@pytest.mark.parametrize("change", ["set", "delete", "clear", "tag", "lost and new tag", "a write elsewhere"])
+def test_a_fill_under_a_tag_that_the_loader_has_added(rig: Rig, change: str) -> None:
+    """Its floor has to be there, and not above the number of the lease (BB)."""
+    rig.set("another key", tags=("x",))
+    grant = rig.granted("k")._replace(tag_floors=ADDED)
+    CHANGES.get(change, lambda rig: rig.delete("another"))(rig)
+    assert (rig.fill("k", grant, tags=("x",)) is None) == (change != "a write elsewhere")
+    assert rig.do(rig.remote.tag_floors(("x",)))[0]
+
+
+@pytest.mark.parametrize("writes", [0, 1])
+def test_a_fill_under_a_new_tag_that_the_loader_has_added(rig: Rig, writes: int) -> None:
+    """Its floor is created at the number as it stands: whatever was written since the lease refuses the fill (BB)."""
+    grant = rig.granted("k")._replace(tag_floors=ADDED)
+    for _ in range(writes):
+        rig.delete("another")
+    assert (rig.fill("k", grant, tags=("x",)) is None) == bool(writes)
+    (floor,) = rig.do(rig.remote.tag_floors(("x",)))
+    assert floor == grant.number + writes
+    if writes:  # and is there for the next load
+        rig.delete("another")
+        assert rig.fill("k", rig.granted("k")._replace(tag_floors=ADDED), tags=("x",))
+
+
 def test_a_fill_leaves_anothers_lease_alone(rig: Rig) -> None:
     """It may be the new one, given after a delete."""
     rig.granted("k", OTHER)

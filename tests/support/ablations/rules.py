@@ -64,6 +64,8 @@ from tests.support.ablations.local import (
     WroteLeavesStamp,
 )
 from tests.support.ablations.server import (
+    AddedTagsCreated,
+    AddedTagsUnchecked,
     CountsOn,
     CountsOnAnything,
     FillsBelowFloors,
@@ -264,6 +266,8 @@ LOCAL_FLOOR_IS_ENOUGH = Rules(patched=((Floors, "allow", _local_floor_is_enough)
 FILLS_WITHOUT_LEASE = Rules(server=FillsWithoutLease)
 FILLS_BELOW_FLOORS = Rules(server=FillsBelowFloors)
 FILLS_WITHOUT_COUNTER = Rules(server=FillsWithoutCounter)
+ADDED_TAGS_UNCHECKED = Rules(server=AddedTagsUnchecked)
+ADDED_TAGS_CREATED = Rules(server=AddedTagsCreated)
 REFUSES_IN_SILENCE = Rules(server=RefusesInSilence)
 FILLS_IN_SILENCE = Rules(server=FillsInSilence)
 REPEATS_LEASES = Rules(remote=RepeatsLeases)

@@ -43,6 +43,24 @@ class FillsWithoutCounter(Server):
         return super().floors_hold(grant, tags)
 
 
+class AddedTagsUnchecked(Server):
+    """A tag that a loader has added is no reason to refuse a fill."""
+
+    def added(self, tag: str, grant: Granted) -> bool:
+        """Not invalidated."""
+        super().added(tag, grant)
+        return True
+
+
+class AddedTagsCreated(Server):
+    """A tag that a loader has added, and has no floor, gets one, and the fill is accepted."""
+
+    def added(self, tag: str, grant: Granted) -> bool:
+        """Whatever was written since the grant."""
+        new = self.floor_of(tag) is None
+        return super().added(tag, grant) or new
+
+
 class RefusesInSilence(Server):
     """A refused fill tells nobody."""
 
