@@ -217,6 +217,8 @@ class BaseCache:
         journal_max = 0 if where.new_bus is None else settings.journal_max
         kind = Tier if where.keeps else NoTier
         tier = kind(settings.l1_max_entries, settings.l1_max_bytes, journal_max, settings.eviction)
+        if where.new_bus is not None:
+            tier.hold(settings.l1_share)
         invalidation = AlwaysFresh(tier) if where.new_bus is None else Invalidation(tier, settings.max_staleness)
         self._backend = where
         self._core = Core(

@@ -117,6 +117,14 @@ def fraction(name: str, value: object) -> float:
     return number
 
 
+def whole_or_part(name: str, value: object) -> float:
+    """From 0 to 1."""
+    number = _number(value)
+    if number is None or not 0 <= number <= 1:
+        raise ConfigError(f"{name}={shown(value)}: must be a number from 0 to 1")
+    return number
+
+
 def part(name: str, value: object) -> float:
     """A fraction of the ttl."""
     number = _number(value)

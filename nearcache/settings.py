@@ -45,6 +45,11 @@ SETTINGS: Mapping[str, Setting] = {
         None, optional(whole(1)), "bytes that L1 holds at most, keys and encoded values; None: no bound"
     ),
     "eviction": Setting("lru", checks.one_of("lru", "s3fifo"), "which entry leaves a full L1 first"),
+    "l1_share": Setting(
+        1.0,
+        checks.whole_or_part,
+        "part of the keys, by hash, that L1 may hold; `nearcache l1 --share` lowers it for all instances",
+    ),
     "jitter": Setting(
         0.05, checks.fraction, "fraction of the ttl that is taken off at random, so that values do not end together"
     ),
@@ -163,6 +168,7 @@ class SettingsOptions(TypedDict, total=False):
     l1_max_entries: int
     l1_max_bytes: int | None
     eviction: Literal["lru", "s3fifo"]
+    l1_share: float
     jitter: float
     negative_ttl: Duration | None
     stale_while_revalidate: Duration
@@ -219,6 +225,7 @@ class Settings:
     l1_max_entries: int
     l1_max_bytes: int | None
     eviction: Literal["lru", "s3fifo"]
+    l1_share: float
     jitter: float
     negative_ttl: float | None
     stale_while_revalidate: float

@@ -178,6 +178,10 @@ class Core:
             if self.requests.bus is not None:
                 self.requests.bus.interrupt()
 
+    def hold(self, share: float) -> None:
+        """Let L1 hold no more than this part of the keys, as the namespace says, nor than the setting."""
+        self.tier.hold(min(share, self.settings.l1_share))
+
     @property
     def alone(self) -> bool:
         """Whether there is no server: what L1 does not have, does not exist."""

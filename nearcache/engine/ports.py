@@ -206,6 +206,14 @@ class Remote(Protocol):
         """Raise the floors of some tags, and publish it."""
         ...
 
+    async def l1_share(self) -> float:
+        """The part of the keys that the L1 of any instance may hold."""
+        ...
+
+    async def limit_l1(self, share: float) -> None:
+        """Set this part; heartbeats bring it to every instance. It is lost with the counter, and then it is all."""
+        ...
+
     async def probe(self, nonce: str) -> None:
         """Try every right that writes need, and publish a message that changes nothing."""
         ...

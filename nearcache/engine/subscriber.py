@@ -291,6 +291,7 @@ class Subscription:
             await try_rights(core, "")
             self.subscriber.not_adopted()
             return
+        core.hold(greeting.l1_share)
         if self.phase is Phase.SUBSCRIBED:
             self.phase = Phase.PREPARED
             core.breaker.bus_reached()
@@ -334,6 +335,7 @@ class Subscription:
             if not self.asked:
                 await self._ask_greeting()
             return
+        core.hold(beat.l1_share)
         # The counter is lost, was set back, or is another server's: a greeting makes a new one, above all numbers seen.
         last, history = core.invalidation.last, core.invalidation.history
         another = beat.number is None or beat.number < last or beat.history != history

@@ -16,6 +16,7 @@ TAG = "one of its tags was invalidated"
 CLEARED = "the namespace was cleared"
 LOCAL = "clear_local dropped everything"
 EVICTED = "it was evicted, for want of room"
+SHARE = "the share of keys that L1 may hold was lowered"
 DAMAGED = "its value could not be decoded"
 
 

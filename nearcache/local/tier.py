@@ -14,6 +14,7 @@ it, and the message drops the entry.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import TypeVar
 from zlib import crc32
 
@@ -44,6 +45,8 @@ class Tier(Contents):
         self.hits = 0
         """Raised by readers without a lock, as `Counters` says."""
         self.synced = False
+        self.stripes_held = STRIPES
+        """Keys of further stripes are not held: the setting l1_share, or what the fleet is told."""
         self.epoch = 0
         self.stamps: list[Version] = [0] * STRIPES
         self.turns: dict[str, int] = {}
@@ -89,7 +92,7 @@ class Tier(Contents):
             own: the value was written by this process.
 
         Returns:
-            Whether the entry is in L1 now.
+            False: refused. True: the entry is in L1 now, unless L1 may not hold its key (``hold``).
         """
         with self.lock:
             return self._put(key, entry, snapshot, own=own)
@@ -135,15 +138,7 @@ class Tier(Contents):
             and (held is None or held.version <= version)
         )
         if allowed:
-            entry.proof = self.proof
-            if self.marks.used:
-                # The turn is that of the snapshot: what is put began after the mark, if there is one.
-                self.marks.end(key)
-            try:
-                self._store[key] = entry
-            except ValueError:  # alone it is larger than l1_max_bytes: cachetools refuses it
-                self._drop(key, drops.EVICTED)
-                allowed = False
+            allowed = stripe >= self.stripes_held or self._keep(key, entry)
         elif held is not None and (own or held.version < version):
             self._drop(key, drops.OWN_WRITE if own else drops.OLDER)
         if not same:
@@ -153,6 +148,18 @@ class Tier(Contents):
         if self._deferred.dead or self._deferred.doomed:  # more leave than come, also where no bus frees them
             self._free_some(2)
         return allowed
+
+    def _keep(self, key: str, entry: Entry) -> bool:
+        entry.proof = self.proof
+        if self.marks.used:
+            # The turn is that of the snapshot: what is put began after the mark, if there is one.
+            self.marks.end(key)
+        try:
+            self._store[key] = entry
+        except ValueError:  # alone it is larger than l1_max_bytes: cachetools refuses it
+            self._drop(key, drops.EVICTED)
+            return False
+        return True
 
     def returned_unkept(self, key: str, version: Version, snapshot: Snapshot) -> None:
         """Record the version of a value that is returned and not kept, so that no later read returns an older one (S).
@@ -334,6 +341,15 @@ class Tier(Contents):
                     self._drop(key, drops.TAG)
         self.floors.raise_tags(dict.fromkeys(tags, number))
         self.epoch += 1
+
+    def hold(self, share: float) -> None:
+        """Hold a part of the keys alone from now on, by their stripes; what is held is dropped when it is lowered."""
+        held = ceil(share * STRIPES)
+        if held != self.stripes_held:
+            with self.lock:
+                if held < self.stripes_held:
+                    self.drop_all(drops.SHARE)
+                self.stripes_held = held
 
     def drop_all(self, why: str = drops.LOCAL) -> int:
         """Drop every entry, and reject results in flight; how many entries were dropped."""

@@ -161,6 +161,8 @@ class Greeting(NamedTuple):
     """Who counts, as the counter's hash keeps it; heartbeats compare it."""
     adopted: bool = True
     """False: the server refused a write that was due; it is asked again."""
+    l1_share: float = 1.0
+    """The part of the keys that the L1 of any instance may hold."""
 
 
 class Beat(NamedTuple):
@@ -171,6 +173,7 @@ class Beat(NamedTuple):
     server_time: int
     master: bool
     history: str | None = None
+    l1_share: float = 1.0
 
 
 BusItem: TypeAlias = bytes | Greeting | Beat

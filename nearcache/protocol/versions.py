@@ -30,5 +30,14 @@ def whole(text: object) -> int | None:
     return int(text) if isinstance(text, bytes) and text.isdigit() and len(text) < 17 else None  # noqa: PLR2004
 
 
+def share_of(text: object) -> float:
+    """The part of the keys that L1 may hold, as Redis keeps it; what is absent or damaged limits nothing."""
+    try:
+        share = float(text) if isinstance(text, bytes) else 1.0
+    except ValueError:
+        return 1.0
+    return share if 0 <= share <= 1 else 1.0
+
+
 NO_FLOOR = 1 << 63
 """Above every number: without a floor, every value counts as cleared."""

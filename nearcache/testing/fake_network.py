@@ -48,6 +48,8 @@ OPERATIONS = frozenset(
         "invalidate_tags",
         "probe",
         "greet",
+        "l1_share",
+        "limit_l1",
     }
 )
 """The operations of a Remote; a fault may concern only some of them."""

@@ -122,6 +122,12 @@ class FakeRemote:
     async def invalidate_tags(self, tags: Sequence[str]) -> Written:
         return await self._ask("invalidate_tags", lambda server: server.invalidate_tags(tags, self.seen()))
 
+    async def l1_share(self) -> float:
+        return await self._ask("l1_share", lambda server: server.l1_share)
+
+    async def limit_l1(self, share: float) -> None:
+        await self._ask("limit_l1", lambda server: setattr(server, "l1_share", share))
+
     async def probe(self, nonce: str) -> None:
         await self._ask("probe", lambda server: server.probe(nonce))
 

@@ -294,8 +294,11 @@ class Server(State):
         question = line.questions.popleft()
         if question == "greeting":
             self.greet(line.seen())
-            line.push(Greeting(self.identity, *self.counters(), self.clock(), history=self.history))
+            line.push(
+                Greeting(self.identity, *self.counters(), self.clock(), history=self.history, l1_share=self.l1_share)
+            )
         elif self.number is None:
             line.push(Beat(None, None, self.clock(), master=True))
         else:
-            line.push(Beat(self.number, self.floor, self.clock(), master=True, history=self.history))
+            told = self.number, self.floor
+            line.push(Beat(*told, self.clock(), master=True, history=self.history, l1_share=self.l1_share))

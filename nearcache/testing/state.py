@@ -56,6 +56,8 @@ class State:
         self.identity = identity
         self.number: int | None = None
         self.floor = 0
+        self.l1_share = 1.0
+        """A field of the counter's hash."""
         self.history: str | None = None
         """Who counts: the identity of the server that adopted the counter; lost with it."""
         self.values: dict[str, tuple[bytes, int]] = {}
@@ -78,6 +80,7 @@ class State:
     def lose_counters(self) -> None:
         """Evict the hash ``m``."""
         self.number = self.history = None
+        self.l1_share = 1.0
 
     def bump(self, seen: int = 0) -> int:
         """Count one write, and return its number; a number that was given out before begins the namespace anew."""

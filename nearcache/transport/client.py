@@ -41,7 +41,7 @@ from nearcache.protocol.messages import pack_probe
 from nearcache.protocol.names import PROTOCOL, Names
 from nearcache.protocol.records import pack_names
 from nearcache.protocol.scripts import Script
-from nearcache.protocol.versions import whole
+from nearcache.protocol.versions import share_of, whole
 from nearcache.transport import resp
 from nearcache.transport.handshake import Handshake
 from nearcache.transport.interpreting import interpreted
@@ -267,6 +267,13 @@ class RedisRemote:
     async def invalidate_tags(self, tags: Sequence[str]) -> Written:
         names = [*self._common, self._names.scratch, *self._names.tags(tags)]
         return _written(await self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0]))
+
+    async def l1_share(self) -> float:
+        ((share,),) = await self._read(resp.pack((b"HMGET", self._names.counters, b"l")), 1)
+        return share_of(share)
+
+    async def limit_l1(self, share: float) -> None:
+        await self._read(resp.pack((b"HSET", self._names.counters, b"l", f"{share:g}".encode())), 1)
 
     async def probe(self, nonce: str) -> None:
         await self._call(scripts.PROBE, [*self._common, self._names.scratch], [pack_probe(nonce)])

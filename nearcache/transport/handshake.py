@@ -19,7 +19,7 @@ from nearcache.engine.ports import BusRefused, Incompatible, RemoteFailed, Remot
 from nearcache.protocol import scripts
 from nearcache.protocol.answers import Beat, BusItem, Greeting, Introduction, Peer
 from nearcache.protocol.names import PROTOCOL, Names
-from nearcache.protocol.versions import whole
+from nearcache.protocol.versions import share_of, whole
 from nearcache.transport import resp
 from nearcache.transport.diagnosis import problem_of_server
 from nearcache.transport.interpreting import interprets
@@ -126,7 +126,7 @@ class BusProtocol:
         self.subscribe = resp.pack((b"SUBSCRIBE", names.channel))
         self._names = names
         self._seen = seen
-        self.beat = Query(_beat, (_ROLE, (b"HMGET", names.counters, b"s", b"f", b"i"), (b"TIME",)))
+        self.beat = Query(_beat, (_ROLE, (b"HMGET", names.counters, b"s", b"f", b"i", b"l"), (b"TIME",)))
         self.confirmed = False
         """Whether the server has confirmed the subscription."""
         self._pending: deque[Query] = deque()
@@ -137,7 +137,8 @@ class BusProtocol:
     def greeting(self) -> Query:
         """The question for a greeting."""
         parse = partial(_greeting, self._names.database)
-        return Query(parse, (_ROLE, *_INFO, _greet(self._names, self._seen())))
+        share = (b"HMGET", self._names.counters, b"l")
+        return Query(parse, (_ROLE, *_INFO, _greet(self._names, self._seen()), share))
 
     def request(self, query: Query) -> bytes:
         """The bytes to send for ``greeting`` or ``beat``; ``parse`` gives its result when all replies are there."""
@@ -190,12 +191,13 @@ def _greet(names: Names, seen: int) -> tuple[bytes, ...]:
 
 
 def _greeting(database: int, replies: Sequence[Any]) -> Greeting:
-    hello, server, replication, answer = replies
+    hello, server, replication, answer, (share,) = replies
     told = _introduced(answer)
     # Where two servers answer by turns, nothing says who answers: as where INFO is denied.
     identity = None if told.alternates else _identity(server, replication, database)
     master = _role(hello) == b"master"
-    return Greeting(identity, told.number, told.floor, told.server_time, master, told.history, told.adopted)
+    place = told.number, told.floor, told.server_time, master, told.history, told.adopted
+    return Greeting(identity, *place, l1_share=share_of(share))
 
 
 def _introduced(answer: bytes) -> Introduction:
@@ -213,10 +215,10 @@ def _introduced(answer: bytes) -> Introduction:
 
 
 def _beat(replies: Sequence[Any]) -> Beat:
-    hello, (number, floor, history), (seconds, micros) = replies
+    hello, (number, floor, history, share), (seconds, micros) = replies
     server_time = int(seconds) * 1_000_000 + int(micros)
     told = history.decode(errors="replace") or None if isinstance(history, bytes) else None
-    return Beat(whole(number), whole(floor), server_time, _role(hello) == b"master", told)
+    return Beat(whole(number), whole(floor), server_time, _role(hello) == b"master", told, share_of(share))
 
 
 def _check_owner(owner: bytes) -> None:

@@ -99,6 +99,12 @@ class MemoryRemote:
     async def invalidate_tags(self, tags: Sequence[str]) -> Written:
         return self._next()
 
+    async def l1_share(self) -> float:
+        return 1.0
+
+    async def limit_l1(self, share: float) -> None:
+        pass
+
     async def probe(self, nonce: str) -> None:
         pass
 

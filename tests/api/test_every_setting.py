@@ -107,6 +107,22 @@ async def test_l1_max_bytes_bounds_l1(make_cache: MakeCache) -> None:
         assert await cache.get("large") == b"x" * 30_000
 
 
+async def test_l1_share_is_the_part_of_the_keys_that_l1_holds(make_cache: MakeCache) -> None:
+    """By hash, so always the same ones; Redis has all, and none is refused."""
+    async with make_cache(l1_share=0.25) as cache, make_cache(l1_share=0) as without:
+        keys = [f"key:{number}" for number in range(400)]
+        await cache.set_many(dict.fromkeys(keys, 1))
+        held = {key for key in keys if cache.peek(key)}
+        assert 60 < len(held) < 140
+        cache.clear_local()
+        for other in (cache, without):
+            assert len(await other.get_many(keys)) == 400
+            assert await other.get("key:0") == 1
+            assert other.stats().fills_refused == 0
+        assert {key for key in keys if cache.peek(key)} == held
+        assert without.stats().l1_entries == 0
+
+
 async def test_eviction_lru_keeps_what_was_read_lately(make_cache: MakeCache) -> None:
     """A hit saves an entry; another policy is refused by name."""
     async with make_cache("memory://", eviction="lru", l1_max_entries=2) as cache:

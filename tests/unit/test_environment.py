@@ -32,6 +32,7 @@ def test_every_setting_is_a_variable() -> None:
         "l1_max_entries": ("5", 5),
         "l1_max_bytes": ("5000", 5000),
         "eviction": ("s3fifo", "s3fifo"),
+        "l1_share": ("0.5", 0.5),
         "jitter": ("0.1", 0.1),
         "negative_ttl": ("0", 0.0),
         "lease": ("3", 3.0),

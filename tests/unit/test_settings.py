@@ -78,7 +78,17 @@ WORDS = {
 }
 
 
-OTHER = ["namespace", "jitter", "retries", "codec", "early_refresh", "xfetch_beta", "compress", "encryption_keys"]
+OTHER = [
+    "namespace",
+    "l1_share",
+    "jitter",
+    "retries",
+    "codec",
+    "early_refresh",
+    "xfetch_beta",
+    "compress",
+    "encryption_keys",
+]
 
 
 NEEDED: dict[str, dict[str, Any]] = {
@@ -129,6 +139,7 @@ def test_each_default_is_a_value_that_may_be_given() -> None:
         ("l1_max_entries", 10_000),
         ("l1_max_bytes", None),
         ("eviction", "lru"),
+        ("l1_share", 1.0),
         ("jitter", 0.05),
         ("negative_ttl", None),
         ("lease", 10.0),

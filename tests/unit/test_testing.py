@@ -84,6 +84,8 @@ ASKED: dict[str, Callable[[FakeRemote], Coroutine[Any, Any, object]]] = {
     "abort": lambda remote: remote.abort("a", b"1" * 16),
     "claim": lambda remote: remote.claim("a"),
     "greet": lambda remote: remote.greet(),
+    "l1_share": lambda remote: remote.l1_share(),
+    "limit_l1": lambda remote: remote.limit_l1(0.5),
     "clear": lambda remote: remote.clear(),
     "invalidate_tags": lambda remote: remote.invalidate_tags(["t"]),
     "probe": lambda remote: remote.probe("nonce"),

@@ -1,0 +1,36 @@
+"""The command `nearcache l1`: the part of the keys that every L1 of a namespace may hold."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nearcache.cli.connect import AsJson, Namespace, Url, finish, opened
+from nearcache.runtime.run_sync import run_sync
+
+
+def l1(
+    url: Url = None,
+    namespace: Namespace = None,
+    *,
+    share: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="From 0, nothing, to 1, all that the settings allow."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the part of the keys, by hash, that the L1 of any instance may hold; with --share, set it for all of them.
+
+    Every instance follows within its max_staleness, and drops what its L1 holds where the share falls. No instance
+    holds more than its own setting l1_share. What was set is lost with the counter, as when Redis is flushed.
+
+    Exit code 2: Redis could not be asked, or refused.
+    """
+    with opened(url, namespace, writes=share is not None) as cache:
+        remote = cache._core.remote  # noqa: SLF001  # the library has no method for it
+        if share is not None:
+            run_sync(remote.limit_l1(share))
+        now = run_sync(remote.l1_share())
+        told = {"namespace": cache.settings.namespace, "share": now}
+        finish(told, f"L1 may hold {now:.4g} of the keys of {cache.settings.namespace}", as_json=as_json, ok=True)
