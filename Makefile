@@ -11,7 +11,7 @@ VENV := .venv
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
 # The peers and what draws charts: for `make bench` alone, on top of the rest.
 RIVALS := $(subst .ready-,.bench-,$(READY))
-CODE := nearcache tests benchmarks
+CODE := nearcache tests benchmarks docs/conf.py docs/conftest.py
 BIN := $(VENV)/bin
 
 # The tools look for python and node on the PATH; the wrapper of pyright would ask for its newest version.
@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test quick check coverage matrix bench torture settings format hooks clean
+.PHONY: help demo test quick check coverage matrix bench torture docs settings format hooks clean
 .DEFAULT_GOAL := test
 
 # A target's line of help stands behind its ##.
@@ -60,6 +60,11 @@ bench: $(RIVALS) ## benchmarks beside other caches, and the budget
 torture: $(READY) ## the promises under faults on real servers
 	@$(BIN)/python -m tests.torture $(ARGS)
 
+docs: $(READY) ## the site in build/site; a warning is an error
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/site $(ARGS)
+	@$(BIN)/python -m tests.support.examples
+	@echo "build/site/index.html"
+
 settings: $(READY) ## write docs/settings.md and .env.example from the table of settings
 	@$(BIN)/python -m tests.support.settings_page > docs/settings.md
 	@$(BIN)/python -m tests.support.settings_page --env > .env.example
@@ -80,7 +85,7 @@ $(READY): pyproject.toml constraints.txt
 	       "name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --quiet -c constraints.txt -e ".[dev,cli,embedded,otel,prometheus]"
+	@$(BIN)/python -m pip install --quiet --quiet -c constraints.txt -e ".[dev,cli,docs,embedded,otel,prometheus]"
 	@touch $@
 
 $(RIVALS): $(READY)

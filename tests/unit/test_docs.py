@@ -1,0 +1,68 @@
+"""The documentation as a whole: every public name has its place, every example is run, and the site is built."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import nearcache
+import nearcache.testing
+from tests.support.examples import NAMED, ROOT, RUN_BY, docstrings, pages
+
+REFERENCE = "\n".join(path.read_text() for path in sorted((ROOT / "docs" / "api").glob("*.md")))
+NAMES = [
+    *(f"nearcache.{name}" for name in nearcache.__all__),
+    *(f"nearcache.testing.{name}" for name in nearcache.testing.__all__),
+    *(f"nearcache.integrations.django.{name}" for name in ("NearCacheBackend", "invalidate_on_commit", "PickleCodec")),
+    *(f"nearcache.integrations.fastapi.{name}" for name in ("lifespan", "dependency", "router")),
+    *(f"nearcache.integrations.flask.{name}" for name in ("Backend", "init_app")),
+    "nearcache.integrations.sqlalchemy.invalidate_on_commit",
+    "nearcache.observe.prometheus.register",
+    "nearcache.observe.otel.instrument",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_has_every_public_name(name: str) -> None:
+    """Once, as a directive of autodoc."""
+    assert len(re.findall(rf"^\.\. auto\w+:: {re.escape(name)}$", REFERENCE, re.MULTILINE)) == 1
+
+
+def test_the_reference_has_every_method_of_both_classes() -> None:
+    """None is left out by name."""
+    for one in ("NearCache", "AsyncNearCache"):
+        options = REFERENCE.partition(f".. autoclass:: nearcache.{one}\n")[2].replace("```", "\n").partition("\n\n")[0]
+        assert [line.strip() for line in options.splitlines()] == [":members:", ":inherited-members:"]
+
+
+def test_every_page_with_examples_is_run() -> None:
+    """By the test that is said to run it, else by docs/conftest.py."""
+    found = pages()
+    for page, test in RUN_BY.items():
+        assert found.pop(page), page
+        assert Path(page).stem.lower() in (ROOT / test).read_text().lower(), test
+    for page, blocks in found.items():
+        assert not page.startswith("docs/api/"), f"{page}: its name may be that of a page that another test runs"
+        assert page == "docs/operations.md" or not any(map(NAMED.match, blocks)), "tests/observe runs these alone"
+    assert sum(docstrings().values()) >= 40
+
+
+@pytest.mark.skipif(find_spec("sphinx") is None, reason="NOT RUN: Sphinx (extra docs) is not installed")
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """As `make docs` builds it: each link of a page has its target, and each page its place."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "docs", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert (tmp_path / page.relative_to(ROOT / "docs").with_suffix(".html")).exists(), page
