@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from nearcache import current_load
 from nearcache.engine.ports import MISSING
 from tests.schedules.invariant import must
@@ -154,7 +156,7 @@ def a_new_tag_that_a_loader_adds_beside_other_writes(rules: Rules) -> None:
     with rules.world() as world:
         a, b = two(rules, world)
         for value in (1, 2):
-            loading = world.reach(a.load("k", lambda value=value: tagged(value)), "loader")
+            loading = world.reach(a.load("k", partial(tagged, value)), "loader")
             put(b, "another key", value)
             assert world.run(loading) == value
             must((get(b, "k") is MISSING) == (value == 1), "a fill under a new tag")

@@ -173,7 +173,10 @@ def test_a_fill_under_a_tag_that_the_loader_has_added(rig: Rig, change: str) -> 
     """Its floor has to be there, and not above the number of the lease (BB)."""
     rig.set("another key", tags=("x",))
     grant = rig.granted("k")._replace(tag_floors=ADDED)
-    CHANGES.get(change, lambda rig: rig.delete("another"))(rig)
+    if change in CHANGES:
+        CHANGES[change](rig)
+    else:
+        rig.delete("another")
     assert (rig.fill("k", grant, tags=("x",)) is None) == (change != "a write elsewhere")
     assert rig.do(rig.remote.tag_floors(("x",)))[0]
 
