@@ -83,6 +83,9 @@ class Core:
     replay_pause: float = 0.0
     replay_after: float = float("-inf")
     """When the journal is replayed again (monotonic), after a replay that was refused, and how long that pause is."""
+    rights_pause: float = 0.0
+    rights_after: float = float("-inf")
+    """The same for the trial of a right that is lacking."""
     bus_state: BusState = BusState.IDLE
     round_trip: float | None = None
     """Seconds that the last answer on the bus took."""

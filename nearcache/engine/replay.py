@@ -17,6 +17,11 @@ LONGEST_PAUSE = 60.0
 """Seconds after a replay that was refused; they double from the first to the longest."""
 
 
+def longer(pause: float) -> float:
+    """The pause after this one."""
+    return min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE)
+
+
 async def replay_journal(core: Core, *, probing: bool = False) -> bool:
     """Replay what can be replayed now, up to the first failure.
 
@@ -41,7 +46,7 @@ async def replay_journal(core: Core, *, probing: bool = False) -> bool:
             written = await (replay() if probing else core.requests.ask(_OPERATIONS[batch.kind], replay))
         except RemoteFailed as failure:
             if failure.answered:
-                core.replay_pause = min(max(2 * core.replay_pause, FIRST_PAUSE), LONGEST_PAUSE)
+                core.replay_pause = longer(core.replay_pause)
                 core.replay_after = core.runtime.monotonic() + core.replay_pause
                 with core.tier.lock:
                     journal.postpone(batch)

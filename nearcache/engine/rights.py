@@ -5,6 +5,7 @@ from __future__ import annotations
 from nearcache.engine.breaker import REFUSES_WRITES, SERVES_NOBODY
 from nearcache.engine.core import Core
 from nearcache.engine.ports import BusRefused, RemoteFailed
+from nearcache.engine.replay import longer
 from nearcache.engine.requests import Operation
 
 
@@ -23,10 +24,21 @@ async def try_rights(core: Core, nonce: str) -> bool:
         refused = failure.answered or isinstance(failure, BusRefused)  # the latter on the new connection already
         if not refused or failure.code in REFUSES_WRITES | SERVES_NOBODY:
             requests.failed(failure, Operation.PROBE)
-        elif requests.denied is None:
+        else:
+            if requests.denied is None:
+                requests.refuse(Operation.SET, failure)
             requests.denied = f"the user lacks a right that the cache needs: {failure}"
-            requests.refuse(Operation.SET, failure)
         return False
-    requests.answered(Operation.PROBE, None)
+    requests.answered(Operation.PROBE if requests.denied is None else Operation.SET, None)
     requests.denied = None
+    core.rights_pause = 0.0
     return True
+
+
+async def try_lacking_rights(core: Core) -> None:
+    """Where a right is lacking, try it again after pauses that double to a minute: it may have been granted."""
+    now = core.runtime.monotonic()
+    if core.requests.denied is not None and now >= core.rights_after:
+        core.rights_pause = longer(core.rights_pause)
+        core.rights_after = now + core.rights_pause
+        await try_rights(core, "")

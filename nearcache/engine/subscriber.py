@@ -18,7 +18,7 @@ from nearcache.engine.core import Core
 from nearcache.engine.leases import give_back
 from nearcache.engine.ports import Bus, BusRefused, Incompatible, RemoteFailed, RemoteMisconfigured
 from nearcache.engine.replay import LONGEST_PAUSE, replay_journal
-from nearcache.engine.rights import try_rights
+from nearcache.engine.rights import try_lacking_rights, try_rights
 from nearcache.events import BreakerClosed, CoherenceFailed, Connected, Disconnected
 from nearcache.local.deferred import PAUSE
 from nearcache.local.waiters import Latch, Waiters
@@ -343,5 +343,7 @@ class Subscription:
         self.subscriber.proofs.wake_all()
         if another:
             await self._ask_greeting()
-        elif len(core.tier.journal):
+            return
+        await try_lacking_rights(core)
+        if len(core.tier.journal):
             await replay_journal(core)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from nearcache import ConfigError, NearCache, RemoteUnavailable
@@ -56,6 +58,32 @@ async def test_a_right_that_is_missing(fresh_server: EmbeddedServer, namespace: 
         await until(lambda: owner._core.invalidation.last >= before.invalidations_sent)
         assert owner.stats().flushes == before.flushes
         assert owner.peek("there") == 1
+
+
+@pytest.mark.parametrize("command", ["publish", "pexpire"])
+async def test_a_right_that_is_granted_later(fresh_server: EmbeddedServer, namespace: str, command: str) -> None:
+    """It is tried again while the bus goes on, and writes begin."""
+    url = user_of(fresh_server, namespace, "app", f"-{command}")
+    with closing(NearCache.from_url(url, namespace=namespace, max_staleness=0.4)) as cache:
+        assert cache.set("a", 1) is False
+        await until(lambda: cache.healthy)
+        flushes = cache.stats().flushes
+        user_of(fresh_server, namespace, "app")  # with all rights
+        await until(lambda: cache.health().status == "ok")
+        assert cache.set("a", 1) is True
+        assert cache.get_or_set("b", lambda: 2) == 2
+        assert cache.stats().flushes == flushes
+
+
+async def test_a_right_that_stays_away(fresh_server: EmbeddedServer, namespace: str) -> None:
+    """It is tried at a slow pace, not with each heartbeat."""
+    url = user_of(fresh_server, namespace, "app", "-publish")
+    with closing(NearCache.from_url(url, namespace=namespace, max_staleness=0.1)) as cache:
+        assert cache.set("a", 1) is False
+        await until(lambda: cache._core.rights_pause >= 1)
+        with redis_of(f"redis://127.0.0.1:{fresh_server.port}/0") as client:
+            tried = client.info("commandstats")["cmdstat_publish"]["rejected_calls"]
+        assert tried <= 4
 
 
 async def test_a_write_that_may_not_publish_disturbs_nobody(fresh_server: EmbeddedServer, namespace: str) -> None:
