@@ -31,6 +31,7 @@ from benchmarks.sections import (
     pauses,
     peers,
     scale,
+    scripts,
     tiers,
     values,
 )
@@ -49,6 +50,7 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "imports": imports.show,
     "calls": calls.show,
     "l2": l2.show,
+    "scripts": scripts.show,
     "bus": bus.show,
     "fleet": fleet.show,
     "pauses": pauses.show,
@@ -57,7 +59,7 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
 }
 """Each prints its tables, keeps its figures in the report, and returns whether what must hold did."""
 
-QUICK = ("hits", "values", "tiers", "peers", "memory", "scale", "hitratio", "imports", "calls")
+QUICK = ("hits", "values", "tiers", "peers", "memory", "scale", "hitratio", "imports", "calls", "scripts")
 """What --quick runs when no section is named: less than two minutes. The others need many processes."""
 
 

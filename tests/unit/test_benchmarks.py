@@ -23,6 +23,8 @@ from benchmarks.harness import charts, page
 from benchmarks.harness.timing import Case, compare
 from benchmarks.rivals.base import HIT, Cases, NotRun, Rival, Stage, case
 from benchmarks.sections import capacity, memory, peers
+from benchmarks.sections import scripts as server_times
+from nearcache.protocol import scripts
 from tests.support.report import Chart, Report
 from tests.support.tables import Spread, Table
 
@@ -307,3 +309,10 @@ def test_there_is_no_circle_of_imports(folder: str, allowed: tuple[str, ...]) ->
         and not any(module == one or module.startswith(f"{one}.") for one in allowed)
     ]
     assert wrong == []
+
+
+def test_every_script_is_measured() -> None:
+    """By its name, in one situation or more."""
+    measured = {case.name.partition(",")[0] for case in server_times._cases(bytes(40))}
+    known = {name.lower() for name, script in vars(scripts).items() if isinstance(script, scripts.Script)}
+    assert {"clear" if name == "invalidate_tags" else name for name in measured} == known
