@@ -393,7 +393,8 @@ class NearCache(BaseCache):
         """Add to a counter in Redis; ``get`` gives its number too, always from Redis.
 
         Args:
-            key: the key. Only ``incr`` makes counters; whatever ends a value ends a counter as well.
+            key: the key. An int that was set without tags becomes a counter and keeps its ttl; whatever ends a value
+                ends a counter as well.
             delta: what is added; a negative one is taken away.
             initial: what a counter that does not exist is taken for; None: it is a KeyError.
             ttl: of a counter that begins now, in seconds or as for ``touch``; later calls leave it alone.
@@ -404,7 +405,7 @@ class NearCache(BaseCache):
         Raises:
             InvalidKey, ConfigError: the key, ttl, or a number is none.
             KeyError: there is no counter, and ``initial`` is None.
-            CodecError: the key has a value that is no counter.
+            CodecError: the key has a value of another type, or with tags.
             ValueTooLarge: the number would be 2**53 or more, or -2**53 or less; the counter stays as it is.
             RemoteUnavailable: Redis did not answer, or an earlier write of the key has still to be replayed. A counter
                 can't do without Redis. It may have counted, and is not repeated: a repetition could count twice.

@@ -41,16 +41,17 @@ def touch(core: Core, key: str, policy: Policy) -> bool:
 
 
 async def incr(core: Core, key: str, delta: int, initial: int | None, ttl_ms: int) -> int:
-    """Add to a counter, which L1 has to keep here: as bytes, by which it is told from a value."""
+    """Add to a counter, or to a number that was set, which L1 has to keep here."""
     written = await core.remote.set([], (), 0)
     with core.tier.lock:
         snapshot, entry = core.tier.snapshot(key), fresh_entry(core, key)
-        if entry is not None and entry.decode is not count_of:
+        was = initial if entry is None else core.entries.value_of(entry)
+        if entry is not None and (type(was) is not int or entry.tags):
             raise CodecError(not_a_counter(key))
-        if entry is None and initial is None:
+        if was is None:
             raise KeyError(key)
-        count = (initial or 0 if entry is None else count_of(entry.value)) + delta
-        if abs(count) >= NUMBER_MAX:
+        count = was + delta
+        if max(abs(was), abs(count)) >= NUMBER_MAX:
             raise ValueTooLarge(out_of_range(key, delta))
         expires = core.runtime.monotonic() + ttl_ms / 1000 if entry is None else entry.expires
         core.tier.put(key, _counter(core, key, count, expires, written), snapshot, own=True)
@@ -76,7 +77,10 @@ async def delete_existing(core: Core, key: str) -> bool:
 
 def not_a_counter(key: str) -> str:
     """What is wrong with an incr of a value."""
-    return f"the value of {key!r} is no counter: delete it first, or count under another key; only incr makes counters"
+    return (
+        f"the value of {key!r} is no counter, and no int that was set without tags: delete it first, or count under "
+        "another key"
+    )
 
 
 def out_of_range(key: str, delta: int) -> str:

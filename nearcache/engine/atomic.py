@@ -21,7 +21,7 @@ from nearcache.engine.requests import Operation
 from nearcache.errors import CodecError, RemoteUnavailable, ValueTooLarge
 from nearcache.policy import Policy
 from nearcache.protocol.answers import Absent, OutOfRange, Present, Written
-from nearcache.protocol.records import COUNTER
+from nearcache.protocol.records import COUNTER, NUMBER_MAX
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ async def incr(core: Core, key: str, delta: int, initial: int | None, policy: Po
 
     Raises:
         KeyError: there is none, and no initial number.
-        CodecError: the key has a living value that is no counter.
+        CodecError: the key has a living value that is no counter, and no number without tags that was set.
         ConfigError: ``ttl`` is a function that raises, or gives no ttl for the initial number.
         RemoteUnavailable: Redis did not answer; whether it counted is unknown.
         ValueTooLarge: the number would leave the range.
@@ -98,7 +98,8 @@ async def incr(core: Core, key: str, delta: int, initial: int | None, policy: Po
         return await alone.incr(core, key, delta, initial, ttl_ms)
 
     async def send(found: Read) -> int | Absent | OutOfRange | None:
-        ask = partial(core.remote.incr, key, delta, initial, ttl_ms, found.head)
+        was = found.value if found.alive and found.head[0] != COUNTER else None
+        ask = partial(core.remote.incr, key, delta, initial, ttl_ms, found.head, was=was)
         answer = await _once(core, key, Operation.INCR, ask)
         if isinstance(answer, Present):
             return None
@@ -108,9 +109,12 @@ async def incr(core: Core, key: str, delta: int, initial: int | None, policy: Po
         core.tier.wrote(key, answer.written.version, found.snapshot.epoch)
         return answer.total
 
-    def judge(found: Read) -> None:
-        if found.alive and found.head[0] != COUNTER:
+    def judge(found: Read) -> OutOfRange | None:
+        if not found.alive or found.head[0] == COUNTER:
+            return None
+        if type(found.value) is not int or found.entry is None or found.entry.tags:
             raise CodecError(not_a_counter(key))
+        return OutOfRange() if abs(found.value) >= NUMBER_MAX else None
 
     count = await _decide(core, key, judge, send, Read(key, core.policy))
     if isinstance(count, RemoteFailed):

@@ -6,6 +6,7 @@ from typing import Any
 
 from nearcache.engine.core import Core
 from nearcache.engine.ports import RemoteFailed
+from nearcache.engine.read import opened
 from nearcache.errors import CodecError
 from nearcache.explanation import Explanation
 from nearcache.local.marks import NO_MARK
@@ -69,7 +70,7 @@ async def _l2(core: Core, key: str) -> tuple[str | None, Record | None, Claim | 
     dead = await _dead(core, key, record, reading.bounds)
     if dead is None:
         try:
-            core.entries.decode(core.entries.open(key, record).payload)
+            opened(core, key, record)
         except CodecError as error:
             dead = f"the value can't be read: {error}"
     if dead is None and not core.tier.snapshot(key).trusted:
@@ -131,7 +132,7 @@ def _of_record(core: Core, key: str, record: Record) -> dict[str, Any]:
         "size": len(record.payload),
     }
     try:
-        found["type"] = type(core.entries.decode(core.entries.open(key, record).payload)).__name__
+        found["type"] = type(opened(core, key, record)[1]).__name__
     except CodecError:
         found["type"] = None
     return found

@@ -150,7 +150,7 @@ class Remote(Protocol):
         ...
 
     async def incr(
-        self, key: str, delta: int, initial: int | None, ttl_ms: int, dead: bytes, deadline: int
+        self, key: str, delta: int, initial: int | None, ttl_ms: int, head: bytes, deadline: int, was: int | None = None
     ) -> Counted | Present | Absent | OutOfRange:
         """Add to a counter, which begins at ``initial`` with this ttl; Present: the key has a value of another type.
 
@@ -159,8 +159,9 @@ class Remote(Protocol):
             delta: what is added.
             initial: where it begins if there is none; None: nowhere.
             ttl_ms: of a counter that begins.
-            dead: how a record of another type begins that was judged dead.
+            head: how a record of another type begins that was judged.
             deadline: the server's time (µs).
+            was: the number in that record, which becomes a counter; None: it is dead.
         """
         ...
 

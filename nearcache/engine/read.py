@@ -166,7 +166,7 @@ def _judge(core: Core, read: Read, record: Record, tag_floors: Mapping[str, int 
     if past >= 0 and not read.policy.stale_ms:
         return
     try:
-        record, value = _opened(core, read.key, record)
+        record, value = opened(core, read.key, record)
     except CodecError as error:
         report_corrupt(core, read.key, error)
         return
@@ -187,7 +187,7 @@ def _judge(core: Core, read: Read, record: Record, tag_floors: Mapping[str, int 
     core.counters.fills_refused += not core.tier.put(read.key, entry, read.snapshot)
 
 
-def _opened(core: Core, key: str, record: Record) -> tuple[Record, Any]:
+def opened(core: Core, key: str, record: Record) -> tuple[Record, Any]:
     """A record with the codec's bytes as its payload, and its value.
 
     Raises:

@@ -16,7 +16,6 @@ from werkzeug.datastructures import Headers
 from nearcache.checks import FOREVER
 from nearcache.engine.ports import MISSING
 from nearcache.errors import CodecError, ConfigError
-from nearcache.integrations.counting import add_to_number
 from nearcache.protocol.codec import MsgpackCodec
 from nearcache.sync import NearCache
 
@@ -176,11 +175,15 @@ class Backend(BaseCache):
         return list(keys) if keys and self.near.delete(*(self._prefix + key for key in keys)) else []
 
     def inc(self, key: str, delta: int = 1) -> int:
-        """Add to a number, by one script; a new one begins at 0, with the default timeout."""
+        """Add to a number, by one script; a new one begins at 0, with the default timeout.
+
+        Raises:
+            TypeError: the value is no int.
+        """
         try:
-            return add_to_number(self.near, self._prefix + key, delta)
-        except KeyError:
             return self.near.incr(self._prefix + key, delta, ttl=self._ttl(None))
+        except CodecError as error:
+            raise TypeError(str(error)) from None
 
     def dec(self, key: str, delta: int = 1) -> int:
         """Take from a number, as ``inc``."""

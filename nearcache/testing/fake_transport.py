@@ -87,9 +87,9 @@ class FakeRemote:
         return await self._ask("touch", lambda server: server.touch(*asked))
 
     async def incr(
-        self, key: str, delta: int, initial: int | None, ttl_ms: int, dead: bytes, deadline: int
+        self, key: str, delta: int, initial: int | None, ttl_ms: int, head: bytes, deadline: int, was: int | None = None
     ) -> Counted | Present | Absent | OutOfRange:
-        asked = key, delta, initial, ttl_ms, dead, deadline, self.seen()
+        asked = key, delta, initial, ttl_ms, head, deadline, was, self.seen()
         return await self._ask("incr", lambda server: server.incr(*asked))
 
     async def delete_existing(self, key: str) -> Deleted:

@@ -95,17 +95,26 @@ class Server(State):
         return Written(number, created)
 
     def incr(
-        self, key: str, delta: int, initial: int | None, ttl_ms: int, dead: bytes, deadline: int, seen: int = 0
+        self,
+        key: str,
+        delta: int,
+        initial: int | None,
+        ttl_ms: int,
+        head: bytes,
+        deadline: int,
+        was: int | None = None,
+        seen: int = 0,
     ) -> Counted | Present | Absent | OutOfRange:
         """incr.lua."""
         self.refuse_late(deadline)
         raw = self.raw(key)
-        counts = raw is not None and raw[0] == COUNTER
-        if not counts and self.is_other(raw, dead):
+        if raw is not None and raw[0] == COUNTER:
+            was = count_of(raw[HEAD_BYTES + 1 :])
+        elif self.is_other(raw, head):
             return Present()
         before, fresh_until = initial, self.clock() + ttl_ms * 1000
-        if raw is not None and counts and self.counts_on(raw, seen):
-            before, fresh_until = count_of(raw[HEAD_BYTES + 1 :]), fresh_until_of(raw[:HEAD_BYTES])
+        if raw is not None and was is not None and self.counts_on(raw, seen):
+            before, fresh_until = was, fresh_until_of(raw[:HEAD_BYTES])
         if before is None:
             return Absent()
         if abs(before + delta) >= NUMBER_MAX:
@@ -119,7 +128,7 @@ class Server(State):
         return Counted(written, before + delta)
 
     def counts_on(self, raw: bytes, seen: int) -> bool:
-        """Whether a counter is alive; it has no tags."""
+        """Whether a counter, or a number that was set, is alive; it has no tags."""
         number = int.from_bytes(raw[1:9])
         known = self.number is not None and self.floor <= number <= self.number and seen <= self.number
         return known and fresh_until_of(raw[:HEAD_BYTES]) > self.clock()

@@ -188,10 +188,10 @@ class RedisRemote:
         return Present() if reply == b"C" else _written(reply)
 
     async def incr(
-        self, key: str, delta: int, initial: int | None, ttl_ms: int, dead: bytes, deadline: int
+        self, key: str, delta: int, initial: int | None, ttl_ms: int, head: bytes, deadline: int, was: int | None = None
     ) -> Counted | Present | Absent | OutOfRange:
-        begin = b"" if initial is None else initial
-        fields = [pack_names([key]), self.seen(), deadline, delta, begin, ttl_ms, dead]
+        begin, before = (b"" if number is None else number for number in (initial, was))
+        fields = [pack_names([key]), self.seen(), deadline, delta, begin, ttl_ms, head, before]
         reply = self._in_time(await self._call(scripts.INCR, [*self._common, *self._names.pairs([key])], fields))
         if reply in _NOT_COUNTED:
             return _NOT_COUNTED[reply]

@@ -64,7 +64,7 @@ class MemoryRemote:
         return self._next()
 
     async def incr(
-        self, key: str, delta: int, initial: int | None, ttl_ms: int, dead: bytes, deadline: int
+        self, key: str, delta: int, initial: int | None, ttl_ms: int, head: bytes, deadline: int, was: int | None = None
     ) -> Counted | Present | Absent | OutOfRange:
         return Absent()  # what L1 alone keeps is counted there
 

@@ -30,8 +30,8 @@ REAL = {
     "nearcache.transport.batching": "how long threads wait",
     "nearcache.testing.clock": "where the clock begins",
     "nearcache.testing.server": "how long a test waits",
+    "nearcache.health": "the offset to a real server's clock",
     "nearcache.runtime.latches": "how long threads wait",
-    "nearcache.integrations.counting": "how long a count waits for another one",
     "nearcache.protocol.bounds": "the processor time that a table of chosen keys takes",
 }
 """Modules that read the real time, and what for."""

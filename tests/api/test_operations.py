@@ -200,13 +200,48 @@ async def test_incr_without_a_counter(cache: Twin) -> None:
 
 
 async def test_incr_of_a_value_is_refused(cache: Twin) -> None:
-    """A number that was set is no counter, and stays; a dead one is no obstacle."""
-    await cache.set("a", 1, tags=["t"])
-    with pytest.raises(CodecError, match="'a' is no counter"):
-        await cache.incr("a")
-    assert await cache.get("a") == 1
+    """It stays; a dead one is no obstacle. A number with tags would lose them."""
+    for value, tags in (("text", []), (True, []), (1.0, []), (None, []), (1, ["t"])):
+        await cache.set("a", value, tags=tags)
+        with pytest.raises(CodecError, match="'a' is no counter"):
+            await cache.incr("a")
+        assert await cache.get("a") == value
     await cache.invalidate_tags("t")
     assert await cache.incr("a") == 1
+
+
+async def test_incr_of_a_number_that_was_set(cache: Twin) -> None:
+    """It counts on, and keeps the ttl; from then on it is a counter."""
+    await cache.set("n", 40, ttl=30)
+    assert await cache.get("n") == 40
+    assert await cache.incr("n", 2, initial=None, ttl=1000) == 42
+    assert await cache.get("n") == 42
+    told = await cache.explain("n")
+    assert told.type == "int"
+    assert 25 < (told.remaining or told.l1_remaining) <= 30
+    await cache.set("n", -1)
+    assert await cache.incr("n", initial=7) == 0
+    assert await cache.get_or_set("m", cache.loader(5)) == 5
+    assert await cache.incr("m") == 6
+    await cache.set("large", 2**53)
+    with pytest.raises(ValueTooLarge):
+        await cache.incr("large", -1)
+    await cache.set("short", 1, ttl=0.05)
+    await gone(cache, "short")
+    assert await cache.incr("short", 1, initial=100) == 101
+
+
+async def test_all_counts_of_a_number_that_was_set_arrive(make_cache: MakeCache) -> None:
+    """However concurrent, of two instances; neither keeps the number in L1."""
+    async with make_cache() as one, make_cache() as other:
+        for turn in range(5):
+            key = f"n:{turn}"
+            await one.set(key, 100)
+            assert await other.get(key) == 100
+            counts = await asyncio.gather(*[cache.incr(key) for cache in (one, other) for _ in range(10)])
+            assert sorted(counts) == list(range(101, 121))
+            assert (await one.get(key), await other.get(key)) == (120, 120)
+            assert (one.peek(key), other.peek(key)) == (None, None)
 
 
 async def test_a_counter_stays_within_what_is_exact(cache: Twin) -> None:

@@ -8,7 +8,7 @@ from tests.schedules.invariant import must
 from tests.schedules.named import fail, get, past, put, schedule, two
 from tests.support.ablations import rules as without
 from tests.support.ablations.rules import Rules
-from tests.support.stepper import Flow
+from tests.support.stepper import Flow, Instance
 
 
 def unanswered(incr: Flow) -> None:
@@ -155,6 +155,37 @@ def a_counter_that_was_cleared(rules: Rules) -> None:
             world.deliver_all()
             must(get(a, "n") is MISSING, "G5: a counter outlives a clear")
             must(world.run(a.incr("n", 5)) == 5, "G5: a counter outlives a clear")
+
+
+@schedule(without.ANY_HEAD)
+def a_count_of_a_number_that_is_set_meanwhile(rules: Rules) -> None:
+    """(AA) It was judged to be another number: a counter made of that one would undo the set."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(a, "n", 5)
+        counting = judged(a)
+        put(b, "n", 7)
+        must(world.run(counting) == 8, "AA: an acknowledged set is lost")
+        assert world.run(b.incr("n")) == 9
+
+
+@schedule(without.COUNTS_ON_ANYTHING)
+def a_count_of_a_number_that_is_cleared_meanwhile(rules: Rules) -> None:
+    """(AA) A floor above it ends a number as it ends a counter."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(a, "n", 5)
+        counting = judged(a)
+        assert world.run(b.clear())
+        must(world.run(counting) == 1, "G5: a counter outlives a clear")
+
+
+def judged(a: Instance) -> Flow:
+    """A count that has found a number which was set, just before it is sent again."""
+    counting = a.incr("n")
+    for _ in range(2):  # as if it were absent, and to read it
+        a.world.step(counting)
+    return counting
 
 
 @schedule(without.TOUCHES_MAKE_VERSIONS)

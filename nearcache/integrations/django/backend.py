@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 
 from nearcache.checks import FOREVER
 from nearcache.engine.ports import MISSING
-from nearcache.integrations.counting import add_to_number
+from nearcache.errors import CodecError
 from nearcache.integrations.django.codec import DjangoCodec, PickleCodec
 from nearcache.protocol.codec import Codec
 from nearcache.sync import NearCache
@@ -152,16 +152,16 @@ class NearCacheBackend(BaseCache):  # type: ignore[misc]  # Django has no types
     def incr(self, key: str, delta: int = 1, version: int | None = None) -> int:
         """Add to a number, and keep its timeout.
 
-        The first call makes a counter of a number that was set; from then on it is one script, which loses nothing.
-
         Raises:
             ValueError: there is no such key.
-            TypeError: its value is no int.
+            TypeError: its value is no int, or has tags.
         """
         try:
-            return add_to_number(self.near, self._name(key, version), delta)
+            return self.near.incr(self._name(key, version), delta, initial=None)
         except KeyError:
             raise ValueError(f"Key {key!r} not found") from None
+        except CodecError as error:
+            raise TypeError(str(error)) from None
 
     # ----------------------------------------------------------------------------------------- asynchronous
 
