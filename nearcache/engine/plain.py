@@ -9,9 +9,10 @@ mark. So all that stands between the snapshots and the put is done without the l
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from msgpack import unpackb  # type: ignore[import-untyped]
 
 from nearcache.engine.ports import MISSING, RemoteFailed
 from nearcache.engine.requests import Operation
@@ -22,6 +23,7 @@ from nearcache.local.store import Entry
 from nearcache.policy import Policy
 from nearcache.protocol.answers import Bounds
 from nearcache.protocol.records import HEAD_BYTES, MAGIC, WHOLE, WHOLE_BYTES
+from nearcache.protocol.unpacking import CHECKED_BYTES, no_mark
 from nearcache.protocol.versions import CREATED_BITS
 
 if TYPE_CHECKING:
@@ -38,26 +40,28 @@ were to execute more than one write in a microsecond would get ahead of it."""
 class Read:
     """A read of one key from L2, and its result."""
 
+    __slots__ = ("bounds", "entry", "failure", "judged", "key", "policy", "raw", "snapshot", "stale", "value")
+
     snapshot: Snapshot
     """Taken before anything was sent."""
-    raw: bytes | None = None
-    """The record, if there is one."""
-    bounds: Bounds | None = None
-    """Counter and floor, if they were read behind the record."""
-    judged = False
-    """Whether the rules were applied to the record."""
-    value: Any = MISSING
-    """The fresh value, if there is one."""
-    entry: Entry | None = None
-    """The same as an entry of L1."""
-    stale: Stale | None = None
-    """The value of a record past its end."""
-    failure: RemoteFailed | None = None
-    """Why Redis did not answer. Reads of one request share it, so it is never raised."""
 
     def __init__(self, key: str, policy: Policy) -> None:
         self.key = key
         self.policy = policy
+        self.raw: bytes | None = None
+        """The record, if there is one."""
+        self.bounds: Bounds | None = None
+        """Counter and floor, if they were read behind the record."""
+        self.judged = False
+        """Whether the rules were applied to the record."""
+        self.value: Any = MISSING
+        """The fresh value, if there is one."""
+        self.entry: Entry | None = None
+        """The same as an entry of L1."""
+        self.stale: Stale | None = None
+        """The value of a record past its end."""
+        self.failure: RemoteFailed | None = None
+        """Why Redis did not answer. Reads of one request share it, so it is never raised."""
 
     @property
     def alive(self) -> bool:
@@ -70,7 +74,7 @@ class Read:
         return b"" if self.raw is None else self.raw[:HEAD_BYTES]
 
 
-_KEY = attrgetter("key")
+_TRUSTED = attrgetter("trusted")
 ReadAll: TypeAlias = Callable[..., Awaitable[None]]
 """``read_all`` for one cache: called with reads, and with the seconds that they have waited."""
 
@@ -94,78 +98,126 @@ async def read_all(core: Core, reads: Sequence[Read], waited: float = 0.0) -> No
         reads: at most BATCH.
         waited: seconds that they have waited already; the request has so much less.
     """
-    tier, proven = core.tier, core.floors_proven
-    keys = list(map(_KEY, reads))
-    doubted = False
-    for read, snapshot in zip(reads, tier.snapshots(keys), strict=True):
+    keys, policies = [], []
+    for read in reads:
+        keys.append(read.key)
+        policies.append(read.policy)
+    batch = Batch(core, keys, policies)
+    for read, snapshot in zip(reads, batch.snapshots, strict=True):
         read.snapshot = snapshot
-        doubted |= not snapshot.trusted
-    if doubted:  # where the last write of a key is not proven, L2 may have an older value, and is not asked for it
-        reads = [read for read in reads if read.snapshot.trusted]
-        keys = list(map(_KEY, reads))
-        if not reads:
-            return
-    method = partial(core.remote.read, waited=waited) if waited else core.remote.read
     try:
-        records, bounds = await core.requests.ask(Operation.GET, method, keys, with_bounds=not proven)
+        await batch.read(core, waited)
     except RemoteFailed as failure:
         for read in reads:
-            read.failure = failure
+            if read.snapshot.trusted:
+                read.failure = failure
         return
-    for read, raw in zip(reads, records, strict=True):
-        read.raw, read.bounds = raw, bounds
-    if bounds is not None or records == [None]:
-        return
-    taken = take_in(core, reads)
-    while taken < len(reads):
-        await core.runtime.give_way()
-        taken += take_in(core, reads[taken:])
+    bounds = batch.bounds
+    for read, raw, value, entry in zip(reads, batch.records, batch.values, batch.entries, strict=False):
+        read.raw, read.bounds, read.value, read.entry = raw, bounds, value, entry
+        read.judged = entry is not None
 
 
-def take_in(core: Core, reads: Sequence[Read]) -> int:
-    """Judge the plain records among some, and put their values.
+class Batch:
+    """Reads of some keys by one request. Each list has an item for each key."""
 
-    Args:
-        core: the cache. Its floors were proven when the records were asked for.
-        reads: of one request.
+    __slots__ = ("bounds", "entries", "keys", "policies", "records", "snapshots", "values")
 
-    Returns:
-        How many reads were looked at: up to about AT_ONCE bytes of records.
-    """
-    entries, now = core.entries, core.runtime.monotonic()
-    decode, entry_of, unpack = entries.decode_checked, entries.entry, WHOLE.unpack_from
-    sealed_from, longest = entries.sealed_from, WHOLE_BYTES + core.settings.max_value_bytes
-    server_now = int((now + core.invalidation.server_offset) * 1e6)
-    lowest, highest = core.tier.floors.namespace, min(core.invalidation.last, server_now + FUTURE_MAX)
-    plain: list[tuple[Read, str, Entry, Snapshot]] = []
-    looked = size = 0
-    for read in reads:
-        raw = read.raw
-        looked += 1
-        if raw is None or not WHOLE_BYTES <= len(raw) <= longest:
-            continue
-        magic, number, created, fresh_until, load_ms, tags = unpack(raw)
-        alive = magic == MAGIC and not tags and lowest <= number <= highest and server_now < fresh_until
-        snapshot = read.snapshot
-        if not alive or snapshot.mark is not NO_MARK:
-            continue
-        payload = raw[WHOLE_BYTES:]
-        if payload[:1] >= sealed_from:
-            continue
-        try:
-            read.value = value = decode(payload)
-        except CodecError:
-            continue
-        key, version = read.key, number << CREATED_BITS | created
-        read.entry = entry = entry_of(key, value, payload, version, fresh_until, read.policy, (), load_ms)
-        plain.append((read, key, entry, snapshot))
-        size += len(raw)
-        if size > AT_ONCE:
-            break
-    if plain:
-        kept, put = core.tier.put_plain(plain, now)
-        for read in kept:
-            read.judged = True
-        core.counters.l2_hits += len(kept)
-        core.counters.fills_refused += len(kept) - put
-    return looked
+    def __init__(self, core: Core, keys: Sequence[str], policies: Sequence[Policy]) -> None:
+        self.keys = keys
+        self.policies = policies
+        self.snapshots = core.tier.snapshots(keys)
+        """Taken before anything is sent."""
+        self.records: Sequence[bytes | None] = ()
+        """Empty: Redis was not asked."""
+        self.bounds: Bounds | None = None
+        self.values: list[Any] = [MISSING] * len(keys)
+        self.entries: list[Entry | None] = [None] * len(keys)
+        """Values and entries of the plain records; those of the others are yet to be judged."""
+
+    async def read(self, core: Core, waited: float = 0.0) -> None:
+        """Ask for the records, and take in those that are plain.
+
+        Raises:
+            RemoteFailed: Redis did not answer.
+        """
+        proven, keys = core.floors_proven, self.keys
+        # Where the last write of a key is not proven, L2 may have an older value, and is not asked for it.
+        doubted = not all(map(_TRUSTED, self.snapshots))
+        if doubted:
+            keys = [key for key, snapshot in zip(keys, self.snapshots, strict=True) if snapshot.trusted]
+            if not keys:
+                return
+        records, self.bounds = await core.requests.ask(
+            Operation.GET, core.remote.read, keys, with_bounds=not proven, waited=waited
+        )
+        if doubted:
+            found = iter(records)
+            records = [next(found) if snapshot.trusted else None for snapshot in self.snapshots]
+        self.records = records
+        if self.bounds is not None or records == [None]:
+            return
+        taken = self._take_in(core, 0)
+        while taken < len(records):
+            await core.runtime.give_way()
+            taken = self._take_in(core, taken)
+
+    def unjudged(self) -> list[Read]:
+        """Reads of the records that are not plain."""
+        reads = []
+        for at, (raw, entry) in enumerate(zip(self.records, self.entries, strict=False)):
+            if raw is not None and entry is None:
+                read = Read(self.keys[at], self.policies[at])
+                read.snapshot, read.raw, read.bounds = self.snapshots[at], raw, self.bounds
+                reads.append(read)
+        return reads
+
+    def _take_in(self, core: Core, begin: int) -> int:
+        """Judge the plain records from ``begin`` on, and put their values; the floors were proven before the request.
+
+        Returns:
+            Where the next ones begin: after about AT_ONCE bytes of records.
+        """
+        entries, now = core.entries, core.runtime.monotonic()
+        decode, entry_of, unpack = entries.decode_checked, entries.entry, WHOLE.unpack_from
+        plain_form, sealed_from = entries.plain_form, entries.sealed_from
+        longest = WHOLE_BYTES + core.settings.max_value_bytes
+        server_now = int((now + core.invalidation.server_offset) * 1e6)
+        lowest, highest = core.tier.floors.namespace, min(core.invalidation.last, server_now + FUTURE_MAX)
+        keys, policies, snapshots, values, kept = self.keys, self.policies, self.snapshots, self.values, self.entries
+        plain: list[tuple[int, str, Entry, Snapshot]] = []
+        at, size = begin - 1, 0
+        for raw in self.records[begin:]:
+            at += 1
+            if raw is None or not WHOLE_BYTES <= len(raw) <= longest:
+                continue
+            magic, number, created, fresh_until, load_ms, tags = unpack(raw)
+            alive = magic == MAGIC and not tags and lowest <= number <= highest and server_now < fresh_until
+            snapshot, payload = snapshots[at], raw[WHOLE_BYTES:]
+            form = payload[:1]
+            if not alive or snapshot.mark is not NO_MARK or form >= sealed_from:
+                continue
+            try:
+                if form == plain_form and len(payload) <= CHECKED_BYTES:  # as MsgpackCodec.decode
+                    try:
+                        value = unpackb(payload[1:], max_ext_len=0, ext_hook=no_mark)
+                    except ValueError:
+                        value = decode(payload)
+                else:
+                    value = decode(payload)
+            except CodecError:
+                continue
+            key, version = keys[at], number << CREATED_BITS | created
+            values[at] = value
+            kept[at] = entry = entry_of(key, value, payload, version, fresh_until, policies[at], (), load_ms)
+            plain.append((at, key, entry, snapshot))
+            size += len(raw)
+            if size > AT_ONCE:
+                break
+        if plain:
+            put, again = core.tier.put_plain(plain, now)
+            for place in again:
+                values[place], kept[place] = MISSING, None
+            core.counters.l2_hits += len(plain) - len(again)
+            core.counters.fills_refused += len(plain) - len(again) - put
+        return at + 1

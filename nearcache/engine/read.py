@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from nearcache.engine.core import Core, chunks
-from nearcache.engine.plain import FUTURE_MAX, Read, read_all
+from nearcache.engine.plain import FUTURE_MAX, Batch, Read
 from nearcache.engine.ports import MISSING, Missing, RemoteFailed
 from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale, fresh_entry
@@ -58,12 +58,20 @@ async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
         keys = [key for key in keys if key not in values]
     before = len(values)
     for part in chunks(keys, BATCH):
-        reads = [Read(key, core.policy) for key in part]
-        await read_all(core, reads)
-        await settle(core, [read for read in reads if read.raw is not None and not read.judged])
-        values |= {read.key: read.value for read in reads if read.value is not MISSING}
+        values |= await _read_many(core, part)
     core.counters.misses += before + len(keys) - len(values)
     return values
+
+
+async def _read_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
+    """As ``get_many`` for keys of one request, without counting the misses."""
+    batch = Batch(core, keys, [core.policy] * len(keys))
+    with suppress(RemoteFailed):
+        await batch.read(core)
+    values = {key: value for key, value in zip(keys, batch.values, strict=True) if value is not MISSING}
+    reads = batch.unjudged() if len(values) < len(batch.records) else ()
+    await settle(core, reads)
+    return values | {read.key: read.value for read in reads if read.value is not MISSING}
 
 
 async def settle(core: Core, reads: Sequence[Read]) -> None:

@@ -181,7 +181,7 @@ class S3Fifo(Store[Used]):
         if held is not None:
             entry.uses, entry.main = min(held.uses + 1, USES_MAX), held.main
         else:
-            entry.main = self._returns(key)
+            entry.uses, entry.main = 0, self._returns(key)
             (self._main if entry.main else self._small).append(key)
         self.entries[key] = entry
 

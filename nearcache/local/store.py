@@ -142,6 +142,14 @@ class Store(Cache[str, E], Generic[E]):
         return self.entries[key]
 
     def __setitem__(self, key: str, entry: E) -> None:
+        self.put(key, entry)
+
+    def put(self, key: str, entry: E) -> None:
+        """As ``self[key] = entry``, which takes longer.
+
+        Raises:
+            ValueError: alone it is larger than the store.
+        """
         held = self.entries.get(key)
         if held is None and not entry.tags and self.max_bytes is None and len(self.entries) < self.max_entries:
             self._place(key, entry, None)  # as nearly always; below, the same for all cases

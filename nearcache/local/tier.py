@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from typing import TypeVar
 from zlib import crc32
 
 from nearcache.local import drops
@@ -32,7 +31,6 @@ __all__ = ["NEVER", "NoTier", "Tier"]
 
 
 TURNS_MAX = 10_000
-R = TypeVar("R")
 
 
 class Tier(Contents):
@@ -97,29 +95,27 @@ class Tier(Contents):
         with self.lock:
             return self._put(key, entry, snapshot, own=own)
 
-    def put_plain(self, reads: Sequence[tuple[R, str, Entry, Snapshot]], now: float) -> tuple[list[R], int]:
+    def put_plain(self, reads: Sequence[tuple[int, str, Entry, Snapshot]], now: float) -> tuple[int, list[int]]:
         """Put what one request has brought, under one hold of the lock, unless its floors may have risen since.
 
         Args:
-            reads: of each read the object that stands for it, its key, its entry and its snapshot; of one epoch.
+            reads: of each read its place, its key, its entry and its snapshot; of one epoch.
             now: monotonic seconds.
 
         Returns:
-            The reads whose values are alive, and how many of these were put. The others have to be judged again: since
-            their snapshots a clear, an invalidation, a flush or a loss has come, or a value of the key was returned
-            without a version.
+            How many were put, and the places of those that have to be judged again: since their snapshots a clear, an
+            invalidation, a flush or a loss has come, or a value of the key was returned without a version.
         """
+        put, again = 0, []
         with self.lock:
-            epoch = reads[0][3].epoch
-            if self.epoch != epoch or not (self.synced and self.floors.known and now < self.proof.until):
-                return [], 0
-            alive: list[R] = []
-            put = 0
-            for read, key, entry, snapshot in reads:
-                if not self.turns or self.turns.get(key, 0) == snapshot.turn:
+            if self.epoch != reads[0][3].epoch or not (self.synced and self.floors.known and now < self.proof.until):
+                return 0, [place for place, _, _, _ in reads]
+            for place, key, entry, snapshot in reads:
+                if self.turns and self.turns.get(key, 0) != snapshot.turn:
+                    again.append(place)
+                else:
                     put += self._put(key, entry, snapshot)
-                    alive.append(read)
-            return alive, put
+        return put, again
 
     def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         if self.fallback.used:
@@ -155,7 +151,7 @@ class Tier(Contents):
             # The turn is that of the snapshot: what is put began after the mark, if there is one.
             self.marks.end(key)
         try:
-            self._store[key] = entry
+            self._store.put(key, entry)
         except ValueError:  # alone it is larger than l1_max_bytes: cachetools refuses it
             self._drop(key, drops.EVICTED)
             return False

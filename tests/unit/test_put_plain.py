@@ -20,14 +20,14 @@ def test_a_plain_record_is_put_unless_something_was_heard_since_its_snapshot() -
     """A clear, and a value that was returned without a version; else it is alive and in L1."""
     entry = Entry("v", 5.0, version_of(3, 1), (), 1, 5.0)
     tier = proven()
-    assert tier.put_plain([("read", "a", entry, tier.snapshot("a"))], 1.0) == (["read"], 1)
+    assert tier.put_plain([(7, "a", entry, tier.snapshot("a"))], 1.0) == (1, [])
     tier = proven()
     before = tier.snapshot("a")
     tier.apply_clear(4)
-    assert tier.put_plain([("read", "a", entry, before)], 1.0) == ([], 0)
+    assert tier.put_plain([(7, "a", entry, before)], 1.0) == (0, [7])
     tier = proven()
     before = tier.snapshot("a")
     tier.returned_unversioned("a", Mark(1.0, 0.0), before)
-    assert tier.put_plain([("read", "a", entry, before)], 1.0) == ([], 0)
+    assert tier.put_plain([(7, "a", entry, before)], 1.0) == (0, [7])
     tier = proven()
-    assert tier.put_plain([("read", "a", entry, tier.snapshot("a"))], 10.0) == ([], 0), "without a proof"
+    assert tier.put_plain([(7, "a", entry, tier.snapshot("a"))], 10.0) == (0, [7]), "without a proof"
