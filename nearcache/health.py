@@ -47,6 +47,8 @@ class Health:
             nothing.
         breaker: ``closed``: Redis is asked. ``half-open``: one operation tries. ``open``: it is left alone.
         journal: Writes that wait for their replay.
+        propagation: Seconds from an own write on the server to the arrival of its message here, of the newest that was
+            timed; None: nothing was written here. Other instances are as far, give or take their way to the server.
         refused: Operations that Redis refuses while it answers, each with the code of its error.
         clock_offset: Seconds by which Redis' clock was ahead of ``time.time`` at the last heartbeat, at most a round
             trip too many; None: there was none yet.
@@ -62,6 +64,7 @@ class Health:
     proof_age: float | None
     breaker: Breaker
     journal: int
+    propagation: float | None = None
     refused: tuple[str, ...] = ()
     clock_offset: float | None = None
     load_error: str | None = None
@@ -103,6 +106,7 @@ def health_of(core: Core, troubles: Troubles, *, closed: bool = False, shared: b
         proof_age=age,
         breaker="closed" if breaker.sends else "half-open" if breaker.state is State.TRYING else "open",
         journal=journal,
+        propagation=core.invalidation.propagation,
         refused=refused,
         clock_offset=_clock_offset(core),
         load_error=core.loads.hidden,

@@ -30,6 +30,8 @@ class Stats:
             between.
         invalidations_sent: Acknowledged writes.
         invalidations_received: Messages taken from the bus.
+        propagations: Own writes whose message was timed.
+        propagation_seconds: Seconds from these writes to the arrival of their messages here, in all.
         flushes: Times L1 was dropped because messages may have been missed.
         flushes_by_reason: The same by reason: see ``Cause`` in ``nearcache.local.effects``.
         journalled: Keys of writes that Redis did not acknowledge.
@@ -54,6 +56,8 @@ class Stats:
     fills_refused: int = 0
     invalidations_sent: int = 0
     invalidations_received: int = 0
+    propagations: int = 0
+    propagation_seconds: float = 0.0
     flushes: int = 0
     flushes_by_reason: Mapping[str, int] = field(default_factory=dict, hash=False)
     journalled: int = 0

@@ -71,7 +71,7 @@ async def delete_existing(core: Core, key: str) -> bool:
     with core.tier.lock:
         there = fresh_entry(core, key) is not None
         core.tier.wrote(key, written.version, core.tier.epoch)
-    core.requests.wrote(written.number)
+    core.requests.wrote(written)
     return there
 
 

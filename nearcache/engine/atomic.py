@@ -47,7 +47,7 @@ async def add(core: Core, key: str, value: object, policy: Policy) -> bool:
         answer = await _once(core, key, Operation.ADD, ask)
         if not isinstance(answer, Written):
             return None if isinstance(answer, Present) else False
-        core.requests.wrote(answer.number)
+        core.requests.wrote(answer)
         core.tier.put(key, core.entries.of_write(encoded, answer, policy), found.snapshot, own=True)
         return True
 
@@ -74,7 +74,7 @@ async def touch(core: Core, key: str, policy: Policy) -> bool:
         answer = await _once(core, key, Operation.TOUCH, ask)
         if isinstance(answer, Present):
             return None
-        core.requests.wrote(answer.number)
+        core.requests.wrote(answer)
         core.tier.wrote(key, answer.version, found.snapshot.epoch)
         return True
 
@@ -105,7 +105,7 @@ async def incr(core: Core, key: str, delta: int, initial: int | None, policy: Po
             return None
         if isinstance(answer, Absent | OutOfRange):
             return answer
-        core.requests.wrote(answer.written.number)
+        core.requests.wrote(answer.written)
         core.tier.wrote(key, answer.written.version, found.snapshot.epoch)
         return answer.total
 

@@ -210,7 +210,12 @@ class Core:
         """The counters now."""
         self.counters.evictions = self.tier.evictions
         now = self.counters.snapshot(l1_entries=len(self.tier.entries), l1_bytes=self.tier.size)
-        return replace(now, l1_hits=now.l1_hits + self.tier.hits)  # the engine's hits, and the plain ones
+        return replace(
+            now,
+            l1_hits=now.l1_hits + self.tier.hits,  # the engine's hits, and the plain ones
+            propagations=self.invalidation.propagations,
+            propagation_seconds=self.invalidation.propagation_seconds,
+        )
 
 
 def chunks(keys: Sequence[T], size: int) -> list[Sequence[T]]:

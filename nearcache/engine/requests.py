@@ -164,7 +164,7 @@ class Requests:
         longest = self.settings.redis_timeout + self.settings.redis_connect_timeout
         return self.earliest_now() + int(longest * 1e6)
 
-    def wrote(self, number: int) -> None:
-        """A write was acknowledged under this number: the bus has to bring it, too."""
+    def wrote(self, written: Written) -> None:
+        """A write was acknowledged: the bus has to bring its message, too."""
         self.counters.invalidations_sent += 1
-        self.invalidation.expect(number, self.monotonic())
+        self.invalidation.expect(written, self.monotonic())

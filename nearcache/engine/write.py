@@ -68,7 +68,7 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
         if not isinstance(failure, RemoteFailed):
             raise
         return failure
-    core.requests.wrote(written.number)
+    core.requests.wrote(written)
     for one, snapshot in zip(part, snapshots, strict=True):
         if written.stored:
             core.tier.put(one.key, core.entries.of_write(one, written, policy), snapshot, own=True)
@@ -177,7 +177,7 @@ async def _write(
         if not isinstance(failure, RemoteFailed):
             raise
         return failure
-    core.requests.wrote(written.number)
+    core.requests.wrote(written)
     return written
 
 

@@ -16,7 +16,7 @@ from nearcache.local.effects import Cause, Effects
 from nearcache.local.snapshot import STRIPES
 from nearcache.local.tier import NEVER, Tier
 from nearcache.protocol import messages
-from nearcache.protocol.answers import Beat, Greeting
+from nearcache.protocol.answers import Beat, Greeting, Written
 from nearcache.protocol.messages import CHANGE, ONE_CHANGED, BadMessage, Message
 from nearcache.protocol.versions import CREATED_BITS, version_of
 
@@ -47,8 +47,14 @@ class Invalidation:
         self._ever_met: set[str] = set()
         self.ahead: tuple[int, float] | None = None
         """A number from a heartbeat that the messages have not reached, and since when (monotonic)."""
-        self.expected: tuple[int, float] | None = None
-        """A number that Redis gave to an own write and the messages have not reached, and since when (monotonic)."""
+        self.expected: tuple[Written, float] | None = None
+        """An own write whose number the messages have not reached, and since when (monotonic)."""
+        self.propagation: float | None = None
+        """Seconds from an own write on the server to the arrival of its message here, of the newest that was timed."""
+        self.propagations = 0
+        """How many were timed."""
+        self.propagation_seconds = 0.0
+        """Their sum."""
         self.nonce: str | None = None
         """The probe that has not come back yet."""
         self.echoed = False
@@ -179,20 +185,38 @@ class Invalidation:
                 self._prove(beat.floor, beat.server_time, asked_at)
         return effects
 
-    def expect(self, number: int, now: float) -> None:
-        """An own write was acknowledged under this number: the bus has to bring it within ``max_staleness / 2``."""
-        self.see(number)
-        if number > self.last and (self.expected is None or self.expected[0] <= self.last):
-            self.expected = number, now
+    def expect(self, written: Written, now: float) -> None:
+        """An own write was acknowledged: the bus has to bring its message within ``max_staleness / 2``.
+
+        Of the writes that wait at one time the first is timed, and those whose message came before the reply.
+        """
+        self.see(written.number)
+        if written.number <= self.last:
+            self._arrived(written, now)
+        elif self.expected is None or self.expected[0].number <= self.last:
+            self.expected = written, now
+
+    def _arrived(self, written: Written, now: float) -> None:
+        """Time an own write by the server's clock: its message arrived at ``now``, or before.
+
+        ``server_offset`` is too large by the way of a heartbeat to the server at most, so the time is never too short,
+        unless the server's clock was set since that heartbeat.
+        """
+        if self._greeted:
+            self.propagation = max(0.0, now + self.server_offset - written.created / 1e6)
+            self.propagations += 1
+            self.propagation_seconds += self.propagation
 
     def missing_own_write(self, now: float) -> Effects:
         """Flush if the message of an own write has not come: commands and messages are of two servers."""
         effects = Effects()
         expected = self.expected
         if expected is not None:
-            number, since = expected
+            written, since = expected
+            number = written.number
             if self.last >= number:
                 self.expected = None
+                self._arrived(written, now)
             elif now - since > self._max_staleness / 2:
                 with self._tier.lock:
                     self._flush(

@@ -126,6 +126,20 @@ METRICS = (
         "{message}",
     ),
     Metric(
+        "propagations",
+        "counter",
+        "Own writes whose message was timed.",
+        lambda look: _one(look.stats.propagations),
+        unit="{write}",
+    ),
+    Metric(
+        "propagation",
+        "counter",
+        "Seconds from these writes on the server to the arrival of their messages here, in all.",
+        lambda look: _one(look.stats.propagation_seconds),
+        unit="s",
+    ),
+    Metric(
         "flushes",
         "counter",
         "Times L1 was dropped because messages may have been missed, by reason.",

@@ -52,6 +52,18 @@ async def test_redis_clock_is_set_back(make_cache: MakeCache) -> None:
             assert cache.health().clock_offset < -3590
 
 
+async def test_an_own_write_tells_how_long_messages_take(make_cache: MakeCache) -> None:
+    """From the server to this process; a cache that only reads has no such time."""
+    async with make_cache() as writer, make_cache() as reader:
+        await writer.set("a", 1)
+        await until(lambda: writer.health().propagation)
+        assert 0 < writer.health().propagation < 2
+        stats = writer.stats()
+        assert 0 < stats.propagation_seconds <= 2 * stats.propagations
+        assert await reader.get("a") == 1
+        assert reader.health().propagation is None
+
+
 async def test_a_cache_that_was_closed_before_its_first_use(make_cache: MakeCache) -> None:
     """It is closed, too."""
     cache = make_cache(**FAST)

@@ -11,7 +11,7 @@ from nearcache.local.floors import TAG_FLOORS_MAX
 from nearcache.local.invalidation import FLUSHES_MAX, QUIET, Invalidation
 from nearcache.local.store import Entry
 from nearcache.local.tier import NEVER, Tier
-from nearcache.protocol.answers import Beat, Greeting
+from nearcache.protocol.answers import Beat, Greeting, Written
 from nearcache.protocol.messages import pack_probe
 from nearcache.protocol.records import pack_names
 from nearcache.protocol.versions import version_of
@@ -222,7 +222,7 @@ def test_a_counter_that_is_lost_or_went_back_flushes(invalidation: Invalidation,
 def test_an_own_write_that_the_bus_does_not_bring_flushes(invalidation: Invalidation) -> None:
     """Commands and messages are another server's each, or the server does not publish."""
     hold(invalidation, "a")
-    invalidation.expect(6, 20.0)
+    invalidation.expect(Written(6, 0), 20.0)
     assert not invalidation.missing_own_write(20.0 + STALENESS / 2).flushes
     assert invalidation.missing_own_write(20.1 + STALENESS / 2).flushes
     assert not invalidation._tier.entries
@@ -231,14 +231,30 @@ def test_an_own_write_that_the_bus_does_not_bring_flushes(invalidation: Invalida
 def test_an_own_write_that_the_bus_brings_is_no_broken_promise(invalidation: Invalidation) -> None:
     """Nor one whose message came before its reply; each promise has its own time."""
     hold(invalidation, "a")
-    invalidation.expect(6, 20.0)
-    invalidation.expect(7, 20.5)
+    invalidation.expect(Written(6, 0), 20.0)
+    invalidation.expect(Written(7, 0), 20.5)
     invalidation.messages([message("I", 6, "k"), message("I", 7, "k")])
-    invalidation.expect(7, 21.0)
+    invalidation.expect(Written(7, 0), 21.0)
     assert not invalidation.missing_own_write(100.0).flushes
-    invalidation.expect(8, 101.0)
+    invalidation.expect(Written(8, 0), 101.0)
     assert not invalidation.missing_own_write(101.5).flushes
     assert invalidation._tier.entries
+
+
+def test_an_own_write_is_timed_by_the_servers_clock(invalidation: Invalidation) -> None:
+    """From its execution to its message: whichever of message and reply comes first."""
+    at = 100 * SECOND  # the server's time at 20.0 here
+    invalidation.beat(beat(5), 20.0, 20.1)
+    invalidation.expect(Written(6, at + SECOND // 2), 20.6)
+    invalidation.missing_own_write(20.7)
+    invalidation.messages([message("I", 6, "k")])
+    invalidation.missing_own_write(20.75)
+    assert invalidation.propagation == pytest.approx(0.25)
+    invalidation.messages([message("I", 7, "k")])
+    invalidation.expect(Written(7, at + SECOND), 21.1)
+    assert invalidation.propagation == pytest.approx(0.1)
+    assert invalidation.propagations == 2
+    assert invalidation.propagation_seconds == pytest.approx(0.35)
 
 
 def test_commands_that_another_server_answers_flush(invalidation: Invalidation) -> None:

@@ -11,7 +11,7 @@ import pytest
 from nearcache import Stats
 from nearcache.stats import Counters
 
-MEASURED = {"l1_entries", "l1_bytes"}
+MEASURED = {"l1_entries", "l1_bytes", "propagations", "propagation_seconds"}
 """What is looked at, and not counted."""
 
 
