@@ -14,7 +14,7 @@ CHURN = 0.1
 TURNS = 3
 """How often L1 must have been filled anew before that is said."""
 
-_REFUSALS = (("RESP2", "resp2"), ("the server is version", "too-old"))
+_REFUSALS = (("RESP2", "resp2"), ("the server is version", "too-old"), ("no Sentinel names", "sentinel"))
 """Words of a reason, and the kind that they mean."""
 _STATES = {
     BusState.INCOMPATIBLE: "other-protocol",
@@ -22,6 +22,11 @@ _STATES = {
     BusState.REFUSED: "bus",
     BusState.LOST: "unreachable",
 }
+
+
+def kind_of(reason: str, otherwise: str) -> str:
+    """The kind of a trouble, by its words."""
+    return next((kind for text, kind in _REFUSALS if text in reason), otherwise)
 
 
 def findings_of(core: Core, reason: str, *, shared: bool) -> Iterator[Finding]:
@@ -33,8 +38,7 @@ def findings_of(core: Core, reason: str, *, shared: bool) -> Iterator[Finding]:
         shared: whether others may use its server.
     """
     if core.bus_state in _STATES:
-        words = next((kind for text, kind in _REFUSALS if text in reason), None)
-        yield Finding(words or _STATES[core.bus_state], reason)
+        yield Finding(kind_of(reason, _STATES[core.bus_state]), reason)
     if core.requests.denied is not None:
         yield Finding("rights", core.requests.denied)
     if core.bus_state is BusState.PROVEN and core.invalidation.identity is None:

@@ -304,7 +304,7 @@ class BaseCache:
         """
         where, troubles = self._backend, self._troubles
         shared = where.new_bus is not None and where.server is None
-        health = health_of(self._core, troubles, closed=self._closed, shared=shared)
+        health = health_of(self._core, troubles, closed=self._closed, shared=shared, primary=where.primary())
         self._log.advise(health.reasons, troubles.advised)
         return health
 

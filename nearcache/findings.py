@@ -26,6 +26,9 @@ KINDS = {
     "unreachable": Kind("error", "start the server, or mend host, port and firewall"),
     "set-up": Kind("error", "mend user, password, database or TLS in the URL"),
     "too-old": Kind("error", "upgrade the server: Redis 7.0, Valkey 7.2, or newer"),
+    "sentinel": Kind(
+        "error", "start the Sentinels that watch the service, or mend their hosts or the service's name in the URL"
+    ),
     "replica": Kind("error", "name the address of the primary"),
     "resp2": Kind(
         "error", "let the server, or the proxy before it, accept HELLO 3, and remove protocol=2 from the URL"
@@ -49,6 +52,9 @@ KINDS = {
     ),
     "request-limits": Kind(
         "warning", "raise client-query-buffer-limit and proto-max-bulk-len above max_value_bytes, or lower that"
+    ),
+    "quorum": Kind(
+        "warning", "start more Sentinels, or mend the network between them: a majority has to agree on a failover"
     ),
     "slow": Kind("warning", "move closer to the server, or raise redis_timeout and max_staleness"),
     "connections": Kind("warning", "raise maxclients, or lower max_connections: see the sum of connections"),

@@ -54,6 +54,7 @@ class Health:
             trip too many; None: there was none yet.
         load_error: The newest error of a loader that no caller got: a stale value served, or it came in the background.
         reason: Why the status is not ``ok``, in a sentence, as far as it is known.
+        primary: Host and port of the primary that the Sentinels named last; None: none was asked.
         reasons: What is wrong or may be with the set-up, as far as the cache knows: each with kind, detail and
             what to do.
     """
@@ -69,6 +70,7 @@ class Health:
     clock_offset: float | None = None
     load_error: str | None = None
     reason: str | None = field(default=None, compare=False)
+    primary: str | None = None
     reasons: tuple[Finding, ...] = field(default=(), compare=False)
 
 
@@ -86,8 +88,13 @@ def _clock_offset(core: Core) -> float | None:
     return core.invalidation.server_offset + core.runtime.monotonic() - time.time()
 
 
-def health_of(core: Core, troubles: Troubles, *, closed: bool = False, shared: bool = False) -> Health:
+def health_of(
+    core: Core, troubles: Troubles, *, closed: bool = False, shared: bool = False, primary: str | None = None
+) -> Health:
     """How a cache is doing now; ``shared``: others may use its server."""
+    # A loss is an event once, and each later attempt may fail for another reason.
+    lost = core.bus_failure if core.bus_state is BusState.LOST else None
+    reason = lost or troubles.reason
     breaker, tier = core.breaker, core.tier
     proven_at = tier.proof.until - core.settings.max_staleness
     age = max(0.0, core.runtime.monotonic() - proven_at) if abs(proven_at) != float("inf") else None
@@ -110,8 +117,9 @@ def health_of(core: Core, troubles: Troubles, *, closed: bool = False, shared: b
         refused=refused,
         clock_offset=_clock_offset(core),
         load_error=core.loads.hidden,
-        reason="the cache is closed" if closed else None if status == "ok" else troubles.reason,
-        reasons=() if closed else tuple(findings_of(core, troubles.reason, shared=shared)),
+        reason="the cache is closed" if closed else None if status == "ok" else reason,
+        reasons=() if closed else tuple(findings_of(core, reason, shared=shared)),
+        primary=primary,
     )
 
 

@@ -87,6 +87,8 @@ class Core:
     rights_after: float = float("-inf")
     """The same for the trial of a right that is lacking."""
     bus_state: BusState = BusState.IDLE
+    bus_failure: str | None = None
+    """Why the last attempt of the bus ended."""
     round_trip: float | None = None
     """Seconds that the last answer on the bus took."""
 

@@ -157,7 +157,7 @@ class Subscriber:
     def _lost(self, failure: RemoteFailed) -> None:
         """Take the end of a connection, whose loss has been applied, and report it unless that was done before."""
         core = self.core
-        self.failure = failure
+        self.failure, core.bus_failure = failure, str(failure)
         report = self._advance(_SIGNALS.get(type(failure), BusSignal.FAILED))
         core.requests.bypassed |= core.bus_state is BusState.INCOMPATIBLE
         if type(failure) in _SIGNALS:

@@ -36,6 +36,7 @@ ADVICE = (
     _advice("DB index|invalid database", "the URL names a database that the server does not have", final=True),
     _advice("max number of clients", "raise maxclients of the server, or close connections"),
     _advice("^MOVED ", "this is one node of a cluster, and another one keeps the namespace", final=True),
+    _advice("unknown command.*sentinel", "this is no Sentinel; a URL of one server begins with redis://", final=True),
     _advice(
         "unknown command.*select", "this is a Sentinel, or a proxy without databases: no number in the URL", final=True
     ),

@@ -10,35 +10,39 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 import redis
 import redis.asyncio
 import redis.asyncio.connection
+import redis.asyncio.sentinel
 import redis.connection
+import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.retry import Retry
 
-from nearcache.engine.ports import RemoteFailed, RemoteMisconfigured, RemoteTimeout
+from nearcache.engine.ports import Bus, RemoteFailed, RemoteMisconfigured, RemoteTimeout
 from nearcache.errors import ConfigError
 from nearcache.settings import Settings
 from nearcache.transport.diagnosis import problem_of_scheme
 
 SCHEMES = ("redis", "rediss", "unix")
 _ADDRESS = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)([^/?#@]*@)?(?P<place>([\w.%-]+|\[[0-9A-Fa-f:.]+\])?(:\d+)?(/[^?#@]*)?)(\?|$)"
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)([^/?#@]*@)?"
+    r"(?P<place>(([\w.%-]+|\[[0-9A-Fa-f:.]+\])?(:\d+)?(,(?=[\w\[])|(?=[/?]|$)))*(/[^?#@]*)?)(\?|$)"
 )
 PROBES = 3
 """Times that a port is asked whether it speaks TLS: a busy machine may take longer than a time limit to say so."""
 RESP2 = 2
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-LATER = ("redis+sentinel", "redis+cluster")
+SENTINELS = ("redis+sentinel", "rediss+sentinel")
+LATER = ("redis+cluster",)
 # Arguments of a pool, or that it gives its connections for its own purposes.
 _POOLS_OWN = re.compile(
     "max_connections$|timeout$|maint|orig_|oss_cluster|event_dispatcher|himport|connection_pool|cache|parser_class|command_packer|connection_class"
@@ -104,7 +108,7 @@ class Endpoint:
 
         Also the reverse. The port is asked until it answers, a few times at most, from a thread that may wait.
         """
-        host, port = self.arguments.get("host"), self.arguments.get("port")
+        host, port = self._place()
         if host is None or port is None or type(failure) not in (RemoteFailed, RemoteTimeout):
             return failure
         if self.probes:
@@ -115,6 +119,9 @@ class Endpoint:
                 self.probes = 0
         return failure if self.problem is None else RemoteMisconfigured(self.problem)
 
+    def _place(self) -> tuple[str | None, int | None]:
+        return self.arguments.get("host"), self.arguments.get("port")
+
     def connected(self) -> None:
         """A connection was made: the URL is for a port of this kind."""
         self.probes, self.problem = 0, None
@@ -123,14 +130,33 @@ class Endpoint:
         """Make the next connection with RESP3 again, unless the URL says RESP2: the server may be another one now."""
         self.protocol = self.wanted
 
+    @property
+    def primary(self) -> str | None:
+        """Host and port that Sentinels have named last; None: none is asked."""
+        return None
+
+    def watched(self, make: Callable[[Endpoint], Bus]) -> Bus:
+        """A bus on this endpoint; where the server may be replaced by another one, it ends then."""
+        return make(self)
+
     @classmethod
-    def from_url(cls, url: str, settings: Settings, *, asynchronous: bool) -> Endpoint:
+    def from_url(cls, url: str, settings: Settings, *, asynchronous: bool, shown: str = "") -> Endpoint:
         """The endpoint of a URL, which may have redis-py's options behind the ``?``.
+
+        Args:
+            url: of one server, or of Sentinels.
+            settings: the time limits.
+            asynchronous: for which class.
+            shown: the address in messages, if the URL was made of another one.
 
         Raises:
             ConfigError: the URL can never work; its password is not in the message.
         """
-        shown = redact(url)
+        if scheme_of(url) in SENTINELS:
+            from nearcache.transport import sentinel  # noqa: PLC0415  # few need it, and it imports this module
+
+            return sentinel.from_url(url, settings, asynchronous=asynchronous)
+        shown = shown or redact(url)
         _check_scheme(scheme_of(url), shown)
         if re.search(r"[?#].*@", url, flags=re.DOTALL):
             raise ConfigError(
@@ -152,7 +178,7 @@ class Endpoint:
             number = given["db"]
             unix = parts.scheme == "unix"
             shown = f"{shown}?db={number}" if unix else re.sub(r"(/\d*)?$", f"/{number}", shown, count=1)
-        endpoint = cls._checked(chosen, given, settings, shown)
+        endpoint = cls.of(chosen, given, settings, shown)
         if str(given.get("protocol")) == str(RESP2):
             endpoint.wanted = endpoint.protocol = RESP2
         return endpoint
@@ -177,13 +203,20 @@ class Endpoint:
                 f"a {name} with {pool.connection_class.__qualname__} does not connect as redis-py does, and its "
                 "connections cannot be used; in tests take nearcache.testing.FakeServer: FakeServer().behind(cache)"
             )
-        if "Sentinel" in type(pool).__name__:
-            raise ConfigError(f"a {name} of Sentinel is not supported by this version; use the address of one server")
-        given = dict(pool.connection_kwargs)
-        return cls._checked(pool.connection_class, given, settings, _address(pool.connection_class, given))
+        if isinstance(pool, redis.sentinel.SentinelConnectionPool | redis.asyncio.sentinel.SentinelConnectionPool):
+            from nearcache.transport import sentinel  # noqa: PLC0415  # as in from_url
+
+            return sentinel.from_pool(pool, settings, asynchronous=asynchronous)
+        return cls.of(pool.connection_class, pool.connection_kwargs, settings)
 
     @classmethod
-    def _checked(cls, chosen: type[Any], given: Mapping[str, Any], settings: Settings, shown: str) -> Endpoint:
+    def of(cls, chosen: type[Any], given: Mapping[str, Any], settings: Settings, shown: str = "") -> Self:
+        """The endpoint of connections of redis-py, by their class and its arguments.
+
+        Raises:
+            ConfigError: the class does not take them.
+        """
+        shown = shown or _address(chosen, given)
         arguments = {name: value for name, value in given.items() if not _POOLS_OWN.match(name)}
         arguments |= _our_arguments(chosen, settings)
         endpoint = cls(chosen, arguments, shown)
@@ -268,7 +301,7 @@ def _check_scheme(scheme: str, shown: str) -> None:
     if scheme in LATER:
         raise ConfigError(f"{shown}: {scheme}:// is not supported by this version; use the address of one server")
     if scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in (*SCHEMES, "memory", "null", "embedded"))
+        known = ", ".join(f"{name}://" for name in (*SCHEMES, "memory", "null", "embedded", *SENTINELS))
         raise ConfigError(f"{shown or 'an empty URL'}: the URL must begin with one of {known}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -14,6 +14,8 @@ from nearcache.settings import Settings
 from nearcache.transport import resp
 from nearcache.transport.diagnosis import OLDEST, problem_of_server
 from nearcache.transport.endpoint import Endpoint
+from nearcache.transport.sentinel import SentinelEndpoint
+from nearcache.transport.sentinel_search import name_of, shown
 from nearcache.transport.sync_connection import SocketConnection
 
 ROUNDS = 5
@@ -25,6 +27,19 @@ LIMITS = (
     "timeout",
     "tcp-keepalive",
 )
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What the Sentinels of a service say."""
+
+    service: str
+    answering: str
+    """How many of the Sentinels answer."""
+    primary: str | None
+    """The one that was connected to."""
+    problems: tuple[str, ...]
+    """Those that do not answer, or say something else, or can't authorise a failover."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +63,8 @@ class Server:
     """The fields of INFO; None: denied."""
     config: Mapping[str, str] | None
     """Those of LIMITS; None: CONFIG GET is denied."""
+    watched: Watched | None = None
+    """What its Sentinels say; None: none were asked."""
 
     @property
     def too_old(self) -> bool:
@@ -69,9 +86,29 @@ def examine(url: str, settings: Settings) -> Server:
     except RemoteFailed as failure:
         raise endpoint.explain(failure) from None
     try:
-        return _ask(connection, endpoint.protocol)
+        return replace(_ask(connection, endpoint.protocol), watched=_watched(endpoint))
     finally:
         connection.close()
+
+
+def _watched(endpoint: Endpoint) -> Watched | None:
+    if not isinstance(endpoint, SentinelEndpoint):
+        return None
+    sentinels, problems, silent = endpoint.sentinels, [], 0
+    for place in sentinels.places:
+        name = f"the Sentinel {name_of(place)}"
+        try:
+            opinion = sentinels.ask(place)
+        except RemoteFailed as failure:
+            silent += 1
+            problems.append(f"{name}: {failure}")
+            continue
+        if opinion.no_quorum is not None:
+            problems.append(f"{name}: {opinion.no_quorum}")
+        if shown(opinion.address) != sentinels.primary:
+            problems.append(f"{name} names {shown(opinion.address)}, others {sentinels.primary}")
+    count = len(sentinels.places)
+    return Watched(sentinels.service, f"{count - silent} of {count}", sentinels.primary, tuple(problems))
 
 
 def _ask(connection: SocketConnection, protocol: int) -> Server:

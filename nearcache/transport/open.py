@@ -44,6 +44,8 @@ class Backend(NamedTuple):
     """The server that was started here and is stopped with the cache."""
     reads: Callable[[ReadAll], LoneReads] = LoneReads
     """How reads of single keys go as one request."""
+    primary: Callable[[], str | None] = lambda: None
+    """The primary that Sentinels named last."""
     keeps: bool = True
     """Whether anything is kept at all."""
 
@@ -113,6 +115,7 @@ def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Backend
     remote = RedisRemote(transport, names, retries=settings.retries, redis_timeout=timeout)
 
     def new_bus() -> Bus:
-        return bus(endpoint, timeout, names, lambda: remote.seen())  # noqa: PLW0108  # it is set later
+        seen = lambda: remote.seen()  # noqa: E731, PLW0108  # it is set later
+        return endpoint.watched(lambda own: bus(own, timeout, names, seen))
 
-    return Backend(remote, new_bus, endpoint.shown, again, reads=reads)
+    return Backend(remote, new_bus, endpoint.shown, again, reads=reads, primary=lambda: endpoint.primary)

@@ -29,6 +29,9 @@ BOTH: tuple[Any, ...] = (NearCache, AsyncNearCache)
         (f"unix://u:{SECRET}@/tmp/a.sock?db=3", "unix:///tmp/a.sock?db=3"),
         ("unix:///tmp/a.sock", "unix:///tmp/a.sock"),
         ("redis://h:1/0?max_connections=5&timeout=3", "redis://h:1/0"),
+        ("redis+sentinel://h/main", "redis+sentinel://h:26379/main/0"),
+        (f"redis+sentinel://u:{SECRET}@h,[::1]:7/a%20b/3", "redis+sentinel://h:26379,[::1]:7/a%20b/3"),
+        (f"rediss+sentinel://h:1,i:2/main/1?db=2&sentinel_password={SECRET}", "rediss+sentinel://h:1,i:2/main/2"),
     ],
 )
 def test_the_url_that_is_shown_leads_to_the_same_data(kind: Any, url: str, shown: str) -> None:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from nearcache.advice import kind_of
 from nearcache.cli.connect import AsJson, Namespace, Url, settings_of
 from nearcache.cli.doctor.judge import judge
 from nearcache.cli.doctor.trial import Trial
@@ -93,9 +94,9 @@ def _found(report: Report, url: str | None, namespace: str | None) -> Iterator[F
     except ConfigError as error:
         yield Finding("url", str(error))
     except RemoteMisconfigured as failure:
-        yield Finding("set-up", str(failure))
+        yield Finding(kind_of(str(failure), "set-up"), str(failure))
     except RemoteFailed as failure:
-        yield Finding("unreachable", str(failure))
+        yield Finding(kind_of(str(failure), "unreachable"), str(failure))
 
 
 def _plain(report: Report) -> dict[str, Any]:
@@ -117,6 +118,11 @@ def _show(report: Report, console: Console) -> None:
             f"{server.product} {escape(server.version)}, {escape(server.mode)}, {escape(server.role)}, "
             f"RESP{server.protocol}; round trip {server.round_trip * 1000:.2f} ms, clock {server.clock_offset:+.3f} s"
         )
+        if server.watched is not None:
+            watched = server.watched
+            console.print(
+                f"Sentinel: {watched.answering} answer, service {escape(watched.service)}, primary {watched.primary}"
+            )
     if report.echo is not None:
         console.print(f"bus: messages come before later answers, echo {report.echo * 1000:.2f} ms")
     for one in report.findings:

@@ -22,6 +22,8 @@ def judge(server: Server, settings: Settings) -> Iterator[Finding]:
     """What is wrong with a server."""
     if server.problem is not None:
         yield Finding("too-old" if server.too_old else "set-up", server.problem)
+    if server.watched is not None:
+        yield from (Finding("quorum", problem) for problem in server.watched.problems)
     if server.role not in ("", "master"):
         yield Finding("replica", f"the server is a {server.role}, which takes no writes")
     if server.protocol < RESP3:

@@ -1,0 +1,272 @@
+"""A cache behind Sentinel: failovers, Sentinels that are wrong, silent or few, and clients of redis-py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis.asyncio.sentinel
+import redis.sentinel
+from typer.testing import CliRunner
+
+from nearcache import AsyncNearCache, ConfigError, Disconnected, NearCache, NearCacheWarning, Settings, cli
+from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
+from tests.support import servers
+from tests.support.sentinels import SERVICE, Group, group, sentinel_of, url_of
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import Heard, redis_of, shut, until
+
+SYNC: Any = redis.sentinel.Sentinel  # not annotated by each release of redis-py
+ASYNC: Any = redis.asyncio.sentinel.Sentinel
+FAST: dict[str, Any] = {"reconnect_max": 0.05, "max_staleness": 1.0}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedServer]:
+    """A server of one kind: it is the Sentinels that differ here."""
+    with servers.make("valkey") as shared:
+        yield shared
+
+
+@pytest.fixture(scope="module")
+def steady() -> Iterator[Group]:
+    """A group that nobody hurts."""
+    with group() as made:
+        yield made
+
+
+@pytest.fixture(params=servers.KINDS)
+def own(request: pytest.FixtureRequest) -> Iterator[Group]:
+    """A group for one test, of each kind of server."""
+    with group(request.param) as made:
+        yield made
+
+
+async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
+    """The loop of the test goes on: caches of asyncio live on it."""
+    return await asyncio.to_thread(work, *args)
+
+
+def role_of(server: EmbeddedServer) -> str:
+    """What a server says of itself."""
+    with redis_of(server.url) as client:
+        return bytes(client.role()[0]).decode()
+
+
+async def test_a_failover_by_hand(make_cache: MakeCache, own: Group) -> None:
+    """The old primary stays one for seconds, answers heartbeats and takes writes: everybody leaves it at once."""
+    async with make_cache(own.url, **FAST) as writer, make_cache(own.url, **FAST) as reader:
+        assert await writer.wait_healthy(5)
+        assert await reader.wait_healthy(5)
+        assert await writer.set("a", 1)
+        assert await reader.get("a") == 1
+        heard, first = Heard(reader), own.primary
+        assert reader.health().primary == f"{HOST}:{first.port}"
+        await in_thread(own.fail_over)
+        await until(lambda: heard.of(Disconnected), within=3)
+        assert role_of(first) == "master"
+        second = own.primary
+        assert heard.of(Disconnected)[0].reason == f"the Sentinels name another primary: {HOST}:{second.port}"
+        await until(lambda: all(one.health().primary == f"{HOST}:{second.port}" for one in (writer, reader)))
+        await until(lambda: writer.healthy and reader.healthy)
+        assert await writer.set("a", 2)
+        await until(lambda: reader.peek("a") != 1)
+        assert await reader.get("a") == 2
+        assert role_of(first) == "master"
+
+
+async def test_a_failover_by_a_crash(make_cache: MakeCache, own: Group) -> None:
+    """Loaders answer until there is another primary; what was written meanwhile is written there."""
+    async with make_cache(own.url, **FAST) as cache:
+        assert await cache.wait_healthy(5)
+        assert await cache.set("a", 1)
+        heard, first = Heard(cache), own.primary
+        first.kill()
+        await until(lambda: heard.of(Disconnected))
+        assert await cache.set("a", 2) is False
+        assert await cache.get_or_set("a", cache.loader(2)) == 2
+        await in_thread(own.wait_for_another, first)
+        await until(lambda: cache.healthy and cache.health().journal == 0)
+        assert cache.health().primary == f"{HOST}:{own.primary.port}"
+        assert await cache.get_or_set("a", cache.loader(2)) == 2
+        assert cache.healthy
+
+
+async def test_the_reason_of_no_quorum_and_of_no_sentinel(make_cache: MakeCache) -> None:
+    """The primary is dead, and a majority can't be had; then nobody answers: health and doctor say what to do."""
+    with group(sentinels=2) as own:
+        async with make_cache(own.url, **FAST) as cache:
+            assert await cache.wait_healthy(5)
+            own.sentinels[0].kill()
+            report = doctor(own.url)
+            assert [one["kind"] for one in report["findings"] if one["level"] != "note"] == ["quorum"]
+            assert "the connection failed: ConnectionRefusedError" in report["findings"][0]["detail"]
+            assert report["server"]["watched"]["answering"] == "1 of 2"
+            own.servers[0].kill()
+            await until(lambda: "start more Sentinels, or mend their network" in str(cache.health().reason))
+            assert "NOQUORUM" in str(cache.health().reason)
+            assert [one.kind for one in cache.health().reasons] == ["sentinel"]
+            assert [one["kind"] for one in doctor(own.url)["findings"]] == ["sentinel"]
+            own.sentinels[1].kill()
+            await until(lambda: str(cache.health().reason).count("ConnectionRefusedError") == 1)
+            assert await cache.get_or_set("a", cache.loader(7)) == 7
+
+
+def doctor(url: str) -> Any:
+    """What it reports."""
+    return json.loads(CliRunner().invoke(cli.app(), ["doctor", "--url", url, "--namespace", "shop", "--json"]).stdout)
+
+
+def test_doctor_names_the_service_and_its_primary(steady: Group) -> None:
+    """All is well."""
+    report = doctor(steady.url)
+    assert report["ok"], report
+    primary = f"{HOST}:{steady.primary.port}"
+    told = {"service": SERVICE, "answering": "3 of 3", "primary": primary, "problems": []}
+    assert report["server"]["watched"] == told
+    shown = CliRunner().invoke(cli.app(), ["doctor", "--url", steady.url, "--namespace", "shop"]).stdout
+    assert f"Sentinel: 3 of 3 answer, service main, primary {primary}" in shown
+
+
+async def test_what_can_never_work(make_cache: MakeCache, steady: Group) -> None:
+    """A wrong name of the service, and a port that is no Sentinel's: `with` raises, else one warning says it."""
+    cases = {
+        url_of(steady.sentinels, "mian"): r"it watches no service 'mian', but 'main'; mend the name in the URL",
+        url_of([steady.servers[0]]): "this is no Sentinel; a URL of one server begins with redis://",
+        url_of(steady.sentinels).replace("/0", "/99"): "a database that the server does not have",
+        # The third Sentinel would say the same.
+        url_of([*steady.sentinels[:2], EmbeddedServer(port=free_port())], "mian"): "it watches no service 'mian'",
+    }
+    for url, words in cases.items():
+        with pytest.raises(ConfigError, match=words):
+            async with make_cache(url, **FAST):
+                pass
+        cache = make_cache(url, **FAST)
+        with pytest.warns(NearCacheWarning, match=words):
+            await refused(cache)
+        assert words in str(cache.health().reason)
+        await shut(cache)
+
+
+async def refused(cache: Twin) -> None:
+    """A read in which the bus is refused."""
+    assert await cache.get("a") is None
+    await until(lambda: cache.health().bus == "refused")
+
+
+async def test_a_sentinel_and_its_servers_with_passwords(make_cache: MakeCache, server: EmbeddedServer) -> None:
+    """Each has its own; a wrong one is told without the password."""
+    with sentinel_of("valkey", server.port) as sentinel:
+        with redis_of(sentinel.url) as client:
+            client.execute_command("ACL", "SETUSER", "default", "resetpass", ">p@ss/1")
+        with redis_of(server.url) as client:
+            client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">p@ss2", "~*", "&*", "+@all")
+        try:
+            url = f"redis+sentinel://app:p%40ss2@{HOST}:{sentinel.port}/{SERVICE}/3"
+            async with make_cache(f"{url}?sentinel_password=p%40ss%2F1", **FAST) as cache:
+                assert await cache.wait_healthy(5)
+                assert cache.url == f"redis+sentinel://{HOST}:{sentinel.port}/{SERVICE}/3"
+                assert await cache.set("a", 1)
+                with redis_of(server.url.removesuffix("/0") + "/3") as client:
+                    assert client.dbsize() > 0
+                    client.flushdb()
+            with pytest.raises(ConfigError, match="refused the user or password") as caught:
+                async with make_cache(f"{url}?sentinel_password=wr0ng", **FAST):
+                    pass
+            assert "wr0ng" not in str(caught.value)
+            with pytest.raises(ConfigError, match="user or password"):
+                async with make_cache(url, **FAST):
+                    pass
+        finally:
+            with redis_of(server.url) as client:
+                client.acl_deluser("app")
+
+
+async def test_a_sentinel_that_is_behind(make_cache: MakeCache, steady: Group) -> None:
+    """It names a server that is a replica, which is refused; then the next one is asked."""
+    with sentinel_of("valkey", steady.servers[1].port) as stale:
+        async with make_cache(url_of([stale, *steady.sentinels]), **FAST) as cache:
+            assert await cache.wait_healthy(5)
+            assert cache.health().primary == f"{HOST}:{steady.servers[0].port}"
+            assert await cache.set("a", 1)
+        cache = make_cache(url_of([stale]), **FAST)
+        words = f"the Sentinel {HOST}:{stale.port} names {HOST}:{steady.servers[1].port}, which is no primary"
+        await cache.get("a")
+        await until(lambda: words in str(cache.health().reason))
+        await shut(cache)
+
+
+async def test_sentinels_that_hang(make_cache: MakeCache, server: EmbeddedServer) -> None:
+    """One costs a part of the time to connect, once; if all hang, nobody waits longer, and no loop is blocked."""
+    with sentinel_of("valkey", server.port) as first, sentinel_of("valkey", server.port) as second:
+        first.pause()
+        url = url_of([first, second])
+        async with make_cache(url, **FAST, redis_connect_timeout=0.6) as cache:
+            assert await cache.wait_healthy(2)
+            began = time.monotonic()
+            assert await cache.set("a", 1)
+            assert time.monotonic() - began < 0.2  # the one that answered is asked first
+        second.pause()
+        cache = make_cache(url, **FAST, redis_connect_timeout=0.6)
+        lags: list[float] = []
+        watch = asyncio.create_task(lags_of_the_loop(lags))
+        began = time.monotonic()
+        assert await cache.get_or_set("a", cache.loader(5)) == 5
+        assert await cache.set("a", 1) is False
+        assert time.monotonic() - began < 3 * 0.6
+        await until(lambda: "no answer in time" in str(cache.health().reason) or cache.health().reason, within=2)
+        watch.cancel()
+        assert max(lags) < 0.1
+        first.resume()
+        second.resume()
+        await until(lambda: cache.healthy)
+
+
+async def lags_of_the_loop(lags: list[float]) -> None:
+    """How much later than asked for a task comes on."""
+    while True:
+        began = time.monotonic()
+        await asyncio.sleep(0.01)
+        lags.append(time.monotonic() - began - 0.01)
+
+
+def test_a_client_of_master_for(server: EmbeddedServer, steady: Group, namespace: str) -> None:
+    """Its settings are lent, its Sentinels are asked, and its decoding does not matter."""
+    places = [(HOST, one.port) for one in steady.sentinels]
+    manager = SYNC(places, sentinel_kwargs={"socket_timeout": 1}, socket_timeout=1, decode_responses=True)
+    client = manager.master_for(SERVICE, db=2)
+    with NearCache(client, Settings(namespace=namespace, **FAST)) as cache:
+        assert cache.url == f"{url_of(steady.sentinels).removesuffix('/0')}/2"
+        assert cache.wait_healthy(5)
+        assert cache.set("a", 1)
+        assert cache.health().primary == f"{HOST}:{steady.primary.port}"
+        assert client.dbsize() > 0
+        client.flushdb()
+    with pytest.raises(ConfigError, match="use master_for"):
+        NearCache(manager.slave_for(SERVICE))
+    with pytest.raises(ConfigError, match=r"needs a redis\.asyncio\.Redis"):
+        AsyncNearCache(client)
+    few = SYNC(places, min_other_sentinels=9).master_for(SERVICE)
+    with NearCache(few, Settings(namespace=namespace, **FAST)) as cache:
+        assert not cache.wait_healthy(0.2)
+        assert "fewer other Sentinels than min_other_sentinels" in str(cache.health().reason)
+    client.close()
+    for one in manager.sentinels:
+        one.close()
+
+
+async def test_an_asyncio_client_of_master_for(server: EmbeddedServer, steady: Group, namespace: str) -> None:
+    """The same."""
+    manager = ASYNC([(HOST, one.port) for one in steady.sentinels], socket_timeout=1)
+    client = manager.master_for(SERVICE)
+    async with AsyncNearCache(client, Settings(namespace=namespace, **FAST)) as cache:
+        assert cache.url == url_of(steady.sentinels)
+        assert await cache.wait_healthy(5)
+        assert await cache.set("a", 1)
+    with pytest.raises(ConfigError, match="use master_for"):
+        AsyncNearCache(manager.slave_for(SERVICE))
+    await client.aclose()
