@@ -11,7 +11,7 @@ VENV := .venv
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
 # The peers and what draws charts: for `make bench` alone, on top of the rest.
 RIVALS := $(subst .ready-,.bench-,$(READY))
-CODE := nearcache tests benchmarks docs/conf.py docs/conftest.py
+CODE := nearcache tests benchmarks docs/conf.py
 BIN := $(VENV)/bin
 
 # The tools look for python and node on the PATH; the wrapper of pyright would ask for its newest version.

@@ -25,7 +25,7 @@ RUN_BY = {
     "docs/testing.md": "tests/unit/test_docs_of_testing.py",
     "docs/values.md": "tests/unit/test_docs_of_values.py",
 }
-"""Pages whose examples are programs or files that a test of their own runs. All others are run by docs/conftest.py."""
+"""Pages whose examples are programs or files, and the test that runs them. tests/unit/test_docs.py runs all others."""
 NAMED = re.compile(r"# [\w/]+\.py\b")
 """The first line of a block that is a file: a test of the page runs it, wherever it stands."""
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
