@@ -21,43 +21,73 @@ import warnings
 
 
 class NearCacheError(Exception):
-    """Base of every error that nearcache raises itself."""
+    """Base of every error that nearcache raises itself.
+
+    See docs/errors.md#nearcacheerror.
+    """
 
 
 class ConfigError(NearCacheError, ValueError):
-    """A setting, a URL or a server that can never work."""
+    """A setting, a URL or a server that can never work.
+
+    See docs/errors.md#configerror.
+    """
 
 
 class InvalidKey(NearCacheError, ValueError):
-    """A key that is not a string, is empty, or is longer than ``max_key_bytes``."""
+    """A key that is not a string, is empty, or is longer than ``max_key_bytes``.
+
+    See docs/errors.md#invalidkey.
+    """
 
 
 class ValueTooLarge(NearCacheError, ValueError):
-    """A value that, encoded, is larger than ``max_value_bytes``; nothing was stored."""
+    """A value that, encoded, is larger than ``max_value_bytes``; nothing was stored.
+
+    See docs/errors.md#valuetoolarge.
+    """
 
 
 class CodecError(NearCacheError, TypeError):
-    """A value that the codec could not bring back equal and of the same type; nothing was stored."""
+    """A value that the codec could not bring back equal and of the same type; nothing was stored.
+
+    See docs/errors.md#codecerror.
+    """
 
 
 class UncacheableArgument(NearCacheError, TypeError):
-    """An argument of a cached function that cannot become part of a key."""
+    """An argument of a cached function that cannot become part of a key.
+
+    See docs/errors.md#uncacheableargument.
+    """
 
 
 class RemoteUnavailable(NearCacheError, ConnectionError):
-    """Redis did not acknowledge a write, and ``on_unavailable="raise"`` asked to be told so."""
+    """Redis did not acknowledge a write, and ``on_unavailable="raise"`` asked to be told so.
+
+    See docs/errors.md#remoteunavailable.
+    """
 
 
 class LoaderTimeout(NearCacheError, TimeoutError):
-    """No value came in time."""
+    """No value came in time.
+
+    See docs/errors.md#loadertimeout.
+    """
 
 
 class CacheClosed(NearCacheError, RuntimeError):
-    """The cache was used after ``close()``."""
+    """The cache was used after ``close()``.
+
+    See docs/errors.md#cacheclosed.
+    """
 
 
 class NearCacheWarning(UserWarning):
-    """Something works, but not as it was meant, and only a change of the program mends it; shown once per place."""
+    """Something works, but not as it was meant, and only a change of the program mends it; shown once per place.
+
+    See docs/errors.md#nearcachewarning.
+    """
 
 
 def warn(message: str) -> None:

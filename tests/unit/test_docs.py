@@ -14,6 +14,7 @@ from sybil.parsers.myst import PythonCodeBlockParser
 
 import nearcache
 import nearcache.testing
+from nearcache import NearCacheError, NearCacheWarning, errors
 from tests.support.examples import NAMED, ROOT, RUN_BY, docstrings, pages
 
 REFERENCE = "\n".join(path.read_text() for path in sorted((ROOT / "docs" / "api").glob("*.md")))
@@ -40,6 +41,19 @@ def test_the_reference_has_every_method_of_both_classes() -> None:
     for one in ("NearCache", "AsyncNearCache"):
         options = REFERENCE.partition(f".. autoclass:: nearcache.{one}\n")[2].replace("```", "\n").partition("\n\n")[0]
         assert [line.strip() for line in options.splitlines()] == [":members:", ":inherited-members:"]
+
+
+ERRORS = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, Warning | NearCacheError)]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_each_error_names_its_place_in_the_docs(error: type) -> None:
+    """In what help() shows; the page has a section of its name, and the table a row."""
+    page, _, anchor = re.findall(r"See (docs/\w+\.md)(#)(\w+)\.", error.__doc__ or "")[0]
+    assert anchor == error.__name__.lower()
+    text = (ROOT / page).read_text()
+    assert f"\n## {error.__name__}\n" in text
+    assert error in (NearCacheError, NearCacheWarning) or f"\n| [{error.__name__}](#{anchor}) |" in text
 
 
 PAGES = sorted(pages().keys() - RUN_BY.keys())
