@@ -24,7 +24,7 @@ from nearcache.local import drops
 from nearcache.local.invalidation import AlwaysFresh, Invalidation
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.store import Entry, Opener
-from nearcache.local.tier import NEVER, NoTier, Tier
+from nearcache.local.tier import NEVER, Tier
 from nearcache.policy import Policy, check_key
 from nearcache.protocol.codec import MsgpackCodec
 from nearcache.runtime.run_sync import run_sync
@@ -215,10 +215,8 @@ class BaseCache:
         from nearcache.log import Log  # noqa: PLC0415  # structlog takes longer to import than all else together
 
         journal_max = 0 if where.new_bus is None else settings.journal_max
-        kind = Tier if where.keeps else NoTier
-        tier = kind(settings.l1_max_entries, settings.l1_max_bytes, journal_max, settings.eviction)
-        if where.new_bus is not None:
-            tier.hold(settings.l1_share)
+        tier = Tier(settings.l1_max_entries, settings.l1_max_bytes, journal_max, settings.eviction)
+        tier.hold(settings.l1_share if where.new_bus is not None else float(where.keeps))
         invalidation = AlwaysFresh(tier) if where.new_bus is None else Invalidation(tier, settings.max_staleness)
         self._backend = where
         self._core = Core(

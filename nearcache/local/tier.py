@@ -27,7 +27,7 @@ from nearcache.local.snapshot import STRIPES, Snapshot, stripe_of
 from nearcache.local.store import NEVER, Entry
 from nearcache.protocol.versions import Version, number_of, version_of
 
-__all__ = ["NEVER", "NoTier", "Tier"]
+__all__ = ["NEVER", "Tier"]
 
 
 TURNS_MAX = 10_000
@@ -374,11 +374,3 @@ class Tier(Contents):
         self.stamps = [0] * STRIPES
         self.floors.forget()
         return dropped
-
-
-class NoTier(Tier):
-    """The L1 of ``null://``: what is put is gone."""
-
-    def put(self, *_args: object, **_options: object) -> bool:
-        """Keep nothing, and refuse nothing."""
-        return True

@@ -150,7 +150,7 @@ def test_every_state_of_the_bus_is_on_the_page() -> None:
 
 def test_nothing_refers_to_a_page_outside_the_repository() -> None:
     """Code and documents point to pages that a reader has."""
-    pages = {path.name for path in (ROOT / "docs").glob("*.md")} | {path.name for path in ROOT.glob("*.md")}
+    pages = {path.name for path in (ROOT / "docs").rglob("*.md")} | {path.name for path in ROOT.glob("*.md")}
     for folder in ("nearcache", "tests", "benchmarks", "docs"):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.suffix in {".py", ".md", ".lua"}:

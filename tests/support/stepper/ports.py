@@ -149,6 +149,7 @@ class ModelRemote:
             raise AttributeError(script)
 
         async def ask(*args: Any, **options: Any) -> Any:
+            options.pop("waited", None)  # a part of its time limit; here nothing takes time
             if script in self.SEEN:
                 options["seen"] = self.seen()
 
