@@ -19,7 +19,7 @@ class StaleValue(NamedTuple):
 class Load:
     """The load that a loader makes."""
 
-    __slots__ = ("_old", "ended", "key", "skipped", "tags", "ttl")
+    __slots__ = ("_old", "key", "skipped", "tags", "ttl")
 
     def __init__(self, key: str, tags: Iterable[str], old: Callable[[], StaleValue | None]) -> None:
         self.key = key
@@ -29,9 +29,7 @@ class Load:
         """The tags of the call; add others to it: ``load.tags |= {"users"}``. Those of the call stay in any case."""
         self.skipped = False
         """Whether the value is not to be stored."""
-        self.ended = False
-        """Whether the loader has returned: what is said now comes too late."""
-        self._old = old
+        self._old: Callable[[], StaleValue | None] | None = old
 
     @property
     def stale(self) -> StaleValue | None:
@@ -40,7 +38,16 @@ class Load:
         It is past its end (Redis keeps it for the longest stale window, as ``stale_if_error``), marked stale, or about
         to be refreshed. What was deleted, cleared or invalidated is never given.
         """
-        return self._old()
+        return None if self._old is None else self._old()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the loader has returned: what is said now comes too late."""
+        return self._old is None
+
+    def end(self) -> None:
+        """The loader has returned; nothing of what its load refers to is kept."""
+        self._old = None
 
     def skip(self) -> None:
         """Return the value to its callers and do not store it; as with ``condition``, an old value is deleted."""

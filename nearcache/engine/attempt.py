@@ -267,7 +267,7 @@ class Attempt:
             try:
                 outcome = await core.runtime.load(self.loader)
             finally:
-                said.ended = True
+                said.end()
                 CURRENT.reset(current)
         finally:
             if limited:

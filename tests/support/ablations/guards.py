@@ -64,10 +64,10 @@ def changed(script: scripts.Script, changes: Changes) -> scripts.Script:
     return scripts.Script(text.encode(), hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode())
 
 
-FILLS_WITHOUT_LEASE: Changes = (("good = mine and s and f", "good = s and f"),)
+FILLS_WITHOUT_LEASE: Changes = (("may = mine and s and f", "may = s and f"),)
 FILLS_BELOW_FLOORS: Changes = (
-    ("f <= tonumber(ARGV[4])", "true"),
-    ("good = floor and floor <= tonumber(ARGV[n + 4])", "good = floor and true"),
+    ("f <= tonumber(ARGV[5])", "true"),
+    ("good and floor and floor <= given", "good and floor and true"),
 )
 _WRITES = ("set", "delete", "mark_stale", "clear")
 SEEN_BY_NOBODY: Mapping[str, Changes] = {
