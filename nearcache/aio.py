@@ -285,10 +285,11 @@ class AsyncNearCache(BaseCache):
         await self._ready()
         return await write.mark_stale(self._core, [self._checked(key) for key in keys])
 
-    async def invalidate_tags(self, *tags: str) -> bool:
+    async def invalidate_tags(self, *tags: str, stale: bool = False) -> bool:
         """As :meth:`NearCache.invalidate_tags`."""
         await self._ready()
-        return await write.invalidate_tags(self._core, check_tags(tags, self._core.settings.max_key_bytes, None))
+        checked = check_tags(tags, self._core.settings.max_key_bytes, None)
+        return await write.invalidate_tags(self._core, checked, stale=stale)
 
     async def explain(self, key: str) -> Explanation:
         """As :meth:`NearCache.explain`."""

@@ -431,15 +431,19 @@ class NearCache(BaseCache):
         self._ready()
         return run_sync(write.mark_stale(self._core, [self._checked(key) for key in keys]))
 
-    def invalidate_tags(self, *tags: str) -> bool:
+    def invalidate_tags(self, *tags: str, stale: bool = False) -> bool:
         """Drop everything that carries one of the tags, in Redis and in every L1; whether Redis acknowledged.
+
+        With ``stale=True`` it does what ``mark_stale`` does, to all of these values: the next read of each loads, and
+        the old value may serve if that fails (``stale_if_error``).
 
         >>> cache = NearCache.from_url("memory://")
         >>> cache.set("user:7", "Ada", tags=["users"]), cache.invalidate_tags("users"), cache.get("user:7")
         (True, True, None)
         """
         self._ready()
-        return run_sync(write.invalidate_tags(self._core, check_tags(tags, self._core.settings.max_key_bytes, None)))
+        checked = check_tags(tags, self._core.settings.max_key_bytes, None)
+        return run_sync(write.invalidate_tags(self._core, checked, stale=stale))
 
     def explain(self, key: str) -> Explanation:
         """Where the value of a key stands, what a read would do now, and why; nothing is changed or counted.

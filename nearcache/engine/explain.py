@@ -105,8 +105,11 @@ async def _dead_by_tag(core: Core, record: Record) -> str | None:
     for tag, told in zip(record.tags, floors, strict=True):
         if told is None:
             return f"the floor of the tag {tag!r} is not there, which counts as invalidated"
-        if number_of(record.version) < max(told, core.tier.floors.tags.get(tag, 0)):
+        floor, number = told.raised(core.tier.floors.tags.get(tag, told)), number_of(record.version)
+        if number < floor.dead:
             return f"the tag {tag!r} was invalidated after it was written"
+        if number < floor.number:
+            return f"the values of the tag {tag!r} were made stale after it was written"
     return None
 
 

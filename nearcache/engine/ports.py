@@ -27,6 +27,7 @@ from nearcache.protocol.answers import (
     Peer,
     Present,
     Reading,
+    TagFloor,
     Written,
 )
 
@@ -108,7 +109,7 @@ class Remote(Protocol):
         """
         ...
 
-    async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
+    async def tag_floors(self, tags: Sequence[str]) -> Sequence[TagFloor | None]:
         """The floors of some tags; None where there is none."""
         ...
 
@@ -203,8 +204,8 @@ class Remote(Protocol):
         """Raise the floor of the namespace, and publish it; None: it is not yet ``not_before``, as in delete."""
         ...
 
-    async def invalidate_tags(self, tags: Sequence[str]) -> Written:
-        """Raise the floors of some tags, and publish it."""
+    async def invalidate_tags(self, tags: Sequence[str], *, stale: bool = False) -> Written:
+        """Raise the floors of some tags, and publish it; ``stale``: not those below which values are dead."""
         ...
 
     async def l1_share(self) -> float:

@@ -16,11 +16,11 @@ from nearcache.events import CorruptValue, UnknownType
 from nearcache.local.marks import NO_MARK
 from nearcache.policy import Policy
 from nearcache.protocol import records, registry
-from nearcache.protocol.answers import BATCH
+from nearcache.protocol.answers import BATCH, TagFloor
 from nearcache.protocol.records import Record
 from nearcache.protocol.versions import number_of
 
-NO_FLOORS: Mapping[str, int | None] = {}
+NO_FLOORS: Mapping[str, TagFloor | None] = {}
 
 
 async def get(core: Core, key: str) -> Any | Missing:
@@ -139,7 +139,7 @@ def _above(core: Core, record: Record) -> bool:
 
 async def _tag_floors(
     core: Core, parsed: Sequence[Record | None], epoch: int, *, proven: bool
-) -> Mapping[str, int | None]:
+) -> Mapping[str, TagFloor | None]:
     """The floors of the records' tags that are not known here; they are kept only under the epoch of the read."""
     tags: Collection[str] = {tag for record in parsed if record is not None for tag in record.tags}
     asked = core.tier.floors.unknown(tags) if proven else list(tags)
@@ -151,7 +151,7 @@ async def _tag_floors(
 
 
 def _judge_all(
-    core: Core, reads: Sequence[Read], parsed: Sequence[Record | None], tag_floors: Mapping[str, int | None]
+    core: Core, reads: Sequence[Read], parsed: Sequence[Record | None], tag_floors: Mapping[str, TagFloor | None]
 ) -> None:
     for read, record in zip(reads, parsed, strict=True):
         read.judged = True
@@ -159,15 +159,18 @@ def _judge_all(
             _judge(core, read, record, tag_floors)
 
 
-def _judge(core: Core, read: Read, record: Record, tag_floors: Mapping[str, int | None]) -> None:
+def _judge(core: Core, read: Read, record: Record, tag_floors: Mapping[str, TagFloor | None]) -> None:
     """The value of a record unless it was invalidated; a fresh one is put into L1 by the put rule."""
     number, bounds = number_of(record.version), read.bounds
     if bounds is not None and number > bounds.number:
         core.invalidation.see(number)
         core.requests.greeting_due = True
         return
-    if not core.tier.floors.allow(number, bounds and bounds.floor, record.tags, tag_floors):
+    floor = core.tier.floors.over(record.tags, bounds and bounds.floor, tag_floors)
+    if number < floor.dead:
         return
+    if number < floor.number:  # invalidate_tags(stale=True) came after it: as mark_stale would have written
+        record = record._replace(fresh_until=0)
     if _may_be_older(core, read, record):
         return
     past = core.requests.server_now() - record.fresh_until  # marked stale, it was fresh until 0

@@ -146,16 +146,17 @@ async def drop_local(core: Core) -> None:
         core.tier.drop_all()
 
 
-async def invalidate_tags(core: Core, tags: Sequence[str]) -> bool:
-    """Drop everything that carries one of the tags, everywhere; applied here before it returns."""
+async def invalidate_tags(core: Core, tags: Sequence[str], *, stale: bool = False) -> bool:
+    """Drop everything that carries one of the tags, or make it stale, everywhere; applied here before it returns."""
     failed: RemoteFailed | None = None
     for part in chunks(tags, BATCH):
-        send, journal = partial(core.remote.invalidate_tags, part), partial(core.tier.journal_floors, part)
+        send = partial(core.remote.invalidate_tags, part, stale=stale)
+        journal = partial(core.tier.journal_floors, part)  # replayed as one that leaves nothing, as mark_stale is
         written = await _write(core, Operation.INVALIDATE_TAGS, send, journal, 0)
         if isinstance(written, RemoteFailed):
             failed = written
             continue
-        core.tier.raised_floors(part, written.number, core.runtime.monotonic())
+        core.tier.raised_floors(part, written.number, core.runtime.monotonic(), stale=stale)
     return _acknowledged(core, failed)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from nearcache.protocol.answers import TagFloor
 from nearcache.protocol.versions import NO_FLOOR
 
 TAG_FLOORS_MAX = 10_000
 """Known tag floors are forgotten above this many; they are read again when needed."""
+ABSENT = TagFloor.at(NO_FLOOR)
 
 
 class Floors:
@@ -23,7 +25,7 @@ class Floors:
         self.known = False
         self._raised_at = float("-inf")
         self.namespace = 0
-        self.tags: dict[str, int] = {}
+        self.tags: dict[str, TagFloor] = {}
 
     def forget(self) -> None:
         """A message may have been missed: any tag, or everything, may have been cleared."""
@@ -52,10 +54,10 @@ class Floors:
         self.raise_to(floor)
         self.known = self.known or asked_at > self._raised_at
 
-    def raise_tags(self, floors: Mapping[str, int]) -> None:
+    def raise_tags(self, floors: Mapping[str, TagFloor]) -> None:
         """These tags' floors are at least this."""
         for tag, floor in floors.items():
-            self.tags[tag] = max(self.tags.get(tag, 0), floor)
+            self.tags[tag] = floor.raised(self.tags.get(tag, floor))
         if len(self.tags) > TAG_FLOORS_MAX:
             self.tags.clear()
 
@@ -63,20 +65,28 @@ class Floors:
         """Those of the tags whose floor is not known."""
         return [tag for tag in tags if tag not in self.tags]
 
-    def allow(self, number: int, floor: int | None, tags: Sequence[str], tag_floors: Mapping[str, int | None]) -> bool:
-        """Whether a value of this number stands above every floor; an absent tag floor means cleared (K).
+    def invalidate(self, tags: Iterable[str], number: int, *, stale: bool) -> None:
+        """These tags were invalidated under this number; ``stale``: their values were only made stale."""
+        if not stale:
+            self.raise_tags(dict.fromkeys(tags, TagFloor.at(number)))
+            return
+        # The floor of t is not known here, and stands at 6 · t is made stale under 7: as (7, nothing) its floor would
+        # let a value of 5, which is dead, serve as a stale one. It stays unknown, and is read when it is needed.
+        known = {tag: self.tags[tag] for tag in tags if tag in self.tags}
+        self.raise_tags({tag: TagFloor(number, floor.dead) for tag, floor in known.items()})
+
+    def over(self, tags: Sequence[str], floor: int | None, tag_floors: Mapping[str, TagFloor | None]) -> TagFloor:
+        """The floor of a value with these tags; an absent tag floor means dead (K).
 
         Args:
-            number: the value's write number.
-            floor: the namespace's floor if it was read with the value.
             tags: the value's tags.
+            floor: the namespace's floor if it was read with the value.
             tag_floors: floors that were read with the value; the known ones are looked up here.
         """
-        if number < self.namespace or (floor is not None and number < floor):
-            return False
+        highest = TagFloor.at(max(self.namespace, floor or 0))
         for tag in tags:
-            known = self.tags.get(tag, 0)
-            told = tag_floors[tag] or NO_FLOOR if tag in tag_floors else known or NO_FLOOR
-            if number < max(known, told):
-                return False
-        return True
+            known = self.tags.get(tag)
+            highest = highest.raised(tag_floors.get(tag, known) or ABSENT)
+            if known is not None:
+                highest = highest.raised(known)
+        return highest

@@ -153,7 +153,7 @@ class Invalidation:
         if kind == messages.CLEARED:
             tier.apply_clear(number)
         else:
-            tier.apply_tags(names, number)
+            tier.apply_tags(names, number, stale=kind == messages.STALE)
         effects.everything = True
 
     def beat(self, beat: Beat, asked_at: float, now: float) -> Effects:

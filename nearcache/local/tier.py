@@ -25,6 +25,7 @@ from nearcache.local.journal import KEYS, Batch, Journal
 from nearcache.local.marks import NO_MARK, Mark, Marks
 from nearcache.local.snapshot import STRIPES, Snapshot, stripe_of
 from nearcache.local.store import NEVER, Entry
+from nearcache.protocol.answers import TagFloor
 from nearcache.protocol.versions import Version, number_of, version_of
 
 __all__ = ["NEVER", "Tier"]
@@ -230,7 +231,7 @@ class Tier(Contents):
         """
         return self.fallback.get(key) or self.entry(key) or self.fallback.flushed(key, away=away)
 
-    def keep_tag_floors(self, floors: dict[str, int], epoch: int) -> None:
+    def keep_tag_floors(self, floors: dict[str, TagFloor], epoch: int) -> None:
         """Keep tag floors that were read, unless an invalidation or a clear may have been applied since ``epoch``."""
         with self.lock:
             if self.epoch == epoch and self.synced:
@@ -279,11 +280,11 @@ class Tier(Contents):
                 self.raised_floors(batch.names, number, now)
             self.journal.replayed(batch)
 
-    def raised_floors(self, tags: Sequence[str], number: int, now: float) -> None:
+    def raised_floors(self, tags: Sequence[str], number: int, now: float, *, stale: bool = False) -> None:
         """An own clear (no tags) or invalidation was acknowledged under this number: apply it to L1 (G)."""
         with self.lock:
             if tags:
-                self.apply_tags(tags, number)
+                self.apply_tags(tags, number, stale=stale)
             else:
                 self.apply_clear(number)
             self.floors.raised(now)
@@ -318,10 +319,11 @@ class Tier(Contents):
             self.drop_all(drops.CLEARED)
             self.floors.raise_to(number)
 
-    def apply_tags(self, tags: Sequence[str], number: int) -> None:
+    def apply_tags(self, tags: Sequence[str], number: int, *, stale: bool = False) -> None:
         """Apply an invalidation of tags: drop the entries that carry one of them and are older.
 
-        This is done even if the floors are known already: they may have been read with another value.
+        This is done even if the floors are known already: they may have been read with another value. What was only
+        made stale leaves L1, too: its record in L2 may still serve after an error.
         """
         self._release(self.fallback.drop_tagged(tags))
         tagged = self._store.tagged
@@ -335,7 +337,7 @@ class Tier(Contents):
                 entry = self.entries.get(key)  # None: an interrupt came while it was dropped
                 if entry is not None and number_of(entry.version) < number:
                     self._drop(key, drops.TAG)
-        self.floors.raise_tags(dict.fromkeys(tags, number))
+        self.floors.invalidate(tags, number, stale=stale)
         self.epoch += 1
 
     def hold(self, share: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from nearcache.protocol.versions import NO_FLOOR, Version, version_of
+from nearcache.protocol.versions import NO_FLOOR, Version, version_of, whole
 
 BATCH = 500
 """The most keys of one call to a Remote: Redis serves no other client while it executes it."""
@@ -74,6 +74,30 @@ class Reading(NamedTuple):
 
     records: Sequence[bytes | None]
     bounds: Bounds | None = None
+
+
+class TagFloor(NamedTuple):
+    """The floor of a tag: values that carry it are fresh from this number on."""
+
+    number: int
+    dead: int
+    """Below it they were invalidated; between the two they were only made stale."""
+
+    @classmethod
+    def at(cls, number: int) -> TagFloor:
+        """The floor where all that is older was invalidated."""
+        return cls(number, number)
+
+    @classmethod
+    def parse(cls, text: object) -> TagFloor | None:
+        """A floor as Redis keeps it: ``number`` or ``number dead``; None: absent or damaged."""
+        first, _, second = text.partition(b" ") if isinstance(text, bytes) else (None, b"", b"")
+        number = whole(first)
+        return None if not number else cls(number, whole(second) or number)
+
+    def raised(self, other: TagFloor) -> TagFloor:
+        """The floor that both are known to be at least."""
+        return TagFloor(max(self.number, other.number), max(self.dead, other.dead))
 
 
 class Granted(NamedTuple):

@@ -1,8 +1,9 @@
 """The messages of the bus.
 
-    version (1)  kind (1)  number (8, kinds I C T only)  per key or tag: length (2), UTF-8
+    version (1)  kind (1)  number (8, kinds I C T S only)  per key or tag: length (2), UTF-8
 
     I  these keys changed      C  the namespace was cleared      T  these tags were invalidated
+    S  values of these tags are stale
     F  a lease ended that another instance waits for (no number)
     P  the probe of an instance that starts: its nonce (no number)
 
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from nearcache.protocol.records import pack_names, unpack_names
 
 VERSION = 1
-CHANGED, CLEARED, TAGGED, FILLED, PROBE = b"ICTFP"
+CHANGED, CLEARED, TAGGED, STALE, FILLED, PROBE = b"ICTSFP"
 NUMBERED = struct.Struct(">BBQ")
 CHANGE = struct.Struct(">HQH")
 """The head of nearly all messages, I with one key: version and kind, number, length of the key that follows."""
@@ -57,7 +58,7 @@ def unpack(data: bytes) -> Message:
         if kind in (FILLED, PROBE):
             return Message(kind, 0, unpack_names(data, 2, len(data)))
         _, _, number = NUMBERED.unpack_from(data)
-        if kind not in (CHANGED, CLEARED, TAGGED):
+        if kind not in (CHANGED, CLEARED, TAGGED, STALE):
             raise BadMessage(f"kind {kind}")
         return Message(kind, number, unpack_names(data, NUMBERED.size, len(data)))
     except BadMessage:

@@ -21,6 +21,7 @@ from nearcache.protocol.answers import (
     Peer,
     Present,
     Reading,
+    TagFloor,
     Written,
 )
 from nearcache.testing.clock import watch
@@ -69,7 +70,7 @@ class FakeRemote:
         del waited
         return await self._ask("read", lambda server: server.read(keys, with_bounds=with_bounds))
 
-    async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
+    async def tag_floors(self, tags: Sequence[str]) -> Sequence[TagFloor | None]:
         return await self._ask("tag_floors", lambda server: server.tag_floors(tags))
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
@@ -119,8 +120,10 @@ class FakeRemote:
     async def clear(self, *, not_before: int = 0) -> Written | None:
         return await self._ask("clear", lambda server: server.clear(not_before=not_before, seen=self.seen()))
 
-    async def invalidate_tags(self, tags: Sequence[str]) -> Written:
-        return await self._ask("invalidate_tags", lambda server: server.invalidate_tags(tags, self.seen()))
+    async def invalidate_tags(self, tags: Sequence[str], *, stale: bool = False) -> Written:
+        return await self._ask(
+            "invalidate_tags", lambda server: server.invalidate_tags(tags, stale=stale, seen=self.seen())
+        )
 
     async def l1_share(self) -> float:
         return await self._ask("l1_share", lambda server: server.l1_share)

@@ -22,11 +22,11 @@ from nearcache.protocol.answers import (
     OutOfRange,
     Present,
     Reading,
+    TagFloor,
     Written,
 )
 from nearcache.protocol.messages import pack_probe
 from nearcache.protocol.records import COUNTER, HEAD_BYTES, NUMBER_MAX, count_of, fresh_until_of, pack_names
-from nearcache.protocol.versions import NO_FLOOR
 from nearcache.testing.state import Holder, Line, State
 
 __all__ = ["Holder", "Line", "Server"]
@@ -47,7 +47,7 @@ class Server(State):
         bounds = ABSENT if self.number is None else Bounds(self.number, self.floor)
         return Reading([self.raw(key) for key in keys], bounds if with_bounds else None)
 
-    def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
+    def tag_floors(self, tags: Sequence[str]) -> Sequence[TagFloor | None]:
         """MGET of the floors of tags."""
         return [self.tags.get(tag) for tag in tags]
 
@@ -210,7 +210,7 @@ class Server(State):
         self.leases[key] = Holder(lease_id, self.clock() + lease_ms * 1000)
         number, floor = self.counters(seen)
         self.raise_tags(tags)
-        return Granted(number, floor, tuple(self.tags[tag] for tag in tags), lease_ms)
+        return Granted(number, floor, tuple(self.tags[tag].number for tag in tags), lease_ms)
 
     def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
         """fill.lua."""
@@ -242,7 +242,8 @@ class Server(State):
 
     def floor_holds(self, tag: str, floor: int) -> bool:
         """Whether the floor of a tag is there, and at or below this one."""
-        return (self.floor_of(tag) or NO_FLOOR) <= floor
+        there = self.floor_of(tag)
+        return there is not None and there.number <= floor
 
     def added(self, tag: str, grant: Granted) -> bool:
         """Whether a tag that the loader has added was not invalidated since the grant, as far as can be told."""
@@ -272,14 +273,19 @@ class Server(State):
         self.tell(b"C", number)
         return Written(number, created)
 
-    def invalidate_tags(self, tags: Sequence[str], seen: int = 0) -> Written:
+    def invalidate_tags(self, tags: Sequence[str], *, stale: bool = False, seen: int = 0) -> Written:
         """clear.lua with tags."""
         created, number = self.clock(), self.bump(seen)
         for tag in tags:
             if tag in self.tags:
-                self.tags[tag] = number
-        self.tell(b"T", number, tags)
+                self.tags[tag] = self.invalidated(tag, number, stale=stale)
+        self.tell(b"S" if stale else b"T", number, tags)
         return Written(number, created)
+
+    def invalidated(self, tag: str, number: int, *, stale: bool) -> TagFloor:
+        """The new floor of a tag that has one."""
+        before = self.floor_of(tag)
+        return TagFloor(number, before.dead) if stale and before is not None else TagFloor.at(number)
 
     def probe(self, nonce: str) -> None:
         """probe.lua."""

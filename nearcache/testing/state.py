@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nearcache.protocol.answers import BusItem, Claim, Item, Written
+from nearcache.protocol.answers import BusItem, Claim, Item, TagFloor, Written
 from nearcache.protocol.records import COUNTER, HEAD_BYTES, MAGIC, pack_count, pack_names, unpack
-from nearcache.protocol.versions import NO_FLOOR
 
 Question = Literal["greeting", "beat"]
 
@@ -62,7 +61,7 @@ class State:
         """Who counts: the identity of the server that adopted the counter; lost with it."""
         self.values: dict[str, tuple[bytes, int]] = {}
         self.leases: dict[str, Holder] = {}
-        self.tags: dict[str, int] = {}
+        self.tags: dict[str, TagFloor] = {}
         self.lines: list[Line] = []
 
     # ------------------------------------------------------------------------------------------------------ the state
@@ -120,10 +119,10 @@ class State:
         holder = self.holder(key)
         return None if holder is None else Claim(not holder.lease_id, (holder.ends - self.clock()) / 1e6)
 
-    def floor_of(self, tag: str) -> int | None:
+    def floor_of(self, tag: str) -> TagFloor | None:
         """The floor of a tag; None: absent, or above the counter, as of another history."""
         floor = self.tags.get(tag)
-        return None if floor is None or floor > self.counters()[0] else floor
+        return None if floor is None or floor.number > self.counters()[0] else floor
 
     def living(self, key: str) -> bytes | None:
         """The payload of a key as a reader that knows every floor sees it."""
@@ -135,7 +134,7 @@ class State:
         if (
             not record.fresh_until
             or not self.floor <= number <= self.number
-            or any(number < self.tags.get(tag, NO_FLOOR) for tag in record.tags)
+            or any(tag not in self.tags or number < self.tags[tag].number for tag in record.tags)
         ):
             return None
         return record.payload
@@ -159,7 +158,7 @@ class State:
         """Give tags without a floor the counter as it stands."""
         for tag in tags:
             if self.floor_of(tag) is None:
-                self.tags[tag] = self.counters()[0]
+                self.tags[tag] = TagFloor.at(self.counters()[0])
 
     def publish(self, message: bytes) -> None:
         """Send a message to every subscriber."""

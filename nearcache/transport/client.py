@@ -35,6 +35,7 @@ from nearcache.protocol.answers import (
     Peer,
     Present,
     Reading,
+    TagFloor,
     Written,
 )
 from nearcache.protocol.messages import pack_probe
@@ -146,9 +147,9 @@ class RedisRemote:
         number, floor = whole(number), whole(floor)
         return Reading(records, ABSENT if number is None or floor is None else Bounds(number, floor))
 
-    async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
+    async def tag_floors(self, tags: Sequence[str]) -> Sequence[TagFloor | None]:
         replies = await self._read(resp.pack((b"MGET", *self._names.tags(tags))), 1)
-        return [whole(floor) for floor in _checked(replies[0], len(tags))]
+        return [TagFloor.parse(floor) for floor in _checked(replies[0], len(tags))]
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
         keys: list[str] = []
@@ -264,9 +265,9 @@ class RedisRemote:
         names = [*self._common, self._names.scratch]
         return _written_yet(await self._call(scripts.CLEAR, names, [b"", self.seen(), not_before]), not_before)
 
-    async def invalidate_tags(self, tags: Sequence[str]) -> Written:
+    async def invalidate_tags(self, tags: Sequence[str], *, stale: bool = False) -> Written:
         names = [*self._common, self._names.scratch, *self._names.tags(tags)]
-        return _written(await self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0]))
+        return _written(await self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0, int(bool(stale))]))
 
     async def l1_share(self) -> float:
         ((share,),) = await self._read(resp.pack((b"HMGET", self._names.counters, b"l")), 1)

@@ -20,6 +20,7 @@ from nearcache.protocol.answers import (
     Peer,
     Present,
     Reading,
+    TagFloor,
     Written,
 )
 
@@ -48,7 +49,7 @@ class MemoryRemote:
     async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
         return Reading([None] * len(keys), Bounds(self._number, 0) if with_bounds else None)
 
-    async def tag_floors(self, tags: Sequence[str]) -> Sequence[int | None]:
+    async def tag_floors(self, tags: Sequence[str]) -> Sequence[TagFloor | None]:
         return [None] * len(tags)
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
@@ -96,7 +97,7 @@ class MemoryRemote:
     async def clear(self, *, not_before: int = 0) -> Written | None:
         return self._next()
 
-    async def invalidate_tags(self, tags: Sequence[str]) -> Written:
+    async def invalidate_tags(self, tags: Sequence[str], *, stale: bool = False) -> Written:
         return self._next()
 
     async def l1_share(self) -> float:

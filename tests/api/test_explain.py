@@ -80,6 +80,7 @@ async def test_why_l2_does_not_serve(make_cache: MakeCache) -> None:
     async with make_cache(stale_if_error=60) as cache:
         reasons = {
             "the tag 't' was invalidated": lambda: cache.invalidate_tags("t"),
+            "the values of the tag 't' were made stale": lambda: cache.invalidate_tags("t", stale=True),
             "the namespace was cleared": cache.clear,
             "it was marked stale": lambda: cache.mark_stale("a"),
             "it has nothing": lambda: cache.delete("a"),

@@ -56,7 +56,7 @@ async def test_add_stores_once(cache: Twin) -> None:
     assert await cache.add("job", 3) is False, "a cached None is a value"
 
 
-@pytest.mark.parametrize("end", ["clear", "tag", "mark_stale", "delete", "ttl"])
+@pytest.mark.parametrize("end", ["clear", "tag", "stale tag", "mark_stale", "delete", "ttl"])
 async def test_a_dead_value_is_no_obstacle(cache: Twin, end: str) -> None:
     """Whatever makes a value a miss lets the next add through."""
     assert await cache.add("job", 1, tags=["jobs"], ttl=0.05 if end == "ttl" else 60)
@@ -66,6 +66,7 @@ async def test_a_dead_value_is_no_obstacle(cache: Twin, end: str) -> None:
         await {
             "clear": cache.clear,
             "tag": lambda: cache.invalidate_tags("jobs"),
+            "stale tag": lambda: cache.invalidate_tags("jobs", stale=True),
             "mark_stale": lambda: cache.mark_stale("job"),
             "delete": lambda: cache.delete("job"),
         }[end]()

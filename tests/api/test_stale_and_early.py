@@ -135,6 +135,36 @@ async def test_stale_if_error_serves_what_was_marked_stale(make_cache: MakeCache
         assert await one.refresh("k", one.loader(load)) == 3
 
 
+async def test_stale_if_error_serves_the_values_of_a_tag_that_was_made_stale(
+    make_cache: MakeCache, clock: ManualClock
+) -> None:
+    """`invalidate_tags(stale=True)` is `mark_stale` for all that carry a tag: in this L1, in others, in Redis."""
+    windows: dict[str, Any] = {"stale_if_error": LONG, "stale_while_revalidate": LONG}
+    async with make_cache(**windows) as one, make_cache(**windows) as other, make_cache(**windows) as third:
+        for key, tags in ({"a": ["t"], "b": ["t", "u"], "c": ["u"]}).items():
+            await one.set(key, key, ttl=LONG, tags=tags)
+            await until(lambda: other._core.invalidation.last >= one._core.invalidation.last)
+            assert await other.get(key) == key
+        assert await one.invalidate_tags("t", "unknown", stale=True) is True
+        await until(lambda: other.peek("a") is None)
+        load = Counting()
+        load.broken = True
+        for cache in (one, other, third):
+            assert await cache.get_many(["a", "b", "c"]) == {"c": "c"}
+            for key in "ab":
+                assert await cache.get_or_set(key, cache.loader(load)) == key
+        assert load.calls == 6, "each of them tries to load"
+        load.broken = False
+        assert await one.refresh("a", one.loader("new"), tags=["t"]) == "new"
+        assert await third.get("a") == "new"
+        await one.invalidate_tags("u")
+        load.broken = True
+        await until(lambda: other.peek("c") is None)
+        for cache in (one, other, third):
+            with pytest.raises(LookupError):
+                await cache.get_or_set("b", cache.loader(load))
+
+
 async def test_stale_backoff_is_a_pause_after_a_failed_load(make_cache: MakeCache, clock: ManualClock) -> None:
     """While a stale value serves, a loader that failed is left alone for so long; a write of the key ends that."""
     async with make_cache(stale_if_error=LONG, stale_backoff=LONG) as cache, make_cache() as other:

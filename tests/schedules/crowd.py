@@ -61,8 +61,11 @@ class Crowd(Ledger):
                 found.append((1, f"{at.name} mark_stale {key}", partial(self.mark_stale, at, key)))
         if not busy:
             found.append((2, f"{at.name} clear", lambda: self.write(at, KEYS, lambda _: at.clear())))
+        found.append((2, f"{at.name} load y, tag by loader", partial(self.load_and_tag, at, "y")))
         if "y" not in busy:
             found.append((2, f"{at.name} tag", lambda: self.write(at, ["y"], lambda _: at.invalidate("t"))))
+            stale = partial(at.invalidate, "t", stale=True)
+            found.append((1, f"{at.name} mark_stale tag", lambda: self.write(at, ["y"], lambda _: stale())))
         return found
 
     def set(self, at: Instance, key: str) -> None:

@@ -10,6 +10,7 @@ from tests.schedules.invariant import must
 from tests.schedules.named import get, miss_a_message, put, schedule, two
 from tests.support.ablations import rules as without
 from tests.support.ablations.rules import Rules
+from tests.support.stepper import Instance
 
 
 @schedule(without.CLEAR_ELSEWHERE)
@@ -160,3 +161,74 @@ def a_new_tag_that_a_loader_adds_beside_other_writes(rules: Rules) -> None:
             put(b, "another key", value)
             assert world.run(loading) == value
             must((get(b, "k") is MISSING) == (value == 1), "a fill under a new tag")
+
+
+def after_an_error(instance: Instance, key: str) -> object:
+    """What a load returns that fails: a stale value, or MISSING."""
+
+    def fails() -> object:
+        raise LookupError
+
+    world = instance.world
+    try:
+        return world.run(instance.load(key, fails, stale_if_error=600))
+    except LookupError:
+        return MISSING
+    finally:
+        for flow in [flow for flow in world.flows if flow.name == "settle" and not flow.done]:
+            world.run(flow)  # its lease is given back
+
+
+@schedule(without.STALE_IS_FRESH)
+def a_tag_is_made_stale(rules: Rules) -> None:
+    """(CC) Its values are misses, heard or not heard of, and may serve after an error."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(a, "k", 1, tags=["t"])
+        b.lose()
+        assert world.run(a.invalidate("t", stale=True))
+        for instance in (a, b):
+            must(get(instance, "k") is MISSING, "G5: a value of a tag that was made stale is fresh")
+            assert after_an_error(instance, "k") == 1
+        assert world.run(b.load("k", lambda: 2)) == 2
+        must(get(a, "k") == 2, "a load after the mark is not stored")
+
+
+@schedule(without.FILLS_BELOW_STALE_FLOORS)
+def a_load_under_a_tag_that_is_made_stale(rules: Rules) -> None:
+    """(CC) The loader has read the old row before: its fill would be fresh."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        loading = world.reach(a.load("k", lambda: 1, tags=["t"]), "loader")
+        assert world.run(b.invalidate("t", stale=True))
+        world.run(loading)
+        must(world.server.living("k") is None, "G5: a loader's old value after an invalidation of its tag")
+
+
+@schedule(without.STALE_FLOORS_ALONE, without.UNKNOWN_IS_STALE)
+def a_tag_that_was_invalidated_is_made_stale(rules: Rules) -> None:
+    """(CC) What was dead stays dead, also for an instance that has not heard of it."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(a, "k", 1, tags=["t"])
+        assert world.run(a.invalidate("t"))
+        c = rules.instance(world, "c")
+        world.deliver_all()
+        assert world.run(a.invalidate("t", stale=True))
+        world.deliver_all()
+        for instance in (a, b, c):
+            must(after_an_error(instance, "k") is MISSING, "G5: an invalidated value serves after an error")
+
+
+@schedule(without.FLOORS_RISE_AS_ONE)
+def an_own_mark_acknowledged_before_an_invalidation_is_heard(rules: Rules) -> None:
+    """(CC) The message of the invalidation has the lower number, and counts all the same."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(a, "k", 1, tags=["t"])
+        put(b, "k2", 1, tags=["t"])
+        assert get(a, "k2") == 1  # the floor of t is known now
+        assert world.run(b.invalidate("t"))
+        assert world.run(a.invalidate("t", stale=True))
+        world.deliver_all()
+        must(after_an_error(a, "k") is MISSING, "G5: an invalidated value serves after an error")

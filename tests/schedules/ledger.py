@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from nearcache import current_load
 from nearcache.engine.ports import MISSING
 from tests.schedules.invariant import must
 from tests.support.stepper import Cancelled, Flow, Instance, Request, World
@@ -110,6 +111,15 @@ class Ledger:
         """Begin a get_or_set or a refresh."""
         least = self.least(at, key)
         self.read(at, key, lambda k: at.load(k, lambda: self.rows[k], refresh=refresh, tags=TAGS[k]), least)
+
+    def load_and_tag(self, at: Instance, key: str) -> None:
+        """Begin a get_or_set whose loader adds the tags."""
+
+        def load() -> int:
+            current_load().tags |= set(TAGS[key])
+            return self.rows[key]
+
+        self.read(at, key, lambda k: at.load(k, load), self.least(at, key))
 
     def load_or_stale(self, at: Instance, key: str, *, fails: bool) -> None:
         """Begin a get_or_set that may serve what is past its short life; its loader may fail.

@@ -46,6 +46,7 @@ KINDS = [
     "abort",
     "clear",
     "tags",
+    "stale tags",
     "read",
 ]
 FOREVER = 1 << 52
@@ -106,6 +107,8 @@ class Side:
         if kind in ("held", "early"):
             options = {"hold_ms": 60_000} if kind == "held" else {"not_before": FOREVER}
             return self.plain(self.ask("delete", [key], **options))
+        if kind == "stale tags":
+            return self.plain(self.ask("invalidate_tags", tags or TAGS, stale=True))
         try:
             return self.plain(self.ask(*simple[kind]))
         except TooLate:
@@ -122,7 +125,7 @@ class Side:
         if isinstance(answer, Granted):
             return "granted", *(number - self.first for number in (answer.number, answer.floor, *answer.tag_floors))
         if isinstance(answer, list):
-            return [None if floor is None else floor - self.first for floor in answer]
+            return [None if floor is None else tuple(number - self.first for number in floor) for floor in answer]
         return "busy" if isinstance(answer, Busy) else answer
 
     def state(self) -> object:

@@ -15,7 +15,7 @@ from tests.support.ablations.rules import Rules
 
 LENGTH = 90
 """Steps of a schedule, before everything is let come to its end."""
-SEEDS = {without.FILLS_IN_SILENCE.name: 137, without.REFUSES_IN_SILENCE.name: 116}
+SEEDS = {without.FILLS_IN_SILENCE.name: 108, without.REFUSES_IN_SILENCE.name: 108}
 """Where a missing guard shows within a hundred schedules though it is rare; 7 for all others."""
 TRIES = 4000
 """Random schedules within which a missing guard must show; most show within a hundred."""

@@ -11,8 +11,8 @@ import pytest
 
 from nearcache.engine.ports import RemoteFailed, TooLate
 from nearcache.protocol import records
-from nearcache.protocol.answers import ABSENT, Granted, Held, Item
-from nearcache.protocol.messages import CHANGED, CLEARED, TAGGED, Message
+from nearcache.protocol.answers import ABSENT, Granted, Held, Item, TagFloor
+from nearcache.protocol.messages import CHANGED, CLEARED, STALE, TAGGED, Message
 from nearcache.transport.client import TAG_LIFE_MARGIN_MS
 from nearcache.transport.resp import ServerError
 from tests.support.rig import FOREVER, LEASE, OTHER, TOKEN, TTL, Rig, greet
@@ -265,6 +265,33 @@ def test_a_tag_raises_its_floor_and_tells(rig: Rig) -> None:
     assert rig.tag_floor("unused") is None
     assert life - 60_000 < rig.client.pttl(name) <= life
     assert rig.messages()[-1] == Message(TAGGED, tagged.number, ["x", "unused"])
+
+
+def test_a_tag_is_made_stale_by_a_second_floor(rig: Rig) -> None:
+    """The one below which values are dead stays as long as there is no other invalidation; nothing else changes."""
+
+    def floor() -> TagFloor | None:
+        return rig.do(rig.remote.tag_floors(["x"]))[0]
+
+    first = rig.set("k", tags=("x",)).number - 1
+    (name,) = rig.names.tags(["x"])
+    life = rig.client.pttl(name)
+    for number in (first + 2, first + 3):
+        assert rig.tag("x", "unused", stale=True).number == number
+        assert floor() == TagFloor(number, first)
+        assert rig.messages()[-1] == Message(STALE, number, ["x", "unused"])
+    assert life - 60_000 < rig.client.pttl(name) <= life
+    assert rig.tag_floor("unused") is None
+    rig.set("k", tags=("x",))
+    assert floor() == TagFloor(first + 3, first)
+    rig.tag("x")
+    rig.tag("x", stale=True)
+    assert floor() == TagFloor(first + 6, first + 5)
+    rig.client.set(name, f"{1 << 52} {first}")  # of another history
+    rig.tag("x", stale=True)
+    assert rig.tag_floor("x") == first + 7
+    rig.client.set(name, "damaged")
+    assert floor() is None
 
 
 def test_a_read_without_a_counter_trusts_nothing(rig: Rig) -> None:

@@ -110,9 +110,9 @@ class Rig:
         assert written is not None
         return written
 
-    def tag(self, *tags: str) -> Written:
+    def tag(self, *tags: str, stale: bool = False) -> Written:
         """Invalidate some tags."""
-        return self.do(self.remote.invalidate_tags(tags))
+        return self.do(self.remote.invalidate_tags(tags, stale=stale))
 
     def raw(self, key: str) -> bytes | None:
         """The record."""
@@ -131,9 +131,10 @@ class Rig:
         return holder
 
     def tag_floor(self, tag: str) -> int | None:
-        """The floor of a tag."""
+        """The floor of a tag that nobody has made stale."""
         (floor,) = self.do(self.remote.tag_floors([tag]))
-        return floor
+        assert floor is None or floor.number == floor.dead
+        return None if floor is None else floor.number
 
 
 def make_rig(server: EmbeddedServer, namespace: str) -> Rig:

@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from nearcache import MsgpackCodec
 from nearcache.protocol import records
+from nearcache.protocol.answers import TagFloor
 from nearcache.protocol.names import Names
 from nearcache.protocol.versions import number_of
 from tests.torture.book import KEYS, WRITERS, name, now
@@ -76,7 +77,8 @@ class Looker:
         whole.hmget(self._names.counters, "s", "f")
         whole.mget(self._names.tags(tag_names))
         values, (highest, floor), tag_floors = whole.execute()
-        floors = {tag: int(floor) for tag, floor in zip(tag_names, tag_floors, strict=True) if floor is not None}
+        parsed = zip(tag_names, map(TagFloor.parse, tag_floors), strict=True)
+        floors = {tag: floor.number for tag, floor in parsed if floor is not None}
         alive: dict[int, int] = {}
         for key, raw in enumerate(values):
             if raw is None or floor is None or highest is None:

@@ -49,7 +49,7 @@ def test_reading_and_writing() -> None:
         assert_type(cache.touch("a", ttl=5), bool)
         assert_type(cache.incr("n", 2, initial=0, ttl=5), int)
         assert_type(NearCache.shared("memory://", namespace="types"), NearCache)
-        assert_type(cache.invalidate_tags("t"), bool)
+        assert_type(cache.invalidate_tags("t", stale=True), bool)
         assert_type(cache.clear(), bool)
         assert_type(cache.wait_healthy(timeout=1), bool)
         assert_type(cache.healthy, bool)

@@ -13,7 +13,7 @@ from nearcache.protocol.names import PROTOCOL
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text()
 LUA = ROOT / "nearcache" / "protocol" / "lua"
-LETTERS = (*"ABCDEFGHIJKLMNOPQSTUVWYZ", "AA", "BB")
+LETTERS = (*"ABCDEFGHIJKLMNOPQSTUVWYZ", "AA", "BB", "CC")
 REFERENCE = re.compile(r"`((?:nearcache|tests)/[\w/]+\.(?:py|lua))(?:::([\w.]+))?`")
 SHORT = re.compile(r"`(Invalidation|Subscription|Requests|Tier)\.(\w+)`")
 """A method that a table names by its class alone."""
@@ -89,7 +89,7 @@ def test_the_code_knows_no_other_letter() -> None:
     for path in sorted((ROOT / "nearcache").rglob("*.py")):
         text = path.read_text()
         for letters in re.findall(r"docs/protocol\.md, ([A-Z]{1,2})\b", text) + re.findall(
-            r"\(([A-Z](?:, [A-Z])*|AA|BB)\)", text
+            r"\(([A-Z](?:, [A-Z])*|AA|BB|CC)\)", text
         ):
             assert set(letters.split(", ")) <= set(LETTERS), path
     for path in sorted((ROOT / "tests" / "schedules").glob("*.py")):

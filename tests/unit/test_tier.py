@@ -10,6 +10,7 @@ from nearcache.local.deferred import STEP
 from nearcache.local.snapshot import STRIPES, stripe_of
 from nearcache.local.store import Entry
 from nearcache.local.tier import Tier
+from nearcache.protocol.answers import TagFloor
 from nearcache.protocol.versions import Version, version_of
 
 
@@ -177,7 +178,7 @@ def test_a_tag_drops_what_carries_it_and_nothing_newer(tier: Tier) -> None:
     with tier.lock:
         tier.apply_tags(["users"], 6)
     assert list(tier.entries) == ["b"]
-    assert tier.floors.tags == {"users": 6}
+    assert tier.floors.tags == {"users": TagFloor.at(6)}
     put(tier, "a", entry(6, tags=("users",)))
     with tier.lock:
         tier.apply_tags(["users"], 6)
@@ -187,7 +188,7 @@ def test_a_tag_drops_what_carries_it_and_nothing_newer(tier: Tier) -> None:
 def test_a_tag_whose_floor_was_read_is_not_taken_for_applied(tier: Tier) -> None:
     """The floor came with another key; the entries are still there until the message comes."""
     put(tier, "a", entry(5, tags=("users",)))
-    tier.keep_tag_floors({"users": 6}, tier.epoch)
+    tier.keep_tag_floors({"users": TagFloor.at(6)}, tier.epoch)
     snapshot = tier.snapshot("other")
     with tier.lock:
         tier.apply_tags(["users"], 6)
@@ -198,7 +199,7 @@ def test_a_tag_whose_floor_was_read_is_not_taken_for_applied(tier: Tier) -> None
 def test_a_flush_forgets_what_was_known_of_other_writers(tier: Tier) -> None:
     """Entries, stamps and floors; and it says how many entries there were."""
     put(tier, "a", entry(5))
-    tier.keep_tag_floors({"users": 5}, tier.epoch)
+    tier.keep_tag_floors({"users": TagFloor.at(5)}, tier.epoch)
     with tier.lock:
         assert tier.flush() == 1
     assert not tier.entries
@@ -211,14 +212,14 @@ def test_tag_floors_are_kept_under_the_epoch_they_were_asked_in(tier: Tier) -> N
     """A tag or a clear may have come meanwhile; and without a bus nobody would tell."""
     asked = tier.epoch
     tier.epoch += 1
-    tier.keep_tag_floors({"users": 5}, asked)
+    tier.keep_tag_floors({"users": TagFloor.at(5)}, asked)
     assert not tier.floors.tags
     tier.synced = False
-    tier.keep_tag_floors({"users": 5}, tier.epoch)
+    tier.keep_tag_floors({"users": TagFloor.at(5)}, tier.epoch)
     assert not tier.floors.tags
     tier.synced = True
-    tier.keep_tag_floors({"users": 5}, tier.epoch)
-    assert tier.floors.tags == {"users": 5}
+    tier.keep_tag_floors({"users": TagFloor.at(5)}, tier.epoch)
+    assert tier.floors.tags == {"users": TagFloor.at(5)}
 
 
 def test_a_journalled_key_is_a_miss_until_it_is_replayed(tier: Tier) -> None:
@@ -248,7 +249,7 @@ def test_a_journalled_clear_or_tag_makes_every_key_a_miss(tier: Tier, tags: tupl
     assert batch is not None
     tier.replayed(batch, 9, tier.epoch, 0.0)
     assert tier.snapshot("any").trusted
-    assert tier.floors.tags == {"t": 9} if tags else tier.floors.namespace == 9
+    assert tier.floors.tags == {"t": TagFloor.at(9)} if tags else tier.floors.namespace == 9
 
 
 def test_a_value_too_large_for_the_whole_tier_is_not_put() -> None:

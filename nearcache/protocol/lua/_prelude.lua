@@ -46,9 +46,13 @@ local function held(l) -- whether a hold stands there: D
     local found = holder(l)
     return found and string.byte(found) == 68, found
 end
-local function floor_of(t, s) -- the floor of a tag; nil: absent, damaged, or above the counter, as of another history
-    local floor = whole(redis.pcall('GET', t))
-    return floor and floor <= s and floor or nil
+-- The floor of a tag, and the lower one below which its values are dead: between the two they are stale. nil: absent,
+-- damaged, or above the counter, as of another history.
+local function floor_of(t, s)
+    local text = redis.pcall('GET', t)
+    local floor, dead = string.match(type(text) == 'string' and text or '', '^(%d+) ?(%d*)$')
+    floor = whole(floor)
+    if floor and floor <= s then return floor, whole(dead) or floor end
 end
 local function ours(record) -- whether it is a value (0xC2) or a counter (0xC3) of this library
     local magic = string.byte(record)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from nearcache.local.effects import Effects
 from nearcache.local.floors import Floors
 from nearcache.local.invalidation import Invalidation
-from nearcache.protocol.answers import Greeting
+from nearcache.protocol.answers import Greeting, TagFloor
 from nearcache.protocol.messages import Message
 
 
@@ -76,10 +76,31 @@ def _lower(self: Floors, floor: int, _asked_at: float) -> None:
     self.known = True
 
 
+_OVER = Floors.over
+
+
+def _stale_is_fresh(
+    self: Floors, tags: Sequence[str], floor: int | None, tag_floors: Mapping[str, TagFloor | None]
+) -> TagFloor:
+    """Only what is dead is not fresh."""
+    return TagFloor.at(_OVER(self, tags, floor, tag_floors).dead)
+
+
+def _unknown_is_stale(self: Floors, tags: Iterable[str], number: int, *, stale: bool) -> None:
+    """A tag that is made stale, and whose floor is not known, was never invalidated."""
+    floors = {tag: self.tags.get(tag, TagFloor(0, 0)) for tag in tags}
+    self.raise_tags({tag: TagFloor(number, floor.dead if stale else number) for tag, floor in floors.items()})
+
+
+def _raise_as_one(self: Floors, floors: Mapping[str, TagFloor]) -> None:
+    """Of two pairs the one with the higher number counts."""
+    for tag, floor in floors.items():
+        self.tags[tag] = max(self.tags.get(tag, floor), floor)
+
+
 def _local_floor_is_enough(
-    self: Floors, number: int, floor: int | None, tags: Sequence[str], tag_floors: Mapping[str, int | None]
-) -> bool:
+    self: Floors, tags: Sequence[str], floor: int | None, tag_floors: Mapping[str, TagFloor | None]
+) -> TagFloor:
     """An absent tag floor is overridden by one that was known."""
-    if number < self.namespace or (floor is not None and number < floor):
-        return False
-    return all(number >= max(self.tags.get(tag, 0), tag_floors.get(tag) or 0) for tag in tags)
+    told = {tag: floor for tag, floor in tag_floors.items() if floor is not None}
+    return _OVER(self, tags, floor, told)

@@ -10,6 +10,7 @@ from nearcache.local.marks import NO_MARK, Mark
 from nearcache.local.snapshot import Snapshot, stripe_of
 from nearcache.local.store import Entry, Proof
 from nearcache.local.tier import Tier
+from nearcache.protocol.answers import TagFloor
 from nearcache.protocol.versions import Version, number_of, version_of
 
 
@@ -252,15 +253,18 @@ class AcknowledgementsEndEntries(Tier):
 class ReadFloorsCountAsApplied(Tier):
     """A tag that stands at this number already, since its floor was read, is taken for applied."""
 
-    def apply_tags(self, tags: Iterable[str], number: int) -> None:
+    def apply_tags(self, tags: Iterable[str], number: int, *, stale: bool = False) -> None:
         """Apply the others."""
-        super().apply_tags([tag for tag in tags if self.floors.tags.get(tag, 0) < number], number)
+        floors = self.floors.tags
+        super().apply_tags(
+            [tag for tag in tags if tag not in floors or floors[tag].number < number], number, stale=stale
+        )
 
 
 class KeepTagFloorsOfAnyTime(Tier):
     """Tag floors that were read are kept, whatever came meanwhile."""
 
-    def keep_tag_floors(self, floors: dict[str, int], epoch: int) -> None:
+    def keep_tag_floors(self, floors: dict[str, TagFloor], epoch: int) -> None:
         """Keep."""
         del epoch
         super().keep_tag_floors(floors, self.epoch)

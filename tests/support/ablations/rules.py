@@ -34,6 +34,9 @@ from tests.support.ablations.bus import (
     _known_after_a_gap,
     _local_floor_is_enough,
     _lower,
+    _raise_as_one,
+    _stale_is_fresh,
+    _unknown_is_stale,
 )
 from tests.support.ablations.local import (
     AcknowledgementsEndEntries,
@@ -69,6 +72,7 @@ from tests.support.ablations.server import (
     CountsOn,
     CountsOnAnything,
     FillsBelowFloors,
+    FillsBelowStaleFloors,
     FillsInSilence,
     FillsWithoutCounter,
     FillsWithoutLease,
@@ -82,6 +86,7 @@ from tests.support.ablations.server import (
     RepeatsOperations,
     ReplaysValues,
     SeenByNobody,
+    StaleFloorsAlone,
     TakesAnyHead,
     TouchesMakeVersions,
 )
@@ -262,10 +267,15 @@ ANY_SERVER_IS_THE_SAME = Rules(invalidation=AnyServerIsTheSame, server=CountsOn)
 NEVER_OVERDUE = Rules(invalidation=NeverOverdue)
 KNOWN_AFTER_A_GAP = Rules(patched=((Floors, "forget", _known_after_a_gap),))
 FLOORS_FALL = Rules(patched=((Floors, "learn", _lower),))
-LOCAL_FLOOR_IS_ENOUGH = Rules(patched=((Floors, "allow", _local_floor_is_enough),))
+LOCAL_FLOOR_IS_ENOUGH = Rules(patched=((Floors, "over", _local_floor_is_enough),))
 FILLS_WITHOUT_LEASE = Rules(server=FillsWithoutLease)
 FILLS_BELOW_FLOORS = Rules(server=FillsBelowFloors)
 FILLS_WITHOUT_COUNTER = Rules(server=FillsWithoutCounter)
+FILLS_BELOW_STALE_FLOORS = Rules(server=FillsBelowStaleFloors)
+STALE_FLOORS_ALONE = Rules(server=StaleFloorsAlone)
+STALE_IS_FRESH = Rules(patched=((Floors, "over", _stale_is_fresh),))
+UNKNOWN_IS_STALE = Rules(patched=((Floors, "invalidate", _unknown_is_stale),))
+FLOORS_RISE_AS_ONE = Rules(patched=((Floors, "raise_tags", _raise_as_one),))
 ADDED_TAGS_UNCHECKED = Rules(server=AddedTagsUnchecked)
 ADDED_TAGS_CREATED = Rules(server=AddedTagsCreated)
 REFUSES_IN_SILENCE = Rules(server=RefusesInSilence)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from nearcache.engine.entries import Encoded
 from nearcache.engine.ports import RemoteFailed, TooLate
-from nearcache.protocol.answers import Granted, Item, Present, Written
+from nearcache.protocol.answers import Granted, Item, Present, TagFloor, Written
 from nearcache.protocol.records import HEAD_BYTES
 from nearcache.testing.model import Server
 from tests.support.stepper import ModelRemote
@@ -59,6 +59,23 @@ class AddedTagsCreated(Server):
         """Whatever was written since the grant."""
         new = self.floor_of(tag) is None
         return super().added(tag, grant) or new
+
+
+class FillsBelowStaleFloors(Server):
+    """A fill looks at the floors below which values are dead alone."""
+
+    def floor_holds(self, tag: str, floor: int) -> bool:
+        """Whether nothing was invalidated, whatever was made stale."""
+        there = self.floor_of(tag)
+        return there is not None and there.dead <= floor
+
+
+class StaleFloorsAlone(Server):
+    """A tag that is made stale has one floor, as if it had never been invalidated."""
+
+    def invalidated(self, tag: str, number: int, *, stale: bool) -> TagFloor:
+        """Whatever stands there."""
+        return TagFloor(number, 0) if stale else super().invalidated(tag, number, stale=stale)
 
 
 class RefusesInSilence(Server):

@@ -135,9 +135,10 @@ class Instance:
         """Begin a clear."""
         return self.world.start(f"{self.name}: clear", write.clear(self.core))
 
-    def invalidate(self, *tags: str) -> Flow:
+    def invalidate(self, *tags: str, stale: bool = False) -> Flow:
         """Begin an invalidation of tags."""
-        return self.world.start(f"{self.name}: tags {tags}", write.invalidate_tags(self.core, tags))
+        what = "mark_stale tags" if stale else "tags"
+        return self.world.start(f"{self.name}: {what} {tags}", write.invalidate_tags(self.core, tags, stale=stale))
 
     def _policy(self, options: LoadOptions | dict[str, Any]) -> Policy:
         return self.core.policy.over(options)  # type: ignore[arg-type]  # a test's own
