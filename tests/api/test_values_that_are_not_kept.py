@@ -11,8 +11,9 @@ import pytest
 
 from nearcache import ConfigError, LoadFailed
 from nearcache.testing import FakeServer
+from nearcache.transport.embedded import EmbeddedServer
 from tests.support.twins import MODES, MakeCache, Twin, twin_of, twin_on
-from tests.support.waiting import Heard
+from tests.support.waiting import Heard, redis_of
 
 
 def broken(_: object) -> Any:
@@ -89,3 +90,19 @@ async def test_a_touch_of_a_value_that_would_not_be_stored(make_fake: MakeCache)
         await one.set("a", None)
         assert await other.touch("a", 60) is False
         assert await one.get("a", "absent") is None
+
+
+async def test_a_hot_value_that_is_never_kept_costs_other_reads_nothing(
+    make_cache: MakeCache, fresh_server: EmbeddedServer
+) -> None:
+    """A tagged value is read by one question each time, though values of another key are passed by in between."""
+    async with make_cache(fresh_server.url) as cache:
+        await cache.set("tagged", 1, tags=["t"])
+        await cache.get_or_set("hot", cache.loader(None), negative_ttl=0)
+        with redis_of(fresh_server.url) as client:
+            client.config_resetstat()
+            for _ in range(20):
+                await cache.get_or_set("hot", cache.loader(None), negative_ttl=0)
+                cache.clear_local()
+                assert await cache.get("tagged") == 1
+            assert client.info("commandstats")["cmdstat_mget"]["calls"] <= 20 + 20 + 1  # the floor of the tag, once

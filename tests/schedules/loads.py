@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nearcache.engine.ports import MISSING
 from tests.schedules.invariant import must
-from tests.schedules.named import follower_of, get, put, schedule, two
+from tests.schedules.named import follower_of, get, past, put, schedule, two
 from tests.support.ablations import rules as without
 from tests.support.ablations.rules import Rules
 from tests.support.stepper import Pause
@@ -184,3 +184,22 @@ def a_load_that_hangs(rules: Rules) -> None:
             assert world.run(reader) == 2
         must(loads == [2], f"G8: {len(loads)} loads besides the one that hangs")
         assert world.run(hanging) == 1
+
+
+@schedule(without.LEASES_AT_ANY_TIME)
+def a_lease_that_is_asked_for_too_late(rules: Rules) -> None:
+    """The request is late, what gives the lease back overtakes it: without a deadline nobody would have the lease."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        loading = world.reach(a.load("k", lambda: 1), "lease")
+        late = loading.request
+        late.fail(timeout=True)
+        assert world.run(loading) == 1
+        for flow in [flow for flow in world.flows if flow.name == "settle"]:
+            world.run(flow)
+        a.beat()
+        past(world)
+        late.execute()
+        before = world.now
+        assert world.run(b.load("k", lambda: 2)) == 2
+        must(world.now - before < 1, "G8: a reader waits for a lease that nobody has")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from tests.schedules.invariant import must
 from tests.schedules.named import get, put, schedule, two
 from tests.support.ablations import rules as without
@@ -96,3 +98,22 @@ def a_stale_value_is_newer_than_what_was_put(rules: Rules) -> None:
         reader.request.reply()
         assert world.run(reader) == 2
         must(get(a, "k") != 1, "G4: a reader goes back to an older version")
+
+
+@schedule(without.FLUSHED_SERVES_ALWAYS)
+def a_delete_that_was_missed_and_a_loader_that_fails(rules: Rules) -> None:
+    """Redis is back and has nothing: what the flush took out may be what was deleted meanwhile."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        assert world.run(a.load("k", lambda: 1, stale_if_error=LONG)) == 1
+        a.lose()
+        assert world.run(b.delete("k"))
+        a.connect()
+
+        def fails() -> int:
+            raise LookupError
+
+        reading = a.load("k", fails, stale_if_error=LONG)
+        with suppress(LookupError):
+            world.run(reading)
+        must(isinstance(reading.error, LookupError), "G6: a deleted value is served")

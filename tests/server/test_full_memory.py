@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TypeAlias
+from contextlib import closing, suppress
+from typing import Any, TypeAlias
 
 import pytest
 
+from nearcache import NearCache
 from nearcache.protocol import records
 from nearcache.protocol.answers import Granted, Item
+from nearcache.protocol.names import Names
+from nearcache.transport.embedded import EmbeddedServer
 from nearcache.transport.resp import ServerError
 from tests.support.rig import FOREVER, TTL, Rig, greet
+from tests.support.waiting import redis_of, until
 
 COUNT = 64
 VALUE = records.pack_tail(b"v" * 16_384)
@@ -115,3 +119,27 @@ def test_what_removes_passes(full: Rig, name: str) -> None:
     if name.startswith("delete"):
         assert [full.raw(key) for key in OLD] == [None] * COUNT
         assert names == set(OLD)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize(("refusal", "value"), [("maxmemory", 1), ("min-replicas-to-write", 1)])
+async def test_a_bus_connects_where_writes_are_refused(
+    fresh_server: EmbeddedServer, namespace: str, refusal: str, value: int, copied: bool
+) -> None:
+    """A greeting that changes nothing writes nothing. Where it can't adopt a copy, L2 is read until it can."""
+    settings: dict[str, Any] = {"namespace": namespace, "max_staleness": 0.4}
+    with NearCache.from_url(fresh_server.url, **settings) as cache:
+        assert cache.set("k", 1)
+    with redis_of(fresh_server.url) as client:
+        if copied:
+            client.hset(Names(namespace).counters, "i", "another/0")
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set(refusal, value)
+        with closing(NearCache.from_url(fresh_server.url, **settings)) as cache:
+            assert cache.get("k") == 1
+            if copied and refusal != "maxmemory":
+                assert not cache.wait_healthy(0.5)
+                assert cache.get("k") == 1
+                client.config_set(refusal, 0)
+            await until(lambda: cache.healthy)
+            assert cache.get("k") == 1

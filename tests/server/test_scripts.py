@@ -61,6 +61,18 @@ def test_a_greeting_creates_the_counter_and_leaves_one_that_is_there(rig: Rig) -
     assert again.server_time > first.server_time
 
 
+def test_a_greeting_by_another_server_passes_numbers_over_and_keeps_the_floor(rig: Rig) -> None:
+    """After a restart, a copy or a failover to a replica that lags: values stay alive, numbers are given out once."""
+    first, written = greet(rig), rig.set("k")
+    rig.client.hset(rig.names.counters, "i", "another/0")
+    adopted = greet(rig)
+    assert adopted.adopted
+    assert adopted.floor == first.floor <= written.number < adopted.number
+    assert adopted.history == first.history
+    assert rig.raw("k") is not None
+    assert rig.set("k").number == adopted.number + 1
+
+
 @pytest.mark.parametrize("lost", ["all", "s", "f"])
 def test_a_lost_counter_begins_above_and_clears_what_is_older(rig: Rig, lost: str) -> None:
     """The hash is lost as one; half a hash counts as lost for a lease."""

@@ -96,6 +96,8 @@ GUARDS: Mapping[str, Guard] = {
     "snapshot-epoch": Guard(rules.NO_EPOCH),
     "own-stamp": Guard(rules.OWN_WRITE_LEAVES_STAMP),
     "lease": Guard(rules.FILLS_WITHOUT_LEASE, lua={"fill": FILLS_WITHOUT_LEASE}, phase="steady"),
+    "lease-deadline": Guard(rules.LEASES_AT_ANY_TIME),
+    "flushed-away": Guard(rules.FLUSHED_SERVES_ALWAYS),
     "fill-floor": Guard(rules.FILLS_BELOW_FLOORS, lua={"fill": FILLS_BELOW_FLOORS}),
     "journal-epoch": Guard(rules.JOURNAL_WITHOUT_EPOCH),
     "back-comparison": Guard(rules.BACK_PROVES_ALL, phase="bus cut"),

@@ -215,6 +215,15 @@ class StalePassesNothing(Tier):
         """Nothing."""
 
 
+class FlushedServesAlways(Tier):
+    """What a flush took out serves after an error, also where Redis has answered that there is nothing."""
+
+    def last_resort(self, key: str, *, away: bool) -> Entry | None:
+        """As if Redis were away."""
+        del away
+        return super().last_resort(key, away=True)
+
+
 class ForgetUnknownWrites(Tier):
     """A write of unknown outcome is taken for one that did nothing."""
 

@@ -41,6 +41,7 @@ from tests.support.ablations.bus import (
 from tests.support.ablations.local import (
     AcknowledgementsEndEntries,
     AnyEpochRaisesStamps,
+    FlushedServesAlways,
     ForgetUnknownWrites,
     FreshForEver,
     JournalWithoutEpoch,
@@ -81,6 +82,7 @@ from tests.support.ablations.server import (
     HoldsNothing,
     LateSetsAcknowledged,
     LateSetsStored,
+    LeasesAtAnyTime,
     RefusesInSilence,
     RepeatsLeases,
     RepeatsOperations,
@@ -245,6 +247,7 @@ MARKS_OF_FRESH_RECORDS_ALONE = Rules(patched=((read, "_may_be_older", _fresh_one
 STALE_PASSES_NOTHING = Rules(tier=StalePassesNothing)
 OUTAGE_HEARS_NOTHING = Rules(patched=((Fallback, "drop", _hears_nothing),))
 OUTAGE_NEVER_ENDS = Rules(patched=((Fallback, "back", _never_back),))
+FLUSHED_SERVES_ALWAYS = Rules(tier=FlushedServesAlways)
 FORGET_UNKNOWN_WRITES = Rules(tier=ForgetUnknownWrites)
 JOURNAL_WITHOUT_EPOCH = Rules(tier=JournalWithoutEpoch)
 ACKNOWLEDGEMENTS_END_ENTRIES = Rules(tier=AcknowledgementsEndEntries)
@@ -270,6 +273,7 @@ FLOORS_FALL = Rules(patched=((Floors, "learn", _lower),))
 LOCAL_FLOOR_IS_ENOUGH = Rules(patched=((Floors, "over", _local_floor_is_enough),))
 FILLS_WITHOUT_LEASE = Rules(server=FillsWithoutLease)
 FILLS_BELOW_FLOORS = Rules(server=FillsBelowFloors)
+LEASES_AT_ANY_TIME = Rules(server=LeasesAtAnyTime)
 FILLS_WITHOUT_COUNTER = Rules(server=FillsWithoutCounter)
 FILLS_BELOW_STALE_FLOORS = Rules(server=FillsBelowStaleFloors)
 STALE_FLOORS_ALONE = Rules(server=StaleFloorsAlone)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from nearcache.engine.entries import Encoded
 from nearcache.engine.ports import RemoteFailed, TooLate
-from nearcache.protocol.answers import Granted, Item, Present, TagFloor, Written
+from nearcache.protocol.answers import Granted, Item, Lease, Present, TagFloor, Written
 from nearcache.protocol.records import HEAD_BYTES
 from nearcache.testing.model import Server
 from tests.support.stepper import ModelRemote
@@ -97,6 +97,24 @@ class FillsInSilence(Server):
         if (holder := self.holder(item.key)) is not None:
             holder.waited_for = False
         return super().fill(item, snapshot, grant, tags)
+
+
+class LeasesAtAnyTime(Server):
+    """A request for a lease has no deadline."""
+
+    def lease(
+        self,
+        key: str,
+        lease_id: bytes,
+        dead: bytes,
+        lease_ms: int,
+        tags: Sequence[str],
+        deadline: int = 1 << 62,
+        seen: int = 0,
+    ) -> Lease:
+        """Give it, however late."""
+        del deadline
+        return super().lease(key, lease_id, dead, lease_ms, tags, seen=seen)
 
 
 class LateSetsStored(Server):
