@@ -11,10 +11,11 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, make_asgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from nearcache.base import BaseCache
@@ -54,8 +55,7 @@ def register(cache: BaseCache, registry: CollectorRegistry = REGISTRY) -> Callab
     with _registering:
         outlet = _outlets.get(registry)
         if outlet is None:
-            many = "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ
-            outlet = _outlets[registry] = Feeder(registry) if many else CacheCollector(registry)
+            outlet = _outlets[registry] = Feeder(registry) if _many() else CacheCollector(registry)
         outlet.caches.add(cache)
 
     def unregister() -> None:
@@ -68,6 +68,23 @@ def register(cache: BaseCache, registry: CollectorRegistry = REGISTRY) -> Callab
                 outlet.close()
 
     return unregister
+
+
+def metrics_app(cache: BaseCache, registry: CollectorRegistry = REGISTRY) -> Callable[..., Any]:
+    """The metrics route of an ASGI application, to be mounted: ``app.mount("/metrics", metrics_app(cache))``.
+
+    It registers the cache, and answers a scrape with all that is in the registry; in prometheus-client's multiprocess
+    mode with the metrics of all workers.
+    """
+    register(cache, registry)
+    if _many():
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+    return make_asgi_app(registry)
+
+
+def _many() -> bool:
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ
 
 
 class CacheCollector(Collector):

@@ -54,13 +54,11 @@ def child_exit(server, worker):
 """
 ASGI = """
 import os
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 from nearcache import AsyncNearCache
-from nearcache.observe.prometheus import register
+from nearcache.observe.prometheus import metrics_app, register
 
 cache = AsyncNearCache.from_env()
-end = register(cache)
+end, metrics = register(cache), metrics_app(cache)
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -74,14 +72,11 @@ async def app(scope, receive, send):
     async def load():
         return "loaded"
     if scope["path"] == "/metrics":
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)
-        body = generate_latest(registry)
-    else:
-        key = scope["path"].strip("/")
-        await cache.get_or_set(key, load)
-        await cache.get(key)
-        body = str(os.getpid()).encode()
+        return await metrics(scope, receive, send)
+    key = scope["path"].strip("/")
+    await cache.get_or_set(key, load)
+    await cache.get(key)
+    body = str(os.getpid()).encode()
     headers = [(b"content-length", str(len(body)).encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
