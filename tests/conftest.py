@@ -20,6 +20,7 @@ import pytest
 from nearcache.testing import FakeServer, FaultProxy
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support import monitoring, servers
+from tests.support.report import SUMMARY
 from tests.support.twins import MODES, MakeCache, Twin, twin_of, twin_on
 
 PATIENCE = 2.0
@@ -160,6 +161,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name what was left out, so that green does not say more than was run."""
+    """Tell what tests have to tell beside green, and name what was left out: green says no more than was run."""
+    for report in [one for every in terminalreporter.stats.values() for one in every]:
+        if getattr(report, "when", None) == "call":
+            for told in [told for name, told in report.user_properties if name == SUMMARY]:
+                terminalreporter.write_line(str(told))
     for left_out in filter(None, (servers.NOT_RUN, monitoring.NOT_RUN)):
         terminalreporter.write_line(f"NOT RUN: {left_out}", yellow=True)

@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from benchmarks.sections import hits_of_django
 from nearcache.testing import EmbeddedServer
 from nearcache.transport.embedded import HOST, free_port
 from tests.support.report import Report
@@ -167,6 +168,9 @@ def show(report: Report) -> bool:
             counts = {"reads": len(seen.took), "errors": seen.errors, "stale": seen.stale}
             rows.append([framework, _SHORT.get(cache, cache), *(f"{count:,}" for count in counts.values()), p50, p99])
             report.keep(f"frameworks, {framework}, {cache}", counts)
+    hits = hits_of_django.measure(5 if report.quick else 15)
+    report.show(hits_of_django.table(hits))
+    report.keep("frameworks, hits of Django", {label: vars(hits.ns(label)) for label in hits.rounds[0]})
     columns = ["", "cache", "reads", "errors", f"stale by over {MAX_STALENESS:.0f} s", "p50 ms", "p99 ms"]
     report.show(Table("Applications under load, while the server is killed and restarted", columns, rows, notes))
     return held

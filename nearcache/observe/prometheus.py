@@ -71,15 +71,15 @@ def register(cache: BaseCache, registry: CollectorRegistry = REGISTRY) -> Callab
 
 
 def metrics_app(cache: BaseCache, registry: CollectorRegistry = REGISTRY) -> Callable[..., Any]:
-    """The metrics route of an ASGI application, to be mounted: ``app.mount("/metrics", metrics_app(cache))``.
+    """The metrics route of an application of FastAPI, Starlette or another ASGI framework.
 
-    It registers the cache, and answers a scrape with all that is in the registry; in prometheus-client's multiprocess
-    mode with the metrics of all workers.
+    ``app.mount("/metrics", metrics_app(cache))`` registers the cache, and answers a scrape with all that is in the
+    registry; in prometheus-client's multiprocess mode with the metrics of all workers.
     """
     register(cache, registry)
     if _many():
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus-client's own
     return make_asgi_app(registry)
 
 

