@@ -190,11 +190,11 @@ def emptied(cache: BaseCache) -> None:
 def unbatched(cache: BaseCache) -> Iterator[None]:
     """Each read is a request of its own."""
     core = cache._core
-    batched, core.read_one = core.read_one, LoneReads(partial(read_all, core)).read_one
+    batched, core.single = core.single, LoneReads(partial(read_all, core))
     try:
         yield
     finally:
-        core.read_one = batched
+        core.single = batched
 
 
 def _one_by_one(cache: NearCache, writer: NearCache, keys: list[str]) -> dict[str, Case]:

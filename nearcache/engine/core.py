@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,7 +12,7 @@ from typing import TypeVar
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.bus_state import BusState
 from nearcache.engine.entries import Entries
-from nearcache.engine.plain import LoneReads, Read, ReadAll, read_all
+from nearcache.engine.plain import LoneReads, ReadAll, read_all
 from nearcache.engine.ports import Bus, Remote, Runtime
 from nearcache.engine.requests import Requests
 from nearcache.errors import NearCacheWarning, warn
@@ -79,7 +79,8 @@ class Core:
     """What limits loads, and remembers those that failed."""
     entries: Entries = field(init=False)
     requests: Requests = field(init=False)
-    read_one: Callable[[Read], Awaitable[None]] = field(init=False)
+    single: LoneReads = field(init=False)
+    """The reads of single keys."""
     replay_pause: float = 0.0
     replay_after: float = float("-inf")
     """When the journal is replayed again (monotonic), after a replay that was refused, and how long that pause is."""
@@ -108,7 +109,7 @@ class Core:
             self.counters,
             self.emit,
         )
-        self.read_one = self.reads(partial(read_all, self)).read_one
+        self.single = self.reads(partial(read_all, self))
         self.tier.fallback.keeps_flushed = self.settings.stale_if_error > 0
 
     def emit(self, event: Event) -> None:

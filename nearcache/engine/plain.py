@@ -9,6 +9,7 @@ mark. So all that stands between the snapshots and the put is done without the l
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -85,6 +86,13 @@ class LoneReads:
     def __init__(self, read_all: ReadAll) -> None:
         self._read_all = read_all
 
+    def enter(self) -> bool:
+        """Whether the caller may send a request of its own; then it has to ``leave``."""
+        return True
+
+    def leave(self) -> None:
+        """The caller's own request has ended."""
+
     def read_one(self, read: Read) -> Awaitable[None]:
         """Do a read, perhaps by one request with those of other threads or tasks."""
         return self._read_all((read,))
@@ -148,9 +156,8 @@ class Batch:
             keys = [key for key, snapshot in zip(keys, self.snapshots, strict=True) if snapshot.trusted]
             if not keys:
                 return
-        records, self.bounds = await core.requests.ask(
-            Operation.GET, core.remote.read, keys, with_bounds=not proven, waited=waited
-        )
+        method = partial(core.remote.read, waited=waited) if waited else core.remote.read
+        records, self.bounds = await core.requests.ask(Operation.GET, method, keys, with_bounds=not proven)
         if doubted:
             found = iter(records)
             records = [next(found) if snapshot.trusted else None for snapshot in self.snapshots]

@@ -99,7 +99,7 @@ class Remote(Protocol):
     may_repeat: Callable[[], bool]
     """Asked before a failed connection, or a failed read, is tried once more."""
 
-    async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
+    def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Coroutine[Any, Any, Reading]:
         """The records of some keys.
 
         Args:
@@ -109,7 +109,7 @@ class Remote(Protocol):
         """
         ...
 
-    async def tag_floors(self, tags: Sequence[str]) -> Sequence[TagFloor | None]:
+    def tag_floors(self, tags: Sequence[str]) -> Coroutine[Any, Any, Sequence[TagFloor | None]]:
         """The floors of some tags; None where there is none."""
         ...
 
@@ -192,7 +192,7 @@ class Remote(Protocol):
         """Give a lease back; whether it was held to the end, so that nothing was written since it was given."""
         ...
 
-    async def claim(self, key: str) -> Claim | None:
+    def claim(self, key: str) -> Coroutine[Any, Any, Claim | None]:
         """What stands at a key's lease; None: nothing."""
         ...
 

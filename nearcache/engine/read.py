@@ -30,19 +30,22 @@ async def get(core: Core, key: str) -> Any | Missing:
         if entry is not None:
             core.counters.l1_hits += 1
             return core.entries.value_of(entry)
-    read = Read(key, core.policy)  # as fetch, a call less
-    await core.read_one(read)
-    if read.raw is not None and not read.judged:
-        await settle(core, (read,))
-    if read.value is MISSING:
+    if core.single.enter():
+        try:
+            value = (await _read_many(core, (key,))).get(key, MISSING)
+        finally:
+            core.single.leave()
+    else:
+        value = (await fetch(core, key, core.policy)).value
+    if value is MISSING:
         core.counters.misses += 1
-    return read.value
+    return value
 
 
 async def fetch(core: Core, key: str, policy: Policy) -> Read:
     """Read a key from L2, perhaps by one request with the reads of other threads or tasks."""
     read = Read(key, policy)
-    await core.read_one(read)
+    await core.single.read_one(read)
     if read.raw is not None and not read.judged:
         await settle(core, (read,))
     return read
@@ -66,12 +69,17 @@ async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
 async def _read_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
     """As ``get_many`` for keys of one request, without counting the misses."""
     batch = Batch(core, keys, [core.policy] * len(keys))
-    with suppress(RemoteFailed):
+    try:
         await batch.read(core)
-    values = {key: value for key, value in zip(keys, batch.values, strict=True) if value is not MISSING}
-    reads = batch.unjudged() if len(values) < len(batch.records) else ()
+    except RemoteFailed:
+        return {}
+    values = dict(zip(keys, batch.values, strict=True))
+    if None not in batch.entries:  # all were plain
+        return values
+    reads = batch.unjudged()
     await settle(core, reads)
-    return values | {read.key: read.value for read in reads if read.value is not MISSING}
+    values.update((read.key, read.value) for read in reads)
+    return {key: value for key, value in values.items() if value is not MISSING}
 
 
 async def settle(core: Core, reads: Sequence[Read]) -> None:

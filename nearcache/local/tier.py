@@ -72,11 +72,11 @@ class Tier(Contents):
                     for key in keys
                 ]
             # As nearly always. crc32 and tuple.__new__ stand for stripe_of and Snapshot: two calls less for each key.
-            new = tuple.__new__
-            return [
-                new(Snapshot, (epoch, at := crc32(key.encode()) % STRIPES, stamps[at], turn_of(key, 0), True, NO_MARK))
-                for key in keys
-            ]
+            new, taken = tuple.__new__, []
+            for key in keys:
+                at = crc32(key.encode()) % STRIPES
+                taken.append(new(Snapshot, (epoch, at, stamps[at], turn_of(key, 0), True, NO_MARK)))
+            return taken
 
     def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put the value of a read, a fill or an own set, unless something was written since the snapshot; the one rule.

@@ -40,8 +40,7 @@ class Names:
 
     def values(self, keys: Sequence[str]) -> list[bytes]:
         """The names of the records of some keys."""
-        value = self._value
-        return [value + key.encode() for key in keys]
+        return list(map(self._value.__add__, map(str.encode, keys)))
 
     def tags(self, tags: Sequence[str]) -> list[bytes]:
         """The names of the floors of some tags."""

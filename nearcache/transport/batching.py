@@ -41,6 +41,9 @@ class TaskReads(LoneReads):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def enter(self) -> bool:
+        return False
+
     def read_one(self, read: Read) -> Awaitable[None]:
         batch = self._gathering
         if batch is None:
@@ -124,16 +127,26 @@ class ThreadReads(LoneReads):
         """The newest leader, or the last of the chain that it has begun: it appoints the next one."""
         self._waiting: deque[_Reader] = deque()
 
+    def enter(self) -> bool:
+        thread, inside = get_ident(), self._inside
+        if thread in inside or len(inside) >= self._few:
+            return False
+        inside.add(thread)
+        return True
+
+    def leave(self) -> None:
+        self._inside.discard(get_ident())
+
     async def read_one(self, read: Read) -> None:
         thread, inside = get_ident(), self._inside
         if thread in inside:
             await self._read_all((read,))
             return
         try:
-            inside.add(thread)
-            if len(inside) <= self._few:
+            if self.enter():
                 await self._read_all((read,))
             else:
+                inside.add(thread)
                 await self._read_in_a_crowd(_Reader(read))
         finally:
             inside.discard(thread)

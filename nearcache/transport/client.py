@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from time import monotonic
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from redis.backoff import ExponentialWithJitterBackoff
 
@@ -45,8 +46,9 @@ from nearcache.protocol.scripts import Script
 from nearcache.protocol.versions import share_of, whole
 from nearcache.transport import resp
 from nearcache.transport.handshake import Handshake
-from nearcache.transport.interpreting import interpreted
+from nearcache.transport.interpreting import interpreted, raise_odd
 
+T = TypeVar("T")
 TAG_LIFE_MARGIN_MS = 3_600_000
 """A tag's floor outlives its values by this much; when it has gone, they count as cleared."""
 _FINAL = (RemoteTimeout, RemoteMisconfigured, NotSent, BusRefused, Incompatible)
@@ -134,22 +136,19 @@ class RedisRemote:
     def now(self) -> int:
         return 0 if self._offset is None else int((monotonic() + self._offset) * 1e6)
 
-    async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
-        # The bounds are read behind the values, so that a clear between the two makes them look old, not new.
+    # No coroutines of their own: each costs as much as ten calls, and a read is what most callers wait for.
+
+    def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Coroutine[Any, Any, Reading]:
         packed = resp.pack((b"MGET", *self._names.values(keys)))
         if not with_bounds:
-            (records,) = await self._read(packed, 1, waited)
-            return Reading(_checked(records, len(keys)))
-        records, (number, floor) = await self._read(
-            packed + resp.pack((b"HMGET", self._names.counters, b"s", b"f")), 2, waited
-        )
-        records = _checked(records, len(keys))
-        number, floor = whole(number), whole(floor)
-        return Reading(records, ABSENT if number is None or floor is None else Bounds(number, floor))
+            return self._read(partial(_reading, len(keys)), packed, 1, waited)
+        # The bounds are read behind the values, so that a clear between the two makes them look old, not new.
+        packed += resp.pack((b"HMGET", self._names.counters, b"s", b"f"))
+        return self._read(partial(_reading, len(keys)), packed, 2, waited)
 
-    async def tag_floors(self, tags: Sequence[str]) -> Sequence[TagFloor | None]:
-        replies = await self._read(resp.pack((b"MGET", *self._names.tags(tags))), 1)
-        return [TagFloor.parse(floor) for floor in _checked(replies[0], len(tags))]
+    def tag_floors(self, tags: Sequence[str]) -> Coroutine[Any, Any, Sequence[TagFloor | None]]:
+        packed = resp.pack((b"MGET", *self._names.tags(tags)))
+        return self._read(lambda found: [TagFloor.parse(floor) for floor in _checked(found, len(tags))], packed, 1)
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
         keys: list[str] = []
@@ -245,10 +244,9 @@ class RedisRemote:
         names = [*self._common, self._names.lease(key)]
         return bool(await self._call(scripts.ABORT, names, [lease_id, pack_names([key])]) == 1)
 
-    async def claim(self, key: str) -> Claim | None:
+    def claim(self, key: str) -> Coroutine[Any, Any, Claim | None]:
         name = self._names.lease(key)
-        found, left = await self._read(resp.pack((b"GET", name)) + resp.pack((b"PTTL", name)), 2)
-        return Claim(found[:1] == b"D", max(left, 0) / 1000) if found else None
+        return self._read(_claim, resp.pack((b"GET", name)) + resp.pack((b"PTTL", name)), 2)
 
     def _in_time(self, reply: bytes) -> bytes:
         """The answer of a script that does nothing after its deadline.
@@ -269,12 +267,12 @@ class RedisRemote:
         names = [*self._common, self._names.scratch, *self._names.tags(tags)]
         return _written(await self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0, int(bool(stale))]))
 
-    async def l1_share(self) -> float:
-        ((share,),) = await self._read(resp.pack((b"HMGET", self._names.counters, b"l")), 1)
-        return share_of(share)
+    def l1_share(self) -> Coroutine[Any, Any, float]:
+        return self._read(lambda found: share_of(*found), resp.pack((b"HMGET", self._names.counters, b"l")), 1)
 
-    async def limit_l1(self, share: float) -> None:
-        await self._read(resp.pack((b"HSET", self._names.counters, b"l", f"{share:g}".encode())), 1)
+    def limit_l1(self, share: float) -> Coroutine[Any, Any, None]:
+        packed = resp.pack((b"HSET", self._names.counters, b"l", f"{share:g}".encode()))
+        return self._read(lambda _added: None, packed, 1)
 
     async def probe(self, nonce: str) -> None:
         await self._call(scripts.PROBE, [*self._common, self._names.scratch], [pack_probe(nonce)])
@@ -283,7 +281,8 @@ class RedisRemote:
         fields = [PROTOCOL, self._names.database, self.seen()]
         await self._call(scripts.GREET, [self._names.counters, self._names.scratch], fields)
 
-    async def _read(self, packed: bytes, count: int, waited: float = 0.0) -> list[Any]:
+    async def _read(self, interpret: Callable[..., T], packed: bytes, count: int, waited: float = 0.0) -> T:
+        """What a function makes of the replies to commands that may be repeated."""
         began = monotonic()
         try:
             replies = await self._transport.execute(packed, count, repeatable=True, waited=waited)
@@ -292,7 +291,10 @@ class RedisRemote:
         for reply in replies:
             if isinstance(reply, RemoteFailed):
                 raise reply
-        return replies
+        try:
+            return interpret(*replies)
+        except Exception as surprise:  # noqa: BLE001  # whatever an odd reply leads to
+            raise_odd(self, surprise)
 
     async def _again(
         self, failure: RemoteFailed, began: float, packed: bytes, count: int = 1, *, repeatable: bool = False
@@ -336,6 +338,19 @@ class RedisRemote:
         if isinstance(reply, RemoteFailed):
             raise reply
         return reply
+
+
+def _reading(count: int, records: Any, *bounds: Any) -> Reading:
+    """The replies to a read of so many keys."""
+    records = _checked(records, count)
+    if not bounds:
+        return Reading(records)
+    number, floor = map(whole, bounds[0])
+    return Reading(records, ABSENT if number is None or floor is None else Bounds(number, floor))
+
+
+def _claim(found: bytes | None, left: int) -> Claim | None:
+    return Claim(found[:1] == b"D", max(left, 0) / 1000) if found else None
 
 
 def _checked(reply: Any, count: int) -> list[bytes | None]:

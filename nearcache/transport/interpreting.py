@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from nearcache.engine.ports import RemoteFailed
 from nearcache.local.interrupts import from_signal_handler
@@ -57,10 +57,19 @@ def _guarded(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
             return await method(self, *args, **kwargs)
         except RemoteFailed:
             raise
-        except Exception as surprise:  # whatever an odd reply leads to
-            if from_signal_handler(surprise):
-                raise
-            self.discard_idle()
-            raise OddReply(surprise) from None
+        except Exception as surprise:  # noqa: BLE001  # whatever an odd reply leads to
+            raise_odd(self, surprise)
 
     return guarded
+
+
+def raise_odd(remote: Any, surprise: Exception) -> NoReturn:
+    """Raise what an exception out of code that interprets replies stands for; an odd reply ends the connection.
+
+    Raises:
+        RemoteFailed: for a reply that is odd, or is an error. Else the exception itself, from a signal handler.
+    """
+    if isinstance(surprise, RemoteFailed) or from_signal_handler(surprise):
+        raise surprise
+    remote.discard_idle()
+    raise OddReply(surprise) from None

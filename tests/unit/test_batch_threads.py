@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import pytest
 
@@ -362,7 +361,7 @@ def test_nobody_waits_for_ever_for_a_leader_that_is_gone(monkeypatch: pytest.Mon
 def test_a_cache_sets_it_up() -> None:
     """Nobody waits for longer than for Redis."""
     cache = NearCache.from_url("redis://127.0.0.1:1", redis_timeout=0.5, redis_connect_timeout=2, namespace="t-batch")
-    reads: Any = cache._core.read_one.__self__  # type: ignore[attr-defined]  # a bound method
+    reads = cache._core.single
     assert isinstance(reads, ThreadReads)
     assert (reads._turn, reads._patience) == (0.05, 2 + 10 * 0.5)
     cache.close()
