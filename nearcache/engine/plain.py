@@ -111,18 +111,16 @@ async def read_all(core: Core, reads: Sequence[Read], waited: float = 0.0) -> No
         keys.append(read.key)
         policies.append(read.policy)
     batch = Batch(core, keys, policies)
-    for read, snapshot in zip(reads, batch.snapshots, strict=True):
-        read.snapshot = snapshot
     try:
         await batch.read(core, waited)
     except RemoteFailed as failure:
-        for read in reads:
-            if read.snapshot.trusted:
-                read.failure = failure
+        for read, snapshot in zip(reads, batch.snapshots, strict=True):
+            read.snapshot, read.failure = snapshot, failure if snapshot.trusted else None
         return
     bounds = batch.bounds
-    for read, raw, value, entry in zip(reads, batch.records, batch.values, batch.entries, strict=False):
-        read.raw, read.bounds, read.value, read.entry = raw, bounds, value, entry
+    columns = zip(reads, batch.snapshots, batch.records, batch.values, batch.entries, strict=True)
+    for read, snapshot, raw, value, entry in columns:
+        read.snapshot, read.raw, read.bounds, read.value, read.entry = snapshot, raw, bounds, value, entry
         read.judged = entry is not None
 
 
@@ -136,8 +134,7 @@ class Batch:
         self.policies = policies
         self.snapshots = core.tier.snapshots(keys)
         """Taken before anything is sent."""
-        self.records: Sequence[bytes | None] = ()
-        """Empty: Redis was not asked."""
+        self.records: Sequence[bytes | None] = [None] * len(keys)
         self.bounds: Bounds | None = None
         self.values: list[Any] = [MISSING] * len(keys)
         self.entries: list[Entry | None] = [None] * len(keys)
@@ -172,7 +169,7 @@ class Batch:
     def unjudged(self) -> list[Read]:
         """Reads of the records that are not plain."""
         reads = []
-        for at, (raw, entry) in enumerate(zip(self.records, self.entries, strict=False)):
+        for at, (raw, entry) in enumerate(zip(self.records, self.entries, strict=True)):
             if raw is not None and entry is None:
                 read = Read(self.keys[at], self.policies[at])
                 read.snapshot, read.raw, read.bounds = self.snapshots[at], raw, self.bounds

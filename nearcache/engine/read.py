@@ -36,7 +36,11 @@ async def get(core: Core, key: str) -> Any | Missing:
         finally:
             core.single.leave()
     else:
-        value = (await fetch(core, key, core.policy)).value
+        read = Read(key, core.policy)  # as fetch, a coroutine less
+        await core.single.read_one(read)
+        if read.raw is not None and not read.judged:
+            await settle(core, (read,))
+        value = read.value
     if value is MISSING:
         core.counters.misses += 1
     return value

@@ -32,7 +32,8 @@ class TaskReads(LoneReads):
     """The reads of one turn of the loop are sent as one batch when the turn ends; a single read is sent as it is.
 
     The first caller waits for the end of the turn. If others have joined it, a task of its own sends the batch, so that
-    the cancellation of one caller does not cancel the batch.
+    the cancellation of one caller does not cancel the batch. When none has joined, the next one does not wait: to wait
+    costs a lone reader a turn of the loop.
     """
 
     def __init__(self, read_all: ReadAll) -> None:
@@ -40,9 +41,19 @@ class TaskReads(LoneReads):
         self._gathering: list[Asked] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._crowded = False
+        """Whether others joined the last caller that waited for them."""
+        self._alone = False
+        """Whether a read that did not wait is under way."""
 
     def enter(self) -> bool:
-        return False
+        if self._crowded or self._alone or self._gathering is not None:
+            return False
+        self._alone = True
+        return True
+
+    def leave(self) -> None:
+        self._alone = False
 
     def read_one(self, read: Read) -> Awaitable[None]:
         batch = self._gathering
@@ -61,6 +72,7 @@ class TaskReads(LoneReads):
         self._gathering = others
         try:
             await asyncio.sleep(0)
+            self._crowded = bool(others)
             if not others:
                 self._gathering = None
                 await self._read_all((read,))
