@@ -13,6 +13,7 @@ from nearcache.base import BaseCache, warned_of_default
 from nearcache.checks import Duration, Ttl, seconds
 from nearcache.engine import atomic, load, read, write
 from nearcache.engine.explain import explain
+from nearcache.engine.load_many import get_or_load_many, values_of
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
 from nearcache.engine.subscriber import Subscriber
@@ -229,6 +230,18 @@ class AsyncNearCache(BaseCache):
                 self._policy.check(options)
             return value  # type: ignore[no-any-return]  # what was stored under the key is what the loader gives
         return await self._load(key, loader, self._policy.over(options), replace=False)
+
+    async def get_or_set_many(
+        self,
+        keys: Iterable[str],
+        load_many: Callable[[list[str]], Awaitable[Mapping[str, T]]],
+        **options: Unpack[LoadOptions],
+    ) -> dict[str, T]:
+        """As :meth:`NearCache.get_or_set_many`; ``load_many`` is awaited in this task."""
+        policy = self._policy.over(options)
+        await self._ready()
+        found, absent = self._look_many(keys)
+        return found | values_of(await get_or_load_many(self._core, absent, load_many, policy)) if absent else found
 
     async def refresh(self, key: str, loader: Callable[[], Awaitable[T]], **options: Unpack[LoadOptions]) -> T:
         """As :meth:`NearCache.refresh`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -32,6 +32,17 @@ class Load:
         self._old: Callable[[], StaleValue | None] | None = old
 
     @property
+    def keys(self) -> Sequence[str]:
+        """The keys that this call of the loader loads."""
+        return (self.key,)
+
+    def __getitem__(self, key: str) -> Load:
+        """The load of one of the keys."""
+        if key not in self.keys:
+            raise KeyError(key)
+        return self
+
+    @property
     def stale(self) -> StaleValue | None:
         """The value that the new one is to replace, as for a conditional request to an origin; None: there is none.
 
@@ -52,6 +63,38 @@ class Load:
     def skip(self) -> None:
         """Return the value to its callers and do not store it; as with ``condition``, an old value is deleted."""
         self.skipped = True
+
+
+class Loads(Load):
+    """The loads of one call of ``load_many``: what is said of them together counts for each key."""
+
+    __slots__ = ("_each",)
+
+    def __init__(self, each: Mapping[str, Load]) -> None:
+        super().__init__("", set[str]().union(*(load.tags for load in each.values())), self._refuse)
+        del self.key  # it has several: asking for it is an AttributeError
+        self._each = each
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The keys that this call of the loader loads."""
+        return tuple(self._each)
+
+    def __getitem__(self, key: str) -> Load:
+        return self._each[key]
+
+    def end(self) -> None:
+        """The loader has returned: tell the load of each key what was said of all."""
+        for load in self._each.values():
+            load.ttl = self.ttl if load.ttl is None else load.ttl
+            load.tags |= self.tags
+            load.skipped |= self.skipped
+            load.end()
+        super().end()
+
+    def _refuse(self) -> None:
+        """Each key has an old value of its own."""
+        raise RuntimeError("this call loads several keys, each with an old value of its own: ask load[key].stale")
 
 
 CURRENT: ContextVar[Load | None] = ContextVar("nearcache-current-load", default=None)

@@ -13,6 +13,7 @@ from nearcache.base import BaseCache, warned_of_default
 from nearcache.checks import Duration, Ttl, seconds
 from nearcache.engine import atomic, load, read, write
 from nearcache.engine.explain import explain
+from nearcache.engine.load_many import get_or_load_many, values_of
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
 from nearcache.engine.subscriber import Subscriber
@@ -243,6 +244,44 @@ class NearCache(BaseCache):
             return value  # type: ignore[no-any-return]  # what was stored under the key is what the loader gives
         policy = self._core.policy
         return self._load(key, loader, policy.over(options) if options else policy, replace=False)
+
+    def get_or_set_many(
+        self, keys: Iterable[str], load_many: Callable[[list[str]], Mapping[str, T]], **options: Unpack[LoadOptions]
+    ) -> dict[str, T]:
+        """The values of some keys; those that neither tier has are loaded by one call, each once in the fleet.
+
+        Args:
+            keys: the keys.
+            load_many: called as the loader of ``get_or_set``, with the missing keys that nobody else loads. It gives a
+                mapping; what it gives for other keys is ignored. It is called again for keys whose load elsewhere
+                failed or takes longer than ``wait_timeout``.
+            **options: those of ``get_or_set``, for each key. What is made anew in the background is loaded by one call
+                too.
+
+        Returns:
+            The values by key. A key that ``load_many`` leaves out is absent; nothing is stored for it, and what Redis
+            still had of it is deleted.
+
+        Raises:
+            InvalidKey, ConfigError, LoaderTimeout, CacheClosed: as ``get_or_set``.
+            Exception: what ``load_many`` raises, here or for a reader of one of the keys that was waited for; then the
+                other keys are stored, but not returned.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.get_or_set_many(["a", "bb"], lambda keys: {key: len(key) for key in keys}, ttl=60)
+        {'a': 1, 'bb': 2}
+        """
+        policy = self._policy.over(options)
+        self._ready()
+        found, absent = self._look_many(keys)
+        if not absent:
+            return found
+        try:
+            return found | values_of(run_sync(get_or_load_many(self._core, absent, load_many, policy)))
+        except BaseException:
+            for key in absent:
+                self._core.flights.abandon(key, self._runtime.callers()[-1])
+            raise
 
     def refresh(self, key: str, loader: Callable[[], T], **options: Unpack[LoadOptions]) -> T:
         """Load now, whether there is a value or not.

@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 
-from nearcache.protocol.answers import Busy, Counted, Granted, Item, Written
+from nearcache.protocol.answers import Ask, Busy, Counted, Fill, Granted, Item, Written
 from nearcache.protocol.names import Names
 from nearcache.protocol.records import HEAD_BYTES
 from nearcache.transport import resp
@@ -174,8 +174,8 @@ def _cases(record: bytes) -> list[Case]:
         Case("mark_stale", lambda remote: remote.mark_stale([KEY]), Written, [there]),
         Case("lease, given", _lease, Granted, [absent, free]),
         Case("lease, busy", _lease, Busy, [absent, leased]),
-        Case("fill", lambda remote: remote.fill(ITEM, LEASE_ID, grant, ()), Written, [leased]),
-        Case("abort", lambda remote: remote.abort(KEY, LEASE_ID), bool, [leased]),
+        Case("fill", lambda remote: _only(remote.fill([Fill(ITEM, LEASE_ID, grant, ())])), Written, [leased]),
+        Case("abort", lambda remote: _only(remote.abort([(KEY, LEASE_ID)])), bool, [leased]),
         Case("clear", lambda remote: remote.clear(), Written),
         Case("invalidate_tags, two", lambda remote: remote.invalidate_tags(TAGS), Written),
         Case("greet, nothing changed", lambda remote: remote.greet(), type(None)),
@@ -184,7 +184,13 @@ def _cases(record: bytes) -> list[Case]:
 
 
 def _lease(remote: RedisRemote) -> Awaitable[object]:
-    return remote.lease(KEY, LEASE_ID, b"", LEASE_MS, (), LATER)
+    return _only(remote.lease([Ask(KEY, LEASE_ID, b"")], LEASE_MS, (), LATER))
+
+
+async def _only(asked: Awaitable[Sequence[object]]) -> object:
+    """The answer for the only key that is asked for."""
+    (answer,) = await asked
+    return answer
 
 
 def _measure(loops: Sequence[Loop], recorder: Recorder, client: Any, rounds: int) -> dict[str, list[float]]:

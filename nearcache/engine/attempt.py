@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from nearcache.checks import seconds
-from nearcache.current import CURRENT, Load, StaleValue
-from nearcache.engine import stale, write
+from nearcache.current import CURRENT, Load, Loads, StaleValue
+from nearcache.engine import stale
 from nearcache.engine.core import Core
 from nearcache.engine.entries import Encoded
+from nearcache.engine.filling import fill, return_unversioned, turn_down
 from nearcache.engine.leases import abort
 from nearcache.engine.plain import Read
 from nearcache.engine.ports import NotSent, RemoteFailed
 from nearcache.engine.read import fetch
 from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale
-from nearcache.engine.trouble import back_off, note_stale, or_stale, stale_instead, timed_out, until_next_limit
+from nearcache.engine.trouble import back_off, next_limit, note_stale, or_stale, stale_instead, timed_out
 from nearcache.errors import LoaderTimeout
 from nearcache.local.interrupts import from_signal_handler
-from nearcache.local.marks import Mark
 from nearcache.local.singleflight import Flight, Outcome, Purpose
 from nearcache.local.waiters import Latch
 from nearcache.policy import Policy
-from nearcache.protocol.answers import Busy, Granted, Held, Present
+from nearcache.protocol.answers import Ask, Busy, Granted, Held, Present
 from nearcache.protocol.versions import Version, created_of
 
 Loader = Callable[[], Any]
@@ -41,6 +41,8 @@ NEWEST: Version = 1 << 255
 class Attempt:
     """One attempt to get a value."""
 
+    may_be_absent: ClassVar[bool] = False
+    """Whether the reader can do without a value: its loader loads several keys, and may leave some out."""
     core: Core
     key: str
     loader: Loader
@@ -71,13 +73,13 @@ class Attempt:
     """When the load has ended (monotonic)."""
     offset: float = 0.0
     """The server's clock minus ours then."""
-    _lease_id: bytes = b""
-    _grant: Granted | None = None
-    _found: Read | None = None
+    lease_id: bytes = b""
+    grant: Granted | None = None
+    found: Read | None = None
     """What L2 has answered."""
-    _said: Load | None = None
+    said: Load | None = None
     """What the loader has said by ``current_load``."""
-    _dead: bool = False
+    dead: bool = False
     """Whether L2 has a record of the key, which was judged dead or is to be replaced."""
 
     # ------------------------------------------------------------------------------------------------------ searching
@@ -89,33 +91,21 @@ class Attempt:
             The value. None: ``ready`` to load, or another load has ended, and L2 is to be asked again.
         """
         core, key = self.core, self.key
-        # Reader 1 and reader 2 miss in L1 · 1 loads, its value comes into L1, and its flight ends · 2 enters a flight
-        # of its own: without a second look it would ask Redis for what L1 has.
-        if self.purpose is Purpose.VALUE and (key in core.tier.entries or core.tier.fallback.used):
-            entry = stale.fresh_entry(core, key)
-            if entry is not None:
-                core.counters.l1_hits += 1
-                return Outcome(core.entries.value_of(entry))
-        found = self._found = await fetch(core, key, self.policy)
-        failed = found.failure is not None
-        if failed or not found.snapshot.trusted:
-            self.away = not core.requests.bypassed if failed else core.away
-            return self._begin_load(worth_it=not failed)
-        head = b""
-        if found.raw is not None:
-            served, head = self._served(found), found.head
-            if served is not None:
-                return served
-        if self.purpose is Purpose.AFTER_WAIT or core.requests.denied is not None:
-            return self._begin_load(worth_it=core.requests.denied is None)
+        outcome = self.look_into_l1()
+        if outcome is not None:
+            return outcome
+        found = await fetch(core, key, self.policy)
+        outcome = self.judge(found)
+        if outcome is not None or self.ready:
+            return outcome
         # Another instance has the lease · its F is published right after "busy" was answered · this reader begins to
         # wait, and nothing wakes it: it has to be among the waiters before it asks.
         news = core.runtime.latch()
         try:
             core.waiters.add(key, news)
-            lease = await self._lease(head)
+            lease = await self._lease(found.head)
             if isinstance(lease, Granted):
-                self._grant, self.ready = lease, True
+                self.grant, self.ready = lease, True
                 return None
             left = self.until - core.runtime.monotonic()
             if left > 0 and not isinstance(lease, Held):
@@ -124,19 +114,48 @@ class Attempt:
             self.away = not core.requests.bypassed
         finally:
             core.waiters.remove(key, news)
-        return self._begin_load(worth_it=False)
+        return self.begin_load(worth_it=False)
+
+    def look_into_l1(self) -> Outcome | None:
+        """The value that has come into L1 since the reader has missed it there."""
+        # Reader 1 and reader 2 miss in L1 · 1 loads, its value comes into L1, and its flight ends · 2 enters a flight
+        # of its own: without a second look it would ask Redis for what L1 has.
+        core, key = self.core, self.key
+        if self.purpose is not Purpose.VALUE or not (key in core.tier.entries or core.tier.fallback.used):
+            return None
+        entry = stale.fresh_entry(core, key)
+        if entry is None:
+            return None
+        core.counters.l1_hits += 1
+        return Outcome(core.entries.value_of(entry))
+
+    def judge(self, found: Read) -> Outcome | None:
+        """The value of what L2 has, if it can serve; None: ``ready`` to load, or the lease is to be asked for."""
+        self.found = found
+        core, failed = self.core, found.failure is not None
+        if failed or not found.snapshot.trusted:
+            self.away = not core.requests.bypassed if failed else core.away
+            return self.begin_load(worth_it=not failed)
+        if found.raw is not None:
+            served = self._served(found)
+            if served is not None:
+                return served
+        if self.purpose is Purpose.AFTER_WAIT or core.requests.denied is not None:
+            return self.begin_load(worth_it=core.requests.denied is None)
+        return None
 
     async def _await_news(self, news: Latch, patience: float) -> Outcome | None:
         """Wait for another instance's load; None: ask L2 again."""
         core = self.core
-        patience = min(patience, until_next_limit(self, core.runtime.monotonic()))
+        now = core.runtime.monotonic()
+        patience = min(patience, next_limit(self, now) - now)
         if await news.wait(patience if core.tier.synced else min(patience, POLL)) or self.purpose is Purpose.REFRESH:
             return None
         outcome = timed_out(self, core.runtime.monotonic())
         self.abandoned = outcome is not None
         return outcome
 
-    def _begin_load(self, *, worth_it: bool = True) -> Outcome | None:
+    def begin_load(self, *, worth_it: bool = True) -> Outcome | None:
         """Load now; but a refresh does so only under a lease: its readers have a value."""
         if self.purpose is Purpose.REFRESH and not worth_it:
             self.abandoned = True
@@ -162,9 +181,14 @@ class Attempt:
             return Outcome(served.value, stale=True)
         return stale_instead(self) if stale.backing_off(core, self.key) else None
 
+    def new_load(self) -> Load:
+        """What the loader may ask, and say, about the load of this key."""
+        self.said = Load(self.key, self.policy.tags, self._old_value)
+        return self.said
+
     def _old_value(self) -> StaleValue | None:
         """The value that the load is to replace, for the loader."""
-        core, found = self.core, self._found
+        core, found = self.core, self.found
         if found is not None and found.stale is not None:
             value, entry = found.stale.value, found.stale.entry
         elif found is not None and found.entry is not None:
@@ -180,92 +204,90 @@ class Attempt:
         """Ask for the lease. Without an answer it may have been granted all the same, and is given back."""
         core, policy = self.core, self.policy
         lease_ms = max(1, int(policy.lease * 1000))
-        self._lease_id, self._dead = os.urandom(16), bool(head)
+        ask, method, deadline = self.ask(head), core.remote.lease, core.requests.deadline()
         try:
-            ask, deadline = core.remote.lease, core.requests.deadline()
-            return await core.requests.ask(
-                Operation.LEASE, ask, self.key, self._lease_id, head, lease_ms, policy.tags, deadline
-            )
+            return (await core.requests.ask(Operation.LEASE, method, (ask,), lease_ms, policy.tags, deadline))[0]
         except NotSent:
             raise
         except RemoteFailed:
-            core.unused_leases.append((self.key, self._lease_id))
+            core.unused_leases.append((self.key, self.lease_id))
             raise
         except BaseException:
-            await core.runtime.settle(abort(core, self.key, self._lease_id))
+            await core.runtime.settle(abort(core, ((self.key, self.lease_id),)))
             raise
+
+    def ask(self, head: bytes) -> Ask:
+        """A new request for the lease of a key whose record begins so."""
+        self.lease_id, self.dead = os.urandom(16), bool(head)
+        return Ask(self.key, self.lease_id, head)
 
     async def give_lease_back(self) -> None:
         """Give the lease back: the load is not made."""
-        if self._grant is not None:
-            await abort(self.core, self.key, self._lease_id)
+        if self.grant is not None:
+            await abort(self.core, ((self.key, self.lease_id),))
 
     # -------------------------------------------------------------------------------------------------------- loading
 
     async def load(self) -> Outcome:
         """Call the loader; fill both tiers if there is a lease and no write came between."""
-        core, policy, encoded = self.core, self.policy, None
-        began, given_back, sure = core.runtime.monotonic(), self._grant is None, False
+        core, encoded, sure = self.core, None, False
+        began = core.runtime.monotonic()
         try:
-            outcome, load_ms = await self._call(began)
+            outcome, load_ms = await self.call(began, self.loader, (self,))
             if outcome.error is not None:
                 return or_stale(self, outcome)
-            if self._grant is not None:
-                encoded = self._encode(outcome.value, load_ms)
+            if self.keeps:
+                encoded = self.encode(outcome.value, load_ms)
+            if self.grant is not None:
                 if encoded is None:
-                    sure = await self._turned_down()
-                elif await self._fill(encoded, self._grant):
-                    given_back = True
+                    sure = self in await turn_down(core, (self,))
+                elif self in await fill(core, ((self, encoded),)):
                     return outcome
-                given_back = True
-            elif self.away or policy.stale_if_error:
-                encoded = self._encode(outcome.value, load_ms)
         finally:
-            if not given_back:
-                await core.runtime.settle(abort(core, self.key, self._lease_id))
-        # It is returned without a version. Kept aside it serves while Redis is away, or after an error of a later load.
-        entry = None
-        if encoded is not None and (self.away or policy.stale_if_error):
-            entry = core.entries.of_outage(encoded, began if self.away else None, policy)
-        core.tier.returned_unversioned(self.key, None if sure else self._mark(), self.flight.snapshot, entry)
+            if self.grant is not None:
+                await core.runtime.settle(self.give_lease_back())
+        return_unversioned(self, encoded, began, sure=sure)
         return outcome
 
-    async def _turned_down(self) -> bool:
-        """Remove what L2 has of a key whose loaded value is not to be stored; whether nothing older can be there now.
+    @property
+    def keeps(self) -> bool:
+        """Whether a loaded value is stored, or kept aside."""
+        return self.grant is not None or self.away or self.policy.stale_if_error > 0
 
-        What was there is not what the loader means any more, and would be served stale. Where nothing was there, the
-        lease alone is given back: if it was held to the end, nothing was written since.
+    async def call(self, began: float, loader: Loader, batch: Sequence[Attempt]) -> tuple[Outcome, int]:
+        """Call a loader, with a permit where loads are limited, and count.
+
+        Args:
+            began: when the load began (monotonic).
+            loader: loads for all of the batch.
+            batch: this attempt, and others whose keys the same call loads.
+
+        Returns:
+            Its outcome, and the ms it took.
         """
-        if self._dead:
-            return await write.remove(self.core, [self.key])
-        return await abort(self.core, self.key, self._lease_id)
-
-    def _mark(self) -> Mark:
-        """The time at which the load has ended."""
-        return Mark(self.ended, self.offset)
-
-    async def _call(self, began: float) -> tuple[Outcome, int]:
-        """Call the loader, with a permit where loads are limited, and count; its outcome, and the ms it took."""
         core, loads = self.core, self.core.loads
-        core.counters.misses += self.purpose is not Purpose.REFRESH
+        core.counters.misses += sum(one.purpose is not Purpose.REFRESH for one in batch)
         # Inside a load that has a permit it would wait for itself.
         limited = loads.limited(began, away=self.away) and loads.permitted.isdisjoint(core.runtime.callers())
-        self.flight.queues = limited
+        for one in batch:
+            one.flight.queues = limited
         if limited and not await loads.acquire(self.until - began):
             limit = core.settings.max_concurrent_loads
             late = LoaderTimeout(f"{self.key!r} was not loaded: max_concurrent_loads={limit} others were for too long")
             return Outcome(error=late), 0
         me = core.runtime.callers()[-1] if limited else None
         try:
-            self.flight.queues = False
+            for one in batch:
+                one.flight.queues = False
             if limited:
                 loads.permitted.add(me)
                 began = core.runtime.monotonic()
             core.counters.loads += 1
-            said = self._said = Load(self.key, self.policy.tags, self._old_value)
+            loads_of = {one.key: one.new_load() for one in batch}
+            said = Loads(loads_of) if self.may_be_absent else loads_of[self.key]
             current = CURRENT.set(said)
             try:
-                outcome = await core.runtime.load(self.loader)
+                outcome = await core.runtime.load(loader)
             finally:
                 said.end()
                 CURRENT.reset(current)
@@ -274,16 +296,18 @@ class Attempt:
                 loads.permitted.discard(me)
                 loads.release()
         core.counters.load_errors += outcome.error is not None
-        self.ended = core.runtime.monotonic()
-        self.offset = core.requests.offset(self.ended)
-        core.counters.load_seconds += self.ended - began
-        return outcome, int(1000 * (self.ended - began))
+        ended = core.runtime.monotonic()
+        offset = core.requests.offset(ended)
+        for one in batch:
+            one.ended, one.offset = ended, offset
+        core.counters.load_seconds += ended - began
+        return outcome, int(1000 * (ended - began))
 
-    def _encode(self, value: object, load_ms: int) -> Encoded | None:
+    def encode(self, value: object, load_ms: int) -> Encoded | None:
         """A loaded value as it can be stored; None: it is returned to the caller uncached."""
         core = self.core
         try:
-            if self._said is not None and not self._obey(self._said):
+            if self.said is not None and not self._obey(self.said):
                 return None
             return core.entries.encode(self.key, value, self.policy, load_ms)
         except Exception as error:  # the codec, ttl and condition may be the user's
@@ -303,27 +327,10 @@ class Attempt:
         asked = self.policy.tags
         if not said.tags <= set(asked):
             self.policy = self.policy.with_tags({*asked, *said.tags})
-            if self._grant is not None:
-                given = dict(zip(asked, self._grant.tag_floors, strict=True))
-                self._grant = self._grant._replace(tag_floors=tuple(given.get(tag, 0) for tag in self.policy.tags))
+            if self.grant is not None:
+                given = dict(zip(asked, self.grant.tag_floors, strict=True))
+                self.grant = self.grant._replace(tag_floors=tuple(given.get(tag, 0) for tag in self.policy.tags))
         return not said.skipped
-
-    async def _fill(self, encoded: Encoded, grant: Granted) -> bool:
-        """Offer a loaded value to L2, and put it into L1 if L2 took it; whether it did."""
-        core, key = self.core, self.key
-        try:
-            written = await core.requests.ask(
-                Operation.FILL, core.remote.fill, encoded, self._lease_id, grant, self.policy.tags
-            )
-        except RemoteFailed:
-            core.unused_leases.append((key, self._lease_id))
-            return False
-        if written is None:
-            core.counters.fills_refused += 1
-            return False
-        if not core.tier.put(key, core.entries.of_write(encoded, written, self.policy), self.flight.snapshot):
-            core.counters.fills_refused += 1
-        return True
 
     def pack(self, value: object) -> bytes | None:
         """The bytes of the value for followers; None: they share it."""

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from nearcache.engine.core import Core
+from collections.abc import Sequence
+from contextlib import suppress
+
+from nearcache.engine.core import Core, chunks
 from nearcache.engine.ports import RemoteFailed
 from nearcache.engine.requests import Operation
+from nearcache.protocol.answers import BATCH
 
 
-async def abort(core: Core, key: str, lease_id: bytes) -> bool:
-    """Give a lease back now, or after the next proof if Redis does not answer; whether it was held to the end."""
-    try:
-        return await core.requests.ask(Operation.ABORT, core.remote.abort, key, lease_id)
-    except BaseException as failure:
-        core.unused_leases.append((key, lease_id))
-        if not isinstance(failure, RemoteFailed):
-            raise
-        return False
+async def abort(core: Core, leases: Sequence[tuple[str, bytes]]) -> Sequence[bool]:
+    """Give leases back now, or after the next proof if Redis does not answer; whether each was held to the end.
+
+    Args:
+        core: the cache.
+        leases: the key and the id of each.
+    """
+    held: list[bool] = []
+    for part in chunks(leases, BATCH):
+        try:
+            held += await core.requests.ask(Operation.ABORT, core.remote.abort, part)
+        except BaseException as failure:
+            core.unused_leases.extend(leases[len(held) :])
+            if not isinstance(failure, RemoteFailed):
+                raise
+            return held + [False] * (len(leases) - len(held))
+    return held
 
 
 async def give_back(core: Core) -> None:
-    """Give back the unused leases, up to the first that Redis does not answer; it is tried after the next proof."""
-    for _ in range(len(core.unused_leases)):
-        try:
-            key, lease_id = core.unused_leases.popleft()
-        except IndexError:  # another thread was quicker
-            return
-        try:
-            await core.requests.ask(Operation.ABORT, core.remote.abort, key, lease_id)
-        except RemoteFailed:
-            core.unused_leases.append((key, lease_id))
-            return
+    """Give back the unused leases; those that Redis does not answer for are tried again after the next proof."""
+    leases: list[tuple[str, bytes]] = []
+    with suppress(IndexError):  # another thread was quicker
+        while core.unused_leases:
+            leases.append(core.unused_leases.popleft())
+    await abort(core, leases)

@@ -25,7 +25,7 @@ from nearcache.engine import stale
 from nearcache.engine.attempt import ANY, NEWEST, POLL, Attempt, Loader
 from nearcache.engine.core import Core
 from nearcache.engine.ports import Background
-from nearcache.engine.trouble import NEVER, or_stale, outcome_of, stale_instead, timed_out, until_next_limit, wait_ended
+from nearcache.engine.trouble import NEVER, next_limit, or_stale, outcome_of, stale_instead, timed_out, wait_ended
 from nearcache.errors import ConfigError, LoaderTimeout
 from nearcache.events import LoadFailed
 from nearcache.local.singleflight import Flight, Outcome, Purpose
@@ -109,7 +109,7 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, purpose: P
             if behind is None:
                 core.flights.end((key, purpose), mine, None if attempt.abandoned else outcome, attempt.pack)
         if outcome is None and (flight is not mine or behind is not None):
-            outcome = await _follow(attempt, flight, behind)
+            outcome = await follow(attempt, flight, behind)
         if outcome is not None:
             if attempt.due is not None:
                 await _refresh_behind(core, key, loader, policy, attempt.due)
@@ -158,7 +158,7 @@ async def _end(attempt: Attempt, flight: Flight) -> None:
         attempt.core.flights.end((attempt.key, attempt.purpose), flight, outcome, attempt.pack)
 
 
-async def _follow(attempt: Attempt, flight: Flight, behind: Background | None) -> Outcome | None:
+async def follow(attempt: Attempt, flight: Flight, behind: Background | None) -> Outcome | None:
     """Wait for a flight, as long as the time limits allow.
 
     Args:
@@ -177,7 +177,7 @@ async def _follow(attempt: Attempt, flight: Flight, behind: Background | None) -
     me = core.runtime.callers()
     has_turn = behind is None and len(me) > 1 and (policy.timed or not core.loads.permitted.isdisjoint(me))
     look_again = POLL if has_turn else LONGEST_WAIT
-    landed = False
+    landed, checked = False, attempt.began
     # A load that has just hung is still in its thread: a reader that has a stale value does not wait for it again.
     served = stale_instead(attempt) if behind is None and stale.backing_off(core, attempt.key) else None
     if served is not None:
@@ -185,14 +185,15 @@ async def _follow(attempt: Attempt, flight: Flight, behind: Background | None) -
     try:
         while True:
             now = core.runtime.monotonic()
-            landed = await flight.latch.wait(max(0.0, min(until_next_limit(attempt, now), patience - now, look_again)))
+            limit = min(next_limit(attempt, checked), patience)
+            landed = await flight.latch.wait(max(0.0, min(limit - now, look_again)))
             if landed:
                 if behind is not None and attempt.fatal is not None:
                     raise attempt.fatal
                 return outcome_of(attempt, flight, follows=behind is None)
             if has_turn and flight.queues:
                 return await attempt.load()
-            now = core.runtime.monotonic()
+            checked = now = core.runtime.monotonic()
             outcome = timed_out(attempt, now)
             if outcome is not None:
                 return outcome

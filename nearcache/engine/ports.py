@@ -15,11 +15,12 @@ from nearcache.local.singleflight import Outcome
 from nearcache.local.waiters import Latch
 from nearcache.protocol.answers import (
     Absent,
+    Ask,
     BusItem,
     Claim,
     Counted,
     Deleted,
-    Granted,
+    Fill,
     Held,
     Item,
     Lease,
@@ -174,22 +175,22 @@ class Remote(Protocol):
         """Make some values dead under one number, and publish it; they stay for readers that accept stale ones."""
         ...
 
-    async def lease(
-        self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str], deadline: int
-    ) -> Lease:
-        """Ask for the right to fill a key whose record, beginning with ``dead``, was judged dead.
+    # Each of the next three sends its scripts in one request, at most BATCH; other clients may come in between.
+
+    async def lease(self, asks: Sequence[Ask], lease_ms: int, tags: Sequence[str], deadline: int) -> Sequence[Lease]:
+        """Ask for the right to fill some keys, each of which is absent or was judged dead.
 
         Raises:
             TooLate: the server's clock has passed the deadline.
         """
         ...
 
-    async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
-        """Store a loaded value if the lease still holds and no floor rose; None: refused."""
+    async def fill(self, fills: Sequence[Fill]) -> Sequence[Written | None]:
+        """Store loaded values, each if its lease still holds and no floor rose; None: refused."""
         ...
 
-    async def abort(self, key: str, lease_id: bytes) -> bool:
-        """Give a lease back; whether it was held to the end, so that nothing was written since it was given."""
+    async def abort(self, leases: Sequence[tuple[str, bytes]]) -> Sequence[bool]:
+        """Give leases back, each by key and id; whether it was held to the end: nothing was written since the grant."""
         ...
 
     def claim(self, key: str) -> Coroutine[Any, Any, Claim | None]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from nearcache.engine.core import Core, chunks
-from nearcache.engine.plain import FUTURE_MAX, Batch, Read
+from nearcache.engine.plain import FUTURE_MAX, Batch, Read, read_all
 from nearcache.engine.ports import MISSING, Missing, RemoteFailed
 from nearcache.engine.requests import Operation
 from nearcache.engine.stale import Stale, fresh_entry
@@ -84,6 +84,17 @@ async def _read_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
     await settle(core, reads)
     values.update((read.key, read.value) for read in reads)
     return {key: value for key, value in values.items() if value is not MISSING}
+
+
+async def fetch_many(core: Core, keys: Sequence[str], policy: Policy) -> list[Read]:
+    """Read some keys from L2, BATCH of them by one request."""
+    done: list[Read] = []
+    for part in chunks(keys, BATCH):
+        reads = [Read(key, policy) for key in part]
+        await read_all(core, reads)
+        await settle(core, [read for read in reads if read.raw is not None and not read.judged])
+        done += reads
+    return done
 
 
 async def settle(core: Core, reads: Sequence[Read]) -> None:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 NEVER = float("inf")
 
 
-def until_next_limit(attempt: Attempt, now: float) -> float:
-    """Seconds until the next of the loader's time limits."""
+def next_limit(attempt: Attempt, checked: float) -> float:
+    """When the next of the loader's time limits is over that was not when they were checked (monotonic)."""
     limits = (attempt.policy.loader_soft_timeout, attempt.policy.loader_hard_timeout)
     ends = (attempt.began + limit for limit in limits if limit is not None)
-    return min((end - now for end in ends if end > now), default=NEVER)
+    return min((end for end in ends if end > checked), default=NEVER)
 
 
 def timed_out(attempt: Attempt, now: float) -> Outcome | None:
@@ -41,6 +41,8 @@ def outcome_of(attempt: Attempt, flight: Flight, *, follows: bool) -> Outcome | 
         if flight.windows != attempt.flight.windows:  # it may be too old for this reader
             return None
         core.counters.stale_served += 1
+    if outcome.absent and not attempt.may_be_absent:
+        return None
     core.counters.misses += 1
     if flight.packed is not None:
         with suppress(CodecError):

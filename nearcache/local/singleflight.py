@@ -22,6 +22,8 @@ class Outcome(NamedTuple):
     error: Exception | None = None
     stale: bool = False
     """Whether it is a value past its end: only for readers that take such."""
+    absent: bool = False
+    """Whether the loader of several keys left this one out: only for readers of several keys."""
 
     def get(self) -> Any:
         """The value, or the loader's own exception raised."""

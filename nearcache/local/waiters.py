@@ -8,12 +8,16 @@ from typing import Protocol
 from nearcache.local.interrupts import make_lock
 
 
-class Latch(Protocol):
-    """Something that waits once and is woken from anywhere."""
+class Wake(Protocol):
+    """Something that is woken from anywhere."""
 
     def set(self) -> None:
         """Wake the caller that waits, now or later."""
         ...
+
+
+class Latch(Wake, Protocol):
+    """Something that waits once and is woken from anywhere."""
 
     async def wait(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds; whether it was woken."""
@@ -25,17 +29,17 @@ class Waiters:
 
     def __init__(self) -> None:
         self._lock = make_lock()
-        self._waiting: dict[str, list[Latch]] = {}
+        self._waiting: dict[str, list[Wake]] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, key: str, wake: Latch) -> None:
+    def add(self, key: str, wake: Wake) -> None:
         """Register a caller, before anything is sent, so that no news is missed."""
         with self._lock:
             self._waiting.setdefault(key, []).append(wake)
 
-    def remove(self, key: str, wake: Latch) -> None:
+    def remove(self, key: str, wake: Wake) -> None:
         """Forget a caller."""
         with self._lock:
             waiting = self._waiting.get(key, [])

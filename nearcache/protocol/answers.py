@@ -100,6 +100,15 @@ class TagFloor(NamedTuple):
         return TagFloor(max(self.number, other.number), max(self.dead, other.dead))
 
 
+class Ask(NamedTuple):
+    """A request for the right to fill a key."""
+
+    key: str
+    lease_id: bytes
+    dead: bytes
+    """How the record of the key begins that was judged dead; empty: there is none."""
+
+
 class Granted(NamedTuple):
     """The lease was granted; a fill is valid while these floors hold."""
 
@@ -109,6 +118,16 @@ class Granted(NamedTuple):
     """By tag of the lease; 0: the loader has added it, so that the lease gave no floor of it."""
     lease_ms: int = 0
     """How long it was granted for: a fill stores its age as the load time."""
+
+
+class Fill(NamedTuple):
+    """A loaded value, offered under a lease."""
+
+    item: Item
+    lease_id: bytes
+    grant: Granted
+    tags: Sequence[str]
+    """Those of the lease."""
 
 
 class Busy(NamedTuple):

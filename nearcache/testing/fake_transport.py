@@ -9,11 +9,12 @@ from nearcache.engine.ports import RemoteFailed, RemoteTimeout
 from nearcache.local.waiters import Latch
 from nearcache.protocol.answers import (
     Absent,
+    Ask,
     BusItem,
     Claim,
     Counted,
     Deleted,
-    Granted,
+    Fill,
     Held,
     Item,
     Lease,
@@ -99,17 +100,17 @@ class FakeRemote:
     async def mark_stale(self, keys: Sequence[str]) -> Written:
         return await self._ask("mark_stale", lambda server: server.mark_stale(keys, self.seen()))
 
-    async def lease(
-        self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str], deadline: int
-    ) -> Lease:
-        asked = key, lease_id, dead, lease_ms, tags, deadline, self.seen()
-        return await self._ask("lease", lambda server: server.lease(*asked))
+    async def lease(self, asks: Sequence[Ask], lease_ms: int, tags: Sequence[str], deadline: int) -> Sequence[Lease]:
+        seen = self.seen()
+        return await self._ask(
+            "lease", lambda server: [server.lease(*ask, lease_ms, tags, deadline, seen) for ask in asks]
+        )
 
-    async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
-        return await self._ask("fill", lambda server: server.fill(item, lease_id, grant, tags))
+    async def fill(self, fills: Sequence[Fill]) -> Sequence[Written | None]:
+        return await self._ask("fill", lambda server: [server.fill(*one) for one in fills])
 
-    async def abort(self, key: str, lease_id: bytes) -> bool:
-        return await self._ask("abort", lambda server: server.abort(key, lease_id))
+    async def abort(self, leases: Sequence[tuple[str, bytes]]) -> Sequence[bool]:
+        return await self._ask("abort", lambda server: [server.abort(*lease) for lease in leases])
 
     async def claim(self, key: str) -> Claim | None:
         return await self._ask("claim", lambda server: server.claim(key))

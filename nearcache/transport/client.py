@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from redis.backoff import ExponentialWithJitterBackoff
 
@@ -23,11 +23,13 @@ from nearcache.protocol import scripts
 from nearcache.protocol.answers import (
     ABSENT,
     Absent,
+    Ask,
     Bounds,
     Busy,
     Claim,
     Counted,
     Deleted,
+    Fill,
     Granted,
     Held,
     Item,
@@ -53,6 +55,8 @@ TAG_LIFE_MARGIN_MS = 3_600_000
 """A tag's floor outlives its values by this much; when it has gone, they count as cleared."""
 _FINAL = (RemoteTimeout, RemoteMisconfigured, NotSent, BusRefused, Incompatible)
 """Failures after which a command is not repeated."""
+Call: TypeAlias = tuple[Sequence[bytes], Sequence[object]]
+"""The names and the fields that a script is called with."""
 _PAIR = struct.Struct(">QQ")
 _COUNTED = struct.Struct(">QQq")
 _LATE = struct.Struct(">cQ")
@@ -213,36 +217,28 @@ class RedisRemote:
         names = [*self._common, self._names.scratch, *self._names.pairs(keys)]
         return _written(await self._call(scripts.MARK_STALE, names, [pack_names(keys), self.seen()]))
 
-    async def lease(
-        self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str], deadline: int
-    ) -> Lease:
+    async def lease(self, asks: Sequence[Ask], lease_ms: int, tags: Sequence[str], deadline: int) -> Sequence[Lease]:
         """See Remote. No caller repeats it with the same lease_id (P)."""
-        names = [*self._common, *self._names.pairs((key,), tags)]
-        fields = [lease_id, lease_ms, dead, lease_ms + TAG_LIFE_MARGIN_MS, deadline, self.seen()]
-        reply = cast("bytes", await self._call(scripts.LEASE, names, fields))
-        kind, rest = reply[:1], reply[1:]
-        if kind == b"V":
-            return Present()
-        if kind == b"B":
-            return Busy(max(int(rest), 1) / 1000)
-        if kind == b"D":
-            return Held()
-        if kind == b"L":
-            raise TooLate("the request for a lease came to the server after its deadline")
-        number, floor, *tag_floors = struct.unpack(f">{2 + len(tags)}Q", rest)
-        return Granted(number, floor, tuple(tag_floors), lease_ms)
+        rest = [lease_ms + TAG_LIFE_MARGIN_MS, deadline, self.seen()]
+        calls: list[Call] = []
+        for key, lease_id, dead in asks:
+            names = [*self._common, *self._names.pairs((key,), tags)]
+            calls.append((names, [lease_id, lease_ms, dead, *rest]))
+        return [_leased(reply, lease_ms, tags) for reply in await self._call_all(scripts.LEASE, calls)]
 
-    async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
-        names = [*self._common, *self._names.pairs((item.key,), tags)]
-        life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
-        head = [lease_id, pack_names([item.key]), grant.lease_ms, grant.number, grant.floor]
-        head += [item.ttl_ms, item.tail, life, item.stale_ms]
-        reply = await self._call(scripts.FILL, names, [*head, *grant.tag_floors])
-        return None if reply is None else _written(reply)
+    async def fill(self, fills: Sequence[Fill]) -> Sequence[Written | None]:
+        calls: list[Call] = []
+        for item, lease_id, grant, tags in fills:
+            names = [*self._common, *self._names.pairs((item.key,), tags)]
+            life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
+            head = [lease_id, pack_names([item.key]), grant.lease_ms, grant.number, grant.floor]
+            calls.append((names, [*head, item.ttl_ms, item.tail, life, item.stale_ms, *grant.tag_floors]))
+        replies = await self._call_all(scripts.FILL, calls)
+        return [None if reply is None else _written(reply) for reply in replies]
 
-    async def abort(self, key: str, lease_id: bytes) -> bool:
-        names = [*self._common, self._names.lease(key)]
-        return bool(await self._call(scripts.ABORT, names, [lease_id, pack_names([key])]) == 1)
+    async def abort(self, leases: Sequence[tuple[str, bytes]]) -> Sequence[bool]:
+        calls = [([*self._common, self._names.lease(key)], [lease_id, pack_names([key])]) for key, lease_id in leases]
+        return [reply == 1 for reply in await self._call_all(scripts.ABORT, calls)]
 
     def claim(self, key: str) -> Coroutine[Any, Any, Claim | None]:
         name = self._names.lease(key)
@@ -267,12 +263,12 @@ class RedisRemote:
         names = [*self._common, self._names.scratch, *self._names.tags(tags)]
         return _written(await self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0, int(bool(stale))]))
 
-    def l1_share(self) -> Coroutine[Any, Any, float]:
-        return self._read(lambda found: share_of(*found), resp.pack((b"HMGET", self._names.counters, b"l")), 1)
+    async def l1_share(self) -> float:
+        return await self._read(lambda found: share_of(*found), resp.pack((b"HMGET", self._names.counters, b"l")), 1)
 
-    def limit_l1(self, share: float) -> Coroutine[Any, Any, None]:
+    async def limit_l1(self, share: float) -> None:
         packed = resp.pack((b"HSET", self._names.counters, b"l", f"{share:g}".encode()))
-        return self._read(lambda _added: None, packed, 1)
+        await self._read(lambda _added: None, packed, 1)
 
     async def probe(self, nonce: str) -> None:
         await self._call(scripts.PROBE, [*self._common, self._names.scratch], [pack_probe(nonce)])
@@ -315,29 +311,46 @@ class RedisRemote:
         raise failure
 
     async def _call(self, script: Script, names: Sequence[bytes], fields: Sequence[object]) -> Any:
-        """EVALSHA, and EVAL when the server does not know the script, or refuses EVALSHA: then nothing was done.
+        return (await self._call_all(script, ((names, fields),)))[0]
 
-        Fields become bytes: resp.pack takes no int.
-        """
-        rest = [b"%d" % len(names), *names]
-        for field in fields:
-            rest.append(b"%d" % field if type(field) is int else cast("bytes", field))  # noqa: PERF401  # a call less
-        reply: Any = None
+    async def _call_all(self, script: Script, calls: Sequence[Call]) -> list[Any]:
+        """EVALSHA, and EVAL where the server does not know the script, or refuses EVALSHA: then nothing was done."""
+        replies: list[Any] = []
+        left: Sequence[int] = range(len(calls))
         for command in ((b"EVALSHA", script.sha), (b"EVAL", script.text))[not self._evalsha :]:
-            packed, began = resp.pack((*command, *rest)), monotonic()
+            packed, began = b"".join([_packed(command, *calls[number]) for number in left]), monotonic()
             try:
-                (reply,) = await self._transport.execute(packed)
+                answers = await self._transport.execute(packed, len(left))
             except RemoteFailed as failure:
-                (reply,) = await self._again(failure, began, packed)
-            if not isinstance(reply, resp.ServerError) or command[0] == b"EVAL":
+                answers = await self._again(failure, began, packed, len(left))
+            if not replies:
+                replies = answers
+            for number, answer in zip(left, answers, strict=True):
+                replies[number] = answer
+            if command[0] == b"EVALSHA":
+                left = [number for number in left if self._was_not_run(replies[number])]
+            if not left:
                 break
-            # The right is missing, or the command was renamed: asked again on the next connection.
-            self._evalsha = "'evalsha'" not in str(reply).lower()
-            if self._evalsha and reply.code != "NOSCRIPT":
-                break
-        if isinstance(reply, RemoteFailed):
-            raise reply
-        return reply
+        for reply in replies:
+            if isinstance(reply, RemoteFailed):
+                raise reply
+        return replies
+
+    def _was_not_run(self, reply: Any) -> bool:
+        """Whether the server does not know the script, or has refused EVALSHA."""
+        if not isinstance(reply, resp.ServerError):
+            return False
+        # The right is missing, or the command was renamed: asked again on the next connection.
+        self._evalsha = "'evalsha'" not in str(reply).lower()
+        return not self._evalsha or reply.code == "NOSCRIPT"
+
+
+def _packed(command: tuple[bytes, bytes], names: Sequence[bytes], fields: Sequence[object]) -> bytes:
+    """A call of a script. Fields become bytes: resp.pack takes no int."""
+    rest = [b"%d" % len(names), *names]
+    for field in fields:
+        rest.append(b"%d" % field if type(field) is int else cast("bytes", field))  # noqa: PERF401  # a call less
+    return resp.pack((*command, *rest))
 
 
 def _reading(count: int, records: Any, *bounds: Any) -> Reading:
@@ -369,6 +382,20 @@ def _checked(reply: Any, count: int) -> list[bytes | None]:
 
 _NOT_ADDED: Mapping[bytes, Present | Held] = {b"V": Present(), b"D": Held()}
 _NOT_COUNTED: Mapping[bytes, Present | Absent | OutOfRange] = {b"V": Present(), b"A": Absent(), b"R": OutOfRange()}
+
+
+def _leased(reply: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
+    kind, rest = reply[:1], reply[1:]
+    if kind == b"V":
+        return Present()
+    if kind == b"B":
+        return Busy(max(int(rest), 1) / 1000)
+    if kind == b"D":
+        return Held()
+    if kind == b"L":
+        raise TooLate("the request for a lease came to the server after its deadline")
+    number, floor, *tag_floors = struct.unpack(f">{2 + len(tags)}Q", rest)
+    return Granted(number, floor, tuple(tag_floors), lease_ms)
 
 
 def _written(reply: bytes) -> Written:

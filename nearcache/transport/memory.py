@@ -8,10 +8,12 @@ from time import monotonic
 from nearcache.local.interrupts import make_lock
 from nearcache.protocol.answers import (
     Absent,
+    Ask,
     Bounds,
     Claim,
     Counted,
     Deleted,
+    Fill,
     Granted,
     Held,
     Item,
@@ -75,18 +77,16 @@ class MemoryRemote:
     async def mark_stale(self, keys: Sequence[str]) -> Written:
         return self._next()
 
-    async def lease(
-        self, key: str, lease_id: bytes, dead: bytes, lease_ms: int, tags: Sequence[str], deadline: int
-    ) -> Lease:
+    async def lease(self, asks: Sequence[Ask], lease_ms: int, tags: Sequence[str], deadline: int) -> Sequence[Lease]:
         # Granted always: the single flight of this process is the only one that loads.
-        return Granted(self._number, 0, (0,) * len(tags))
+        return [Granted(self._number, 0, (0,) * len(tags))] * len(asks)
 
-    async def fill(self, item: Item, lease_id: bytes, grant: Granted, tags: Sequence[str]) -> Written | None:
+    async def fill(self, fills: Sequence[Fill]) -> Sequence[Written | None]:
         # The number of the lease, so that the put rule refuses the value if a write came after the lease.
-        return Written(grant.number, self.now())
+        return [Written(one.grant.number, self.now()) for one in fills]
 
-    async def abort(self, key: str, lease_id: bytes) -> bool:
-        return True
+    async def abort(self, leases: Sequence[tuple[str, bytes]]) -> Sequence[bool]:
+        return [True] * len(leases)
 
     async def claim(self, key: str) -> Claim | None:
         return None

@@ -10,7 +10,7 @@ import pytest
 
 from nearcache import NearCache
 from nearcache.protocol import records
-from nearcache.protocol.answers import Granted, Item
+from nearcache.protocol.answers import Fill, Granted, Item
 from nearcache.protocol.names import Names
 from nearcache.transport.embedded import EmbeddedServer
 from nearcache.transport.resp import ServerError
@@ -103,7 +103,7 @@ def test_a_fill_is_refused(fresh_rig: Rig) -> None:
     before = used(rig)
     for key, grant in grants.items():
         with suppress(ServerError):
-            rig.do(rig.remote.fill(Item(key, VALUE, TTL), b"0123456789abcdef", grant, ()))
+            rig.do(rig.remote.fill([Fill(Item(key, VALUE, TTL), b"0123456789abcdef", grant, ())]))
     assert used(rig) < before + SLACK
     assert [rig.raw(key) for key in LEASED] == [None] * COUNT
 

@@ -11,7 +11,7 @@ import pytest
 
 from nearcache.engine.ports import RemoteFailed, TooLate
 from nearcache.protocol import records
-from nearcache.protocol.answers import ABSENT, Granted, Held, Item, TagFloor
+from nearcache.protocol.answers import ABSENT, Fill, Granted, Held, Item, TagFloor
 from nearcache.protocol.messages import CHANGED, CLEARED, STALE, TAGGED, Message
 from nearcache.transport.client import TAG_LIFE_MARGIN_MS
 from nearcache.transport.resp import ServerError
@@ -136,7 +136,7 @@ def test_a_value_of_8_mib_goes_through(rig: Rig) -> None:
     assert rig.record("k").payload == payload
     assert rig.do(rig.remote.read(["k"], with_bounds=False)).records[0] == rig.raw("k")
     grant = rig.granted("big")
-    assert rig.do(rig.remote.fill(Item("big", tail, TTL), TOKEN, grant, ()))
+    assert rig.do(rig.remote.fill([Fill(Item("big", tail, TTL), TOKEN, grant, ())]))
     assert rig.record("big").payload == payload
 
 

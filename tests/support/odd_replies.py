@@ -21,7 +21,7 @@ from typing import Any, Self
 import hiredis
 
 from nearcache.engine.ports import RemoteFailed
-from nearcache.protocol.answers import Counted, Deleted, Granted, Item, Reading, Written
+from nearcache.protocol.answers import Ask, Busy, Counted, Deleted, Fill, Granted, Held, Item, Present, Reading, Written
 from nearcache.protocol.names import Names
 from nearcache.runtime.run_sync import run_sync
 from nearcache.transport import resp
@@ -115,7 +115,9 @@ def _right(answer: object) -> bool:
         case Granted(number, floor, tags):
             return type(number) is type(floor) is int and len(tags) == 2
         case list():
-            return all(type(one) in (int, type(None)) for one in answer)
+            return all(isinstance(one, int | Busy | Held | Present | None) or _right(one) for one in answer)
+        case str() | bytes():
+            return False
     return True
 
 
@@ -154,9 +156,9 @@ def attack(seed: int, count: int) -> tuple[float, int, int]:
         lambda: run_sync(remote.touch("a", b"head", 1000, tags, 1)),
         lambda: run_sync(remote.incr("n", 1, 0, 1000, b"", 1)),
         lambda: run_sync(remote.delete_existing("a")),
-        lambda: run_sync(remote.lease("a", b"id", b"", 1000, tags, 1 << 52)),
-        lambda: run_sync(remote.fill(item, b"id", Granted(1, 0, (0, 0)), tags)),
-        lambda: run_sync(remote.abort("a", b"id")),
+        lambda: run_sync(remote.lease([Ask("a", b"id", b""), Ask("b", b"id", b"")], 1000, tags, 1 << 52)),
+        lambda: run_sync(remote.fill([Fill(item, b"id", Granted(1, 0, (0, 0)), tags)] * 2)),
+        lambda: run_sync(remote.abort([("a", b"id")])),
         lambda: run_sync(remote.clear()),
         lambda: run_sync(remote.invalidate_tags(tags)),
         lambda: run_sync(remote.probe("nonce")),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import redis
 
 from nearcache.protocol import messages, records
-from nearcache.protocol.answers import Beat, Granted, Greeting, Item, Written
+from nearcache.protocol.answers import Ask, Beat, Fill, Granted, Greeting, Item, Written
 from nearcache.protocol.messages import Message
 from nearcache.protocol.names import Names
 from nearcache.runtime.run_sync import run_sync
@@ -88,7 +88,7 @@ class Rig:
 
     def lease(self, key: str, lease_id: bytes = TOKEN, dead: bytes = b"", tags: tuple[str, ...] = ()) -> Any:
         """Ask for a lease."""
-        return self.do(self.remote.lease(key, lease_id, dead, LEASE, tags, FOREVER))
+        return self.do(self.remote.lease([Ask(key, lease_id, dead)], LEASE, tags, FOREVER))[0]
 
     def granted(self, key: str, lease_id: bytes = TOKEN, tags: tuple[str, ...] = ()) -> Granted:
         """Ask for one that is given."""
@@ -98,11 +98,12 @@ class Rig:
 
     def fill(self, key: str, grant: Granted, lease_id: bytes = TOKEN, tags: tuple[str, ...] = ()) -> Written | None:
         """Fill."""
-        return self.do(self.remote.fill(Item(key, records.pack_tail(b"loaded"), TTL), lease_id, grant, tags))
+        item = Item(key, records.pack_tail(b"loaded"), TTL)
+        return self.do(self.remote.fill([Fill(item, lease_id, grant, tags)]))[0]
 
     def abort(self, key: str, lease_id: bytes = TOKEN) -> bool:
         """Give back."""
-        return self.do(self.remote.abort(key, lease_id))
+        return self.do(self.remote.abort([(key, lease_id)]))[0]
 
     def clear(self) -> Written:
         """Clear."""

@@ -15,7 +15,7 @@ import pytest
 
 import nearcache.testing
 from nearcache.engine.ports import Remote, RemoteFailed, RemoteTimeout
-from nearcache.protocol.answers import Beat, Granted, Item
+from nearcache.protocol.answers import Ask, Beat, Fill, Granted, Item
 from nearcache.runtime.latches import ThreadLatch
 from nearcache.runtime.run_sync import run_sync
 from nearcache.testing import OPERATIONS, ManualClock
@@ -79,9 +79,9 @@ ASKED: dict[str, Callable[[FakeRemote], Coroutine[Any, Any, object]]] = {
     "delete_existing": lambda remote: remote.delete_existing("a"),
     "delete": lambda remote: remote.delete(["a"]),
     "mark_stale": lambda remote: remote.mark_stale(["a"]),
-    "lease": lambda remote: remote.lease("a", b"1" * 16, b"", 1000, [], 1 << 60),
-    "fill": lambda remote: remote.fill(Item("a", b"\0x", 1000), b"1" * 16, Granted(1, 1, ()), []),
-    "abort": lambda remote: remote.abort("a", b"1" * 16),
+    "lease": lambda remote: remote.lease([Ask("a", b"1" * 16, b"")], 1000, [], 1 << 60),
+    "fill": lambda remote: remote.fill([Fill(Item("a", b"\0x", 1000), b"1" * 16, Granted(1, 1, ()), [])]),
+    "abort": lambda remote: remote.abort([("a", b"1" * 16)]),
     "claim": lambda remote: remote.claim("a"),
     "greet": lambda remote: remote.greet(),
     "l1_share": lambda remote: remote.l1_share(),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from nearcache.engine import read, subscriber, write
+from nearcache.engine import filling, read, subscriber, write
 from nearcache.engine.attempt import Attempt
 from nearcache.engine.ports import RemoteFailed
 from nearcache.engine.requests import Operation, Requests
@@ -193,9 +193,9 @@ def _without_counter(self: Server, keys: Sequence[str], *, with_bounds: bool) ->
 _ABOVE_IS_BELIEVED = ((read, "_above", _never_above), (Server, "read", _without_counter))
 
 
-def _began(self: Attempt) -> Mark:
+def _began(attempt: Attempt) -> Mark:
     """When the search for the value began."""
-    return Mark(self.began, self.offset)
+    return Mark(attempt.began, attempt.offset)
 
 
 def _raised_unnoticed(self: Floors, now: float) -> None:
@@ -241,7 +241,7 @@ OUTAGE_KEEPS_ANYTHING = Rules(tier=OutageKeepsAnything)
 NO_MARKS = Rules(tier=NoMarks)
 MARKS_END_WITH_ANY_FILL = Rules(tier=MarksEndWithAnyFill)
 SNAPSHOTS_WITHOUT_MARKS = Rules(tier=SnapshotsWithoutMarks)
-MARKS_FROM_THE_START = Rules(patched=((Attempt, "_mark", _began),))
+MARKS_FROM_THE_START = Rules(patched=((filling, "end_of", _began),))
 MARKS_FROM_THE_CLIENTS_TIME = Rules(server=FillsWithTheClientsTime)
 MARKS_OF_FRESH_RECORDS_ALONE = Rules(patched=((read, "_may_be_older", _fresh_ones_alone),))
 STALE_PASSES_NOTHING = Rules(tier=StalePassesNothing)

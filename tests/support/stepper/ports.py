@@ -136,6 +136,8 @@ class ModelRemote:
         "greet",
     )
     """Those that carry the highest number that the client has seen."""
+    PIPELINED = ("lease", "fill", "abort")
+    """Those that come as many scripts in one request."""
 
     def __init__(self, world: World, name: str) -> None:
         self._world = world
@@ -154,7 +156,11 @@ class ModelRemote:
                 options["seen"] = self.seen()
 
             def call(server: Server) -> object:
-                return getattr(self.server or server, script)(*args, **options)
+                run = getattr(self.server or server, script)
+                if script not in self.PIPELINED:
+                    return run(*args, **options)
+                many, *rest = args
+                return [run(*one, *rest, **options) for one in many]
 
             return await Request(self._world, f"{self._name}: {script}", call)
 
