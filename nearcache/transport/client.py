@@ -220,10 +220,8 @@ class RedisRemote:
     async def lease(self, asks: Sequence[Ask], lease_ms: int, tags: Sequence[str], deadline: int) -> Sequence[Lease]:
         """See Remote. No caller repeats it with the same lease_id (P)."""
         rest = [lease_ms + TAG_LIFE_MARGIN_MS, deadline, self.seen()]
-        calls: list[Call] = []
-        for key, lease_id, dead in asks:
-            names = [*self._common, *self._names.pairs((key,), tags)]
-            calls.append((names, [lease_id, lease_ms, dead, *rest]))
+        names = [[*self._common, *self._names.pairs((ask.key,), tags)] for ask in asks]
+        calls = [(of, [ask.lease_id, lease_ms, ask.dead, *rest]) for of, ask in zip(names, asks, strict=True)]
         return [_leased(reply, lease_ms, tags) for reply in await self._call_all(scripts.LEASE, calls)]
 
     async def fill(self, fills: Sequence[Fill]) -> Sequence[Written | None]:
@@ -315,7 +313,7 @@ class RedisRemote:
 
     async def _call_all(self, script: Script, calls: Sequence[Call]) -> list[Any]:
         """EVALSHA, and EVAL where the server does not know the script, or refuses EVALSHA: then nothing was done."""
-        replies: list[Any] = []
+        replies: list[Any] = [None] * len(calls)
         left: Sequence[int] = range(len(calls))
         for command in ((b"EVALSHA", script.sha), (b"EVAL", script.text))[not self._evalsha :]:
             packed, began = b"".join([_packed(command, *calls[number]) for number in left]), monotonic()
@@ -323,8 +321,6 @@ class RedisRemote:
                 answers = await self._transport.execute(packed, len(left))
             except RemoteFailed as failure:
                 answers = await self._again(failure, began, packed, len(left))
-            if not replies:
-                replies = answers
             for number, answer in zip(left, answers, strict=True):
                 replies[number] = answer
             if command[0] == b"EVALSHA":

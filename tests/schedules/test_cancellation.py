@@ -12,6 +12,7 @@ from tests.support.stepper import Cancelled, Flow, Instance, World
 BEGIN: dict[str, Callable[[Instance], Flow]] = {
     "get": lambda one: one.get("k"),
     "load": lambda one: one.load("k", lambda: 1, tags=["t"]),
+    "load many": lambda one: one.load_many(["k", "l"], lambda _: 1, tags=["t"]),
     "refresh": lambda one: one.load("k", lambda: 1, refresh=True),
     "set": lambda one: one.set("k", 1, tags=["t"]),
     "delete": lambda one: one.delete("k"),
@@ -28,6 +29,13 @@ def advance(world: World, flow: Flow, points: int) -> None:
     for _ in range(points):
         if not flow.done:
             world.step(flow)
+
+
+def execute_in_order(world: World) -> None:
+    """The server executes what was sent in its order: all tasks share one connection."""
+    for request in list(world.requests):
+        if not request.executed:
+            request.execute()
 
 
 def assert_nothing_is_left(world: World, *instances: Instance) -> None:
@@ -52,9 +60,7 @@ def test_a_cancelled_flow_leaves_nothing(kind: str, points: int, *, executed: bo
             flow.request.execute()
         flow.cancel()
         assert isinstance(flow.error, Cancelled)
-    for request in list(world.requests):  # in the order they were sent: all tasks share one connection
-        if not request.executed:
-            request.execute()
+    execute_in_order(world)
     world.finish()
     assert_nothing_is_left(world, one, other)
     for instance in (one, other):
@@ -65,33 +71,37 @@ def test_a_cancelled_flow_leaves_nothing(kind: str, points: int, *, executed: bo
 
 
 @pytest.mark.parametrize("points", range(POINTS))
-def test_a_follower_leads_when_its_leader_is_cancelled(points: int) -> None:
+@pytest.mark.parametrize("leads", ["load", "load many"])
+@pytest.mark.parametrize("follows", ["load", "load many"])
+def test_a_follower_leads_when_its_leader_is_cancelled(leads: str, follows: str, points: int) -> None:
     """The load is handed over, at whatever point it was: nobody waits for one who has gone."""
     world = World()
     one = Instance(world, "a")
-    leader = one.load("k", lambda: 1)
-    follower = one.load("k", lambda: 2)
+    leader, follower = BEGIN[leads](one), BEGIN[follows](one)
     advance(world, leader, points)
     if leader.done:
         return
     leader.cancel()
+    execute_in_order(world)
     before = world.now
     world.finish()
-    assert follower.value() in {1, 2}
+    assert follower.value() == (1 if follows == "load" else {"k": 1, "l": 1})
     assert world.now - before < 1, "it did not wait for a timeout"
     assert_nothing_is_left(world, one)
 
 
-def test_another_instance_goes_on_when_the_loader_is_cancelled() -> None:
+@pytest.mark.parametrize("leads", ["load", "load many"])
+@pytest.mark.parametrize("follows", ["load", "load many"])
+def test_another_instance_goes_on_when_the_loader_is_cancelled(leads: str, follows: str) -> None:
     """The lease is given back, and whoever waits for it is told."""
     world = World()
     one, other = Instance(world, "a"), Instance(world, "b")
-    loading = world.reach(one.load("k", lambda: 1), "loader")
-    waiting = world.reach(other.load("k", lambda: 2), "wait")
+    loading = world.reach(BEGIN[leads](one), "loader")
+    waiting = world.reach(BEGIN[follows](other), "wait")
     loading.cancel()
     before = world.now
     world.finish()
-    assert waiting.value() == 2
+    assert waiting.value() == (1 if follows == "load" else {"k": 1, "l": 1})
     assert world.now - before < 1, "it did not wait for the lease's end"
 
 
@@ -112,15 +122,16 @@ def test_a_loader_that_raises_frees_its_key_and_reaches_its_followers() -> None:
 
 @pytest.mark.parametrize("points", range(POINTS))
 @pytest.mark.parametrize("timeout", [True, False], ids=["timeout", "cut"])
-def test_a_load_survives_the_loss_of_any_request(points: int, *, timeout: bool) -> None:
+@pytest.mark.parametrize("kind", ["load", "load many"])
+def test_a_load_survives_the_loss_of_any_request(kind: str, points: int, *, timeout: bool) -> None:
     """Redis fails at any point of a load: the caller gets the loader's value, and nothing of this process is left."""
     world = World()
     one = Instance(world, "a")
-    flow = one.load("k", lambda: 1, tags=["t"])
+    flow = BEGIN[kind](one)
     advance(world, flow, points)
     if flow.point in world.requests:
         flow.request.fail(timeout=timeout)
-    assert world.run(flow) == 1
+    assert world.run(flow) == (1 if kind == "load" else {"k": 1, "l": 1})
     assert not len(one.core.flights)
     assert not len(one.core.waiters)
 

@@ -56,6 +56,21 @@ async def test_a_key_is_invalidated_from_outside(fresh_server: EmbeddedServer, t
         assert [one.stats().flushes, other.stats().flushes] == [0, 0]
 
 
+async def test_some_keys_are_loaded_by_one_call(fresh_server: EmbeddedServer) -> None:
+    """As the page says; and again, the key that was left out is asked for alone."""
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL)
+    with NearCache.from_url(fresh_server.url, namespace="shop") as cache:
+        exec(example, {"cache": cache})  # the page's own
+        asked: list[list[str]] = []
+
+        def load(keys: list[str]) -> dict[str, str]:
+            asked.append(keys)
+            return {}
+
+        assert cache.get_or_set_many(["user:1", "user:3"], load) == {"user:1": "Ada"}
+        assert asked == [["user:3"]]
+
+
 async def test_a_namespace_is_cleared_from_outside(fresh_server: EmbeddedServer, tmp_path: Path) -> None:
     """As by clear()."""
     with NearCache.from_url(fresh_server.url, namespace="shop") as cache:

@@ -13,6 +13,7 @@ from unittest import mock
 
 from nearcache.engine import filling, read, subscriber, write
 from nearcache.engine.attempt import Attempt
+from nearcache.engine.load_many import Search
 from nearcache.engine.ports import RemoteFailed
 from nearcache.engine.requests import Operation, Requests
 from nearcache.local.fallback import Fallback
@@ -193,6 +194,16 @@ def _without_counter(self: Server, keys: Sequence[str], *, with_bounds: bool) ->
 _ABOVE_IS_BELIEVED = ((read, "_above", _never_above), (Server, "read", _without_counter))
 
 
+async def _waits_first(self: Search, keys: Sequence[str]) -> None:
+    """A reader waits for the flights that it follows before it loads what it leads."""
+    led = self._enter(keys)
+    while self.batch.followed:
+        led += self._enter(await self._follow_one())
+    ready = await self._search(led)
+    if ready:
+        await self.batch.load_ready(ready)
+
+
 def _began(attempt: Attempt) -> Mark:
     """When the search for the value began."""
     return Mark(attempt.began, attempt.offset)
@@ -284,6 +295,8 @@ ADDED_TAGS_UNCHECKED = Rules(server=AddedTagsUnchecked)
 ADDED_TAGS_CREATED = Rules(server=AddedTagsCreated)
 REFUSES_IN_SILENCE = Rules(server=RefusesInSilence)
 FILLS_IN_SILENCE = Rules(server=FillsInSilence)
+MANY_WAIT_FIRST = Rules(patched=((Search, "_lead", _waits_first),))
+ABSENT_FOR_ALL = Rules(patched=((Attempt, "may_be_absent", True),))
 REPEATS_LEASES = Rules(remote=RepeatsLeases)
 JOIN_ANY = Rules(patched=((Flights, "enter", _join_any),))
 AFTER_WAIT_ALONE = Rules(patched=((Flights, "enter", _after_wait_alone),))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from nearcache.engine import atomic, load, read, write
+from nearcache.engine import atomic, load, load_many, read, write
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, RemoteFailed
@@ -101,6 +101,22 @@ class Instance:
             return outcome.get()
 
         return self.world.start(f"{self.name}: load {key}", flow())
+
+    def load_many(self, keys: Sequence[str], loader: Callable[[str], Any], **options: Any) -> Flow:
+        """Begin a get_or_set_many; its loader gives what this one gives for each key, but what is MISSING."""
+
+        async def slow(names: Sequence[str]) -> dict[str, Any]:
+            values = {name: loader(name) for name in names}
+            await Loading(self.world, f"{self.name}: loader {names}")
+            return {name: value for name, value in values.items() if value is not MISSING}
+
+        async def flow() -> dict[str, Any]:
+            found = {key: value for key in keys if (value := self.look(key)) is not MISSING}
+            absent = [key for key in keys if key not in found]
+            outcomes = await load_many.get_or_load_many(self.core, absent, slow, self._policy(options))
+            return found | load_many.values_of(outcomes)
+
+        return self.world.start(f"{self.name}: load {keys}", flow())
 
     def set(self, key: str, value: object, **options: Any) -> Flow:
         """Begin a set."""
