@@ -10,6 +10,7 @@ from tests.torture.scenarios import (
     hanging,
     hotkey,
     limits,
+    many,
     operations,
     outages,
     races,
@@ -27,6 +28,7 @@ SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
     "hanging": hanging.show,
     "uncacheable": uncacheable.show,
     "operations": operations.show,
+    "many": many.show,
     "limits": limits.show,
     "faults": soak.show,
 }
