@@ -3,22 +3,22 @@
 Eight processes, half of them with threads and half with tasks, go through the same keys in orders of their own: 1,000
 are added, eight counters are counted. Rounds:
 
-    healthy       exactly one True for each key; the counters stand at the number of calls
-    bus cut       the same while all subscribed connections are cut again and again
-    lost replies  replies are held back for longer than redis_timeout, and their connections cut: at most one True for
-                  each key; no number is given twice, and a counter stands between the counts that were acknowledged
-                  and those that may have been made
+    healthy       nothing is in the way
+    bus cut       all subscribed connections are cut again and again
+    lost replies  replies are held back for longer than redis_timeout, and their connections cut
 
-And 100,000 entries of one tag in the L1s of four processes: one of them invalidates the tag. The control is a set.
+In each of them at most one caller is told True for a key, and the key's value is then that caller's. A key that was
+given to nobody has a caller that got no answer, and its value, if there is one, is such a caller's. No number of a
+counter is given twice, and a counter stands between the counts that were acknowledged and those that may have been.
+
+``large_tag`` is part of this scenario.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import statistics
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,16 +32,15 @@ from nearcache.transport.embedded import EmbeddedServer
 from tests.support.processes import Cache, Crew, connected, done, serve
 from tests.support.report import Report
 from tests.support.tables import Table
-from tests.support.waiting import until
+from tests.torture.scenarios import large_tag
 
 PROCESSES, WORKERS = 8, 4
 KEYS, COUNTERS, COUNTS = 1000, 8, 400
 TIMEOUT, PATIENT = 0.1, 1.0
 """Seconds of redis_timeout where replies are lost, and elsewhere: eight processes may be late on a small machine."""
 HEALTHY, BUS_CUT, LOST = "healthy", "bus cut", "lost replies"
-HOLDERS, ENTRIES, SETS = 4, 25_000, 51
-LIMIT = 2.0
-"""How many times as long as a set an invalidation may take."""
+PART = 250
+"""Keys of one order: all processes go through the same ones at the same time."""
 
 
 @dataclass
@@ -53,6 +52,8 @@ class Told:
     unknown: Counter[str] = field(default_factory=Counter)
     """By key, the operations that were not acknowledged."""
     raised: list[str] = field(default_factory=list)
+    flushes: int = 0
+    """How often the process has lost its bus, or a message, meanwhile."""
 
 
 def attend(number: int, url: str, timeout: float, pipe: Connection) -> None:
@@ -63,7 +64,7 @@ def attend(number: int, url: str, timeout: float, pipe: Connection) -> None:
 async def _attend(number: int, url: str, timeout: float, pipe: Connection) -> None:
     make = NearCache if number % 2 else AsyncNearCache
     settings = {"redis_timeout": timeout, "breaker_reset": 0.02, "reconnect_max": 0.05, "on_unavailable": "raise"}
-    async with connected(make, url, namespace="operations", ttl=600, l1_max_entries=2 * ENTRIES, **settings) as cache:
+    async with connected(make, url, namespace="operations", ttl=600, **settings) as cache:
         await serve(pipe, Worker(cache, number))
 
 
@@ -74,9 +75,9 @@ class Worker:
         self._cache: Any = cache
         self._number = number
 
-    async def add(self, order: str, keys: int) -> Told:
+    async def add(self, order: str, keys: range) -> Told:
         """Add every key once, in several threads or tasks that share them."""
-        names = [f"{order}:{key}" for key in range(keys)]
+        names = [f"{order}:{key}" for key in keys]
         return await self._go_through(names, self._add)
 
     async def count(self, order: str, counts: int) -> Told:
@@ -85,7 +86,7 @@ class Worker:
         return await self._go_through(names, self._count)
 
     async def _go_through(self, names: list[str], act: Callable[[str, Told], Coroutine[Any, Any, None]]) -> Told:
-        told = Told()
+        told, flushes = Told(), self._cache.stats().flushes
         random.shuffle(names)
 
         async def work(mine: Sequence[str]) -> None:
@@ -103,6 +104,7 @@ class Worker:
             await asyncio.gather(*(asyncio.to_thread(asyncio.run, work(part)) for part in parts))
         else:
             await asyncio.gather(*map(work, parts))
+        told.flushes = self._cache.stats().flushes - flushes
         return told
 
     async def _add(self, name: str, told: Told) -> None:
@@ -111,43 +113,6 @@ class Worker:
 
     async def _count(self, name: str, told: Told) -> None:
         told.counts.append((name, await done(self._cache.incr(name))))
-
-    async def fill(self, entries: int) -> None:
-        """Store entries of one tag."""
-        await done(self._cache.set_many(dict.fromkeys(self._names(entries), 1), tags=["all"]))
-        await done(self._cache.invalidate_tags("another"))  # the server knows the script from now on
-
-    async def read(self, entries: int) -> None:
-        """Have all of them in L1; some were not put, for writes of others at the same moment."""
-        names = self._names(entries)
-
-        async def all_there() -> bool:
-            await done(self._cache.get_many(names))
-            return all(self._cache.peek(name) is not None for name in names)
-
-        await until(all_there)
-
-    async def invalidate(self, who: int) -> tuple[float, float, int] | None:
-        """The seconds of a set, the median of some, and of the invalidation, with its number, if it is made here."""
-        if who != self._number:
-            return None
-        took = [await self._timed(lambda: self._cache.set("one", 1)) for _ in range(SETS)]
-        took_tag = await self._timed(lambda: self._cache.invalidate_tags("all"))
-        return statistics.median(took), took_tag, self._cache._core.invalidation.seen
-
-    def _names(self, entries: int) -> list[str]:
-        return [f"{self._number}:{key}" for key in range(entries)]
-
-    async def _timed(self, call: Callable[[], Any]) -> float:
-        began = time.perf_counter()
-        assert await done(call())
-        return time.perf_counter() - began
-
-    async def left(self, entries: int, number: int) -> int:
-        """How many entries of the tag are served still, once the message has come."""
-        await until(lambda: self._cache._core.invalidation.last >= number)
-        names = self._names(entries)
-        return sum(self._cache.peek(name) is not None for name in names) + len(await done(self._cache.get_many(names)))
 
 
 @contextmanager
@@ -176,15 +141,35 @@ def trouble(proxy: FaultProxy, order: str) -> Iterator[None]:
         proxy.heal()
 
 
-def wrong_adds(order: str, told: Sequence[Told], keys: int) -> list[str]:
-    """Keys that were given to two, or to nobody where nothing was in the way."""
-    given = Counter(name for one in told for name in one.added)
-    twice = [name for name, count in given.items() if count > 1]
-    nobody = keys - len(given) if order != LOST else 0
-    raised = [error for one in told for error in one.raised]
-    return [f"{order}: {what}" for what in (*(f"{name} was given twice" for name in twice), *raised)] + (
-        [f"{order}: {nobody} keys were given to nobody"] if nobody else []
-    )
+def wrong_adds(order: str, told: Sequence[Told], keys: int, values: Mapping[str, int]) -> list[str]:
+    """Keys that were given to two, or to nobody though each caller had an answer, or that have a value of another.
+
+    Args:
+        order: the round.
+        told: of each process, by its number.
+        keys: how many there are.
+        values: what stands under them in the end: the number of the process that has added it.
+    """
+    faults = [f"{order}: {error}" for one in told for error in one.raised]
+    given: dict[str, list[int]] = {}
+    unknown: dict[str, list[int]] = {}
+    for number, one in enumerate(told):
+        for name in one.added:
+            given.setdefault(name, []).append(number)
+        for name in one.unknown:
+            unknown.setdefault(name, []).append(number)
+    for name in (f"{order}:{key}" for key in range(keys)):
+        winners, perhaps = given.get(name, []), unknown.get(name, [])
+        value = values.get(name)
+        if len(winners) > 1:
+            faults.append(f"{name} was given to {winners}")
+        elif winners and value != winners[0]:
+            faults.append(f"{name} was given to {winners[0]}, and has the value of {value}")
+        elif not winners and not perhaps:
+            faults.append(f"{name} was given to nobody, though all were answered")
+        elif not winners and value is not None and value not in perhaps:
+            faults.append(f"{name} has the value of {value}, who was told False")
+    return faults
 
 
 def wrong_counts(order: str, told: Sequence[Told], stands: Mapping[str, int]) -> list[str]:
@@ -202,6 +187,26 @@ def wrong_counts(order: str, told: Sequence[Told], stands: Mapping[str, int]) ->
     return faults
 
 
+def whole(parts: Sequence[Told]) -> Told:
+    """What a process was told in all."""
+    told = Told()
+    for part in parts:
+        told.added += part.added
+        told.unknown += part.unknown
+        told.raised += part.raised
+        told.flushes += part.flushes
+    return told
+
+
+def without_trouble(order: str, told: Sequence[Told]) -> list[str]:
+    """Whether the fault of a round was there at all: else its checks say nothing."""
+    if order == BUS_CUT and not sum(one.flushes for one in told):
+        return [f"{order}: no process has noticed it"]
+    if order == LOST and not sum(one.unknown.total() for one in told):
+        return [f"{order}: every reply came"]
+    return []
+
+
 def rounds(quick: bool) -> tuple[list[list[str]], list[str]]:
     """Adds and counts: a row for each round, and what was wrong."""
     keys, counts = (200, 80) if quick else (KEYS, COUNTS)
@@ -215,10 +220,13 @@ def rounds(quick: bool) -> tuple[list[list[str]], list[str]]:
             timeout = TIMEOUT if order == LOST else PATIENT
             crew = Crew(attend, {str(number): (number, proxy.url, timeout) for number in range(PROCESSES)})
             with crew, trouble(proxy, order):
-                added: list[Told] = crew.ask("add", order, keys)
+                parts = [crew.ask("add", order, range(at, min(at + PART, keys))) for at in range(0, keys, PART)]
                 counted: list[Told] = crew.ask("count", order, counts)
+            added = [whole(mine) for mine in zip(*parts, strict=True)]
+            values = own.get_many(f"{order}:{key}" for key in range(keys))
             stands = own.get_many({name for one in counted for name, _ in one.counts})
-            faults += wrong_adds(order, added, keys) + wrong_counts(order, counted, stands)
+            faults += wrong_adds(order, added, keys, values) + wrong_counts(order, counted, stands)
+            faults += without_trouble(order, [*added, *counted])
             true = sum(len(one.added) for one in added)
             unknown = [str(sum(one.unknown.total() for one in told)) for told in (added, counted)]
             totals = f"{sum(len(one.counts) for one in counted):,}", f"{sum(stands.values()):,}"
@@ -226,35 +234,12 @@ def rounds(quick: bool) -> tuple[list[list[str]], list[str]]:
     return rows, faults
 
 
-def tags(quick: bool) -> tuple[list[tuple[float, float]], list[str]]:
-    """Times of a set and of the invalidation, and what was wrong."""
-    entries = 2500 if quick else ENTRIES
-    faults: list[str] = []
-    took: list[tuple[float, float]] = []
-    with (
-        EmbeddedServer() as server,
-        Crew(attend, {str(number): (number, server.url, PATIENT) for number in range(HOLDERS)}) as crew,
-    ):
-        for who in (*range(HOLDERS), *range(HOLDERS)):
-            crew.ask("fill", entries)
-            crew.ask("read", entries)
-            (one_set, one_tag, number) = next(one for one in crew.ask("invalidate", who) if one is not None)
-            took.append((one_set, one_tag))
-            left = sum(crew.ask("left", entries, number))
-            if left:
-                faults.append(f"{left} entries of an invalidated tag were served")
-    return took, faults
-
-
 def show(report: Report) -> bool:
     """Run, print and keep; whether nothing was given, counted or served that must not be."""
     rows, faults = rounds(report.quick)
-    took, more = tags(report.quick)
-    faults += more
+    faults += large_tag.judge(report)
     head = ["", "keys given", "adds unknown", "counts unknown", "counts acknowledged", "counters stand at"]
     notes = [f"{PROCESSES} processes × {WORKERS} threads or tasks; unknown: not acknowledged", *faults[:20]]
     report.show(Table("add and incr from many processes", head, rows, notes))
-    report.keep("operations", {"rounds": rows, "tags": took})
-    ratio = statistics.median(tag / one for one, tag in took)
-    report.budget("invalidate_tags of 100,000 entries, on the caller's side", ratio, LIMIT, "×", "a set")
+    report.keep("operations", {"rounds": rows})
     return not faults
