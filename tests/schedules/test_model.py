@@ -80,7 +80,7 @@ class Side:
         key, lease_id, tags = dice.choice(KEYS), dice.choice(TOKENS), TAGS[: dice.randrange(3)]
         item = Item(key, pack_tail(bytes([dice.randrange(100)])), 60_000)
         place = key, lease_id, len(tags)
-        kind = dice.choice(KINDS)
+        kind, was = dice.choice(KINDS), dice.choice((None, 5))
         aware = dice.random() < 0.5
         raw = self.ask("read", [key], with_bounds=False).records[0]
         head = raw[:HEAD_BYTES] if raw and aware else b""
@@ -106,7 +106,7 @@ class Side:
             ),
             "add": ("add", item, head, tags, FOREVER),
             "touch": ("touch", key, head, 60_000, tags, FOREVER),
-            "incr": ("incr", key, dice.choice((1, 7, -7, 1 << 52)), dice.choice((None, 3)), 60_000, head, FOREVER),
+            "incr": ("incr", key, dice.choice((1, 7, -7, 1 << 52)), dice.choice((None, 3)), 60_000, head, FOREVER, was),
             "existing": ("delete_existing", key),
             "delete": ("delete", KEYS if aware else [key]),
             "stale": ("mark_stale", KEYS if aware else [key]),
