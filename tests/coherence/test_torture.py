@@ -12,13 +12,16 @@ OPTIONS = Options(seconds=3.5, seed=1, judge_speed=False)
 
 
 @pytest.mark.parametrize(
-    "phase", ["kill pubsub", "bus held back", "failover, bus first", "live copy", "no channel right"]
+    "phase",
+    ["kill pubsub", "bus held back", "failover, bus first", "sentinel failover", "live copy", "no channel right"],
 )
 def test_a_phase_holds(phase: str) -> None:
     """No read is too stale or goes back, all agree in the end, and L1 is warm again."""
     result = run_phase(PHASES[phase], "valkey", OPTIONS)
     assert not result.failures, line(result)
     assert result.reads > 500
+    if phase == "sentinel failover":
+        assert any(note.startswith("by kill -9") for note in result.notes), result.notes
 
 
 def test_every_write_reaches_every_process() -> None:

@@ -126,12 +126,10 @@ def sentinel_of(kind: str, primary: int, quorum: int = 1, service: str = SERVICE
 def group(kind: str = "valkey", replicas: int = 1, sentinels: int = 3) -> Iterator[Group]:
     """A primary with replicas, and Sentinels that know of each other."""
     with ExitStack() as stack:
-        first = stack.enter_context(make(kind))
-        # repl-diskless-sync-delay: a replica would wait for others for 5 s.
-        follows = {"replicaof": f"{HOST} {first.port}"}
+        at_once = {"repl-diskless-sync-delay": "0"}  # else a replica waits for others for 5 s
+        first = stack.enter_context(make(kind, at_once))
+        follows = {"replicaof": f"{HOST} {first.port}", **at_once}
         servers = [first, *(stack.enter_context(make(kind, follows)) for _ in range(replicas))]
-        with redis_of(first.url) as client:
-            client.config_set("repl-diskless-sync-delay", 0)
         quorum = sentinels // 2 + 1
         watching = [stack.enter_context(sentinel_of(kind, first.port, quorum)) for _ in range(sentinels)]
         made = Group(servers, watching)

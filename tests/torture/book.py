@@ -57,6 +57,22 @@ class Window:
 
     begin: int = NEVER
     end: int = NEVER
+    earlier: Window | None = None
+    """That of the failover before."""
+
+    def touches(self, began: int, ended: int) -> bool:
+        """Whether something happened in it, or in an earlier one."""
+        if began <= self.end and ended >= self.begin:
+            return True
+        return self.earlier is not None and self.earlier.touches(began, ended)
+
+    def histories(self, end: int = NEVER) -> Iterator[tuple[int, int]]:
+        """The times after, between and before the failovers, as begin and end."""
+        yield self.end, end
+        if self.earlier is None:
+            yield -NEVER, self.begin
+        else:
+            yield from self.earlier.histories(self.begin)
 
 
 NOTHING_LOST = Window()
@@ -127,7 +143,7 @@ class Book:
 
     def lost(self, key: int, version: int, window: Window) -> bool:
         """Whether a failover may have lost a write."""
-        return self.ended(key, version) >= window.begin and self.began(key, version) <= window.end
+        return window.touches(self.began(key, version), self.ended(key, version))
 
     def unanswered(self, key: int, version: int) -> bool:
         """Whether the write's outcome is not known."""

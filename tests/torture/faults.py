@@ -22,6 +22,7 @@ from nearcache.protocol.names import Names
 from nearcache.testing import FaultProxy, commands, everyone, subscribers
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.processes import Crew
+from tests.support.sentinels import Group
 from tests.torture.book import Window
 from tests.torture.look import Looker
 from tests.torture.worker import NAMESPACE, REDIS_TIMEOUT
@@ -64,6 +65,8 @@ class Stage:
     spare: EmbeddedServer = field(init=False)
     link: FaultProxy = field(init=False)
     strangers: Crew = field(init=False)
+    group: Group = field(init=False)
+    """The server's replica and Sentinels, in a phase with these."""
     clock: Path = field(init=False)
     """What it says is added to the server's time, in a phase with a false clock."""
 

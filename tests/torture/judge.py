@@ -76,10 +76,8 @@ def _staleness(reads: Iterable[Read], case: Case, verdict: Verdict) -> None:
 
 def _monotonic(reads: Sequence[Read], case: Case, verdict: Verdict) -> None:
     """A read that starts after another has ended returns no older version, unless a failover lies between the two."""
-    window = case.window
-    _goes_back([read for read in reads if read.start < window.begin], case, verdict)
-    if window.end != NEVER:
-        _goes_back([read for read in reads if read.start > window.end + case.max_staleness], case, verdict)
+    for begin, end in case.window.histories():
+        _goes_back([read for read in reads if begin + case.max_staleness < read.start < end], case, verdict)
 
 
 def _goes_back(reads: Sequence[Read], case: Case, verdict: Verdict) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.torture import faults, histories
+from tests.torture import failovers, faults, histories
 from tests.torture.faults import Fault, Stage
 
 SHORT_TTL = 3.0
@@ -25,6 +25,8 @@ class Phase:
     """Whether nobody of the crew may notice the fault: no flush, and the hit rate of L1 as before."""
     heals: bool = False
     """Whether L1 must be proven again while the fault lasts."""
+    sentinel: bool = False
+    """Whether the server has a replica and Sentinels, which the clients ask for the primary."""
     clock: bool = False
     """Whether the server has a false clock."""
     loads: bool = True
@@ -56,6 +58,7 @@ PHASES: Mapping[str, Phase] = {
         Phase("failover", histories.failover, histories.replicate),
         Phase("failover, bus first", histories.failover_bus_first, histories.replicate, loads=False, least=2.5),
         Phase("failover, commands first", histories.failover_commands_first, histories.replicate),
+        Phase("sentinel failover", failovers.by_hand_and_by_crash, sentinel=True, least=failovers.LEAST),
         Phase("live copy", histories.copied, histories.spare_server),
         Phase("clock set back", histories.clock_set_back, clock=True),
         Phase("two databases", histories.strangers, histories.other_database, unnoticed=True),

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nearcache.testing import FaultProxy
-from tests.support import servers
+from tests.support import sentinels, servers
 from tests.support.processes import Crew
 from tests.torture.book import Book, now
 from tests.torture.faults import FAR_WRITER, CannotRun, Stage, play
@@ -141,7 +141,10 @@ def _stage(phase: Phase, kind: str, options: Options, book: Book, notes: list[st
     seconds = max(options.seconds * FAULT * (LONGER if phase.unnoticed else 1), phase.least)
     with ExitStack() as cleanup:
         clock = Path()
-        if not phase.clock:
+        if phase.sentinel:
+            group = cleanup.enter_context(sentinels.group(kind))
+            server = group.servers[0]
+        elif not phase.clock:
             server = cleanup.enter_context(servers.make(kind))
         elif servers.FAKETIME is None:
             raise CannotRun(servers.NO_FAKETIME)
@@ -149,11 +152,14 @@ def _stage(phase: Phase, kind: str, options: Options, book: Book, notes: list[st
             server, clock = cleanup.enter_context(servers.with_clock(kind))
         near = cleanup.enter_context(FaultProxy(server.port))
         far = cleanup.enter_context(FaultProxy(server.port))
-        plans = _plans(phase, near.url, far.url, seed, options)
+        urls = (group.url, group.url) if phase.sentinel else (near.url, far.url)
+        plans = _plans(phase, *urls, seed, options)
         crew = cleanup.enter_context(Crew(work, {plan.who: (plan, book) for plan in plans}))
         looker = cleanup.enter_context(Looker(server.port))
         stage = Stage(kind, server, near, far, random.Random(seed), seconds, cleanup, options.without, notes=notes)
         stage.crew, stage.looker, stage.clock = crew, looker, clock
+        if phase.sentinel:
+            stage.group = group
         phase.prepare(stage)
         yield stage
 

@@ -57,6 +57,16 @@ def test_reads_of_two_histories_are_not_compared(book: Book) -> None:
     assert found(book, read(2, 45), read(1, 48), window=window) == {"monotonic": 1}
 
 
+def test_between_two_failovers_everything_is_promised(book: Book) -> None:
+    """Reads are compared within each of the three histories, and writes of both windows may be lost."""
+    window = Window(350 * MS, 360 * MS, Window(50 * MS, 60 * MS))
+    assert found(book, read(2, 170), read(1, 175), window=window)["monotonic"] == 1
+    assert found(book, read(2, 470), read(1, 475), window=window)["monotonic"] == 1
+    assert found(book, read(2, 45), read(1, 48), window=window) == {"monotonic": 1}
+    assert "monotonic" not in found(book, read(2, 170), read(1, 475), window=window)
+    assert [book.lost(0, 1, Window(at, at, Window(15 * MS, 15 * MS))) for at in (0, 500 * MS)] == [True, True]
+
+
 def test_a_step_back_from_what_an_own_loader_gave_counts(book: Book) -> None:
     """The read of 3 found it in the database, where it was before its set was answered; 2 after it goes back."""
     assert found(book, read(3, 55), read(2, 60)) == {"monotonic": 1}

@@ -15,6 +15,7 @@ from nearcache.local.tier import Tier
 from nearcache.protocol import scripts
 from nearcache.protocol.names import Names
 from nearcache.transport.async_transport import AsyncTransport
+from nearcache.transport.sentinel import WatchedBus
 from nearcache.transport.sync_transport import SyncTransport
 from tests.support.ablations import rules
 from tests.support.ablations.rules import Rules
@@ -87,6 +88,10 @@ def _one_channel(self: Names, namespace: str, database: int = 0) -> None:
     self.channel = Names(namespace).channel if database else self.channel
 
 
+async def _asks_no_sentinel(self: WatchedBus) -> None:
+    await self._bus.ask_beat()
+
+
 def _keeps_connections(_transport: object) -> None:
     """Idle connections are used on."""
 
@@ -120,6 +125,7 @@ GUARDS: Mapping[str, Guard] = {
     # No phase tells it: a counter that begins seconds too low does not catch up with older numbers while one lasts.
     "numbers-seen": Guard(rules.SEEN_BY_NOBODY, lua=SEEN_BY_NOBODY),
     "whose-numbers": Guard(rules.NUMBERS_BELIEVED, lua=NUMBERS_BELIEVED, phase="live copy"),
+    "sentinel-watch": Guard(Rules(), patched=((WatchedBus, "ask_beat", _asks_no_sentinel),), phase="sentinel failover"),
     "channel-by-database": Guard(Rules(), patched=((Names, "__init__", _one_channel),), phase="two databases"),
     "operation-unjournalled": Guard(rules.OPERATIONS_JOURNALLED),
     "operation-behind-journal": Guard(rules.OPERATIONS_UNDER_THE_JOURNAL),
