@@ -14,6 +14,9 @@ OLDEST = (7, 0)
 """The oldest release of Redis that runs the scripts."""
 
 
+_PLAIN = "the port does not speak TLS; a URL without TLS begins with redis://"
+
+
 class Advice(NamedTuple):
     """What to do about an error reply."""
 
@@ -74,19 +77,35 @@ def explained(text: str, code: str) -> str:
     return f"the server answered {code}{said and f': {said}'}{f'; {advice.text}' if advice else ''}"
 
 
+_OF_THE_SERVER = (
+    ("expired", "renew it on the server"),
+    ("not yet valid", "check the clocks of server and client"),
+    ("mismatch", "connect by a name that the certificate has"),
+    ("", "name its authority by ?ssl_ca_certs="),
+)
+_OF_TLS = (
+    ("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|UNKNOWN_PROTOCOL|HTTP_REQUEST", _PLAIN),
+    ("CERTIFICATE_REQUIRED", "the server wants a client's certificate: name one by ?ssl_certfile= and ?ssl_keyfile="),
+    ("CERTIFICATE_EXPIRED", "the server refuses the client's certificate, which has expired: renew it"),
+    ("UNKNOWN_CA", "the server does not trust the client's certificate: take one of an authority that it knows"),
+    ("KEY_VALUES_MISMATCH", "a certificate or key cannot be used: ssl_keyfile is not the key of ssl_certfile"),
+    (
+        "PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL|HANDSHAKE_FAILURE|NO_PROTOCOLS",
+        "server and client agree on no TLS: check versions and ciphers, and whether the server wants a certificate",
+    ),
+    ("PEM lib|X509", "a certificate or key cannot be used: a file that the URL's ssl_ options name holds none"),
+    ("CERTIFICATE", "a certificate cannot be used; check the ssl_ options of the URL"),
+)
+"""Words of an SSLError, and what they mean; the first that fits counts."""
+
+
 def problem_of_tls(error: ssl.SSLError) -> str | None:
     """Why TLS can never work as set up; None: it may be the connection alone."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"the server's certificate is not trusted: {error.verify_message}; name its authority by ?ssl_ca_certs=, "
-            "and the host as the certificate does"
-        )
-    reason = error.reason or ""
-    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"):
-        return "the port does not speak TLS; a URL without TLS begins with redis://"
-    if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason or error.library in ("X509", "PEM"):
-        return f"a certificate or key cannot be used: {reason}; check the ssl_ options of the URL"
-    return None
+        said = error.verify_message.rstrip(".")
+        todo = next(todo for words, todo in _OF_THE_SERVER if words in said)
+        return f"the server's certificate is not trusted: {said}; {todo}"
+    return next((problem for words, problem in _OF_TLS if re.search(words, f"{error} {error.library}")), None)
 
 
 def problem_of_server(hello: object) -> str | None:
@@ -118,14 +137,42 @@ def problem_of_scheme(host: str, port: int, *, tls: bool, timeout: float) -> str
             if tls:
                 plain.sendall(b"PING\r\n")
                 if plain.recv(1) in (b"+", b"-"):
-                    return "the port does not speak TLS; a URL without TLS begins with redis://"
+                    return _PLAIN
             else:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is asked, not trusted
-                with context.wrap_socket(plain):
+                with _asking_context().wrap_socket(plain):
                     return "the port speaks TLS; the URL of a server with TLS begins with rediss://"
         except TimeoutError:
             raise
         except OSError:
             pass
     return None
+
+
+def problem_of_client(host: str, port: int, options: Mapping[str, Any], timeout: float) -> str | None:
+    """Why the server refuses the client's certificate, or that there is none. Connects, and sends nothing by TLS.
+
+    In TLS 1.3 the server says so after the handshake. A client that has sent something by then may get the end of the
+    connection instead.
+
+    Raises:
+        OSError: the port takes no connection, or files can't be read.
+    """
+    context = _asking_context()
+    if options.get("ssl_certfile"):
+        context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"), options.get("ssl_password"))
+    with socket.create_connection((host, port), timeout) as plain:
+        plain.settimeout(timeout)
+        try:
+            with context.wrap_socket(plain) as secure:
+                secure.recv(1)
+        except ssl.SSLError as error:
+            return problem_of_tls(error)
+        except TimeoutError:  # it waits for a command
+            pass
+    return None
+
+
+def _asking_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the server is asked, not trusted
+    return context

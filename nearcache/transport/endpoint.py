@@ -30,7 +30,7 @@ from redis.retry import Retry
 from nearcache.engine.ports import Bus, RemoteFailed, RemoteMisconfigured, RemoteTimeout
 from nearcache.errors import ConfigError
 from nearcache.settings import Settings
-from nearcache.transport.diagnosis import problem_of_scheme
+from nearcache.transport.diagnosis import problem_of_client, problem_of_scheme
 
 SCHEMES = ("redis", "rediss", "unix")
 _ADDRESS = re.compile(
@@ -113,9 +113,12 @@ class Endpoint:
             return failure
         if self.probes:
             self.probes -= 1
-            tls = issubclass(self.connection_class, redis.SSLConnection | redis.asyncio.SSLConnection)
+            tls = self._tls
             with suppress(OSError):  # no connection, or no answer in time, says nothing
-                self.problem = problem_of_scheme(host, port, tls=tls, timeout=self.arguments["socket_timeout"])
+                timeout = self.arguments["socket_timeout"]
+                self.problem = problem_of_scheme(host, port, tls=tls, timeout=timeout)
+                if tls and self.problem is None:
+                    self.problem = problem_of_client(host, port, self.arguments, timeout)
                 self.probes = 0
         return failure if self.problem is None else RemoteMisconfigured(self.problem)
 
@@ -123,8 +126,12 @@ class Endpoint:
         return self.arguments.get("host"), self.arguments.get("port")
 
     def connected(self) -> None:
-        """A connection was made: the URL is for a port of this kind."""
-        self.probes, self.problem = 0, None
+        """A connection was made: the URL is for a port of this kind, though a certificate may expire."""
+        self.probes, self.problem = PROBES if self._tls else 0, None
+
+    @property
+    def _tls(self) -> bool:
+        return issubclass(self.connection_class, redis.SSLConnection | redis.asyncio.SSLConnection)
 
     def ask_for_resp3(self) -> None:
         """Make the next connection with RESP3 again, unless the URL says RESP2: the server may be another one now."""

@@ -102,10 +102,18 @@ def translate(error: BaseException) -> RemoteFailed:
         case _:
             if "max number of clients" in str(error):
                 return ServerError(str(error))
-            # The innermost cause: ConnectionRefusedError says more than redis-py's ConnectionError around it.
-            while (inner := error.__cause__ or error.__context__) is not None:
-                error = inner
-            problem = diagnosis.problem_of_tls(error) if isinstance(error, ssl.SSLError) else None
-            if problem is not None:
-                return RemoteMisconfigured(problem)
-            return RemoteFailed(f"the connection failed: {type(error).__name__}")
+            return _of_cause(error)
+
+
+def _of_cause(error: BaseException) -> RemoteFailed:
+    """The innermost cause: ConnectionRefusedError says more than redis-py's ConnectionError around it."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    if isinstance(error, redis.exceptions.ResponseError | redis.exceptions.AuthenticationError):
+        return translate(error)
+    problem = diagnosis.problem_of_tls(error) if isinstance(error, ssl.SSLError) else None
+    return (
+        RemoteFailed(f"the connection failed: {type(error).__name__}")
+        if problem is None
+        else RemoteMisconfigured(problem)
+    )

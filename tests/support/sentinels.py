@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,14 +111,17 @@ def sentinel_program(kind: str) -> Iterator[str]:
 
 
 @contextmanager
-def sentinel_of(kind: str, primary: int, quorum: int = 1, service: str = SERVICE) -> Iterator[EmbeddedServer]:
+def sentinel_of(
+    kind: str, primary: int, quorum: int = 1, more: Mapping[str, str] = {}, port: int | None = None
+) -> Iterator[EmbeddedServer]:
     """A running Sentinel that watches the server on this port."""
     config = {
-        "sentinel monitor": f"{service} {HOST} {primary} {quorum}",
-        "sentinel down-after-milliseconds": f"{service} {DOWN_AFTER * 1000:.0f}",
-        "sentinel failover-timeout": f"{service} 3000",
+        **more,
+        "sentinel monitor": f"{SERVICE} {HOST} {primary} {quorum}",
+        "sentinel down-after-milliseconds": f"{SERVICE} {DOWN_AFTER * 1000:.0f}",
+        "sentinel failover-timeout": f"{SERVICE} 3000",
     }
-    with sentinel_program(kind) as program, EmbeddedServer(binary=program, config=config) as sentinel:
+    with sentinel_program(kind) as program, EmbeddedServer(port=port, binary=program, config=config) as sentinel:
         yield sentinel
 
 

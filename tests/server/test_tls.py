@@ -1,0 +1,238 @@
+"""TLS on a real server: what docs/security.md says of each mistake, and certificates that are renewed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from nearcache import ConfigError, Connected, NearCacheWarning
+from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
+from tests.support import servers
+from tests.support.sentinels import SERVICE, sentinel_of
+from tests.support.twins import MakeCache, Twin
+from tests.support.waiting import Heard, redis_of, shut, until
+
+pytestmark = pytest.mark.skipif(servers.REDIS is None, reason=servers.NOT_RUN or "-")
+
+FAST: dict[str, Any] = {"reconnect_max": 0.05, "max_staleness": 1.0}
+PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+PAST = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+class Files:
+    """Certificates in a folder, of an authority and of a strange one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        own, strange = trustme.CA(), trustme.CA()
+        own.cert_pem.write_to_path(folder / "ca.pem")
+        strange.cert_pem.write_to_path(folder / "strange-ca.pem")
+        (folder / "empty.pem").write_text("")
+        ended: dict[str, Any] = {"not_before": PAST, "not_after": PAST + timedelta(days=1)}
+        self._put("server", own.issue_cert(HOST))
+        self._put("server-elsewhere", own.issue_cert("cache.example"))
+        self._put("server-expired", own.issue_cert(HOST, **ended))
+        self._put("client", own.issue_cert("app"))
+        self._put("client-strange", strange.issue_cert("app"))
+        self._put("client-expired", own.issue_cert("app", **ended))
+
+    def _put(self, name: str, made: trustme.LeafCert) -> None:
+        made.private_key_pem.write_to_path(self.folder / f"{name}.key")
+        made.cert_chain_pems[0].write_to_path(self.folder / f"{name}.pem")
+
+    def server(self, certificate: str = "server", **more: str) -> EmbeddedServer:
+        """A server that speaks TLS alone."""
+        port = free_port()
+        return EmbeddedServer(port=port, binary=servers.REDIS, config={**self.config(port, certificate), **more})
+
+    def config(self, port: int, certificate: str = "server") -> dict[str, str]:
+        """The configuration of a port with TLS."""
+        return {
+            "port": "0",
+            "tls-port": str(port),
+            "tls-cert-file": str(self.folder / f"{certificate}.pem"),
+            "tls-key-file": str(self.folder / f"{certificate}.key"),
+            "tls-ca-cert-file": str(self.folder / "ca.pem"),
+            "tls-auth-clients": "no",
+        }
+
+    def options(self, client: str = "", key: str = "", authority: str = "ca") -> str:
+        """The options of a URL."""
+        found = f"?ssl_ca_certs={self.folder}/{authority}.pem"
+        if client:
+            found += f"&ssl_certfile={self.folder}/{client}.pem&ssl_keyfile={self.folder}/{key or client}.key"
+        return found
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """For all tests of this file, which change none of them."""
+    return Files(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def secure(files: Files) -> Iterator[Callable[..., int]]:
+    """The port of a server with this certificate and configuration; each is started once."""
+    ports: dict[tuple[str, ...], int] = {}
+    with ExitStack() as stack:
+
+        def port_of(certificate: str = "server", **more: str) -> int:
+            one = (certificate, *more.values())
+            if one not in ports:
+                ports[one] = stack.enter_context(files.server(certificate, **more)).port
+            return ports[one]
+
+        yield port_of
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedServer]:
+    """One without TLS."""
+    with servers.make("redis") as plain:
+        yield plain
+
+
+def cases(files: Files, secure: Callable[..., int], server: EmbeddedServer) -> Mapping[str, str]:
+    """By the first column of the table, a URL that is wrong in that way."""
+    here, wants = f"rediss://{HOST}", {"tls-auth-clients": "yes"}
+    strict = f"{here}:{secure(**wants)}/0"
+    return {
+        "the authority is not named": f"{here}:{secure()}/0",
+        "another authority is named": f"{here}:{secure()}/0{files.options(authority='strange-ca')}",
+        "the server's certificate is for another host": f"{here}:{secure('server-elsewhere')}/0{files.options()}",
+        "the server's certificate has expired": f"{here}:{secure('server-expired')}/0{files.options()}",
+        "the server wants a client's certificate, and there is none": strict + files.options(),
+        "the client's certificate is of another authority": strict + files.options("client-strange"),
+        "the client's certificate has expired": strict + files.options("client-expired"),
+        "the key is another certificate's": strict + files.options("client", "client-expired"),
+        "a file that is none, or has no key": f"{strict}{files.options()}&ssl_certfile={files.folder}/client.pem",
+        "a file that is not there": strict + files.options("none"),
+        "the server speaks TLS 1.2 alone, and the client from 1.3 on": (
+            f"{here}:{secure(**{'tls-protocols': 'TLSv1.2'})}/0{files.options()}&ssl_min_version=772"
+        ),
+        "`redis://` to a port with TLS": f"redis://{HOST}:{secure()}/0",
+        "`rediss://` to a port without": f"{here}:{server.port}/0",
+    }
+
+
+def table() -> Mapping[str, str]:
+    """What was wrong, and what is told, as the page has it."""
+    (found,) = re.findall(r"^\| what was wrong \| what is told \|\n\|[-|]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    rows = [re.fullmatch(r"\| (.*) \| `(.*)` \|", line) for line in found.splitlines()]
+    return {row[1]: row[2] for row in rows if row}
+
+
+@pytest.mark.parametrize("wrong", table())
+async def test_each_mistake_is_told(
+    make_cache: MakeCache, files: Files, secure: Callable[..., int], server: EmbeddedServer, wrong: str
+) -> None:
+    """`with` raises it; without, one warning and health have it."""
+    url, words = cases(files, secure, server)[wrong], table()[wrong]
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        async with make_cache(url, **FAST):
+            pass
+    cache = make_cache(url, **FAST)
+    with pytest.warns(NearCacheWarning, match=re.escape(words)) as seen:
+        await refused(cache)
+    assert len(seen.list) == 1
+    assert words in str(cache.health().reason)
+    assert await cache.get_or_set("a", cache.loader(7)) == 7
+    await shut(cache)
+
+
+async def refused_after(end_all: Callable[[], None], cache: Twin) -> None:
+    """The end of all connections, which are not made again."""
+    end_all()
+    await until(lambda: cache.health().bus == "refused")
+
+
+async def refused(cache: Twin) -> None:
+    """A read in which the bus is refused."""
+    assert await cache.get("a") is None
+    await until(lambda: cache.health().bus == "refused")
+
+
+def test_the_table_is_whole(files: Files, secure: Callable[..., int], server: EmbeddedServer) -> None:
+    """Each row of the page has its case, and each case its row."""
+    assert set(cases(files, secure, server)) == set(table())
+
+
+async def test_a_private_authority_and_a_client_certificate(
+    make_cache: MakeCache, files: Files, secure: Callable[..., int]
+) -> None:
+    """All works as without TLS."""
+    url = f"rediss://{HOST}:{secure(**{'tls-auth-clients': 'yes'})}/0{files.options('client')}"
+    async with make_cache(url, **FAST) as cache, make_cache(url, **FAST) as other:
+        assert await cache.wait_healthy(5)
+        assert await other.wait_healthy(5)
+        assert await cache.set("a", "x" * 200_000)
+        assert await other.get("a") == "x" * 200_000
+        assert await cache.delete("a")
+        await until(lambda: other.peek("a") is None)
+
+
+async def test_certificates_that_are_renewed(make_cache: MakeCache, files: Files, tmp_path: Path) -> None:
+    """The server's expires in use, then the client's: told, and over as soon as there is a new one."""
+    client, key = tmp_path / "client.pem", tmp_path / "client.key"
+
+    def take(name: str) -> None:
+        shutil.copy(files.folder / f"{name}.pem", client)
+        shutil.copy(files.folder / f"{name}.key", key)
+
+    take("client")
+    with files.server(**{"tls-auth-clients": "yes"}) as server, redis_of(server.unix_url) as beside:
+
+        def end_all() -> None:
+            beside.client_kill_filter(_type="normal")
+            beside.client_kill_filter(_type="pubsub")
+
+        def serve(name: str) -> None:
+            pem, other = files.folder / f"{name}.pem", files.folder / f"{name}.key"
+            beside.execute_command("CONFIG", "SET", "tls-cert-file", str(pem), "tls-key-file", str(other))
+
+        url = f"rediss://{HOST}:{server.port}/0{files.options()}&ssl_certfile={client}&ssl_keyfile={key}"
+        async with make_cache(url, **FAST) as cache:
+            assert await cache.wait_healthy(5)
+            assert await cache.set("a", 0)
+            heard = Heard(cache)
+            serve("server-expired")
+            assert await cache.set("a", 1)  # connections live on
+            with pytest.warns(NearCacheWarning, match="certificate has expired; renew it on the server"):
+                await refused_after(end_all, cache)
+            assert await cache.get_or_set("b", cache.loader(2)) == 2
+            serve("server")
+            await until(lambda: heard.of(Connected) and cache.healthy)
+
+            heard.all.clear()
+            take("client-expired")
+            with pytest.warns(NearCacheWarning, match="which has expired: renew it"):
+                await refused_after(end_all, cache)
+            take("client")
+            await until(lambda: heard.of(Connected) and cache.healthy)
+            await until(lambda: cache.health().status == "ok")
+
+
+async def test_sentinel_with_tls(make_cache: MakeCache, files: Files, secure: Callable[..., int]) -> None:
+    """One scheme for both, and the same options."""
+    port = free_port()
+    config = {**files.config(port), "tls-replication": "yes"}
+    with sentinel_of("redis", secure(), more=config, port=port):
+        url = f"rediss+sentinel://{HOST}:{port}/{SERVICE}/0{files.options()}"
+        async with make_cache(url, **FAST) as cache:
+            assert await cache.wait_healthy(5)
+            await until(lambda: cache.set("a", 1))
+            assert cache.health().primary == f"{HOST}:{secure()}"
+        with pytest.raises(ConfigError, match="the server's certificate is not trusted"):
+            async with make_cache(url.partition("?")[0], **FAST):
+                pass
+        with pytest.raises(ConfigError, match=r"the port speaks TLS; .* begins with rediss"):
+            async with make_cache(f"redis+sentinel://{HOST}:{port}/{SERVICE}/0", **FAST):
+                pass
