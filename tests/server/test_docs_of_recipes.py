@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,20 @@ from nearcache.transport.embedded import EmbeddedServer
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL)
+PAGE = (ROOT / "docs/recipes.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+NODE_PATH = os.pathsep.join(filter(None, (os.environ.get("NODE_PATH"), "/usr/share/nodejs")))
+"""Where Debian's package node-redis is, too."""
+PROGRAM = """
+const fs = require('fs')
+async function use(client) {
+  await client.connect()
+%s
+  console.log(number)
+  await client.quit()
+}
+use(require('redis').createClient({ url: 'redis://127.0.0.1:%d' }))
+"""
 
 pytestmark = pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not installed")
 
@@ -88,3 +102,31 @@ async def test_too_few_names_are_refused(fresh_server: EmbeddedServer, tmp_path:
         assert cache.set("user:7", 1)
         assert "two names" in run(BLOCKS[0].replace("'{shop:0}:l:user:7'", ""), fresh_server, tmp_path)
         assert cache.get("user:7") == 1
+
+
+def node(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program for node; it finds the packages of NODE_PATH."""
+    env = {**os.environ, "NODE_PATH": NODE_PATH}
+    return subprocess.run(["node", "-e", program], cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def has_node_redis() -> bool:
+    """Whether node and its package redis are installed."""
+    return shutil.which("node") is not None and not node("require('redis')", ROOT).returncode
+
+
+async def test_a_key_is_invalidated_by_another_language(fresh_server: EmbeddedServer, tmp_path: Path) -> None:
+    """The lines for node-redis do what those for redis-cli do."""
+    if not has_node_redis():
+        pytest.skip("node and its package redis are not installed: apt install nodejs node-redis")
+    (lines,) = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)
+    run(BLOCKS[0].splitlines()[0], fresh_server, tmp_path)
+    with NearCache.from_url(fresh_server.url, namespace="shop") as cache:
+        assert cache.set("user:7", "old")
+        before = cache._core.invalidation.seen
+        done = node(PROGRAM % (lines, fresh_server.port), tmp_path)
+        assert not done.returncode, done.stderr
+        assert int(done.stdout) == before + 1
+        await until(lambda: cache.peek("user:7") is None)
+        assert cache.get("user:7") is None
+        assert cache.stats().flushes == 0
