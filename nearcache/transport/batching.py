@@ -154,21 +154,23 @@ class ThreadReads(LoneReads):
         if thread in inside:
             await self._read_all((read,))
             return
+        me = _Reader(read)
         try:
-            if self.enter():
+            inside.add(thread)
+            if len(inside) <= self._few:
                 await self._read_all((read,))
-            else:
-                inside.add(thread)
-                await self._read_in_a_crowd(_Reader(read))
+                return
+            try:
+                if self._enter(me) or self._wait(me):
+                    batch = (me, *me.led)
+                    await self._read_all([one.read for one in batch], me.waited)
+                    for one in batch:
+                        one.done = True
+                    me.failed = read.failure is not None
+            finally:
+                self._leave(me)
         finally:
             inside.discard(thread)
-
-    async def _read_in_a_crowd(self, me: _Reader) -> None:
-        try:
-            if self._enter(me) or self._wait(me):
-                await self._lead(me)
-        finally:
-            self._leave(me)
 
     def _enter(self, me: _Reader) -> bool:
         """Become the leader, or enter the queue; whether it leads."""
@@ -215,16 +217,12 @@ class ThreadReads(LoneReads):
         while len(led) > BATCH - 1:
             self._waiting.appendleft(led.pop())
 
-    async def _lead(self, me: _Reader) -> None:
-        """Read for itself and for the threads that it leads."""
-        batch = (me, *me.led)
-        await self._read_all([one.read for one in batch], me.waited)
-        for one in batch:
-            one.done = True
-        me.failed = me.read.failure is not None
-
     def _leave(self, me: _Reader) -> None:
         """Wake the next thread of the chain, or the next leader."""
+        if me.done and me.next is not None:  # in the middle of its chain: nobody else changes it, or looks at it
+            me.gone = True
+            me.next.wake.release()
+            return
         with self._lock:
             me.gone = True
             if not me.done and me in self._waiting:
@@ -255,23 +253,25 @@ class ThreadReads(LoneReads):
 class _Reader:
     """The read of one thread."""
 
+    __slots__ = ("done", "failed", "gone", "led", "next", "read", "waited", "wake")
+
     wake: threading.Lock
     """Locked until the thread shall go on; only a thread that waits has one."""
-    done = False
-    """Whether the read has ended."""
-    failed = False
-    """Whether it led, and the request failed."""
-    waited = 0.0
-    """Seconds that it waited before it led."""
-    gone = False
-    """Whether its thread has left: it wakes no other."""
-    led: deque[_Reader] | tuple[()] = ()
-    """The reads that it does as a leader."""
-    next: _Reader | None = None
-    """The read whose thread it wakes."""
 
     def __init__(self, read: Read) -> None:
         self.read = read
+        self.done = False
+        """Whether the read has ended."""
+        self.failed = False
+        """Whether it led, and the request failed."""
+        self.waited = 0.0
+        """Seconds that it waited before it led."""
+        self.gone = False
+        """Whether its thread has left: it wakes no other."""
+        self.led: deque[_Reader] | tuple[()] = ()
+        """The reads that it does as a leader."""
+        self.next: _Reader | None = None
+        """The read whose thread it wakes."""
 
     def end(self, failure: RemoteFailed) -> None:
         """End the read with a failure."""
