@@ -1,5 +1,7 @@
 """nearcache: a small TTL LRU in each process in front of a shared Redis or Valkey, kept coherent by invalidation."""
 
+import sys
+
 from nearcache.aio import AsyncNearCache
 from nearcache.current import Load, StaleValue, current_load
 from nearcache.errors import (
@@ -13,6 +15,7 @@ from nearcache.errors import (
     RemoteUnavailable,
     UncacheableArgument,
     ValueTooLarge,
+    warn,
 )
 from nearcache.events import (
     Accepted,
@@ -84,3 +87,9 @@ __all__ = [
     "ValueTooLarge",
     "current_load",
 ]
+
+if "free-threading build" in sys.version:
+    warn(
+        "nearcache does not support free-threaded builds of Python yet: it was neither built nor tested for them, and "
+        "its readers without a lock rest on the GIL; use a build with the GIL"
+    )
