@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test quick check coverage matrix bench torture docs settings format hooks clean
+.PHONY: help demo test quick check coverage matrix bench torture docs pictures settings format hooks clean
 .DEFAULT_GOAL := test
 
 # A target's line of help stands behind its ##.
@@ -64,6 +64,9 @@ docs: $(READY) ## the site in build/site; a warning is an error
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/site $(ARGS)
 	@$(BIN)/python -m tests.support.examples
 	@echo "build/site/index.html"
+
+pictures: $(RIVALS) ## draw the pictures of the README and of docs/concepts.md anew, from runs
+	@$(BIN)/python -m benchmarks.pictures $(ARGS)
 
 settings: $(READY) ## write docs/settings.md and .env.example from the table of settings
 	@$(BIN)/python -m tests.support.settings_page > docs/settings.md
