@@ -89,6 +89,10 @@ class BaseCache:
 
         Raises:
             ConfigError: the URL or a setting can never work.
+
+        >>> from nearcache import NearCache
+        >>> NearCache.from_url("redis://cache:6379/0", namespace="shop", ttl=60)
+        <NearCache redis://cache:6379/0 namespace='shop'>
         """
         return cls._make(url, Settings(**settings))
 
@@ -116,6 +120,13 @@ class BaseCache:
 
         Raises:
             ConfigError: there is no URL, or a variable can't be read.
+
+        >>> import os
+        >>> from unittest.mock import patch
+        >>> from nearcache import NearCache
+        >>> with patch.dict(os.environ, {"SHOP_CACHE_URL": "redis://cache:6379/0", "SHOP_CACHE_NAMESPACE": "shop"}):
+        ...     NearCache.from_env(prefix="SHOP_CACHE_", ttl=60)
+        <NearCache redis://cache:6379/0 namespace='shop'>
         """
         return cls._make(*from_env(os.environ, prefix, env_file=env_file, secrets_dir=secrets_dir, **settings))
 
@@ -262,7 +273,12 @@ class BaseCache:
 
     @property
     def settings(self) -> Settings:
-        """The settings, frozen."""
+        """The settings, frozen.
+
+        >>> from nearcache import NearCache
+        >>> NearCache.from_url("memory://", ttl=60).settings.ttl
+        60.0
+        """
         return self._core.settings
 
     @property
@@ -273,6 +289,12 @@ class BaseCache:
 
         Raises:
             ConfigError: the codec is the application's own, ``settings.codec``, which has to know its types itself.
+
+        >>> from fractions import Fraction
+        >>> from nearcache import NearCache
+        >>> codec = NearCache.from_url("memory://").codec
+        >>> codec.decode(codec.encode(Fraction(1, 3)))
+        Fraction(1, 3)
         """
         codec = self.settings.codec
         if not isinstance(codec, MsgpackCodec):
@@ -281,16 +303,34 @@ class BaseCache:
 
     @property
     def url(self) -> str:
-        """Where the server is, without user and password; for ``embedded://`` what other processes connect to."""
+        """Where the server is, without user and password; for ``embedded://`` what other processes connect to.
+
+        >>> from nearcache import NearCache
+        >>> NearCache.from_url("redis://user:secret@cache:6379/0", namespace="shop").url
+        'redis://cache:6379/0'
+        """
         return self._backend.shown
 
     @property
     def healthy(self) -> bool:
-        """Whether L1 is proven coherent now."""
+        """Whether L1 is proven coherent now; False before the first use of a server.
+
+        >>> from nearcache import NearCache
+        >>> NearCache.from_url("memory://").healthy
+        True
+        """
         return self._core.healthy
 
     def stats(self) -> Stats:
-        """The counters since the cache was made, as a frozen snapshot."""
+        """The counters since the cache was made, as a frozen snapshot.
+
+        >>> from nearcache import NearCache
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.get_or_set("answer", lambda: 42), cache.get("answer")
+        (42, 42)
+        >>> cache.stats().loads, cache.stats().l1_hits
+        (1, 1)
+        """
         return self._core.stats()
 
     def health(self) -> Health:
@@ -314,6 +354,13 @@ class BaseCache:
 
         Returns:
             A function that ends it.
+
+        Raises:
+            ConfigError: it can't be called.
+
+        >>> from nearcache import NearCache
+        >>> unsubscribe = NearCache.from_url("memory://").on_event(print)
+        >>> unsubscribe()
         """
         if not callable(callback):
             raise ConfigError(f"callback={shown(callback)}: must be callable, with the event as its argument")
@@ -337,6 +384,9 @@ class BaseCache:
             key: the key.
             default: returned when L1 has no such value.
 
+        Returns:
+            The value, or the default.
+
         Raises:
             InvalidKey: the key is no key.
             CacheClosed: after ``close``.
@@ -356,7 +406,16 @@ class BaseCache:
         return value
 
     def clear_local(self) -> None:
-        """Drop every entry of this process's L1; Redis and the other processes keep theirs."""
+        """Drop every entry of this process's L1; Redis and the other processes keep theirs.
+
+        Raises:
+            CacheClosed: after ``close``.
+
+        >>> from nearcache import NearCache
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.set("user:7", "Ada"), cache.clear_local(), cache.peek("user:7")
+        (True, None, None)
+        """
         self._check_open()
         run_sync(write.drop_local(self._core))
 

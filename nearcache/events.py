@@ -12,7 +12,19 @@ from typing import TypeAlias
 
 
 class Event:
-    """Base of all events: equal if they are of one kind and say the same."""
+    """Base of all events: equal if they are of one kind and say the same.
+
+    >>> from nearcache import Flushed, Journalled
+    >>> from nearcache.testing import FakeServer
+    >>> server, events = FakeServer(), []
+    >>> with server.cache(namespace="shop") as cache:
+    ...     unsubscribe = cache.on_event(events.append)
+    ...     with server.away():
+    ...         cache.set("user:7", "Ada")
+    False
+    >>> [event.keys for event in events if isinstance(event, Journalled)]
+    [1]
+    """
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)

@@ -8,7 +8,17 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Where the value of a key stands, and what a read would do now, and why. It does not show the value itself."""
+    """Where the value of a key stands, and what a read would do now, and why. It does not show the value itself.
+
+    >>> from nearcache import NearCache
+    >>> cache = NearCache.from_url("memory://", ttl=60)
+    >>> cache.set("user:7", "Ada", tags=["users"])
+    True
+    >>> print(cache.explain("user:7"))  # doctest: +ELLIPSIS
+    'user:7': a read would serve from L1: ...
+      tags: users
+      ...
+    """
 
     key: str
     would: Literal["serve from L1", "serve from L2", "load"]

@@ -107,7 +107,17 @@ class NearCache(BaseCache):
             end()
 
     def close(self) -> None:
-        """Stop the bus and close every connection; L1 is dropped. Closing twice is allowed; ``with`` opens it again."""
+        """Stop the bus and close every connection; L1 is dropped. Closing twice is allowed; ``with`` opens it again.
+
+        What the journal holds is replayed before, if Redis answers. It waits for loads and for Redis at most
+        ``redis_connect_timeout`` and twice ``redis_timeout``.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.close()
+        >>> cache.get("user:7")
+        Traceback (most recent call last):
+        nearcache.errors.CacheClosed: ...
+        """
         self._stop()()
 
     def _stop(self) -> Callable[[], None]:
@@ -134,7 +144,21 @@ class NearCache(BaseCache):
         return end
 
     def wait_healthy(self, timeout: Duration = 2.0) -> bool:
-        """Wait up to ``timeout`` seconds until L1 is proven coherent; whether it is."""
+        """Start the cache if it was not used yet, and wait until L1 is proven coherent.
+
+        Args:
+            timeout: seconds, or a timedelta.
+
+        Returns:
+            Whether L1 is proven. False is no reason to give up: reads go to Redis, or call their loaders.
+
+        Raises:
+            ConfigError: the timeout is none.
+            CacheClosed: after ``close``.
+
+        >>> NearCache.from_url("memory://").wait_healthy(timeout=1)
+        True
+        """
         self._ready()
         return run_sync(self._subscriber.wait_healthy(seconds("timeout", timeout)))
 
@@ -160,6 +184,9 @@ class NearCache(BaseCache):
         Args:
             key: the key.
             default: returned when neither has it. A cached None is a value, and comes back as None.
+
+        Returns:
+            The value, equal to what was stored and of its type, or the default.
 
         Raises:
             InvalidKey: the key is no key.
@@ -189,7 +216,13 @@ class NearCache(BaseCache):
         return default if value is MISSING else value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The values of some keys; what is missing is absent.
+        """The values of some keys, from L1, and the rest in one request from Redis.
+
+        Args:
+            keys: the keys, any number of them.
+
+        Returns:
+            The values by key; what is missing is absent.
 
         Raises:
             InvalidKey: one of the keys is no key; nothing was read.
@@ -335,6 +368,10 @@ class NearCache(BaseCache):
             InvalidKey, ConfigError, CodecError, ValueTooLarge: nothing was stored.
             RemoteUnavailable: not acknowledged, with ``on_unavailable="raise"``.
             CacheClosed: after ``close``.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.set("user:7", {"name": "Ada"}, ttl=60, tags=["users"]), cache.get("user:7")
+        (True, {'name': 'Ada'})
         """
         self._ready()
         core = self._core
@@ -342,7 +379,22 @@ class NearCache(BaseCache):
         return run_sync(write.store(core, {check_key(key, core.settings.max_key_bytes): value}, policy))
 
     def set_many(self, values: Mapping[str, object], **options: Unpack[WriteOptions]) -> bool:
-        """Store some values, each as ``set`` does; all are checked and encoded before any is stored."""
+        """Store some values, each as ``set`` does; all are checked and encoded before any is stored.
+
+        Args:
+            values: the values by key. Up to 500 of them go to Redis in one script.
+            **options: those of ``set``, in the same units, for each of the values.
+
+        Returns:
+            Whether Redis acknowledged all of them; see ``set``.
+
+        Raises:
+            InvalidKey, ConfigError, CodecError, ValueTooLarge, RemoteUnavailable, CacheClosed: as ``set``.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.set_many({"a": 1, "b": 2}, ttl=60), cache.get("b")
+        (True, 2)
+        """
         self._ready()
         policy = self._policy.over(options, STORING)
         return run_sync(write.store(self._core, self._checked_items(values), policy))
@@ -359,12 +411,19 @@ class NearCache(BaseCache):
 
         Raises:
             InvalidKey, ConfigError: one of the keys is no key, or hold no duration; nothing was deleted.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.set("user:7", "Ada"), cache.delete("user:7", "user:8"), cache.get("user:7")
+        (True, True, None)
         """
         self._ready()
         return run_sync(write.delete(self._core, [self._checked(key) for key in keys], self._hold_ms(hold)))
 
     def delete_existing(self, key: str) -> bool:
         """As ``delete`` for one key, and say whether it made a difference: of callers at one time, one is told True.
+
+        Args:
+            key: the key.
 
         Returns:
             Whether a living value was there, and Redis acknowledged.
@@ -463,6 +522,17 @@ class NearCache(BaseCache):
     def mark_stale(self, *keys: str) -> bool:
         """Let the next read of some keys load, everywhere; else as ``delete``.
 
+        The old value still serves where ``stale_if_error`` allows it, when that load fails.
+
+        Args:
+            *keys: the keys.
+
+        Returns:
+            Whether Redis acknowledged; see ``set``.
+
+        Raises:
+            InvalidKey, RemoteUnavailable, CacheClosed: as ``delete``.
+
         >>> cache = NearCache.from_url("memory://")
         >>> cache.set("user:7", "Ada"), cache.mark_stale("user:7"), cache.get("user:7")
         (True, True, None)
@@ -507,7 +577,19 @@ class NearCache(BaseCache):
         return run_sync(explain(self._core, self._checked(key)))
 
     def clear(self) -> bool:
-        """Drop everything in the namespace, in Redis and in every L1; whether Redis acknowledged."""
+        """Drop everything in the namespace, in Redis and in every L1, in one step, however much there is.
+
+        Returns:
+            Whether Redis acknowledged; see ``set``.
+
+        Raises:
+            RemoteUnavailable: not acknowledged, with ``on_unavailable="raise"``.
+            CacheClosed: after ``close``.
+
+        >>> cache = NearCache.from_url("memory://")
+        >>> cache.set("user:7", "Ada"), cache.clear(), cache.get("user:7")
+        (True, True, None)
+        """
         self._ready()
         return run_sync(write.clear(self._core))
 

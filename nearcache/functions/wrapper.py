@@ -77,13 +77,45 @@ class Wrapper(functools.partial[R], Generic[P, T, R]):
     def key(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key under which the value of this call is cached.
 
+        Args:
+            *args: those of the function.
+            **kwargs: those of the function.
+
+        Returns:
+            The key, as ``get``, ``delete`` and ``explain`` of the cache take it.
+
         Raises:
             UncacheableArgument: an argument cannot become part of a key.
+
+        >>> from nearcache import NearCache
+        >>> @NearCache.from_url("memory://").cached("user:{id}")
+        ... def user(id: int) -> str:
+        ...     return "Ada"
+        >>> user.key(7), user.key(id=7)
+        ('user:7', 'user:7')
         """
         return self._plan.key(*self.args, *args, **kwargs)
 
     def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """The value of this call if L1 has it, else None; never the network."""
+        """The value of this call if L1 has it; never the network, and never the function.
+
+        Args:
+            *args: those of the function.
+            **kwargs: those of the function.
+
+        Returns:
+            The value, or None.
+
+        Raises:
+            UncacheableArgument, CacheClosed: as ``key``; after ``close``.
+
+        >>> from nearcache import NearCache
+        >>> @NearCache.from_url("memory://").cached("user:{id}")
+        ... def user(id: int) -> str:
+        ...     return "Ada"
+        >>> user.peek(7), user(7), user.peek(7)
+        (None, 'Ada', 'Ada')
+        """
         return cast("T | None", self._plan.cache.peek(self.key(*args, **kwargs)))
 
     def _group(self) -> tuple[str, ...]:
@@ -128,22 +160,81 @@ class CachedFunction(Wrapper[P, T, T]):
     under or above @classmethod and @staticmethod. From Python 3.13 on @classmethod binds nothing that is below it: put
     it below ``cached`` there, or ``invalidate`` and the like want the class as their first argument. mypy takes a
     static method of an object for a method: name it by the class.
+
+    >>> from nearcache import NearCache
+    >>> cache = NearCache.from_url("memory://")
+    >>> @cache.cached("user:{id}", ttl=60, grouped=True)
+    ... def user(id: int) -> str:
+    ...     return f"user {id}, {cache.stats().loads}"
+    >>> user(7), user(7), user.__wrapped__(7)
+    ('user 7, 1', 'user 7, 1', 'user 7, 1')
     """
 
     def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Delete the value of this call everywhere; whether Redis acknowledged."""
+        """Delete the value of this call everywhere.
+
+        Args:
+            *args: those of the function.
+            **kwargs: those of the function.
+
+        Returns:
+            Whether Redis acknowledged; see ``NearCache.set``.
+
+        Raises:
+            UncacheableArgument: an argument cannot become part of a key.
+            RemoteUnavailable, CacheClosed: as ``NearCache.delete``.
+
+        >>> from nearcache import NearCache
+        >>> @NearCache.from_url("memory://").cached("user:{id}")
+        ... def user(id: int) -> str:
+        ...     return "Ada"
+        >>> user(7), user.invalidate(7), user.peek(7)
+        ('Ada', True, None)
+        """
         return cast("bool", self._plan.cache.delete(self.key(*args, **kwargs)))
 
     def invalidate_all(self) -> bool:
-        """Drop the values of all calls everywhere; whether Redis acknowledged.
+        """Drop the values of all calls everywhere, in one step.
+
+        Returns:
+            Whether Redis acknowledged; see ``NearCache.set``.
 
         Raises:
             ConfigError: the function was not decorated with ``grouped=True``.
+            RemoteUnavailable, CacheClosed: as ``NearCache.delete``.
+
+        >>> from nearcache import NearCache
+        >>> @NearCache.from_url("memory://").cached("user:{id}", grouped=True)
+        ... def user(id: int) -> str:
+        ...     return "Ada"
+        >>> user(7), user.invalidate_all(), user.peek(7)
+        ('Ada', True, None)
         """
         return cast("bool", self._plan.cache.invalidate_tags(*self._group()))
 
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the function now, and cache and return its value."""
+        """Call the function now, and cache its value; as ``NearCache.refresh``.
+
+        Args:
+            *args: those of the function.
+            **kwargs: those of the function.
+
+        Returns:
+            The new value.
+
+        Raises:
+            UncacheableArgument: an argument cannot become part of a key.
+            LoaderTimeout, CacheClosed: as ``NearCache.refresh``.
+            Exception: what the function raises, as it is; the value that was there stays.
+
+        >>> from nearcache import NearCache
+        >>> numbers = iter([1, 2])
+        >>> @NearCache.from_url("memory://").cached("next")
+        ... def number() -> int:
+        ...     return next(numbers)
+        >>> number(), number(), number.refresh(), number()
+        (1, 1, 2, 2)
+        """
         return cast("T", self._refreshed(args, kwargs))
 
     if not MYPY:
@@ -176,10 +267,21 @@ class AsyncCachedFunction(Wrapper[P, T, Awaited[T]]):
 
     It is called and awaited as the function is, and its methods take the same arguments; ``key`` and ``peek`` are not
     awaited. In a class it binds as functions do.
+
+    >>> import asyncio
+    >>> from nearcache import AsyncNearCache
+    >>> async def main():
+    ...     async with AsyncNearCache.from_url("memory://") as cache:
+    ...         @cache.cached("user:{id}")
+    ...         async def user(id: int) -> str:
+    ...             return "Ada"
+    ...         return await user(7), user.peek(7), await user.invalidate(7), user.peek(7)
+    >>> asyncio.run(main())
+    ('Ada', 'Ada', True, None)
     """
 
     async def invalidate(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Delete the value of this call everywhere; whether Redis acknowledged."""
+        """As :meth:`CachedFunction.invalidate`."""
         return cast("bool", await self._plan.cache.delete(self.key(*args, **kwargs)))
 
     async def invalidate_all(self) -> bool:
@@ -187,7 +289,7 @@ class AsyncCachedFunction(Wrapper[P, T, Awaited[T]]):
         return cast("bool", await self._plan.cache.invalidate_tags(*self._group()))
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the function now, and cache and return its value."""
+        """As :meth:`CachedFunction.refresh`."""
         return cast("T", await self._refreshed(args, kwargs))
 
     if not MYPY:

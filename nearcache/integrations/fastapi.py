@@ -60,6 +60,12 @@ def lifespan(cache: Cache | Callable[[], Cache], *others: Lifespan) -> Entered:
 def dependency(connection: HTTPConnection) -> Any:
     """The cache that ``lifespan`` has opened, as in ``Annotated[AsyncNearCache, Depends(dependency)]``.
 
+    Args:
+        connection: the request or the web socket; FastAPI gives it.
+
+    Returns:
+        The cache.
+
     Raises:
         RuntimeError: the application was made without it.
     """
@@ -80,7 +86,14 @@ async def health(request: Request) -> JSONResponse:
 
 
 def router(path: str = "/health/cache") -> APIRouter:
-    """A router of FastAPI that has ``health`` at a path."""
+    """A router of FastAPI that has ``health`` at a path, for ``app.include_router(router())``.
+
+    Args:
+        path: where ``cache.health()`` is shown as JSON.
+
+    Returns:
+        The router.
+    """
     own = APIRouter(tags=["health"])
     own.add_api_route(path, health, methods=["GET"])
     return own

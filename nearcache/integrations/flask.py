@@ -88,7 +88,13 @@ def init_app(app: Flask, cache: NearCache | None = None) -> NearCache:
 
 
 def cache_of(app: Flask | None = None) -> NearCache:
-    """The cache that ``init_app`` has given an application; None: the one that handles this request.
+    """The cache that ``init_app`` has given an application.
+
+    Args:
+        app: the application; None: the one that handles this request.
+
+    Returns:
+        The cache.
 
     Raises:
         ConfigError: it has none.

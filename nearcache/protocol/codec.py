@@ -42,14 +42,46 @@ class Codec(Protocol):
     """What turns values into bytes and back; ``Settings(codec=...)`` takes any object that has these two.
 
     Both are called from many threads at once. Both raise CodecError for what they cannot do.
+
+    >>> from nearcache import NearCache
+    >>> class Text:
+    ...     def encode(self, value: object) -> bytes:
+    ...         if type(value) is not str:
+    ...             raise CodecError(f"{type(value).__name__}: only a str is cached here")
+    ...         return value.encode()
+    ...     def decode(self, data: bytes) -> str:
+    ...         return data.decode()
+    >>> cache = NearCache.from_url("memory://", codec=Text())
+    >>> cache.set("user:7", "Ada"), cache.get("user:7")
+    (True, 'Ada')
     """
 
     def encode(self, value: object) -> bytes:
-        """The value as bytes, from which `decode` makes an equal value of the same type."""
+        """Make bytes of a value.
+
+        Args:
+            value: what the application stores.
+
+        Returns:
+            Bytes, from which ``decode`` makes an equal value of the same type.
+
+        Raises:
+            CodecError: it can't.
+        """
         ...
 
     def decode(self, data: bytes) -> Any:
-        """The value that was encoded."""
+        """Make the value of bytes.
+
+        Args:
+            data: what ``encode`` returned, or anything that somebody wrote to Redis.
+
+        Returns:
+            The value that was encoded.
+
+        Raises:
+            CodecError: the bytes are none of ``encode``; that is a miss.
+        """
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -14,7 +15,17 @@ from sybil.parsers.myst import PythonCodeBlockParser
 
 import nearcache
 import nearcache.testing
-from nearcache import NearCacheError, NearCacheWarning, errors
+from nearcache import (
+    AsyncCachedFunction,
+    AsyncNearCache,
+    CachedFunction,
+    Codec,
+    MsgpackCodec,
+    NearCache,
+    NearCacheError,
+    NearCacheWarning,
+    errors,
+)
 from tests.support.examples import NAMED, ROOT, RUN_BY, docstrings, pages
 
 REFERENCE = "\n".join(path.read_text() for path in sorted((ROOT / "docs" / "api").glob("*.md")))
@@ -54,6 +65,31 @@ def test_each_error_names_its_place_in_the_docs(error: type) -> None:
     text = (ROOT / page).read_text()
     assert f"\n## {error.__name__}\n" in text
     assert error in (NearCacheError, NearCacheWarning) or f"\n| [{error.__name__}](#{anchor}) |" in text
+
+
+METHODS = [
+    (one, name)
+    for one in (NearCache, AsyncNearCache, CachedFunction, AsyncCachedFunction, Codec, MsgpackCodec)
+    for name in sorted({*vars(one), *(vars(one.__mro__[1]) if one in (NearCache, AsyncNearCache) else ())})
+    if not name.startswith("_") and name not in getattr(one, "__annotations__", {})
+]
+QUIET = {"stats", "health", "healthy", "settings", "url", "close", "invalidate_tags"}
+"""These raise nothing, or what ``set`` does."""
+TWIN = re.compile(r"As :meth:`(NearCache|CachedFunction)\.\w+`")
+
+
+@pytest.mark.parametrize(("one", "name"), METHODS, ids=[f"{one.__name__}.{name}" for one, name in METHODS])
+def test_a_docstring_is_complete(one: type, name: str) -> None:
+    """It names each argument, and has an example; or that of its twin has, which it names."""
+    found = inspect.getattr_static(one, name)
+    function = getattr(found, "fget", None) or getattr(found, "__func__", found)
+    text = inspect.getdoc(function) or ""
+    if TWIN.match(text):
+        return
+    assert ">>> " in (one.__doc__ or "" if one is Codec else text), "an example"
+    for argument in inspect.signature(function).parameters.keys() - {"self", "cls"}:
+        assert re.search(rf"\b{argument}\b", text), argument
+    assert "Raises:" in text or name in QUIET, "what it raises"
 
 
 PAGES = sorted(pages().keys() - RUN_BY.keys())
