@@ -45,4 +45,9 @@ def app() -> typer.Typer:
 
 
 def nearcache() -> None:
-    """A near cache in front of Redis or Valkey."""
+    """Look into a near cache in front of Redis or Valkey, and change it coherently.
+
+    Set NEARCACHE_URL and NEARCACHE_NAMESPACE, or give --url and --namespace to a command. Each command takes --json,
+    too. Exit code 0: all is well. 1: no, as the command's own --help says. 2: the server could not be asked, or
+    the call was wrong. Begin with `nearcache doctor`.
+    """

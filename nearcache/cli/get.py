@@ -19,7 +19,9 @@ def get(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Print the value of a key: a string as it is, what JSON can say as JSON, else as Python shows it.
+    """Print the value that Redis has under a key.
+
+    A string as it is, what JSON can say as JSON, else as Python shows it.
 
     Exit code 1: there is no fresh value. 2: Redis could not be asked.
     """

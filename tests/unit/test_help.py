@@ -9,8 +9,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from nearcache import AsyncNearCache, Health, NearCache, Settings, Stats
+from nearcache.cli import app
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -47,3 +49,14 @@ def test_the_readme_names_methods_that_are_not_awaited() -> None:
     sentence = re.search(r"what may ask Redis is awaited, while (.*?)\s+are plain", README, re.DOTALL)
     assert sentence
     assert set(re.findall("`(.*?)`", sentence[1])) <= PLAIN
+
+
+def test_the_help_of_the_command_has_each_and_its_exit_codes() -> None:
+    """And how to name the server."""
+    runner, application = CliRunner(), app()
+    shown = runner.invoke(application, ["--help"], env={"COLUMNS": "80"}).output
+    assert "NEARCACHE_URL" in shown
+    for command in application.registered_commands:
+        name = command.name or command.callback.__name__  # type: ignore[union-attr]  # each has one
+        assert re.search(rf"^  {name} ", shown, re.MULTILINE), name
+        assert "Exit code" in runner.invoke(application, [name, "--help"]).output, name

@@ -24,7 +24,9 @@ def demo(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON document only.")] = False,
 ) -> None:
-    """Run worker processes on a real server and database: reads, updates, an outage, and a check of every answer.
+    """Run workers through an outage of a server, and check every answer.
+
+    They share a real server and a database, read and update it, and lose the server for a while.
 
     Exit code 0: every promise was kept. 1: one was broken, or a phase did not happen; the output says which.
     """
