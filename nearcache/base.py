@@ -241,6 +241,10 @@ class BaseCache:
             policy=Policy.of(settings),
             reads=where.reads,
         )
+        if settings.audit_fraction and where.new_bus is not None:
+            from nearcache.engine.audit import Audit  # noqa: PLC0415  # few ask for it
+
+            self._core.chores.add(Audit(self._core).run, 0.0)
         self._troubles = Troubles(f"{where.shown} namespace={settings.namespace!r}")
         self._log = Log(settings.namespace)
         self._core.listeners += [self._log, self._troubles]

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from nearcache.explanation import Explanation
+
 
 class Event:
     """Base of all events: equal if they are of one kind and say the same.
@@ -141,6 +143,19 @@ class UnknownType(Event):
     key: str
     type: str
     reason: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StaleFound(Event):
+    """The audit found an entry of L1 that is older than ``max_staleness`` allows; it was dropped. Told once per key.
+
+    ``age``: seconds for which it was stale, as far as is known. ``explanation``: as ``explain`` gives it.
+    """
+
+    key: str
+    reason: str
+    age: float
+    explanation: Explanation
 
 
 @dataclass(frozen=True, eq=False, repr=False)

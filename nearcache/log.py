@@ -27,6 +27,7 @@ from nearcache.events import (
     Journalled,
     LoadFailed,
     Refused,
+    StaleFound,
     UnknownType,
 )
 from nearcache.findings import Finding
@@ -64,6 +65,7 @@ _LEVELS: dict[type[Event], str] = {
     CorruptValue: "warning",
     UnknownType: "warning",
     LoadFailed: "warning",
+    StaleFound: "error",
     CoherenceFailed: "error",
 }
 """What is logged: a change of state each, never a line per call."""

@@ -50,6 +50,11 @@ SETTINGS: Mapping[str, Setting] = {
         checks.whole_or_part,
         "part of the keys, by hash, that L1 may hold; `nearcache l1 --share` lowers it for all instances",
     ),
+    "audit_fraction": Setting(
+        0.0,
+        checks.whole_or_part,
+        "part of L1's hits that is compared with Redis in the background, up to 100 a second; 0: no audit",
+    ),
     "jitter": Setting(
         0.05, checks.fraction, "fraction of the ttl that is taken off at random, so that values do not end together"
     ),
@@ -169,6 +174,7 @@ class SettingsOptions(TypedDict, total=False):
     l1_max_bytes: int | None
     eviction: Literal["lru", "s3fifo"]
     l1_share: float
+    audit_fraction: float
     jitter: float
     negative_ttl: Duration | None
     stale_while_revalidate: Duration
@@ -226,6 +232,7 @@ class Settings:
     l1_max_bytes: int | None
     eviction: Literal["lru", "s3fifo"]
     l1_share: float
+    audit_fraction: float
     jitter: float
     negative_ttl: float | None
     stale_while_revalidate: float

@@ -32,6 +32,9 @@ class Stats:
         invalidations_received: Messages taken from the bus.
         propagations: Own writes whose message was timed.
         propagation_seconds: Seconds from these writes to the arrival of their messages here, in all.
+        audited: Entries of L1 that were compared with Redis (``audit_fraction``).
+        audit_stale: Entries among them that were stale for longer than ``max_staleness``, and were dropped.
+        audit_stale_age: Seconds for which these were stale, in all.
         flushes: Times L1 was dropped because messages may have been missed.
         flushes_by_reason: The same by reason: see ``Cause`` in ``nearcache.local.effects``.
         journalled: Keys of writes that Redis did not acknowledge.
@@ -58,6 +61,9 @@ class Stats:
     invalidations_received: int = 0
     propagations: int = 0
     propagation_seconds: float = 0.0
+    audited: int = 0
+    audit_stale: int = 0
+    audit_stale_age: float = 0.0
     flushes: int = 0
     flushes_by_reason: Mapping[str, int] = field(default_factory=dict, hash=False)
     journalled: int = 0
@@ -76,6 +82,9 @@ class Counters:
     """
 
     __slots__ = (
+        "audit_stale",
+        "audit_stale_age",
+        "audited",
         "corrupt_values",
         "evictions",
         "fills_refused",
@@ -100,7 +109,8 @@ class Counters:
     def __init__(self) -> None:
         self.l1_hits = self.l2_hits = self.misses = 0
         self.loads = self.load_errors = self.uncached = self.evictions = 0
-        self.stale_served = 0
+        self.stale_served = self.audited = self.audit_stale = 0
+        self.audit_stale_age = 0.0
         self.load_seconds = 0.0
         self.fills_refused = self.invalidations_sent = self.invalidations_received = 0
         self.flushes = self.journalled = self.l2_errors = self.corrupt_values = 0

@@ -11,12 +11,13 @@ from typing import TypeVar
 
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.bus_state import BusState
+from nearcache.engine.chores import Chores
 from nearcache.engine.entries import Entries
 from nearcache.engine.plain import LoneReads, ReadAll, read_all
 from nearcache.engine.ports import Bus, Remote, Runtime
 from nearcache.engine.requests import Requests
 from nearcache.errors import NearCacheWarning, warn
-from nearcache.events import CorruptValue, Event, Flushed, Listener, LoadFailed, UnknownType
+from nearcache.events import CorruptValue, Event, Flushed, Listener, LoadFailed, StaleFound, UnknownType
 from nearcache.local.effects import Effects
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.loads import Loads
@@ -79,6 +80,7 @@ class Core:
     """What limits loads, and remembers those that failed."""
     entries: Entries = field(init=False)
     requests: Requests = field(init=False)
+    chores: Chores = field(init=False)
     single: LoneReads = field(init=False)
     """The reads of single keys."""
     replay_pause: float = 0.0
@@ -109,6 +111,7 @@ class Core:
             self.counters,
             self.emit,
         )
+        self.chores = Chores(self.runtime)
         self.single = self.reads(partial(read_all, self))
         self.tier.fallback.keeps_flushed = self.settings.stale_if_error > 0
 
@@ -122,7 +125,7 @@ class Core:
             except BaseException:  # noqa: BLE001, S112  # a user's callback must break neither read nor bus
                 continue
 
-    def emit_once(self, event: CorruptValue | LoadFailed | UnknownType) -> None:
+    def emit_once(self, event: CorruptValue | LoadFailed | StaleFound | UnknownType) -> None:
         """Report something about a key or type, but not at each call; of REPORTED_MAX in REPORTED_FOR seconds."""
         reported, now = self.reported.setdefault(type(event), Reported()), self.runtime.monotonic()
         subject = event.type if isinstance(event, UnknownType) else event.key

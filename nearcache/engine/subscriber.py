@@ -347,3 +347,4 @@ class Subscription:
         await try_lacking_rights(core)
         if len(core.tier.journal):
             await replay_journal(core)
+        await core.chores.begin_due()

@@ -68,6 +68,11 @@ class Contents:
         with self.lock:
             return self._prove(key)
 
+    def used_lately(self, count: int) -> list[str]:
+        """Some keys that were used lately, at most ``count``, such that each use counts about the same."""
+        with self.lock:
+            return self._store.used_lately(count) if count else []
+
     @property
     def frees(self) -> bool:
         """Whether dropped entries have still to be freed."""

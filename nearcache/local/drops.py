@@ -17,6 +17,7 @@ CLEARED = "the namespace was cleared"
 LOCAL = "clear_local dropped everything"
 EVICTED = "it was evicted, for want of room"
 SHARE = "the share of keys that L1 may hold was lowered"
+AUDITED = "the audit found that Redis has another value"
 DAMAGED = "its value could not be decoded"
 
 

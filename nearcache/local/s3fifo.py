@@ -6,8 +6,10 @@ the counters; Megiddo, Modha: "ARC: a self-tuning, low overhead replacement cach
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
 from nearcache.local.store import Entry, Store
 
@@ -166,6 +168,13 @@ class S3Fifo(Store[Used]):
         for key in self.entries:
             return key
         raise KeyError("empty")
+
+    def used_lately(self, count: int) -> list[str]:
+        """Some that were used since they came to where they are in a queue: a random part of a random stretch."""
+        stretch = 16 * count
+        start = random.randrange(max(1, len(self.entries) - stretch))
+        used = [key for key, entry in islice(self.entries.items(), start, start + stretch) if entry.uses]
+        return random.sample(used, min(count, len(used)))
 
     def clear(self) -> None:
         """Remove everything, ghosts too."""

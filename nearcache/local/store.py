@@ -11,7 +11,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from cachetools import Cache
@@ -125,6 +127,10 @@ class Store(Cache[str, E], Generic[E]):
     @abstractmethod
     def oldest(self) -> str:
         """The key that would be evicted next without further hits; KeyError when there is none."""
+
+    @abstractmethod
+    def used_lately(self, count: int) -> list[str]:
+        """At most ``count`` keys that were used lately."""
 
     @abstractmethod
     def _place(self, key: str, entry: E, held: E | None) -> None:
@@ -247,6 +253,12 @@ class Lru(Store[Entry]):
         for key in self.entries:
             return key
         raise KeyError("empty")
+
+    def used_lately(self, count: int) -> list[str]:
+        """The most recently used."""
+        with suppress(RuntimeError):  # without a GIL: a reader has moved one meanwhile
+            return list(islice(reversed(self.entries), count))
+        return []
 
     def _place(self, key: str, entry: Entry, held: Entry | None) -> None:
         self.entries[key] = entry

@@ -140,6 +140,27 @@ METRICS = (
         unit="s",
     ),
     Metric(
+        "audited",
+        "counter",
+        "Entries of L1 that the audit compared with Redis (audit_fraction).",
+        lambda look: _one(look.stats.audited),
+        unit="{entry}",
+    ),
+    Metric(
+        "audit_stale",
+        "counter",
+        "Entries among them that were stale for longer than max_staleness.",
+        lambda look: _one(look.stats.audit_stale),
+        unit="{entry}",
+    ),
+    Metric(
+        "audit_stale_age",
+        "counter",
+        "Seconds for which these were stale, in all.",
+        lambda look: _one(look.stats.audit_stale_age),
+        unit="s",
+    ),
+    Metric(
         "flushes",
         "counter",
         "Times L1 was dropped because messages may have been missed, by reason.",

@@ -123,6 +123,19 @@ async def test_l1_share_is_the_part_of_the_keys_that_l1_holds(make_cache: MakeCa
         assert without.stats().l1_entries == 0
 
 
+async def test_audit_fraction_is_the_part_of_hits_that_is_compared(make_cache: MakeCache) -> None:
+    """None of them by default."""
+    async with make_cache(max_staleness=0.2) as without, make_cache(max_staleness=0.2, audit_fraction=1) as cache:
+        assert await cache.set("a", 1)
+
+        async def compared() -> bool:
+            assert await without.get("a") == await cache.get("a") == 1
+            return bool(cache.stats().audited > 2)
+
+        await until(compared)
+        assert not without.stats().audited
+
+
 async def test_eviction_lru_keeps_what_was_read_lately(make_cache: MakeCache) -> None:
     """A hit saves an entry; another policy is refused by name."""
     async with make_cache("memory://", eviction="lru", l1_max_entries=2) as cache:

@@ -51,6 +51,7 @@ FIRING = {
         'nearcache_gets_total{result="l1_hit"}': "0+100x200",
         'nearcache_gets_total{result="l2_hit"}': "0+20x200",
     },
+    "NearCacheStale": {"nearcache_audit_stale_total": "0 0 0 1x100"},
     "NearCacheMixedProtocols": {
         'nearcache_build_info{protocol="1"}': "1x200",
         'nearcache_build_info{protocol="2/1"}': "1x200",
@@ -97,7 +98,7 @@ def test_each_alert_goes_off(tmp_path: Path) -> None:
             wanted = [{"expr": "count(ALERTS) or vector(0)", "eval_time": "100m"}]
         if alert and series[next(iter(series))].endswith("x30"):
             wanted[0]["eval_time"] = "20m"
-        if alert == "NearCacheCorruptValues":
+        if alert in ("NearCacheCorruptValues", "NearCacheStale"):
             wanted[0]["eval_time"] = "10m"
         value = 1 if alert else 0
         expected = [{**one, "exp_samples": [{"labels": "{}", "value": value}]} for one in wanted]

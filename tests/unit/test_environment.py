@@ -33,6 +33,7 @@ def test_every_setting_is_a_variable() -> None:
         "l1_max_bytes": ("5000", 5000),
         "eviction": ("s3fifo", "s3fifo"),
         "l1_share": ("0.5", 0.5),
+        "audit_fraction": ("0.01", 0.01),
         "jitter": ("0.1", 0.1),
         "negative_ttl": ("0", 0.0),
         "lease": ("3", 3.0),

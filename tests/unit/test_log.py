@@ -7,8 +7,10 @@ import logging
 import pytest
 
 from nearcache import events
+from nearcache.explanation import Explanation
 from nearcache.log import _LEVELS, Log
 
+EXPLAINED = Explanation(key="a", would="serve from L1", why="it is fresh", tier="l1")
 LINES: list[tuple[events.Event, int, str]] = [
     (events.Connected(3), logging.INFO, "nearcache: event='connected' namespace='shop' kept=3"),
     (events.Disconnected("gone"), logging.WARNING, "nearcache: event='disconnected' namespace='shop' reason='gone'"),
@@ -41,6 +43,11 @@ LINES: list[tuple[events.Event, int, str]] = [
         events.Journalled(2, "away"),
         logging.WARNING,
         "nearcache: event='journalled' namespace='shop' keys=2 reason='away'",
+    ),
+    (
+        events.StaleFound("a", "older", 3.0, EXPLAINED),
+        logging.ERROR,
+        f"nearcache: event='stale found' namespace='shop' key='a' reason='older' age=3.0 explanation={EXPLAINED!r}",
     ),
     (events.CoherenceFailed("no"), logging.ERROR, "nearcache: event='coherence failed' namespace='shop' reason='no'"),
 ]

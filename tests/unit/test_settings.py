@@ -81,6 +81,7 @@ WORDS = {
 OTHER = [
     "namespace",
     "l1_share",
+    "audit_fraction",
     "jitter",
     "retries",
     "codec",
@@ -140,6 +141,7 @@ def test_each_default_is_a_value_that_may_be_given() -> None:
         ("l1_max_bytes", None),
         ("eviction", "lru"),
         ("l1_share", 1.0),
+        ("audit_fraction", 0.0),
         ("jitter", 0.05),
         ("negative_ttl", None),
         ("lease", 10.0),
@@ -348,7 +350,7 @@ def test_an_unknown_setting_is_told_with_its_neighbour() -> None:
     """Or with the whole list."""
     with pytest.raises(ConfigError, match=r"^unknown setting 'namespce'; did you mean 'namespace'\?$"):
         given("namespce", "x")
-    with pytest.raises(ConfigError, match=r"known are: breaker_failures, .*, xfetch_beta"):
+    with pytest.raises(ConfigError, match=r"known are: audit_fraction, .*, xfetch_beta"):
         given("qqq", "x")
 
 
