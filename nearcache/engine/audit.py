@@ -22,7 +22,7 @@ from nearcache.events import StaleFound
 from nearcache.local import drops
 from nearcache.local.store import Entry
 from nearcache.protocol import records
-from nearcache.protocol.answers import BATCH
+from nearcache.protocol.answers import BATCH, TagFloor
 from nearcache.protocol.records import Record
 from nearcache.protocol.versions import created_of, number_of
 
@@ -94,7 +94,7 @@ class Audit:
             else:
                 await self._suspect(key, entry, why, raw)
 
-    def _differs(self, key: str, entry: Entry, raw: bytes, floor: int, floors: Mapping[str, int]) -> str | None:
+    def _differs(self, key: str, entry: Entry, raw: bytes, floor: int, floors: Mapping[str, TagFloor]) -> str | None:
         """Why an entry is not what a read of L2 would give; None: it is, or nothing is known against it."""
         try:
             record = records.unpack(raw)
@@ -107,8 +107,9 @@ class Audit:
         if number < floor:
             return "the namespace was cleared"
         for tag in entry.tags:
-            if number < floors.get(tag, 0):
-                return f"the tag {tag!r} was invalidated"
+            raised = floors.get(tag)
+            if raised is not None and number < raised.number:
+                return f"the tag {tag!r} was {'invalidated' if number < raised.dead else 'made stale'}"
         if not record.fresh_until:
             return "it was marked stale"
         return None if self._same_value(key, entry, record) else "Redis has another value under the same version"
