@@ -12,6 +12,7 @@ import pytest
 from nearcache.engine.ports import TooLate
 from nearcache.protocol import messages
 from nearcache.protocol.answers import (
+    Ask,
     Beat,
     Busy,
     Counted,
@@ -195,8 +196,8 @@ class Real(Side):
         """Over the wire."""
         if script not in ModelRemote.PIPELINED:
             return self.run(getattr(self.remote, script)(*args, **options))
-        one = len(args) - 3 if script == "lease" else len(args)
-        return self.run(getattr(self.remote, script)([args[:one]], *args[one:]))[0]
+        one, rest = (Ask(*args[:3]), args[3:]) if script == "lease" else (args, ())
+        return self.run(getattr(self.remote, script)([one], *rest))[0]
 
     def messages(self) -> list[object]:
         """All that were published."""
