@@ -247,6 +247,10 @@ class BaseCache:
             self._core.chores.add(Audit(self._core).run, 0.0)
         self._troubles = Troubles(f"{where.shown} namespace={settings.namespace!r}")
         self._log = Log(settings.namespace)
+        if settings.announce and where.new_bus is not None:
+            from nearcache.announce import EVERY, Announcer  # noqa: PLC0415  # as above
+
+            self._core.chores.add(Announcer(self._core, self._troubles, type(self).__name__).run, EVERY)
         self._core.listeners += [self._log, self._troubles]
         self._tier = tier
         self._closed = False

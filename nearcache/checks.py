@@ -154,6 +154,13 @@ def whole(low: int, high: int = 1 << 40) -> Check:
     return check
 
 
+def boolean(name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}={shown(value)}: must be True or False")
+    return value
+
+
 def one_of(*words: str) -> Check:
     """One of some words."""
 

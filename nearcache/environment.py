@@ -20,6 +20,7 @@ FILE = "_file"
 SECRETS = ("url", "username", "password", *(name for name, setting in SETTINGS.items() if setting.env == "file"))
 """What a file may have that another variable names."""
 KNOWN = {name for name, setting in SETTINGS.items() if setting.env in {"", "text"}}
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 NUMBER_MAX = 100
 """Characters of a number."""
 SERVERLESS = {"memory", "null", "embedded"}
@@ -208,6 +209,10 @@ def _read(name: str, given: Text) -> object:
         return None
     if SETTINGS[name].env == "text":
         return text
+    if isinstance(default, bool):
+        if text.lower() not in _BOOLEANS:
+            raise ConfigError(f"{given.where}={shown(text)}: must be true or false")
+        return _BOOLEANS[text.lower()]
     whole_number = re.fullmatch(r"[+-]?\d+", text, re.ASCII) is not None
     if not _NUMBER.fullmatch(text) or len(text) > NUMBER_MAX or (isinstance(default, int) and not whole_number):
         raise ConfigError(f"{given.where}={shown(text)}: must be a number, or none")

@@ -155,6 +155,11 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "max_key_bytes": Setting(1024, whole(1, 64 * 1024 - 1), "bytes of a key or tag at most"),
     "max_value_bytes": Setting(8 * 1024 * 1024, whole(1, 512 * 1024 * 1024), "bytes of an encoded value at most"),
+    "announce": Setting(
+        False,  # noqa: FBT003  # a default, not an argument
+        checks.boolean,
+        "whether this instance tells `nearcache top` of itself, by a small value in Redis that soon expires",
+    ),
     "on_reconnect": Setting(
         "prove",
         checks.one_of("prove", "flush"),
@@ -205,6 +210,7 @@ class SettingsOptions(TypedDict, total=False):
     encryption_keys: Sequence[tuple[str, bytes]] | KeyRing | None
     max_key_bytes: int
     max_value_bytes: int
+    announce: bool
     on_reconnect: Literal["prove", "flush"]
 
 
@@ -263,6 +269,7 @@ class Settings:
     encryption_keys: KeyRing | None
     max_key_bytes: int
     max_value_bytes: int
+    announce: bool
     on_reconnect: Literal["prove", "flush"]
 
     def __init__(self, **given: Unpack[SettingsOptions]) -> None:

@@ -35,11 +35,12 @@ def app() -> typer.Typer:
     from nearcache.cli.get import get  # noqa: PLC0415
     from nearcache.cli.l1 import l1  # noqa: PLC0415
     from nearcache.cli.set import set_value  # noqa: PLC0415
+    from nearcache.cli.top import top  # noqa: PLC0415
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
     app.callback()(nearcache)
     app.command("set")(set_value)
-    for command in (get, delete, explain, clear, l1, doctor, demo):
+    for command in (get, delete, explain, clear, l1, top, doctor, demo):
         app.command()(command)
     return app
 

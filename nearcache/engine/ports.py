@@ -217,6 +217,14 @@ class Remote(Protocol):
         """Set this part; heartbeats bring it to every instance. It is lost with the counter, and then it is all."""
         ...
 
+    async def announce(self, place: int, owner: bytes, document: bytes, life_ms: int) -> bool:
+        """Keep a document, which begins with its owner, at one of PLACES; False: another owner has that place."""
+        ...
+
+    async def announced(self) -> Sequence[bytes]:
+        """The documents of all places."""
+        ...
+
     async def probe(self, nonce: str) -> None:
         """Try every right that writes need, and publish a message that changes nothing."""
         ...

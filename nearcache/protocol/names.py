@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 PROTOCOL = b"2/1"
 """Major number of the protocol, and number of buckets, as a field of ``{ns:0}:m`` keeps them."""
+PLACES = 256
+"""Instances of a namespace that can announce themselves at a time."""
 
 
 class Names:
@@ -18,10 +20,11 @@ class Names:
     b'{shop:0}:v:user:7'
     """
 
-    __slots__ = ("_lease", "_tag", "_value", "channel", "counters", "database", "scratch")
+    __slots__ = ("_lease", "_tag", "_value", "bucket", "channel", "counters", "database", "scratch")
 
     def __init__(self, namespace: str, database: int = 0) -> None:
         bucket = f"{{{namespace}:0}}:".encode()
+        self.bucket = bucket
         self.database = database
         self.counters = bucket + b"m"
         self.channel = bucket + (b"c:%d" % database if database else b"c")
@@ -29,6 +32,10 @@ class Names:
         self._value = bucket + b"v:"
         self._lease = bucket + b"l:"
         self._tag = bucket + b"t:"
+
+    def place(self, number: int) -> bytes:
+        """The name of a place where an instance announces itself."""
+        return b"%bi:%d" % (self.bucket, number)
 
     def value(self, key: str) -> bytes:
         """The name of a key's record."""

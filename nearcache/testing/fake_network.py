@@ -50,6 +50,8 @@ OPERATIONS = frozenset(
         "greet",
         "l1_share",
         "limit_l1",
+        "announce",
+        "announced",
     }
 )
 """The operations of a Remote; a fault may concern only some of them."""

@@ -132,6 +132,12 @@ class FakeRemote:
     async def limit_l1(self, share: float) -> None:
         await self._ask("limit_l1", lambda server: setattr(server, "l1_share", share))
 
+    async def announce(self, place: int, owner: bytes, document: bytes, life_ms: int) -> bool:
+        return await self._ask("announce", lambda server: server.announce(place, owner, document, life_ms))
+
+    async def announced(self) -> Sequence[bytes]:
+        return await self._ask("announced", lambda server: server.announced())
+
     async def probe(self, nonce: str) -> None:
         await self._ask("probe", lambda server: server.probe(nonce))
 

@@ -59,6 +59,8 @@ class State:
         """A field of the counter's hash."""
         self.history: str | None = None
         """Who counts: the identity of the server that adopted the counter; lost with it."""
+        self.places: dict[int, tuple[bytes, int]] = {}
+        """What instances say of themselves, and until when (server µs)."""
         self.values: dict[str, tuple[bytes, int]] = {}
         self.leases: dict[str, Holder] = {}
         self.tags: dict[str, TagFloor] = {}
@@ -118,6 +120,18 @@ class State:
         """GET and PTTL of a key's lease."""
         holder = self.holder(key)
         return None if holder is None else Claim(not holder.lease_id, (holder.ends - self.clock()) / 1e6)
+
+    def announce(self, place: int, owner: bytes, document: bytes, life_ms: int) -> bool:
+        """GET and SET of a place."""
+        there, ends = self.places.get(place, (b"", 0))
+        if ends > self.clock() and not there.startswith(owner):
+            return False
+        self.places[place] = document, self.clock() + life_ms * 1000
+        return True
+
+    def announced(self) -> Sequence[bytes]:
+        """MGET of all places."""
+        return [document for document, ends in self.places.values() if ends > self.clock()]
 
     def floor_of(self, tag: str) -> TagFloor | None:
         """The floor of a tag; None: absent, or above the counter, as of another history."""

@@ -42,7 +42,7 @@ from nearcache.protocol.answers import (
     Written,
 )
 from nearcache.protocol.messages import pack_probe
-from nearcache.protocol.names import PROTOCOL, Names
+from nearcache.protocol.names import PLACES, PROTOCOL, Names
 from nearcache.protocol.records import pack_names
 from nearcache.protocol.scripts import Script
 from nearcache.protocol.versions import share_of, whole
@@ -267,6 +267,19 @@ class RedisRemote:
     async def limit_l1(self, share: float) -> None:
         packed = resp.pack((b"HSET", self._names.counters, b"l", f"{share:g}".encode()))
         await self._read(lambda _added: None, packed, 1)
+
+    async def announce(self, place: int, owner: bytes, document: bytes, life_ms: int) -> bool:
+        name = self._names.place(place)
+        (there,) = await self._read(resp.pack((b"GET", name)), 1)
+        free = there is None or there.startswith(owner)
+        if free:
+            await self._read(resp.pack((b"SET", name, document, b"PX", b"%d" % life_ms)), 1)
+        return bool(free)
+
+    async def announced(self) -> Sequence[bytes]:
+        names = [self._names.place(number) for number in range(PLACES)]
+        (found,) = await self._read(resp.pack((b"MGET", *names)), 1)
+        return [one for one in _checked(found, PLACES) if one is not None]
 
     async def probe(self, nonce: str) -> None:
         await self._call(scripts.PROBE, [*self._common, self._names.scratch], [pack_probe(nonce)])

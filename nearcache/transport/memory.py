@@ -106,6 +106,12 @@ class MemoryRemote:
     async def limit_l1(self, share: float) -> None:
         pass
 
+    async def announce(self, place: int, owner: bytes, document: bytes, life_ms: int) -> bool:
+        return True
+
+    async def announced(self) -> Sequence[bytes]:
+        return ()
+
     async def probe(self, nonce: str) -> None:
         pass
 

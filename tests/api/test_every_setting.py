@@ -136,6 +136,19 @@ async def test_audit_fraction_is_the_part_of_hits_that_is_compared(make_cache: M
         assert not without.stats().audited
 
 
+async def test_announce_tells_of_an_instance(make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only of one that was asked to."""
+    monkeypatch.setattr("nearcache.announce.EVERY", 0.0)
+    async with make_cache(max_staleness=0.2) as silent, make_cache(max_staleness=0.2, announce=True) as cache:
+
+        def told() -> int:
+            with redis_of(cache.url) as client:
+                return len(client.keys(f"{{{cache.settings.namespace}:0}}:i:*"))
+
+        await until(lambda: told() == 1)
+        assert not silent.stats().l2_errors
+
+
 async def test_eviction_lru_keeps_what_was_read_lately(make_cache: MakeCache) -> None:
     """A hit saves an entry; another policy is refused by name."""
     async with make_cache("memory://", eviction="lru", l1_max_entries=2) as cache:

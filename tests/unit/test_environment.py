@@ -34,6 +34,7 @@ def test_every_setting_is_a_variable() -> None:
         "eviction": ("s3fifo", "s3fifo"),
         "l1_share": ("0.5", 0.5),
         "audit_fraction": ("0.01", 0.01),
+        "announce": ("true", True),
         "jitter": ("0.1", 0.1),
         "negative_ttl": ("0", 0.0),
         "lease": ("3", 3.0),

@@ -80,6 +80,7 @@ WORDS = {
 
 OTHER = [
     "namespace",
+    "announce",
     "l1_share",
     "audit_fraction",
     "jitter",
@@ -161,6 +162,7 @@ def test_each_default_is_a_value_that_may_be_given() -> None:
         ("encryption_keys", None),
         ("max_key_bytes", 1024),
         ("max_value_bytes", 8 * 1024 * 1024),
+        ("announce", False),
         ("on_reconnect", "prove"),
     ],
 )
@@ -350,7 +352,7 @@ def test_an_unknown_setting_is_told_with_its_neighbour() -> None:
     """Or with the whole list."""
     with pytest.raises(ConfigError, match=r"^unknown setting 'namespce'; did you mean 'namespace'\?$"):
         given("namespce", "x")
-    with pytest.raises(ConfigError, match=r"known are: audit_fraction, .*, xfetch_beta"):
+    with pytest.raises(ConfigError, match=r"known are: announce, audit_fraction, .*, xfetch_beta"):
         given("qqq", "x")
 
 

@@ -86,6 +86,8 @@ ASKED: dict[str, Callable[[FakeRemote], Coroutine[Any, Any, object]]] = {
     "greet": lambda remote: remote.greet(),
     "l1_share": lambda remote: remote.l1_share(),
     "limit_l1": lambda remote: remote.limit_l1(0.5),
+    "announce": lambda remote: remote.announce(0, b"me", b"me {}", 1000),
+    "announced": lambda remote: remote.announced(),
     "clear": lambda remote: remote.clear(),
     "invalidate_tags": lambda remote: remote.invalidate_tags(["t"]),
     "probe": lambda remote: remote.probe("nonce"),
