@@ -270,16 +270,16 @@ class RedisRemote:
 
     async def announce(self, place: int, owner: bytes, document: bytes, life_ms: int) -> bool:
         name = self._names.place(place)
-        (there,) = await self._read(resp.pack((b"GET", name)), 1)
-        free = there is None or there.startswith(owner)
+        free = await self._read(lambda there: not there or there.startswith(owner), resp.pack((b"GET", name)), 1)
         if free:
-            await self._read(resp.pack((b"SET", name, document, b"PX", b"%d" % life_ms)), 1)
+            packed = resp.pack((b"SET", name, document, b"PX", b"%d" % life_ms))
+            await self._read(lambda _done: None, packed, 1)
         return bool(free)
 
     async def announced(self) -> Sequence[bytes]:
         names = [self._names.place(number) for number in range(PLACES)]
-        (found,) = await self._read(resp.pack((b"MGET", *names)), 1)
-        return [one for one in _checked(found, PLACES) if one is not None]
+        found = await self._read(partial(_checked, count=PLACES), resp.pack((b"MGET", *names)), 1)
+        return [one for one in found if one is not None]
 
     async def probe(self, nonce: str) -> None:
         await self._call(scripts.PROBE, [*self._common, self._names.scratch], [pack_probe(nonce)])
