@@ -71,16 +71,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts there")
     parser.add_argument("--png", type=Path, metavar="DIR", help="write each chart there")
+    parser.add_argument("--svg", type=Path, metavar="DIR", help="the same as SVG")
     parser.add_argument("--from", type=Path, dest="earlier", metavar="FILE", help="run nothing: draw this JSON")
     parser.add_argument("--traces", type=Path, metavar="DIR", help="access traces for hitratio: *.trace.xz, *.trace.gz")
     asked = parser.parse_args(arguments)
     unknown = [name for name in asked.sections if name not in SECTIONS]
     if unknown:
         parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
-    if asked.png is not None and not _can_draw():  # it is said before hours of measuring, not after
-        parser.error("--png needs matplotlib, which `make bench` installs with the extra `bench`")
+    if (asked.png or asked.svg) and not _can_draw():  # it is said before hours of measuring, not after
+        parser.error("--png and --svg need matplotlib, which `make bench` installs with the extra `bench`")
     if asked.earlier is not None:
-        _draw(json.loads(asked.earlier.read_text()), asked.html, asked.png)
+        _draw(json.loads(asked.earlier.read_text()), asked)
         return 0
     report = Report(surroundings(), quick=asked.quick, traces=asked.traces)
     report.begin()
@@ -91,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.json is not None:
         report.write(asked.json)
     # By way of JSON, so that what is drawn now is what an earlier run would be drawn from.
-    _draw(json.loads(json.dumps(report.whole())), asked.html, asked.png)
+    _draw(json.loads(json.dumps(report.whole())), asked)
     return code
 
 
@@ -99,15 +100,16 @@ def _can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def _draw(whole: Mapping[str, Any], html: Path | None, png: Path | None) -> None:
+def _draw(whole: Mapping[str, Any], asked: argparse.Namespace) -> None:
     """Write the page and the pictures that were asked for."""
-    if html is not None:
-        html.write_text(page.render(whole, charts.svg if _can_draw() else None))
-        print(f"\n{html}" + ("" if _can_draw() else ": without charts, as matplotlib is not installed"))
-    if png is not None:
-        for shown in whole["shown"].values():
-            for chart in shown["charts"]:
-                print(charts.png(chart, png))
+    if asked.html is not None:
+        asked.html.write_text(page.render(whole, charts.svg if _can_draw() else None))
+        print(f"\n{asked.html}" + ("" if _can_draw() else ": without charts, as matplotlib is not installed"))
+    for write, folder in ((charts.png, asked.png), (charts.svg_file, asked.svg)):
+        if folder is not None:
+            for shown in whole["shown"].values():
+                for chart in shown["charts"]:
+                    print(write(chart, folder))
 
 
 if __name__ == "__main__":

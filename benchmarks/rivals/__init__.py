@@ -5,10 +5,12 @@ from __future__ import annotations
 from benchmarks.rivals import (
     aiocache,
     cachebox,
+    cachekit,
     cachetools,
     cashews,
     coredis,
     dogpile,
+    glide,
     lru_cache,
     moka,
     near,
@@ -31,4 +33,6 @@ PEERS: tuple[Rival, ...] = (
     redis_py.RIVAL,
     redis_py.TRACKING,
     coredis.RIVAL,
+    glide.RIVAL,
+    cachekit.RIVAL,
 )

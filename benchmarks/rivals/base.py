@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.harness.timing import Case
+from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import EmbeddedServer
 
 HIT, DECORATED, LOAD, SET = "hit", "decorated", "load", "set"
@@ -46,7 +47,7 @@ class NotRun(Exception):
 class Stage:
     """What every peer is given: a server, and the same keys and values."""
 
-    server: EmbeddedServer
+    server: EmbeddedServer | FaultProxy
     values: Mapping[str, Any]
 
     def once(self) -> Callable[[str], Any]:

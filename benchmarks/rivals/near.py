@@ -32,8 +32,10 @@ from nearcache.local.store import Entry
 from nearcache.protocol.versions import version_of
 from nearcache.stats import Stats
 
-OPTIONS: dict[str, Any] = {"ttl": TTL, "l1_max_entries": ROOM}
-NARROW: dict[str, Any] = {"ttl": TTL, "l1_max_entries": 1}
+PATIENT: dict[str, Any] = {"redis_timeout": 5, "max_staleness": 20}
+"""Other work of the machine makes no read time out, and ends no proof."""
+OPTIONS: dict[str, Any] = {"ttl": TTL, "l1_max_entries": ROOM, **PATIENT}
+NARROW: dict[str, Any] = {"ttl": TTL, "l1_max_entries": 1, **PATIENT}
 """L1 has no room for a second entry, so that reads go to L2."""
 
 

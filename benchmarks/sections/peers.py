@@ -98,7 +98,9 @@ def show(report: Report) -> bool:
 
 
 def _awaits(label: str) -> bool:
-    return label.startswith(("Async", "@Async", "aiocache", "@aiocache", "cashews", "@cashews", "coredis"))
+    return label.startswith(
+        ("Async", "@Async", "aiocache", "@aiocache", "cashews", "@cashews", "coredis", "Valkey GLIDE")
+    )
 
 
 def _own(found: Found, kind: str, label: str) -> str:
@@ -148,6 +150,7 @@ BUDGETS = (
     ("await cache.get, L1 hit", HIT, "AsyncNearCache", "cashews client_side", 0.1),
     ("await cache.get, L1 hit", HIT, "AsyncNearCache", "redis-py client-side caching", 0.02),
     ("await cache.get, L1 hit", HIT, "AsyncNearCache", "coredis TrackingCache", 0.02),
+    ("await cache.get, L1 hit", HIT, "AsyncNearCache", "Valkey GLIDE client-side cache", 0.02),
     ("decorated call, L1 hit, lru", DECORATED, "NearCache", "cachebox", 1.0),
 )
 

@@ -4,6 +4,9 @@ Each call is timed by itself on the wall's clock, some of each kind in turn, so 
 kinds. The loader stands for a query of a database and sleeps 5 ms. "miss" is a read that has to load: the loader, and
 what the cache adds to it, a lease and a fill; "miss, instant loader" is that addition alone. There is no p99.9 of fewer
 than 1,000 samples.
+
+"Ways to read a value" sets the four ways beside each other, the function, Redis, L2 and L1, and peers that keep values
+in the process and follow a server: with a server on this machine, and with one that is FAR away, behind a proxy.
 """
 
 from __future__ import annotations
@@ -14,9 +17,15 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
+from benchmarks.harness.timing import Case, Times, compare
+from benchmarks.rivals import cachekit, cashews, coredis, glide, near, redis_py
+from benchmarks.rivals.base import DECORATED, HIT, WIRE_GET, NotRun, Rival, Stage
 from nearcache import AsyncNearCache, NearCache
+from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.processes import Cache, connected, done
 from tests.support.report import Chart, Report
@@ -37,6 +46,26 @@ LOADER, MISS, OWN, L2, L1, NOTHING = (
 )
 SAMPLES = {LOADER: 1, MISS: 1, OWN: 2, L2: 5, L1: 50, NOTHING: 50}
 """Of each kind, in one turn."""
+FAR = 0.005
+"""Seconds that a server far away takes longer to answer."""
+FUNCTION, REDIS, OF_L2, OF_L1 = (
+    "the function, 5 ms",
+    "redis-py: GET and unpack",
+    "NearCache: from L2",
+    "NearCache: from L1",
+)
+WAYS: Sequence[tuple[str, Rival, str]] = (
+    (REDIS, redis_py.RIVAL, WIRE_GET),
+    (OF_L2, near.SYNC, WIRE_GET),
+    (OF_L1, near.SYNC, HIT),
+    ("AsyncNearCache: from L1", near.ASYNC, HIT),
+    ("Valkey GLIDE: its cache", glide.RIVAL, HIT),
+    ("coredis: TrackingCache", coredis.RIVAL, HIT),
+    ("cashews: client_side", cashews.CLIENT_SIDE, HIT),
+    ("cachekit: its L1", cachekit.RIVAL, DECORATED),
+    ("redis-py: client-side caching", redis_py.TRACKING, HIT),
+)
+"""What a way is called, and whose statement it is."""
 Call = Callable[[], Any]
 Samples = dict[str, list[float]]
 
@@ -141,8 +170,68 @@ async def _timed_async(call: Call, times: int) -> list[float]:
     return samples
 
 
+async def ways(server: EmbeddedServer | FaultProxy, rounds: int) -> tuple[Times, list[str]]:
+    """Each way to read a value, side by side; and which peers could not be run."""
+    stage = Stage(server, {f"user:{number}": f"Ada {number}" for number in range(KEYS)})
+    cases, absent = [Case(FUNCTION, "sleep(QUERY)", {"sleep": time.sleep, "QUERY": QUERY})], []
+    async with AsyncExitStack() as stack:
+        entered: dict[str, Any] = {}
+        for name, rival, kind in WAYS:
+            try:
+                offered = entered.get(rival.name) or await rival.enter(stack, stage)
+            except NotRun as error:
+                absent.append(f"NOT RUN: {name}: {error}")
+                continue
+            entered[rival.name] = offered
+            cases.append(replace(offered[kind], label=name))
+        # Other objects than those that are stored: else a look-up is spared the comparison of the two.
+        keys = ["".join(key) for key in stage.values]
+        return await compare(cases, keys, rounds, seconds=0.02, waits=True), absent
+
+
+def _show_ways(report: Report, server: EmbeddedServer) -> None:
+    rounds = 5 if report.quick else 15
+    close, absent = asyncio.run(ways(server, rounds))
+    with FaultProxy(server.port) as proxy:
+        proxy.delay_replies(FAR)
+        far, _ = asyncio.run(ways(proxy, rounds))
+    names = sorted(
+        close.rounds[0].keys() & {FUNCTION, *(name for name, _, _ in WAYS)}, key=lambda name: -far.ns(name).median
+    )
+    rows = [[name, duration(close.ns(name).median), duration(far.ns(name).median)] for name in names]
+    notes = [
+        f"medians of {rounds} interleaved rounds on the wall's clock; far: {FAR * 1000:g} ms more for each answer",
+        *absent,
+    ]
+    report.show(Table("Ways to read a value", ["", "server here", "server far away"], rows, notes))
+    report.keep("ways", {name: {"near": vars(close.ns(name)), "far": vars(far.ns(name))} for name in names})
+    l1, redis, distant = close.ns(OF_L1).median, close.ns(REDIS).median, far.ns(REDIS).median
+    bars: dict[str, Any] = {}
+    for name in names:
+        here, there = close.ns(name), far.ns(name)
+        if name in (REDIS, OF_L2):
+            bars[f"{name}, far"] = [[name, there.median, there.lower, there.upper]]
+            bars[f"{name}, near"] = [[name, here.median, here.lower, here.upper]]
+        else:
+            bars[name] = [[name, there.median, there.lower, there.upper]]
+    report.chart(
+        Chart(
+            "ways",
+            f"From L1 in {duration(l1)}; Redis takes {duration(redis)} near, {duration(distant)} far away",
+            "bars",
+            dict(sorted(bars.items(), key=lambda bar: -float(bar[1][0][1]))),
+            unit="ns",
+            ours=[name for name in bars if "NearCache" in name],
+            log=True,
+            subtitle=f"One read, median and quartiles, logarithmic; far: {FAR * 1000:g} ms more for each answer",
+        )
+    )
+
+
 def show(report: Report) -> bool:
     """Measure, print and keep."""
+    with EmbeddedServer() as server:
+        _show_ways(report, server)
     turns = 30 if report.quick else 1_000
     found: dict[str, dict[str, dict[str, dict[str, float | None]]]] = {"NearCache": {}, "AsyncNearCache": {}}
     with EmbeddedServer() as server:
