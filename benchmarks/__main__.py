@@ -79,7 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown section {', '.join(unknown)}; choose from {', '.join(SECTIONS)}")
     if (asked.png or asked.svg) and not _can_draw():  # it is said before hours of measuring, not after
-        parser.error("--png and --svg need matplotlib, which `make bench` installs with the extra `bench`")
+        option = "--png" if asked.png else "--svg"
+        parser.error(f"{option} needs matplotlib, which `make bench` installs with the extra `bench`")
     if asked.earlier is not None:
         _draw(json.loads(asked.earlier.read_text()), asked)
         return 0

@@ -1,4 +1,4 @@
-"""Hit ratios of L1's policies, and of the clairvoyant optimum, on traces: ``--traces DIR``, or else generated ones.
+"""Hit ratios of L1's policies, of three others, and of the optimum, on traces: ``--traces DIR``, or generated ones.
 
 The traces drive the stores directly. A missed key is put, as by every reader; there is no ttl, and each entry counts as
 one. The optimum is Belady's: the entry that is needed again latest leaves, and a key that is needed later than all
@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rivals import policies
 from nearcache.local.contents import STORES
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.store import Store
@@ -49,10 +50,12 @@ def show(report: Report) -> bool:
         for share in SHARES:
             size = max(1, int(share * distinct))
             found = {policy: 100 * hits(new(size, None), trace) / len(trace) for policy, new in STORES.items()}
+            for policy, reads in policies.POLICIES.items():
+                found[policy] = 100 * policies.hits(reads(size), trace) / len(trace)
             found["optimum"] = 100 * optimum(size, trace) / len(trace)
             gains.append(found["s3fifo"] - found["lru"])
             figures[f"{name}, {share}"] = {"accesses": len(trace), "distinct": distinct, "size": size, **found}
-            columns = [f"{found[one]:.1f}" for one in ("lru", "s3fifo", "optimum")]
+            columns = [f"{found[one]:.1f}" for one in ("lru", "s3fifo", *policies.POLICIES, "optimum")]
             rows.append([f"{name}, {share:.0%}", f"{len(trace):,}", f"{size:,}", *columns, f"{gains[-1]:+.1f}"])
     mean = statistics.mean(gains)
     notes = [f"Least gain {min(gains):+.1f}, average {mean:+.1f}."]
@@ -65,7 +68,7 @@ def show(report: Report) -> bool:
         notes.append(f"The average, of the first {QUICK:,} accesses, is judged without --quick only.")
     else:
         notes.append("No --traces DIR given: generated accesses, on which the average gain is not judged.")
-    head = ["trace, size", "accesses", "entries", "lru", "s3fifo", "optimum", "s3fifo − lru"]
+    head = ["trace, size", "accesses", "entries", "lru", "s3fifo", *policies.POLICIES, "optimum", "s3fifo − lru"]
     report.show(Table("Hit ratios, percent", head, rows, notes))
     report.keep("hitratio", {"traces": str(report.traces or "generated"), "figures": figures, "average gain": mean})
     return True
