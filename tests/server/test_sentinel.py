@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from tests.support.waiting import Heard, redis_of, shut, until
 
 SYNC: Any = redis.sentinel.Sentinel  # not annotated by each release of redis-py
 ASYNC: Any = redis.asyncio.sentinel.Sentinel
+PAGE = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text()
 FAST: dict[str, Any] = {"reconnect_max": 0.05, "max_staleness": 1.0}
 
 
@@ -162,12 +165,14 @@ async def test_a_sentinel_and_its_servers_with_passwords(make_cache: MakeCache, 
     """Each has its own; a wrong one is told without the password."""
     with sentinel_of("valkey", server.port) as sentinel:
         with redis_of(sentinel.url) as client:
-            client.execute_command("ACL", "SETUSER", "default", "resetpass", ">p@ss/1")
+            rights = re.findall(r"`(\+sentinel\S+ \+sentinel\S+)`", PAGE)[0]
+            client.execute_command("ACL", "SETUSER", "watch", "on", ">p@ss/1", "-@all", *rights.split())
+            client.execute_command("ACL", "SETUSER", "default", "off")
         with redis_of(server.url) as client:
             client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">p@ss2", "~*", "&*", "+@all")
         try:
             url = f"redis+sentinel://app:p%40ss2@{HOST}:{sentinel.port}/{SERVICE}/3"
-            async with make_cache(f"{url}?sentinel_password=p%40ss%2F1", **FAST) as cache:
+            async with make_cache(f"{url}?sentinel_username=watch&sentinel_password=p%40ss%2F1", **FAST) as cache:
                 assert await cache.wait_healthy(5)
                 assert cache.url == f"redis+sentinel://{HOST}:{sentinel.port}/{SERVICE}/3"
                 assert await cache.set("a", 1)
@@ -175,7 +180,7 @@ async def test_a_sentinel_and_its_servers_with_passwords(make_cache: MakeCache, 
                     assert client.dbsize() > 0
                     client.flushdb()
             with pytest.raises(ConfigError, match="refused the user or password") as caught:
-                async with make_cache(f"{url}?sentinel_password=wr0ng", **FAST):
+                async with make_cache(f"{url}?sentinel_username=watch&sentinel_password=wr0ng", **FAST):
                     pass
             assert "wr0ng" not in str(caught.value)
             with pytest.raises(ConfigError, match="user or password"):
