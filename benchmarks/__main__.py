@@ -32,6 +32,7 @@ from benchmarks.sections import (
     peers,
     scale,
     scripts,
+    storm,
     tiers,
     values,
 )
@@ -53,6 +54,7 @@ SECTIONS: Mapping[str, Callable[[Report], bool]] = {
     "scripts": scripts.show,
     "bus": bus.show,
     "fleet": fleet.show,
+    "storm": storm.show,
     "pauses": pauses.show,
     "capacity": capacity.show,
     "frameworks": frameworks.show,
