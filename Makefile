@@ -11,6 +11,8 @@ VENV := .venv
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
 # The peers and what draws charts: for `make bench` alone, on top of the rest.
 RIVALS := $(subst .ready-,.bench-,$(READY))
+# What builds and examines distributions: for `make release-check` alone.
+RELEASE := $(subst .ready-,.release-,$(READY))
 CODE := nearcache tests benchmarks docs/conf.py
 BIN := $(VENV)/bin
 
@@ -19,12 +21,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test quick check coverage matrix bench torture docs pictures settings format hooks clean
+.PHONY: help demo test quick check coverage matrix bench torture docs pictures release-check settings format hooks clean
 .DEFAULT_GOAL := test
 
 # A target's line of help stands behind its ##.
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
 
 demo: $(READY) ## 4 processes share a cache on a real Valkey, through an outage
 	@$(BIN)/nearcache demo $(ARGS)
@@ -68,6 +70,12 @@ docs: $(READY) ## the site in build/site; a warning is an error
 pictures: $(RIVALS) ## draw the pictures of the README and of docs/concepts.md anew, from runs
 	@$(BIN)/python -m benchmarks.pictures $(ARGS)
 
+release-check: $(RELEASE) ## build wheel and sdist in dist, and check all that a release must have
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist > /dev/null
+	@$(BIN)/twine check --strict dist/*
+	@$(BIN)/python -m tests.support.release dist
+
 settings: $(READY) ## write docs/settings.md and .env.example from the table of settings
 	@$(BIN)/python -m tests.support.settings_page > docs/settings.md
 	@$(BIN)/python -m tests.support.settings_page --env > .env.example
@@ -94,4 +102,9 @@ $(READY): pyproject.toml constraints.txt
 $(RIVALS): $(READY)
 	@echo "adding the benchmarks' peers to $(VENV)"
 	@$(BIN)/python -m pip install --quiet --quiet -c constraints.txt -e ".[bench]"
+	@touch $@
+
+$(RELEASE): $(READY)
+	@echo "adding what builds distributions to $(VENV)"
+	@$(BIN)/python -m pip install --quiet --quiet -c constraints.txt -e ".[release]"
 	@touch $@

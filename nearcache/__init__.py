@@ -44,7 +44,7 @@ from nearcache.sync import NearCache
 
 # The one place that says it: the build reads this line. Reading the installed package's metadata would cost its import
 # (of importlib.metadata), and a source tree that is not installed has none.
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Accepted",

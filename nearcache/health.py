@@ -136,7 +136,7 @@ class Troubles:
         self._withheld: str | None = None
         self.advised: set[str] = set()
         """The kinds of findings that were logged."""
-        self.opening = False
+        self.opening: bool = False
         """Whether ``with`` waits for the first attempt, and may raise what would be a warning else."""
 
     @property

@@ -116,7 +116,8 @@ class Backend(BaseCache):
 
     def __init__(self, near: NearCache, prefix: str = "", default_timeout: int = 300) -> None:
         super().__init__(default_timeout)
-        self.near, self._prefix = near, prefix
+        self.near: NearCache = near
+        self._prefix = prefix
 
     @classmethod
     def factory(cls, app: Flask, config: dict[str, Any], args: list[Any], kwargs: dict[str, Any]) -> Backend:

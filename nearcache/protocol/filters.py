@@ -112,7 +112,7 @@ class KeyRing:
         aead, exceptions = module
         self._ciphers: dict[str, Any] = {name: aead.AESGCM(key) for name, key in pairs}
         self._damaged: type[Exception] = exceptions.InvalidTag
-        self.first = pairs[0][0]
+        self.first: str = pairs[0][0]
 
     def encrypt(self, content: bytes, bound: bytes) -> bytes:
         """The content, encrypted by the first key and bound to these bytes, behind its head."""

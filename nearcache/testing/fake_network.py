@@ -139,7 +139,7 @@ class Network:
     """A server, the connections to it, and the faults that are on. Every change is made under one lock."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._faults: list[Fault] = []
         self._buses: list[SubscribedConnection] = []
         self._listening: set[object] = set()
@@ -147,7 +147,7 @@ class Network:
         self._servers: dict[str, Server] = {}
         """One per namespace, since two namespaces share nothing."""
         self._history = 1
-        self.life = 0
+        self.life: int = 0
         """Counts the times that all connections were closed; a connection of an earlier life is not used again."""
 
     @property

@@ -50,7 +50,7 @@ class FakeRemote:
     def __init__(
         self, network: Network, namespace: str, new_latch: NewLatch, timeout: float, client: object = None
     ) -> None:
-        self.client = client or object()
+        self.client: object = client or object()
         self._network = network
         self._namespace = namespace
         self._new_latch = new_latch
@@ -217,7 +217,7 @@ class FakeBus:
     ) -> None:
         self.client = client
         self.namespace = namespace
-        self.line = Line(seen=seen, wake=self.look)
+        self.line: Line = Line(seen=seen, wake=self.look)
         self.closed = False
         self._network = network
         self._new_latch = new_latch

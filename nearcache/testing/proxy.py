@@ -46,9 +46,9 @@ class FaultProxy:
     def __init__(self, target_port: int, target_host: str = HOST) -> None:
         self.target_port = target_port
         self.target_host = target_host
-        self.port = free_port()
+        self.port: int = free_port()
         """The port on which the proxy listens."""
-        self.accepted = 0
+        self.accepted: int = 0
         """The number of connections since the start."""
         self._thread: threading.Thread | None = None
         self._server: asyncio.Server | None = None

@@ -42,7 +42,7 @@ class ProxyConnection:
     """
 
     def __init__(self, client: asyncio.StreamWriter, due: Due, target: tuple[str, int]) -> None:
-        self.head = b""
+        self.head: bytes = b""
         self.task: asyncio.Task[None] | None = None
         self.server_side: asyncio.ReadTransport | None = None
         self._due = due

@@ -54,8 +54,8 @@ class State:
         self.clock = clock
         self.identity = identity
         self.number: int | None = None
-        self.floor = 0
-        self.l1_share = 1.0
+        self.floor: int = 0
+        self.l1_share: float = 1.0
         """A field of the counter's hash."""
         self.history: str | None = None
         """Who counts: the identity of the server that adopted the counter; lost with it."""
@@ -81,7 +81,7 @@ class State:
     def lose_counters(self) -> None:
         """Evict the hash ``m``."""
         self.number = self.history = None
-        self.l1_share = 1.0
+        self.l1_share: float = 1.0
 
     def bump(self, seen: int = 0) -> int:
         """Count one write, and return its number; a number that was given out before begins the namespace anew."""

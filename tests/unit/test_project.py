@@ -39,7 +39,7 @@ def test_every_target_has_its_line_of_help() -> None:
     for target in phony.split():
         assert re.search(rf"^{target}:.*## \w", MAKEFILE, re.MULTILINE), target
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"(?:^    |`)make (\w+)", page.read_text(), re.MULTILINE):
+        for target in re.findall(r"(?:^    |`)make ([\w-]+)", page.read_text(), re.MULTILINE):
             assert target in phony.split(), f"{page.name}: make {target}"
 
 
