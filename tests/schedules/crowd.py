@@ -9,7 +9,7 @@ from typing import Any
 
 from nearcache.engine.ports import MISSING
 from tests.schedules.invariant import must
-from tests.schedules.ledger import KEYS, TAGS, Ledger
+from tests.schedules.ledger import COUNTER, KEYS, TAGS, Ledger
 from tests.support.ablations.rules import Rules
 from tests.support.stepper import Flow, Instance, Loading, Pause, Receiving, Request
 
@@ -55,10 +55,18 @@ class Crowd(Ledger):
             if self.ages:
                 found.append((2, f"{at.name} stale {key}", partial(self.load_or_stale, at, key, fails=False)))
                 found.append((1, f"{at.name} failing {key}", partial(self.load_or_stale, at, key, fails=True)))
+                found.append((1, f"{at.name} touch {key}", partial(at.touch, key, 60)))
+            if self.ages and key not in busy:
+                found.append((2, f"{at.name} add {key}", partial(self.add, at, key)))
+                found.append((1, f"{at.name} delete_existing {key}", partial(self.delete_existing, at, key)))
             if key not in busy:
                 found.append((3, f"{at.name} set {key}", partial(self.set, at, key)))
                 found.append((3, f"{at.name} delete {key}", partial(self.delete, at, key)))
                 found.append((1, f"{at.name} mark_stale {key}", partial(self.mark_stale, at, key)))
+        if self.ages:
+            found.append((4, f"{at.name} load many", partial(self.load_many, at)))
+            found.append((1, f"{at.name} load many but x", partial(self.load_many, at, absent="x")))
+            found.append((3, f"{at.name} incr", lambda: self.tally.flows.append(at.incr(COUNTER))))
         if not busy:
             found.append((2, f"{at.name} clear", lambda: self.write(at, KEYS, lambda _: at.clear())))
         found.append((2, f"{at.name} load y, tag by loader", partial(self.load_and_tag, at, "y")))
@@ -75,6 +83,14 @@ class Crowd(Ledger):
     def delete(self, at: Instance, key: str) -> None:
         """Begin a delete after the row has changed."""
         self.write(at, [key], lambda _: at.delete(key))
+
+    def add(self, at: Instance, key: str) -> None:
+        """Begin an add of the row's new version."""
+        self.write(at, [key], lambda versions: at.add(key, versions[key], tags=TAGS[key]), "add")
+
+    def delete_existing(self, at: Instance, key: str) -> None:
+        """Begin a delete that tells whether it made a difference, after the row has changed."""
+        self.write(at, [key], lambda _: at.delete_existing(key), "delete_existing")
 
     def mark_stale(self, at: Instance, key: str) -> None:
         """Begin to mark the row's value as stale after the row has changed."""

@@ -7,15 +7,22 @@ overlap: their order would be the server's, which is promised, but not the datab
 
 from __future__ import annotations
 
+from collections import Counter as Multiset
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from nearcache import current_load
 from nearcache.engine.ports import MISSING
+from nearcache.protocol.answers import Counted, Held, Item, Present, Written
+from nearcache.protocol.records import count_of
 from tests.schedules.invariant import must
 from tests.support.stepper import Cancelled, Flow, Instance, Request, World
 
 KEYS = ("x", "y")
+COUNTER = "n"
+COUNTED = 200.0
+"""Seconds that a counter lives at least."""
 TAGS: dict[str, list[str]] = {"x": [], "y": ["t"]}
 SHORT = 0.4
 """Seconds of a life that passes within a schedule."""
@@ -46,15 +53,62 @@ class Write:
     versions: dict[str, int]
     flow: Flow
     request: Request | None
+    script: str = ""
+    """The name of its request, where another one comes before it."""
     executed: bool = False
     ended: bool = False
     """Whether its end has been taken note of; what is executed later than that is told by a message alone."""
+
+    def look(self, added: set[tuple[str, int]]) -> None:
+        """Take note of its request, and of its execution; an add that finds something does nothing."""
+        point = self.flow.point
+        if self.script and not self.executed and isinstance(point, Request) and str(point).endswith(f": {self.script}"):
+            self.request = point
+        if self.script == "add":
+            self.executed = not added.isdisjoint(self.versions.items())
+        elif self.request is not None and self.request.executed:
+            self.executed = True
 
     @property
     def over(self) -> bool:
         """Whether nothing of it can happen any more."""
         lost = self.request is None or self.request not in self.at.world.requests
         return self.flow.done and (self.executed or lost)
+
+
+class Tally:
+    """The executions of incr by the server, and what their callers were told."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._incr = world.server.incr
+        self._executed: list[int] = []
+        """The count after each."""
+        self._told: list[int] = []
+        self._life: tuple[int, float] = (0, 0.0)
+        """Of the counter: the floor then, and when it began."""
+        self.flows: list[Flow] = []
+        world.server.incr = self._count  # type: ignore[method-assign, assignment]
+
+    def _count(self, *args: Any, **options: Any) -> object:
+        answer = self._incr(*args, **options)
+        if isinstance(answer, Counted):
+            self._executed.append(answer.total)
+            if answer.total == 1:
+                self._life = self._world.server.floor, self._world.now
+        return answer
+
+    def check(self) -> None:
+        """Each number that was told is that of an execution of its own, and none is lost while the counter lives."""
+        for flow in self.flows:
+            if flow.done and flow.error is None:
+                self._told.append(flow.result)
+        self.flows = [flow for flow in self.flows if not flow.done]
+        must(not Multiset(self._told) - Multiset(self._executed), "AA: a number is told twice")
+        floor, began = self._life
+        if self._executed and self._world.server.floor == floor and self._world.now < began + COUNTED:
+            payload = self._world.server.living(COUNTER)
+            must(payload is not None and count_of(payload) == self._executed[-1], "AA: a count is lost")
 
 
 @dataclass
@@ -64,7 +118,8 @@ class Ledger:
     world: World
     instances: list[Instance]
     ages: bool = True
-    """Whether there are loads of short lives, whose values may be served past their end."""
+    """Whether there are loads of short lives, whose values may be served past their end, add, touch, incr,
+    delete_existing and loads of many keys."""
     rows: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KEYS, 1))
     executed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KEYS, 0))
     """The newest version whose write the server has executed."""
@@ -83,6 +138,20 @@ class Ledger:
     """Whether a lease may be left and waited for until its end: its request came when nobody waited for it any more, or
     the time jumped over the end of one."""
     trace: list[str] = field(default_factory=list)
+    tally: Tally = field(init=False)
+    added: set[tuple[str, int]] = field(default_factory=set)
+    """What an add has stored: the key, and its version."""
+
+    def __post_init__(self) -> None:
+        self.tally, add = Tally(self.world), self.world.server.add
+
+        def noted(item: Item, *args: Any, **options: Any) -> Written | Present | Held:
+            answer = add(item, *args, **options)
+            if isinstance(answer, Written):
+                self.added.add((item.key, self.living(item.key) or 0))
+            return answer
+
+        self.world.server.add = noted  # type: ignore[method-assign]
 
     # ------------------------------------------------------------------------------------------------------ beginning
 
@@ -137,21 +206,31 @@ class Ledger:
         options = {"stale_if_error": 1000} if fails else STALE
         self.read(at, key, lambda k: at.load(k, loader, tags=TAGS[k], ttl=SHORT, **options), least)
 
-    def write(self, at: Instance, keys: Sequence[str], begin: Callable[[dict[str, int]], Flow]) -> None:
+    def load_many(self, at: Instance, *, absent: str = "") -> None:
+        """Begin a get_or_set_many of all keys; its loader may leave one out."""
+        least = {key: self.least(at, key) for key in KEYS}
+        flow = at.load_many(KEYS, lambda key: MISSING if key == absent else self.rows[key], tags=TAGS["y"])
+        for key in KEYS:
+            self.read(at, key, lambda _: flow, least[key])
+
+    def write(
+        self, at: Instance, keys: Sequence[str], begin: Callable[[dict[str, int]], Flow], script: str = ""
+    ) -> None:
         """Begin a write of these rows."""
         for key in keys:
             self.rows[key] += 1
         versions = {key: self.rows[key] for key in keys}
         flow = begin(versions)
-        self.writes.append(Write(at, versions, flow, flow.point if isinstance(flow.point, Request) else None))
+        request = flow.point if isinstance(flow.point, Request) and not script else None
+        self.writes.append(Write(at, versions, flow, request, script))
 
     # ------------------------------------------------------------------------------------------------------- checking
 
     def check(self) -> None:
         """After each step."""
         for write in self.writes:
-            if not write.executed and write.request is not None and write.request.executed:
-                write.executed = True
+            write.look(self.added)
+            if write.executed:
                 for key, version in write.versions.items():
                     self.executed[key] = max(self.executed[key], version)
             if write.flow.done and not write.ended:
@@ -162,6 +241,7 @@ class Ledger:
             if read.flow.done:
                 self.answered(read)
         self.reads = [read for read in self.reads if not read.flow.done]
+        self.tally.check()
         for key in KEYS:
             living = self.living(key)
             must(
@@ -171,14 +251,17 @@ class Ledger:
 
     def wrote(self, write: Write) -> None:
         """A write has ended."""
+        told = write.flow.error is None and write.flow.result
+        must(not told or write.executed or write.script != "add", "AA: an add is told True that nobody has executed")
         for key, version in write.versions.items():
             place = write.at.name, key
-            self.failed[place] = max(self.failed.get(place, 0), version)
+            if write.executed or write.script != "add":  # one that changes nothing leaves what was kept aside
+                self.failed[place] = max(self.failed.get(place, 0), version)
             if write.executed:
                 self.own[place] = max(self.own.get(place, 0), version)
                 if "mark_stale" not in write.flow.name:
                     self.unmarked[place] = max(self.unmarked.get(place, 0), version)
-            if write.flow.error is None and write.flow.result:
+            if told:
                 self.acknowledged.append((self.world.now, key, version))
 
     def answered(self, read: Read) -> None:
@@ -186,6 +269,8 @@ class Ledger:
         if isinstance(read.flow.error, Cancelled | Fails):
             return
         value = read.flow.value()
+        if isinstance(value, dict):
+            value = value.get(read.key, MISSING)
         if value is MISSING:
             return
         proven = read.at.core.tier.snapshot(read.key).trusted

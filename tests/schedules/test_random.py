@@ -73,3 +73,20 @@ def test_random_orders_find_a_missing_guard(rules: Rules) -> None:
     else:
         pytest.fail(f"{TRIES} schedules did not show it")
     play(draws, Rules(), ages=False)
+
+
+@pytest.mark.parametrize(
+    "rules", [without.OPERATIONS_JOURNALLED, without.OPERATIONS_REPEATED], ids=lambda rules: rules.name
+)
+def test_random_orders_of_operations_find_a_missing_guard(rules: Rules) -> None:
+    """The same among add, touch, incr, delete_existing and loads of many keys."""
+    dice = random.Random(7)
+    for _ in range(TRIES):
+        draws = draw(dice, LENGTH)
+        try:
+            play(draws, rules)
+        except Violated:
+            break
+    else:
+        pytest.fail(f"{TRIES} schedules did not show it")
+    play(draws, Rules())

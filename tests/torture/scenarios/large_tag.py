@@ -20,7 +20,7 @@ from tests.support.report import Report
 from tests.support.tables import Spread
 from tests.support.waiting import until
 
-HOLDERS, ENTRIES, SETS, TURNS = 4, 25_000, 51, 3
+HOLDERS, ENTRIES, SETS, TURNS = 4, 25_000, 51, 2
 LIMIT = 2.0
 """How many times as long as a set an invalidation may take."""
 
