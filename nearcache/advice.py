@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from nearcache.engine.bus_state import BusState
 from nearcache.engine.core import Core
 from nearcache.findings import Finding
+from nearcache.local.effects import Cause
 from nearcache.settings import SETTINGS
 
 CHURN = 0.1
@@ -22,6 +23,64 @@ _STATES = {
     BusState.REFUSED: "bus",
     BusState.LOST: "unreachable",
 }
+LOADS = 1000
+"""Loads of a function from which its cost is judged."""
+TRIPS = 3
+"""Round trips of a miss: the read, the lease, and the fill."""
+TURNED_DOWN = 100
+"""Loads of a function that keeps none of them, from which that is said."""
+LARGE = 16 * 1024
+"""Encoded bytes from which decoding takes some 50 µs or more."""
+SAMPLE = 100
+
+
+def notice(core: Core) -> None:
+    """Find out what takes longer to look for than ``findings_of`` may: now and then, in the background."""
+    found = {
+        "large-values": _large_values(core),
+        "function-cost": _function_cost(core),
+        "never-stored": _turned_down(core),
+    }
+    for kind, detail in found.items():
+        if detail is None:
+            core.noticed.pop(kind, None)
+        else:
+            core.noticed[kind] = detail
+
+
+def _large_values(core: Core) -> str | None:
+    """Entries that were used lately, are large, and are decoded at each hit."""
+    keys = core.tier.used_lately(SAMPLE)
+    entries = {key: entry for key in keys if (entry := core.tier.entries.get(key)) is not None}
+    large = {key: entry.size for key, entry in entries.items() if entry.decode is not None and entry.size > LARGE}
+    if len(large) * 10 < len(entries) or not large:
+        return None
+    key = max(large, key=large.__getitem__)
+    told = f"{len(large)} of {len(entries)} entries that were used lately are decoded at each hit"
+    return f"{told}, {key!r} of {large[key]} bytes"
+
+
+def _function_cost(core: Core) -> str | None:
+    """A function that is quicker than what its misses cost, even if all hits of this cache were its own."""
+    stats, trip = core.stats(), core.round_trip or 0.0
+    hits = stats.l1_hits + stats.l2_hits
+    for one in tuple(core.loads.functions.values()):
+        mean = one.seconds / max(one.loads, 1)
+        if one.loads >= LOADS and hits * mean < one.loads * TRIPS * trip:
+            told = (
+                f"{one.name} was loaded {one.loads} times in {mean * 1e6:.0f} µs each; a miss costs {TRIPS} round trips"
+            )
+            return f"{told} of {trip * 1e6:.0f} µs, and {hits} hits in all save less, even if all were its own"
+    return None
+
+
+def _turned_down(core: Core) -> str | None:
+    """A function none of whose values is stored."""
+    for one in tuple(core.loads.functions.values()):
+        if one.loads >= TURNED_DOWN and not one.kept:
+            told = f"none of the {one.loads} values that {one.name} gave was stored"
+            return f"{told}: too large, of no type that the codec carries, or turned down"
+    return None
 
 
 def kind_of(reason: str, otherwise: str) -> str:
@@ -49,5 +108,14 @@ def findings_of(core: Core, reason: str, *, shared: bool) -> Iterator[Finding]:
     if stats.evictions > TURNS * most and stats.l2_hits > CHURN * stats.l1_hits:
         detail = f"{stats.evictions} evictions, and {stats.l2_hits} reads of Redis beside {stats.l1_hits} hits"
         yield Finding("l1-churn", f"{detail}, with l1_max_entries={most}")
-    if stats.uncached:
+    if stats.uncached and "never-stored" not in core.noticed:
         yield Finding("never-stored", f"{stats.uncached} loaded values could not be stored; LoadFailed names whose")
+    lost = stats.flushes_by_reason.get(Cause.COUNTER.value, 0)
+    if lost > 1:
+        yield Finding("evicting-policy", f"the counter of the namespace was lost {lost} times while the server went on")
+    requests, timeouts = core.requests, stats.l2_errors_by_code.get("timeout", 0)
+    if requests.batch_timeouts > 1 and requests.batch_timeouts > timeouts / 2:
+        detail = f"{requests.batch_timeouts} of {timeouts} timeouts were of requests for several keys"
+        yield Finding("large-batches", f"{detail}, such as {requests.batch_size}")
+    for kind, detail in tuple(core.noticed.items()):
+        yield Finding(kind, detail)

@@ -223,6 +223,7 @@ class BaseCache:
         raise NotImplementedError
 
     def __init__(self, where: Backend, settings: Settings, runtime: Runtime) -> None:
+        from nearcache.advisor import EVERY, Advisor  # noqa: PLC0415  # it imports the log
         from nearcache.log import Log  # noqa: PLC0415  # structlog takes longer to import than all else together
 
         journal_max = 0 if where.new_bus is None else settings.journal_max
@@ -247,10 +248,14 @@ class BaseCache:
             self._core.chores.add(Audit(self._core).run, 0.0)
         self._troubles = Troubles(f"{where.shown} namespace={settings.namespace!r}")
         self._log = Log(settings.namespace)
+        if where.new_bus is not None:
+            shared = where.server is None
+            self._core.chores.add(Advisor(self._core, self._troubles, self._log, shared=shared).run, EVERY)
         if settings.announce and where.new_bus is not None:
-            from nearcache.announce import EVERY, Announcer  # noqa: PLC0415  # as above
+            from nearcache import announce  # noqa: PLC0415  # few ask for it
 
-            self._core.chores.add(Announcer(self._core, self._troubles, type(self).__name__).run, EVERY)
+            announcer = announce.Announcer(self._core, self._troubles, type(self).__name__)
+            self._core.chores.add(announcer.run, announce.EVERY)
         self._core.listeners += [self._log, self._troubles]
         self._tier = tier
         self._closed = False

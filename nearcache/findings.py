@@ -60,6 +60,15 @@ KINDS = {
     "connections": Kind("warning", "raise maxclients, or lower max_connections: see the sum of connections"),
     "l1-churn": Kind("warning", "raise l1_max_entries, or take eviction='s3fifo' where many keys are read once"),
     "never-stored": Kind("warning", "let the loader give types that the codec carries, or raise max_value_bytes"),
+    "function-cost": Kind(
+        "warning", "do not cache this function, or pass it a larger piece of work: loading is cheaper than a miss"
+    ),
+    "large-values": Kind(
+        "warning",
+        "promise copy='none' where no caller changes the value, cache a smaller part, or give an immutable type: a "
+        "mutable value is decoded anew at each hit",
+    ),
+    "large-batches": Kind("warning", "ask for fewer keys at a time, or raise redis_timeout"),
     "idle-timeout": Kind("note", "set timeout 0: the server ends idle connections, and each is made anew"),
     "keepalive": Kind("note", "set tcp-keepalive 300: connections of hosts that died stay open for ever"),
     "default-namespace": Kind("note", "name the namespace, if any other application uses this server"),

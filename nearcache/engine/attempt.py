@@ -283,6 +283,8 @@ class Attempt:
                 loads.permitted.add(me)
                 began = core.runtime.monotonic()
             core.counters.loads += 1
+            loaded = loads.of(self.loader)
+            loaded.loads += 1
             loads_of = {one.key: one.new_load() for one in batch}
             said = Loads(loads_of) if self.may_be_absent else loads_of[self.key]
             current = CURRENT.set(said)
@@ -301,6 +303,7 @@ class Attempt:
         for one in batch:
             one.ended, one.offset = ended, offset
         core.counters.load_seconds += ended - began
+        loaded.seconds += ended - began
         return outcome, int(1000 * (ended - began))
 
     def encode(self, value: object, load_ms: int) -> Encoded | None:
@@ -309,7 +312,9 @@ class Attempt:
         try:
             if self.said is not None and not self._obey(self.said):
                 return None
-            return core.entries.encode(self.key, value, self.policy, load_ms)
+            encoded = core.entries.encode(self.key, value, self.policy, load_ms)
+            core.loads.of(self.loader).kept += encoded is not None
+            return encoded
         except Exception as error:  # the codec, ttl and condition may be the user's
             if from_signal_handler(error):
                 raise

@@ -20,7 +20,7 @@ from nearcache.errors import NearCacheWarning, warn
 from nearcache.events import CorruptValue, Event, Flushed, Listener, LoadFailed, StaleFound, UnknownType
 from nearcache.local.effects import Effects
 from nearcache.local.invalidation import Invalidation
-from nearcache.local.loads import Loads
+from nearcache.local.loads import Loads, name_of
 from nearcache.local.singleflight import Flights
 from nearcache.local.tier import Tier
 from nearcache.local.waiters import Waiters
@@ -89,6 +89,8 @@ class Core:
     rights_pause: float = 0.0
     rights_after: float = float("-inf")
     """The same for the trial of a right that is lacking."""
+    noticed: dict[str, str] = field(default_factory=dict)
+    """What was found wrong with the set-up at run time: kinds of nearcache.findings, each with its detail."""
     bus_state: BusState = BusState.IDLE
     bus_failure: str | None = None
     """Why the last attempt of the bus ended."""
@@ -142,7 +144,7 @@ class Core:
         """Report a loaded value that can't be stored, once per function: its next values will not fit either."""
         self.counters.uncached += 1
         function = getattr(loader, "func", loader)  # a decorated function's loader is a partial of it
-        label = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
+        label = name_of(function)
         labels = self.reported.setdefault(LoadFailed, Reported()).keys
         if label in labels or len(labels) >= REPORTED_MAX:
             return

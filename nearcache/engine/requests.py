@@ -62,6 +62,10 @@ class Requests:
 
     denied: str | None = None
     """Which right the user lacks: then nothing is written."""
+    batch_timeouts: int = 0
+    """Timeouts of requests for several keys."""
+    batch_size: int = 0
+    """How many keys the last one of these had."""
     greeting_due: bool = False
     """Whether a record was found above the counter, which has to begin anew above it."""
 
@@ -83,6 +87,9 @@ class Requests:
             answer = await method(*args, **kwargs)
         except RemoteFailed as failure:
             self.failed(failure, operation)
+            if isinstance(failure, RemoteTimeout) and args and isinstance(args[0], list) and len(args[0]) > 1:
+                self.batch_timeouts += 1
+                self.batch_size = len(args[0])
             raise
         if breaker.failures or breaker.refused or not breaker.sends:
             self.answered(operation, answer)

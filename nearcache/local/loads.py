@@ -9,6 +9,13 @@ from nearcache.local.interrupts import make_lock
 from nearcache.local.snapshot import Snapshot
 
 FAILED_MAX = 1000
+
+
+def name_of(function: object) -> str:
+    """A function as messages name it."""
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
+
+
 STALL = 0.5
 """Seconds without a load that begins or ends, after which one more may begin."""
 
@@ -23,6 +30,20 @@ class Permits(Protocol):
     def release(self) -> None:
         """Give one back."""
         ...
+
+
+FUNCTIONS_MAX = 1000
+
+
+@dataclass(slots=True, eq=False)
+class Loaded:
+    """What was loaded by one function."""
+
+    name: str
+    loads: int = 0
+    seconds: float = 0.0
+    kept: int = 0
+    """Values that could be stored, and were not turned down."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +75,19 @@ class Loads:
     hidden_at: float = float("-inf")
     """When one was logged the last time (monotonic)."""
     failed: dict[str, tuple[float, Snapshot]] = field(default_factory=dict)
+    functions: dict[object, Loaded] = field(default_factory=dict)
+    """The first FUNCTIONS_MAX functions that were loaders, by their code, which is the same in each closure."""
+
+    def of(self, loader: object) -> Loaded:
+        """What this loader's function has loaded."""
+        function = getattr(loader, "func", loader)  # a decorated function's loader is a partial of it
+        code = getattr(function, "__code__", type(function))
+        known = self.functions.get(code)
+        if known is None:
+            known = Loaded(name_of(function))
+            if len(self.functions) < FUNCTIONS_MAX:
+                self.functions[code] = known
+        return known
 
     async def acquire(self, patience: float) -> bool:
         """Take a permit, waiting up to ``patience`` seconds for it; whether there was one."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
 
-from nearcache import NearCacheWarning
+from nearcache import NearCacheWarning, advice, advisor
 from nearcache.findings import KINDS
+from nearcache.protocol.names import Names
+from nearcache.testing import FakeServer
 from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
+from tests.support.cases import each
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import redis_of, until
 
@@ -93,6 +97,105 @@ async def test_an_l1_that_churns(make_cache: MakeCache, caplog: pytest.LogCaptur
     (line,) = [record.getMessage() for record in caplog.records if "l1-churn" in record.getMessage()]
     assert "raise l1_max_entries" in line
     assert "docs/operations.md#l1-churn" in line
+
+
+@pytest.fixture
+def always_advised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Advisor looks after each heartbeat, and does not wait for many loads."""
+    monkeypatch.setattr(advisor, "EVERY", 0.0)
+    monkeypatch.setattr(advice, "LOADS", 20)
+    monkeypatch.setattr(advice, "TURNED_DOWN", 20)
+
+
+def advised(kind: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines of the log that tell of a kind."""
+    return [line for record in caplog.records if f"event='{kind}'" in (line := record.getMessage())]
+
+
+async def test_the_advisor_logs_without_being_asked(
+    make_cache: MakeCache, always_advised: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each kind once."""
+    caplog.set_level(logging.INFO, "nearcache")
+    async with make_cache(namespace="nearcache", **FAST) as cache:
+        await until(lambda: advised("default-namespace", caplog))
+        await asyncio.sleep(2 * FAST["max_staleness"] / 4)
+        assert len(advised("default-namespace", caplog)) == 1
+        assert kinds(cache) == ["default-namespace"]
+
+
+async def test_an_evicted_counter(make_cache: MakeCache, namespace: str) -> None:
+    """Twice on one connection: a server that came back empty loses it once, with the connection."""
+    async with make_cache(**FAST) as cache:
+        for times in (1, 2):
+            with redis_of(cache.url) as client:
+                client.delete(Names(namespace).counters)
+            await until(lambda times=times: cache.stats().flushes_by_reason.get("counter") == times)  # type: ignore[misc]
+            assert ("evicting-policy" in kinds(cache)) == (times == 2)
+            await until(lambda: cache.healthy)
+
+
+@each("copy, found", [("auto", True), ("none", False)])
+async def test_large_values_that_are_decoded_at_each_hit(
+    make_cache: MakeCache, always_advised: None, copy: str, found: bool
+) -> None:
+    """Where copy='none' promises that nobody changes them, nothing is decoded."""
+    async with make_cache(copy=copy, **FAST) as cache:
+        await cache.set("large", [list(range(100)) for _ in range(200)])
+        await cache.get("large")
+        await until(lambda: cache.health().round_trip)
+        if found:
+            await until(lambda: kinds(cache) == ["large-values"])
+            assert "'large'" in cache.health().reasons[0].detail
+        else:
+            await advisor.Advisor(cache.cache._core, cache.cache._troubles, cache.cache._log, shared=True).run()
+            assert kinds(cache) == []
+
+
+async def test_a_function_that_is_cheaper_to_load(make_cache: MakeCache, always_advised: None) -> None:
+    """Each of its values is used once; one that takes long and is hit often is no finding."""
+    async with make_cache(**FAST) as cache:
+        for number in range(20):
+            await cache.get_or_set(f"a{number}", cache.loader(number))
+        await until(lambda: kinds(cache) == ["function-cost"])
+        assert "was loaded 20 times" in cache.health().reasons[0].detail
+    async with make_cache(**FAST) as cache:
+
+        async def slow() -> int:
+            await asyncio.sleep(0.02)
+            return 1
+
+        for number in range(20):
+            for _ in range(50):
+                await cache.get_or_set(f"b{number}", cache.loader(slow))
+        await advisor.Advisor(cache.cache._core, cache.cache._troubles, cache.cache._log, shared=True).run()
+        assert kinds(cache) == []
+
+
+async def test_a_function_whose_values_are_turned_down(make_cache: MakeCache, always_advised: None) -> None:
+    """All of them; where one is kept, it is as it should be."""
+    async with make_cache(**FAST) as cache:
+        for _ in range(20):
+            await cache.get_or_set("a", cache.loader(None), negative_ttl=0)
+        await until(lambda: "never-stored" in kinds(cache))
+        (told,) = [one.detail for one in cache.health().reasons if one.kind == "never-stored"]
+        assert "none of the 20 values" in told
+
+
+async def test_batches_that_are_too_large(make_fake: MakeCache, fake: FakeServer) -> None:
+    """Those time out, and single keys do not."""
+    async with make_fake(namespace="shop", breaker_reset=0.01, redis_timeout=0.02) as cache:
+        for times in (1, 2):
+            with fake.hung(only={"read"}):
+                assert await cache.get_many(["a", "b", "c"]) == {}
+
+            async def answered() -> bool:
+                await cache.get("d")
+                return bool(cache.health().breaker == "closed")
+
+            await until(answered)
+            assert kinds(cache) == (["large-batches"] if times == 2 else [])
+        assert "such as 3" in cache.health().reasons[0].detail
 
 
 async def test_values_that_are_never_stored(make_cache: MakeCache) -> None:
