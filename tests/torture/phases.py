@@ -29,6 +29,8 @@ class Phase:
     """Whether the server has a replica and Sentinels, which the clients ask for the primary."""
     clock: bool = False
     """Whether the server has a false clock."""
+    loses: bool = False
+    """Whether the server loses values, or gets others: locks and counters go with them."""
     loads: bool = True
     """Whether the readers load what they do not find."""
     agreement: float | None = None
@@ -47,22 +49,24 @@ PHASES: Mapping[str, Phase] = {
         Phase("bus held back", faults.bus_held),
         Phase("sockets cut", faults.sockets_cut),
         Phase("server stopped", faults.stopped),
-        Phase("killed, back empty", faults.killed),
+        Phase("killed, back empty", faults.killed, loses=True),
         Phase("pause write", faults.pause_write, whole=True),
-        Phase("flushall", faults.flushall, whole=True),
+        Phase("flushall", faults.flushall, loses=True, whole=True),
         Phase("full partition", faults.partition),
         Phase("buffer eviction", faults.evicted),
         Phase("full at reconnect", faults.full, heals=True, least=1.5),
         Phase("writer killed", faults.writer_killed, agreement=SHORT_TTL),
         Phase("clients stopped", faults.clients_stopped, least=5.0),
-        Phase("failover", histories.failover, histories.replicate),
-        Phase("failover, bus first", histories.failover_bus_first, histories.replicate, loads=False, least=2.5),
-        Phase("failover, commands first", histories.failover_commands_first, histories.replicate),
-        Phase("sentinel failover", failovers.by_hand_and_by_crash, sentinel=True, least=failovers.LEAST),
-        Phase("live copy", histories.copied, histories.spare_server),
-        Phase("clock set back", histories.clock_set_back, clock=True),
+        Phase("failover", histories.failover, histories.replicate, loses=True),
+        Phase(
+            "failover, bus first", histories.failover_bus_first, histories.replicate, loses=True, loads=False, least=2.5
+        ),
+        Phase("failover, commands first", histories.failover_commands_first, histories.replicate, loses=True),
+        Phase("sentinel failover", failovers.by_hand_and_by_crash, sentinel=True, loses=True, least=failovers.LEAST),
+        Phase("live copy", histories.copied, histories.spare_server, loses=True),
+        Phase("clock set back", histories.clock_set_back, loses=True, clock=True),
         Phase("two databases", histories.strangers, histories.other_database, unnoticed=True),
-        Phase("another counter", histories.counter_of_other_database, least=4.0),
+        Phase("another counter", histories.counter_of_other_database, loses=True, least=4.0),
         Phase("no channel right", histories.strangers, histories.without_channel, unnoticed=True),
         Phase("no pexpire right", histories.strangers, histories.without_pexpire, unnoticed=True),
     )

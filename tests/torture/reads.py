@@ -21,6 +21,8 @@ LEASE = 2.0
 """Seconds of a lease whose holder was killed, for which others wait."""
 MANY = 4
 """Keys that are read at once, at most."""
+PLAIN = [key for key in range(KEYS) if not tags(key) and not options(key)]
+"""Keys that one call may load."""
 
 
 class Reads:
@@ -39,6 +41,7 @@ class Reads:
         self.seen: list[Read] = []
         asynchronous = inspect.iscoroutinefunction(cache.get)
         self._load: Callable[[int], Any] = self._load_slowly if asynchronous else self._load_here
+        self._load_many: Callable[[list[str]], Any] = self._load_many_slowly if asynchronous else self._load_many_here
         self._decorated = cache.cached("item:{key}", lease=LEASE)(self._load)
 
     async def run(self, rng: random.Random) -> None:
@@ -50,7 +53,7 @@ class Reads:
     async def one(self, key: int, rng: random.Random) -> None:
         """Read a key, or it and some others."""
         draw = rng.random()
-        keys = [key] if draw > 0.1 else rng.sample(range(KEYS), rng.randint(2, MANY))
+        keys = [key] if draw > 0.1 else rng.sample(range(KEYS) if draw > 0.05 else PLAIN, rng.randint(2, MANY))
         start = now()
         try:
             versions = await self._versions(keys, draw)
@@ -66,8 +69,12 @@ class Reads:
 
     async def _versions(self, keys: Sequence[int], draw: float) -> list[int | None]:
         if len(keys) > 1:
-            found = await done(self._cache.get_many([name(key) for key in keys]))
-            return [found.get(name(key)) for key in keys]
+            names = [name(key) for key in keys]
+            if self._loads and not any(tags(key) or options(key) for key in keys):
+                found = await done(self._cache.get_or_set_many(names, self._load_many, lease=LEASE))
+            else:
+                found = await done(self._cache.get_many(names))
+            return [found.get(one) for one in names]
         (key,) = keys
         if draw < 0.4 or not self._loads:
             return [await done(self._cache.get(name(key)))]
@@ -85,3 +92,16 @@ class Reads:
         version = self._book.row(key)
         await asyncio.sleep(random.uniform(0, random.choice(LOAD_TIMES)))
         return version
+
+    def _load_many_here(self, names: list[str]) -> dict[str, int]:
+        versions = self._rows(names)
+        time.sleep(random.uniform(0, random.choice(LOAD_TIMES)))
+        return versions
+
+    async def _load_many_slowly(self, names: list[str]) -> dict[str, int]:
+        versions = self._rows(names)
+        await asyncio.sleep(random.uniform(0, random.choice(LOAD_TIMES)))
+        return versions
+
+    def _rows(self, names: list[str]) -> dict[str, int]:
+        return {one: self._book.row(int(one.removeprefix("item:"))) for one in names}

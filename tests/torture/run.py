@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from nearcache.testing import FaultProxy
 from tests.support import sentinels, servers
 from tests.support.processes import Crew
+from tests.torture.atomic import violations
 from tests.torture.book import Book, now
 from tests.torture.faults import FAR_WRITER, CannotRun, Stage, play
 from tests.torture.judge import Case, at_the_end, delays, percentile, resurrected, unheard
@@ -47,7 +48,7 @@ SLACK = 100.0
 """ms by which the worst staleness may exceed that, since it is one read of thousands."""
 SAMPLES = 200
 """Fewer delays tell nothing of a p99."""
-INVARIANTS = ("stale", "monotonic", "own-write", "resurrected", "lost", "diverged", "raised")
+INVARIANTS = ("stale", "monotonic", "own-write", "resurrected", "lost", "diverged", "atomic", "raised")
 
 
 @dataclass
@@ -199,6 +200,9 @@ def _run(phase: Phase, kind: str, options: Options, result: Result, cleanup: Exi
     if lost_writes := sum(book.lost(*write, stage.window) for write in book.writes()):
         result.notes.append(f"{lost_writes} versions that a change of servers may have lost")
     figures: Sequence[Figures] = crew.ask("report", stage.window)
+    if not phase.loses:
+        operations = [operation for one in figures for operation in one.operations]
+        result.violations["atomic"] += violations(operations, [clear for one in figures for clear in one.clears])
     _sum_up(result, figures, book, (began, fault, healed, ended), phase)
 
 

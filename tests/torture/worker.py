@@ -15,6 +15,7 @@ from nearcache.protocol import messages
 from tests.support.ablations import guards
 from tests.support.processes import connected, done, serve
 from tests.support.raw_subscriber import RawSubscriber
+from tests.torture.atomic import Clear, Operation
 from tests.torture.book import KEYS, Book, Window, name, now, owned
 from tests.torture.judge import Case, Kept, Verdict, judge
 from tests.torture.reads import Reads
@@ -70,6 +71,8 @@ class Figures:
     raw: list[tuple[int, str]]
     done: Counter[str] = field(default_factory=Counter)
     """What was done, by name."""
+    operations: list[Operation] = field(default_factory=list)
+    clears: list[Clear] = field(default_factory=list)
 
 
 def work(plan: Plan, book: Book, pipe: Connection) -> None:
@@ -193,8 +196,11 @@ class Instance:
         writes = owned(self._plan.writer) if self._plan.writer is not None else range(0)
         verdict = judge(self._reads.seen, Case(self._book, int(MAX_STALENESS * 1e9), window, writes))
         raw = [(when, key) for when, data in self._raw.heard for key in _names(data)] if self._raw is not None else []
-        counted = self._writes.counted if self._writes is not None else Counter()
-        return Figures(self._plan.who, verdict, self._raised, self._samples, self._dropped, raw, counted)
+        figures = Figures(self._plan.who, verdict, self._raised, self._samples, self._dropped, raw)
+        if self._writes is not None:
+            figures.done, figures.operations = self._writes.counted, self._writes.operations
+            figures.clears = self._writes.clears
+        return figures
 
 
 def _names(data: bytes) -> Sequence[str]:

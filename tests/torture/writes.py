@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 from nearcache import RemoteUnavailable
 from tests.support.processes import done
-from tests.torture.book import BRIEF, DROP, FLOOR, KEYS, LATE, SET, Book, name, owned, tags, ttl
+from tests.torture.atomic import Clear, Operation
+from tests.torture.book import BRIEF, DROP, FLOOR, KEYS, LATE, NEVER, SET, WRITERS, Book, name, now, owned, tags, ttl
 from tests.torture.reads import Reads
 
 WRITE_PAUSE = 0.03
@@ -43,6 +44,10 @@ def _invalidate_tags(cache: Any, rows: Rows) -> Any:
     return cache.invalidate_tags(*{tag for key in rows for tag in tags(key)})
 
 
+def _shared(what: str, key: int) -> str:
+    return f"{what}:{key // WRITERS % SHARED}"
+
+
 ONE, SEVERAL, TAGGED, ALL = "one", "several", "tagged", "all"
 ACTS: Sequence[tuple[float, str, str, int, Call]] = (
     (0.38, "set", ONE, SET, _set),
@@ -58,12 +63,13 @@ ACTS: Sequence[tuple[float, str, str, int, Call]] = (
 OTHERS: Mapping[str, Callable[[Any, int], Any]] = {
     "touch": lambda cache, key: cache.touch(name(key), ttl=ttl(key)),
     "delete_existing": lambda cache, key: cache.delete_existing(name(key)),
-    "add": lambda cache, key: cache.add(f"lock:{key}", key, ttl=BRIEF),
-    "incr": lambda cache, key: cache.incr(f"counter:{key % COUNTERS}"),
+    "add": lambda cache, key: cache.add(_shared("add", key), key, ttl=BRIEF),
+    "incr": lambda cache, key: cache.incr(_shared("incr", key), ttl=3600),
 }
-"""What writes no row. A touch or a delete must revive nothing, by the judgement of all reads; add and incr must raise
-nothing, and the scenario ``operations`` judges what they answer, which here a clear or a lost server may change."""
-COUNTERS = 4
+"""What writes no row. A touch or a delete must revive nothing, by the judgement of all reads; what add and incr have
+answered is judged by ``atomic``."""
+SHARED = 4
+"""Locks and counters, which all writers share."""
 WEIGHTS = [weight for weight, *_ in ACTS]
 
 
@@ -82,6 +88,8 @@ class Writes:
         self._cache, self._book, self._raised, self._reads = cache, book, raised, reads
         self.going = True
         self.counted: Counter[str] = Counter()
+        self.operations: list[Operation] = []
+        self.clears: list[Clear] = []
         self._late = [key for key in owned(writer) if key in LATE]
         self._own = [key for key in owned(writer) if key not in LATE]
         self._busy = [key for key in self._own if key < BUSY_KEYS]
@@ -94,7 +102,7 @@ class Writes:
             # One write comes under the reads that another has caused.
             for more in reversed(range(rng.choice((1, 1, 2, 3)))):
                 await self._write(key, rng)
-                if rng.random() < 0.3:
+                if rng.random() < 0.5:
                     await self._operate(key, rng)
                 if rng.random() < 0.5:
                     await self._reads.one(key, rng)
@@ -127,9 +135,13 @@ class Writes:
         await self._note(what, keys[which], how, call)
 
     async def _operate(self, key: int, rng: random.Random) -> None:
-        what = rng.choice(list(OTHERS))
+        what, start = rng.choice(list(OTHERS)), now()
         try:
-            changed = bool(await done(OTHERS[what](self._cache, key)))
+            answer = await done(OTHERS[what](self._cache, key))
+            changed = bool(answer)
+            if changed and what in ("add", "incr"):
+                count = answer if what == "incr" else None
+                self.operations.append(Operation(_shared(what, key), start, now(), count))
         except RemoteUnavailable:  # of an incr
             changed = False
         except Exception as error:  # whatever else it is, it is a violation
@@ -144,12 +156,14 @@ class Writes:
             self.going = False
             return False
         rows = {key: self._book.begin(key, how) for key in keys}
-        acknowledged = False
+        acknowledged, start = False, now()
         try:
             acknowledged = await done(call(self._cache, rows))
         except Exception as error:  # whatever it is, it is a violation
             self._raised.append(f"{what} raised {error!r}")
         finally:
+            if what == "clear":
+                self.clears.append(Clear(start, now() if acknowledged else NEVER))
             for key, version in rows.items():
                 self._book.end(key, version, acknowledged=acknowledged)
             self.counted[f"{what}{'' if acknowledged else ', not acknowledged'}"] += 1

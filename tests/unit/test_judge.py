@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.torture import book as book_module
+from tests.torture.atomic import Clear, Operation, violations
 from tests.torture.book import DROP, KEYS, NEVER, NOTHING_LOST, SET, Book, Window
 from tests.torture.judge import Case, Kept, Read, at_the_end, delays, judge, percentile, resurrected, unheard
 
@@ -137,3 +138,28 @@ def test_delays_and_percentiles(book: Book) -> None:
     """From the beginning of a write to the first message of its key; what was never answered is left out."""
     assert delays([(15 * MS, "item:0"), (33 * MS, "item:0"), (55 * MS, "item:0")], book) == [5 * MS, 3 * MS]
     assert (percentile([5 * MS], 1), percentile([5 * MS], 0.99, 1000), percentile([], 0.5)) == (5.0, 0.0, 0.0)
+
+
+def operation(name: str, start: float, end: float, number: int | None = None) -> Operation:
+    """An operation between two times in seconds."""
+    return Operation(name, int(start * 1e9), int(end * 1e9), number)
+
+
+def test_a_lock_is_given_once_while_it_lives() -> None:
+    """Unless a clear may have come between, be it late."""
+    first, soon, later = operation("lock", 0, 0.1), operation("lock", 0.5, 0.6), operation("lock", 0.9, 1.1)
+    assert len(violations([soon, first], [])) == 1
+    assert violations([first, later], []) == []
+    assert violations([first, operation("another", 0.5, 0.6)], []) == []
+    assert violations([first, soon], [Clear(int(0.2e9), int(0.3e9))]) == []
+    assert violations([first, soon], [Clear(int(-1e9), NEVER)]) == []
+    assert len(violations([first, soon], [Clear(int(0.7e9), NEVER), Clear(int(-2e9), int(-1e9))])) == 1
+
+
+def test_a_count_is_neither_lost_nor_given_twice() -> None:
+    """Numbers rise from one call to a later one; those of calls at the same time differ."""
+    first, second = operation("counter", 0, 0.2, 5), operation("counter", 0.1, 0.3, 6)
+    assert violations([first, second], []) == violations([second._replace(number=4), first], []) == []
+    assert len(violations([first, second._replace(number=5)], [])) == 1
+    assert len(violations([first, operation("counter", 0.4, 0.5, 4)], [])) == 1
+    assert violations([first, operation("counter", 0.4, 0.5, 1)], [Clear(int(0.3e9), int(0.45e9))]) == []
