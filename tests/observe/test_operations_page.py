@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from nearcache import events
+from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
 from tests.support.twins import MakeCache
 from tests.support.waiting import redis_of, until
 
@@ -24,6 +28,25 @@ def test_every_link_inside_the_page_leads_somewhere() -> None:
     headings = re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\(#([\w-]+)\)", PAGE)) <= anchors
+
+
+def test_the_rate_limiter(server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs as it stands there: so many requests in a window, and open without Redis."""
+    monkeypatch.setenv("NEARCACHE_URL", server.url)
+    monkeypatch.setenv("NEARCACHE_NAMESPACE", namespace)
+    monkeypatch.setattr("time.time", lambda: 1_000_000.0)
+    (text,) = re.findall(r"## A rate limiter.*?```python\n(.*?)```", PAGE, re.DOTALL)
+    there: dict[str, Any] = {}
+    exec(text, there)  # an example of the docs
+    with there["cache"]:
+        assert [there["allowed"]("ada", limit=2) for _ in range(3)] == [True, True, False]
+        assert there["allowed"]("bob", limit=2)
+        monkeypatch.setattr("time.time", lambda: 1_000_060.0)
+        assert there["allowed"]("ada", limit=2)
+    monkeypatch.setenv("NEARCACHE_URL", f"redis://{HOST}:{free_port()}/0")
+    exec(text, there)  # as above
+    with there["cache"]:
+        assert there["allowed"]("ada", limit=0)
 
 
 async def test_the_sum_of_connections(make_cache: MakeCache) -> None:

@@ -17,7 +17,7 @@ from nearcache.protocol.answers import Beat
 from nearcache.protocol.messages import pack_probe
 from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
 from nearcache.transport.open import Backend
-from tests.support import servers
+from tests.support import doctors, servers
 from tests.support.waiting import redis_of
 
 SECRET = "s3cret-pa55"
@@ -211,6 +211,23 @@ def test_messages_that_are_lost_or_overtaken(kind: str, found: list[str]) -> Non
     trial = Trial(where, Settings(max_staleness=0.1))
     assert [finding.kind for finding in trial.findings()] == found
     assert (trial.echo is None) == (kind == "lost")
+
+
+def test_a_good_server_and_bad_ones() -> None:
+    """The table that tests.support.doctors prints: each bad one has its own finding."""
+    found = {name: (code, list(kinds)) for name, (code, kinds) in doctors.examined().items()}
+    assert found.pop("a good one") == (0, [])
+    assert found == {
+        "nobody listens": (1, ["unreachable"]),
+        "a wrong password": (1, ["set-up"]),
+        "a replica": (1, ["replica"]),
+        "without HINCRBY": (1, ["rights"]),
+        "without SUBSCRIBE": (1, ["bus"]),
+        "without INFO": (1, ["no-info"]),
+        "allkeys-lru": (1, ["evicting-policy"]),
+        "a small pub/sub buffer": (1, ["pubsub-buffer"]),
+        "values of 1 MB at most": (1, ["request-limits"]),
+    }
 
 
 def test_every_kind_has_its_section() -> None:
