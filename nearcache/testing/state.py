@@ -81,7 +81,7 @@ class State:
     def lose_counters(self) -> None:
         """Evict the hash ``m``."""
         self.number = self.history = None
-        self.l1_share: float = 1.0
+        self.l1_share = 1.0
 
     def bump(self, seen: int = 0) -> int:
         """Count one write, and return its number; a number that was given out before begins the namespace anew."""

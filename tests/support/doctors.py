@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 
 from rich.console import Console
@@ -49,7 +49,7 @@ def replica() -> Iterator[str]:
         yield server.url
 
 
-SERVERS = {
+SERVERS: Mapping[str, Callable[[], AbstractContextManager[str]]] = {
     "a good one": configured,
     "nobody listens": nobody,
     "a wrong password": partial(user, *RIGHTS, password="wrong"),  # that is the case
@@ -65,7 +65,7 @@ SERVERS = {
 
 def examined() -> dict[str, tuple[int, Mapping[str, str]]]:
     """By server: the exit code, and the details by the kinds that were found, but for notes."""
-    found = {}
+    found: dict[str, tuple[int, Mapping[str, str]]] = {}
     for name, make in SERVERS.items():
         with ExitStack() as stack:
             url = stack.enter_context(make())
