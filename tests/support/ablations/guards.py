@@ -70,6 +70,7 @@ FILLS_BELOW_FLOORS: Changes = (
     ("f <= tonumber(ARGV[5])", "true"),
     ("good and floor and floor <= given", "good and floor and true"),
 )
+ADDS_OVER_ANYTHING: Changes = (("if alive(record_at(KEYS[3]), ARGV[6]) then return 'V' end", ""),)
 _WRITES = ("set", "delete", "mark_stale", "clear")
 SEEN_BY_NOBODY: Mapping[str, Changes] = {
     **dict.fromkeys(_WRITES, (("if s <= seen then", "if false then"), ("seen + 1", "0"))),
@@ -127,6 +128,9 @@ GUARDS: Mapping[str, Guard] = {
     "whose-numbers": Guard(rules.NUMBERS_BELIEVED, lua=NUMBERS_BELIEVED, phase="live copy"),
     "sentinel-watch": Guard(Rules(), patched=((WatchedBus, "ask_beat", _asks_no_sentinel),), phase="sentinel failover"),
     "channel-by-database": Guard(Rules(), patched=((Names, "__init__", _one_channel),), phase="two databases"),
+    "many-load-first": Guard(rules.MANY_WAIT_FIRST),
+    "many-absent": Guard(rules.ABSENT_FOR_ALL),
+    "operation-alive": Guard(Rules(), lua={"add": ADDS_OVER_ANYTHING}, phase="steady"),
     "operation-unjournalled": Guard(rules.OPERATIONS_JOURNALLED),
     "operation-behind-journal": Guard(rules.OPERATIONS_UNDER_THE_JOURNAL),
     "operation-once": Guard(rules.OPERATIONS_REPEATED),
