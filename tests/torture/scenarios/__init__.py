@@ -13,6 +13,7 @@ from tests.torture.scenarios import (
     many,
     operations,
     outages,
+    peers,
     races,
     soak,
     stampede,
@@ -30,6 +31,7 @@ SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
     "operations": operations.show,
     "many": many.show,
     "limits": limits.show,
+    "peers": peers.show,
     "faults": soak.show,
 }
 """Each prints its tables, keeps its figures in the report, and returns whether what must hold did."""
