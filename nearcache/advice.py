@@ -98,9 +98,10 @@ def findings_of(core: Core, reason: str, *, shared: bool) -> Iterator[Finding]:
     """
     if core.bus_state in _STATES:
         yield Finding(kind_of(reason, _STATES[core.bus_state]), reason)
-    if core.requests.denied is not None:
-        yield Finding("rights", core.requests.denied)
-    if core.bus_state is BusState.PROVEN and core.invalidation.identity is None:
+    denied = next((one.requests.denied for one in core.all if one.requests.denied is not None), None)
+    if denied is not None:
+        yield Finding("rights", denied)
+    if core.bus_state is BusState.PROVEN and any(one.invalidation.identity is None for one in core.all):
         yield Finding("no-info", "nothing tells one server from another: INFO is denied, or two answer by turns")
     if shared and core.settings.namespace == SETTINGS["namespace"].default:
         yield Finding("default-namespace", f"the namespace is {core.settings.namespace!r}, as of all who name none")

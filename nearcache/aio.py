@@ -32,7 +32,7 @@ from nearcache.policy import (
     check_key,
     check_tags,
 )
-from nearcache.runtime.lifetime import end_of_tasks, live
+from nearcache.runtime.lifetime import end_of_tasks, live, subscriber_of
 from nearcache.runtime.tasks import TaskRuntime
 from nearcache.settings import Settings
 from nearcache.transport.open import AsyncClient, Backend, open_client
@@ -128,7 +128,8 @@ class AsyncNearCache(BaseCache):
                 self._bus.cancel()
             settings = core.settings
             await runtime.drain(settings.redis_connect_timeout + 2 * settings.redis_timeout)
-            await replay_journal(core)
+            for one in core.all:
+                await replay_journal(one)
         await core.remote.close()
         if server is not None:
             server.stop()
@@ -176,9 +177,7 @@ class AsyncNearCache(BaseCache):
             if subscriber is not None:
                 return subscriber
             self._loop = loop = asyncio.get_running_loop()
-            self._subscriber = subscriber = Subscriber(
-                self._core, stop=self._runtime.latch(), tried=self._runtime.latch()
-            )
+            self._subscriber = subscriber = subscriber_of(self._core, self._backend)
             if self._core.new_bus is None:
                 return subscriber
             self._bus = self._runtime.create_task(live(subscriber), "nearcache-bus")

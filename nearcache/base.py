@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self, TypeVar, Unpack, cast, overload
 from nearcache.checks import Duration, seconds, shown
 from nearcache.engine import write
 from nearcache.engine.breaker import Breaker
+from nearcache.engine.buckets import core_of_buckets
 from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, Missing, Runtime
 from nearcache.engine.read import report_corrupt
@@ -25,6 +26,7 @@ from nearcache.local.invalidation import AlwaysFresh, Invalidation
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.local.store import Entry, Opener
 from nearcache.local.tier import NEVER, Tier
+from nearcache.local.whole import WholeTier
 from nearcache.policy import Policy, check_key
 from nearcache.protocol.codec import MsgpackCodec
 from nearcache.runtime.run_sync import run_sync
@@ -58,6 +60,33 @@ def warned_of_default(where: Backend, settings: Settings) -> Backend:
             "with this one, and clear() of each empties all; name it, as in namespace='shop'"
         )
     return where
+
+
+def _core_on(where: Backend, settings: Settings, runtime: Runtime) -> Core:
+    bounds = settings.l1_max_entries, settings.l1_max_bytes
+    if where.buckets is not None:
+        remotes = where.buckets.remotes
+        whole = WholeTier(*bounds, settings.journal_max, settings.eviction, buckets=len(remotes))
+        whole.hold(settings.l1_share)
+        assert where.new_bus is not None  # noqa: S101  # only a server has buckets
+        return core_of_buckets(
+            settings=settings, runtime=runtime, remotes=remotes, new_bus=where.new_bus, tier=whole, reads=where.reads
+        )
+    journal_max = 0 if where.new_bus is None else settings.journal_max
+    tier = Tier(*bounds, journal_max, settings.eviction)
+    tier.hold(settings.l1_share if where.new_bus is not None else float(where.keeps))
+    invalidation = AlwaysFresh(tier) if where.new_bus is None else Invalidation(tier, settings.max_staleness)
+    return Core(
+        settings=settings,
+        runtime=runtime,
+        remote=where.remote,
+        new_bus=where.new_bus,
+        tier=tier,
+        invalidation=invalidation,
+        breaker=Breaker(settings.breaker_failures, settings.breaker_reset),
+        policy=Policy.of(settings),
+        reads=where.reads,
+    )
 
 
 class BaseCache:
@@ -199,9 +228,10 @@ class BaseCache:
 
         The journal is kept: what Redis has not acknowledged is still a miss here, and still has to be replayed.
         """
-        journal = self._tier.journal
+        journals = [core.tier.journal for core in self._core.all]
         self._begin_anew(self._backend.again())
-        self._tier.journal = journal
+        for core, journal in zip(self._core.all, journals, strict=True):
+            core.tier.journal = journal
 
     def _begin_anew(self, where: Backend) -> None:
         """Replace everything but the settings and the listeners: connections, locks, tasks and L1."""
@@ -216,7 +246,8 @@ class BaseCache:
         if self._finalizer is not None:
             self._finalizer.detach()  # after a fork, the sockets that it would shut are the parent's
         # An operation that forked in its loader must not go on to ask: it would read the parent's replies.
-        self._core.requests.bypassed = True
+        for core in self._core.all:
+            core.requests.bypassed = True
 
     def _build(self, where: Backend, settings: Settings) -> None:
         """Make what the class needs beside; it calls ``__init__`` of this one."""
@@ -226,22 +257,8 @@ class BaseCache:
         from nearcache.advisor import EVERY, Advisor  # noqa: PLC0415  # it imports the log
         from nearcache.log import Log  # noqa: PLC0415  # structlog takes longer to import than all else together
 
-        journal_max = 0 if where.new_bus is None else settings.journal_max
-        tier = Tier(settings.l1_max_entries, settings.l1_max_bytes, journal_max, settings.eviction)
-        tier.hold(settings.l1_share if where.new_bus is not None else float(where.keeps))
-        invalidation = AlwaysFresh(tier) if where.new_bus is None else Invalidation(tier, settings.max_staleness)
         self._backend = where
-        self._core = Core(
-            settings=settings,
-            runtime=runtime,
-            remote=where.remote,
-            new_bus=where.new_bus,
-            tier=tier,
-            invalidation=invalidation,
-            breaker=Breaker(settings.breaker_failures, settings.breaker_reset),
-            policy=Policy.of(settings),
-            reads=where.reads,
-        )
+        self._core = _core_on(where, settings, runtime)
         if settings.audit_fraction and where.new_bus is not None:
             from nearcache.engine.audit import Audit  # noqa: PLC0415  # few ask for it
 
@@ -257,7 +274,7 @@ class BaseCache:
             announcer = announce.Announcer(self._core, self._troubles, type(self).__name__)
             self._core.chores.add(announcer.run, announce.EVERY)
         self._core.listeners += [self._log, self._troubles]
-        self._tier = tier
+        self._tier = self._core.tier
         self._closed = False
         for instrument in self._instruments:
             instrument(self._core)
@@ -519,7 +536,8 @@ class BaseCache:
         """Serve nothing from now on."""
         self._closed = True
         with self._tier.lock:
-            self._tier.synced = False
-            self._tier.proof.until = NEVER
+            for core in self._core.all:
+                core.tier.synced = False
+                core.tier.proof.until = NEVER
             self._tier.drop_all("the cache was closed")
             self._tier.release()

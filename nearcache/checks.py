@@ -26,6 +26,8 @@ Raises:
     ConfigError: the value is out of its range; the message names both and the way out.
 """
 
+BUCKETS_MAX = 1024
+"""L1 has as many stripes, each of which has to lie in one bucket."""
 FOREVER = 10 * 365 * 86400.0
 """The longest duration taken, in seconds; longer ones are typing errors or infinities."""
 
@@ -158,6 +160,13 @@ def boolean(name: str, value: object) -> bool:
     """True or False."""
     if not isinstance(value, bool):
         raise ConfigError(f"{name}={shown(value)}: must be True or False")
+    return value
+
+
+def buckets(name: str, value: object) -> int:
+    """A divisor of the number of stripes, so that each stripe lies in one bucket."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or BUCKETS_MAX % value:
+        raise ConfigError(f"{name}={shown(value)}: must be a power of two from 1 to {BUCKETS_MAX}, or None")
     return value
 
 

@@ -95,23 +95,25 @@ def health_of(
     # A loss is an event once, and each later attempt may fail for another reason.
     lost = core.bus_failure if core.bus_state is BusState.LOST else None
     reason = lost or troubles.reason
-    breaker, tier = core.breaker, core.tier
-    proven_at = tier.proof.until - core.settings.max_staleness
+    breakers = [one.breaker for one in core.all]
+    proven_at = min(one.tier.proof.until for one in core.all) - core.settings.max_staleness
     age = max(0.0, core.runtime.monotonic() - proven_at) if abs(proven_at) != float("inf") else None
-    journal, refused = len(tier.journal), tuple(sorted(f"{what}: {code}" for what, code in breaker.refused.items()))
-    healthy, asks = core.healthy, breaker.sends and not core.requests.bypassed
+    journal = sum(len(one.tier.journal) for one in core.all)
+    refused = tuple(sorted({f"{what}: {code}" for one in breakers for what, code in one.refused.items()}))
+    healthy, sends = core.healthy, all(one.sends for one in breakers)
+    asks = sends and not core.all[0].requests.bypassed
     unused = core.bus_state is BusState.IDLE and core.new_bus is not None
     status: Status = "ok"
-    if closed or not (healthy or asks):
+    if closed or not any(one.healthy or (one.breaker.sends and not one.requests.bypassed) for one in core.all):
         status = "down"
     elif not ((healthy or unused) and asks) or journal or refused:
         status = "degraded"
     return Health(
         status=status,
-        round_trip=core.round_trip,
+        round_trip=max((one.round_trip for one in core.all if one.round_trip is not None), default=None),
         bus="closed" if closed else _bus_of(core),
         proof_age=age,
-        breaker="closed" if breaker.sends else "half-open" if breaker.state is State.TRYING else "open",
+        breaker="closed" if sends else "half-open" if any(one.state is State.TRYING for one in breakers) else "open",
         journal=journal,
         propagation=core.invalidation.propagation,
         refused=refused,

@@ -153,6 +153,11 @@ SETTINGS: Mapping[str, Setting] = {
         "pairs (id, key): the first encrypts values in Redis, all decrypt; in the environment by a file alone",
         env="file",
     ),
+    "buckets": Setting(
+        None,
+        optional(checks.buckets),
+        "parts of a namespace by the hash of the key, a power of two; None: 1 on one server, 16 on a cluster",
+    ),
     "max_key_bytes": Setting(1024, whole(1, 64 * 1024 - 1), "bytes of a key or tag at most"),
     "max_value_bytes": Setting(8 * 1024 * 1024, whole(1, 512 * 1024 * 1024), "bytes of an encoded value at most"),
     "announce": Setting(
@@ -208,6 +213,7 @@ class SettingsOptions(TypedDict, total=False):
     compress: Literal["zstd"] | None
     compress_min_bytes: int
     encryption_keys: Sequence[tuple[str, bytes]] | KeyRing | None
+    buckets: int | None
     max_key_bytes: int
     max_value_bytes: int
     announce: bool
@@ -267,6 +273,7 @@ class Settings:
     compress: Literal["zstd"] | None
     compress_min_bytes: int
     encryption_keys: KeyRing | None
+    buckets: int | None
     max_key_bytes: int
     max_value_bytes: int
     announce: bool

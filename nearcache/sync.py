@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
@@ -12,11 +13,11 @@ from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 from nearcache.base import BaseCache, warned_of_default
 from nearcache.checks import Duration, Ttl, seconds
 from nearcache.engine import atomic, load, read, write
+from nearcache.engine.core import Core
 from nearcache.engine.explain import explain
 from nearcache.engine.load_many import get_or_load_many, values_of
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
-from nearcache.engine.subscriber import Subscriber
 from nearcache.errors import ConfigError
 from nearcache.explanation import Explanation
 from nearcache.functions.cached import cached_sync
@@ -32,7 +33,7 @@ from nearcache.policy import (
     check_key,
     check_tags,
 )
-from nearcache.runtime.lifetime import BusThread, end_of_threads
+from nearcache.runtime.lifetime import BusThread, end_of_threads, subscriber_of
 from nearcache.runtime.run_sync import run_sync
 from nearcache.runtime.threads import ThreadRuntime
 from nearcache.settings import Settings
@@ -41,6 +42,10 @@ from nearcache.transport.open import Backend, Client, open_client
 D = TypeVar("D")
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _replay(core: Core) -> None:
+    run_sync(replay_journal(core))
 
 
 class NearCache(BaseCache):
@@ -69,7 +74,7 @@ class NearCache(BaseCache):
     def _build(self, where: Backend, settings: Settings) -> None:
         self._runtime = ThreadRuntime(settings.max_concurrent_loads)
         super().__init__(where, settings, self._runtime)
-        self._subscriber = Subscriber(self._core, stop=self._core.runtime.latch(), tried=self._core.runtime.latch())
+        self._subscriber = subscriber_of(self._core, where)
         self._bus = BusThread(self._subscriber)
         self._finalizer = weakref.finalize(self, end_of_threads, self._subscriber, self._backend)
 
@@ -135,11 +140,11 @@ class NearCache(BaseCache):
                 if server is not None:
                     steps.callback(server.stop)
                 steps.callback(lambda: run_sync(core.remote.close()))
-                steps.callback(lambda: run_sync(replay_journal(core)))
+                for one in core.all:
+                    steps.callback(partial(_replay, one))
                 steps.callback(runtime.drain, patience)
                 steps.callback(bus.join, patience)
-                if core.requests.bus is not None:
-                    core.requests.bus.interrupt()
+                core.interrupt()
 
         return end
 

@@ -36,6 +36,8 @@ async def add(core: Core, key: str, value: object, policy: Policy) -> bool:
         CodecError, ValueTooLarge: nothing was stored.
         RemoteUnavailable: Redis did not answer, with ``on_unavailable="raise"``.
     """
+    if core.parts:
+        core = core.of(key)
     encoded = core.entries.encode(key, value, policy)
     if encoded is None:
         return False
@@ -63,6 +65,8 @@ async def touch(core: Core, key: str, policy: Policy) -> bool:
         ConfigError: ``ttl`` is a function that raises, or gives no ttl for this value.
         RemoteUnavailable: Redis did not answer, with ``on_unavailable="raise"``.
     """
+    if core.parts:
+        core = core.of(key)
     if core.alone:
         return alone.touch(core, key, policy)
 
@@ -92,6 +96,7 @@ async def incr(core: Core, key: str, delta: int, initial: int | None, policy: Po
         RemoteUnavailable: Redis did not answer; whether it counted is unknown.
         ValueTooLarge: the number would leave the range.
     """
+    core = core.of(key)
     ttl_ms = 1 if initial is None else core.entries.ttl_ms(key, initial + delta, policy)
     assert ttl_ms is not None  # noqa: S101  # neither a condition nor None turns it down
     if core.alone:

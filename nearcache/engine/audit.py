@@ -66,8 +66,8 @@ class Audit:
         for key in keys:
             if key not in compared:
                 self.suspects.pop(key, None)
-        if compared:
-            await self._compare(compared)
+        for part, some in core.split(compared):
+            await self._compare(part, {key: compared[key] for key in some})
 
     def _serving(self, key: str) -> Entry | None:
         """The entry that a hit would serve now, if its version is known."""
@@ -76,8 +76,10 @@ class Audit:
             return None
         return entry
 
-    async def _compare(self, compared: Mapping[str, Entry]) -> None:
-        core, keys = self.core, list(compared)
+    async def _compare(self, core: Core, compared: Mapping[str, Entry]) -> None:
+        if not compared:
+            return
+        keys = list(compared)
         core.requests.permit()
         reading = await core.remote.read(keys, with_bounds=True)
         found = {key: raw for key, raw in zip(keys, reading.records, strict=True) if raw is not None}
@@ -129,7 +131,7 @@ class Audit:
 
     async def _suspect(self, key: str, entry: Entry, why: str, raw: bytes | None) -> None:
         """Note an entry that differs; if it did so ``max_staleness`` ago and would still serve, it is stale."""
-        core, now = self.core, self.core.runtime.monotonic()
+        core, now = self.core.of(key), self.core.runtime.monotonic()
         suspect = self.suspects.get(key)
         if suspect is None or suspect.entry is not entry:
             if suspect is not None or len(self.suspects) < SUSPECTS_MAX:
@@ -138,7 +140,7 @@ class Audit:
         del self.suspects[key]
         if self._serving(key) is not entry:
             return
-        age = max(now - suspect.since, self._age(entry, raw))
+        age = max(now - suspect.since, _age(core, entry, raw))
         core.counters.audit_stale += 1
         core.counters.audit_stale_age += age
         told = await explain(core, key)
@@ -148,10 +150,11 @@ class Audit:
                 core.tier.drop(key)
                 core.tier.drops.note((key, drops.AUDITED))
 
-    def _age(self, entry: Entry, raw: bytes | None) -> float:
-        """Seconds since the newer value was written; 0: it is none, or that is not known."""
-        with suppress(ValueError):
-            created = created_of(records.unpack(raw or b"").version)
-            if created > created_of(entry.version):
-                return max(0.0, (self.core.requests.server_now() - created) / 1e6)
-        return 0.0
+
+def _age(core: Core, entry: Entry, raw: bytes | None) -> float:
+    """Seconds since the newer value was written; 0: it is none, or that is not known."""
+    with suppress(ValueError):
+        created = created_of(records.unpack(raw or b"").version)
+        if created > created_of(entry.version):
+            return max(0.0, (core.requests.server_now() - created) / 1e6)
+    return 0.0

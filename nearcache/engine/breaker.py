@@ -25,6 +25,9 @@ from nearcache.local.interrupts import make_lock
 SERVES_NOBODY = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOAUTH", "TRYAGAIN", "WRONGPASS"})
 """Error codes of a server that answers no operation for now: a script does not end, a data set is being loaded."""
 
+ELSEWHERE = frozenset({"ASK", "CLUSTERDOWN", "MOVED", "TRYAGAIN"})
+"""Error codes of a cluster's node that does not serve these names, or not all of them: nothing was executed."""
+
 REFUSES_WRITES = frozenset({"MISCONF", "NOREPLICAS", "OOM", "READONLY"})
 """Error codes of a server that takes no write for now, from any client; reads are answered."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,6 +22,7 @@ from nearcache.local.effects import Effects
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.loads import Loads, name_of
 from nearcache.local.singleflight import Flights
+from nearcache.local.snapshot import bucket_of
 from nearcache.local.tier import Tier
 from nearcache.local.waiters import Waiters
 from nearcache.policy import Policy
@@ -67,6 +68,10 @@ class Core:
     invalidation: Invalidation
     breaker: Breaker
     policy: Policy
+    parts: tuple[Core, ...] = ()
+    """Of a cache of several buckets: the core of each, which does all that concerns one key; else nothing."""
+    whole: Core | None = None
+    """Of the core of one bucket of several: the core of the cache."""
     reads: Callable[[ReadAll], LoneReads] = LoneReads
     """How reads of single keys go to Redis: alone, or along with those of other threads or tasks."""
     counters: Counters = field(default_factory=Counters)
@@ -117,8 +122,35 @@ class Core:
         self.single = self.reads(partial(read_all, self))
         self.tier.fallback.keeps_flushed = self.settings.stale_if_error > 0
 
+    @property
+    def all(self) -> tuple[Core, ...]:
+        """The cores that keep something: those of the buckets, or this one."""
+        return self.parts or (self,)
+
+    def of(self, key: str) -> Core:
+        """The core of a key's bucket."""
+        return self.parts[bucket_of(key, len(self.parts))] if self.parts else self
+
+    def split(self, keys: Iterable[str]) -> list[tuple[Core, list[str]]]:
+        """Some keys by their buckets, in the order of the buckets."""
+        if not self.parts:
+            return [(self, list(keys))]
+        found: dict[int, list[str]] = {}
+        for key in keys:
+            found.setdefault(bucket_of(key, len(self.parts)), []).append(key)
+        return [(self.parts[bucket], found[bucket]) for bucket in sorted(found)]
+
+    def interrupt(self) -> None:
+        """Close the connection of the bus, from any thread."""
+        for one in self.all:
+            if one.requests.bus is not None:
+                one.requests.bus.interrupt()
+
     def emit(self, event: Event) -> None:
         """Call the user's listeners; one that raises harms nothing."""
+        if self.whole is not None:
+            self.whole.emit_of(self, event)
+            return
         for listener in tuple(self.listeners):
             try:
                 listener(event)
@@ -126,6 +158,11 @@ class Core:
                 raise
             except BaseException:  # noqa: BLE001, S112  # a user's callback must break neither read nor bus
                 continue
+
+    def emit_of(self, part: Core, event: Event) -> None:
+        """Emit what a bucket reports."""
+        del part
+        self.emit(event)
 
     def emit_once(self, event: CorruptValue | LoadFailed | StaleFound | UnknownType) -> None:
         """Report something about a key or type, but not at each call; of REPORTED_MAX in REPORTED_FOR seconds."""

@@ -20,6 +20,8 @@ from nearcache.protocol.versions import created_of, number_of
 
 async def explain(core: Core, key: str) -> Explanation:
     """What a read of the key would do now, and why. A failure of Redis is part of the answer."""
+    if core.parts:
+        core = core.of(key)
     found: dict[str, Any] = {"left_l1": _left(core, key)}
     entry, l1 = _l1(core, key)
     if entry is not None:

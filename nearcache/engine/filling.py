@@ -28,6 +28,11 @@ async def fill(core: Core, loaded: Sequence[tuple[A, Encoded]]) -> set[A]:
         loaded: attempts that have a lease, and their values. Afterwards they have none.
     """
     kept: set[A] = set()
+    if core.parts:
+        by_key = {one.key: (one, value) for one, value in loaded}
+        for bucket, keys in core.split(by_key):
+            kept |= await fill(bucket, [by_key[key] for key in keys])
+        return kept
     for part in chunks(loaded, BATCH):
         fills = [Fill(value, one.lease_id, one.grant, one.policy.tags) for one, value in part if one.grant is not None]
         try:

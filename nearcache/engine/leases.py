@@ -18,6 +18,11 @@ async def abort(core: Core, leases: Sequence[tuple[str, bytes]]) -> Sequence[boo
         core: the cache.
         leases: the key and the id of each.
     """
+    if core.parts:
+        ids, answers = dict(leases), dict[str, bool]()
+        for one, keys in core.split(ids):
+            answers.update(zip(keys, await abort(one, [(key, ids[key]) for key in keys]), strict=True))
+        return [answers[key] for key, _ in leases]
     held: list[bool] = []
     for part in chunks(leases, BATCH):
         try:

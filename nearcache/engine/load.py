@@ -50,6 +50,8 @@ async def get_or_load(core: Core, key: str, loader: Loader, policy: Policy, *, r
     """
     if not callable(loader):
         raise ConfigError(f"loader={str(loader)[:200]}: must be callable without arguments, as in lambda: db.user(7)")
+    if core.parts:
+        core = core.of(key)
     core.tier.fallback.keeps_flushed |= policy.stale_if_error > 0
     if replace:
         return await _land(core, key, loader, policy, Purpose.REPLACE, NEWEST)

@@ -53,10 +53,12 @@ async def get_or_load_many(core: Core, keys: Sequence[str], loader: LoadMany, po
     """
     if not callable(loader):
         raise ConfigError(f"load_many={str(loader)[:200]}: must be callable with a list of keys, and give a mapping")
-    core.tier.fallback.keeps_flushed |= policy.stale_if_error > 0
+    for part in core.all:
+        part.tier.fallback.keeps_flushed |= policy.stale_if_error > 0
     search = Search(core, loader, policy, Purpose.VALUE, dict.fromkeys(keys, ANY))
     for key in keys:
-        served = stale.look(core, key, policy) if key in core.tier.entries or core.tier.fallback.used else None
+        part = core.of(key)
+        served = stale.look(part, key, policy) if key in part.tier.entries or part.tier.fallback.used else None
         if served is None:
             continue
         del search.older_than[key]
@@ -128,11 +130,16 @@ class Search:
         core, policy, led = self.core, self.policy, []
         now, callers = core.runtime.monotonic(), core.runtime.callers()
         windows = policy.stale_while_revalidate, policy.stale_if_error
-        for key, snapshot in zip(keys, core.tier.snapshots(keys), strict=True):
+        taken = [
+            (part, *pair)
+            for part, some in core.split(keys)
+            for pair in zip(some, part.tier.snapshots(some), strict=True)
+        ]
+        for part, key, snapshot in taken:
             (purpose, until), loader = self._terms[key], partial(self.loader, [key])
             mine = Flight(snapshot, core.runtime.latch(), callers, now + policy.lease, windows)
             floor = self.older_than[key]
-            one = One(core, key, loader, policy, mine, self._began, until, purpose, floor, batch=self.batch)
+            one = One(part, key, loader, policy, mine, self._began, until, purpose, floor, batch=self.batch)
             self.batch.led[one] = None
             flight = core.flights.enter((key, purpose), mine, now)
             if flight is not mine and flight.owner not in callers:
@@ -155,7 +162,7 @@ class Search:
             else:
                 self.batch.end(one, outcome)
         ready: list[One] = []
-        asking: list[tuple[One, bytes]] = []
+        asking: dict[str, tuple[One, bytes]] = {}
         reads = await fetch_many(self.core, [one.key for one in absent], self.policy)
         for one, read in zip(absent, reads, strict=True):
             outcome = one.judge(read)
@@ -166,19 +173,25 @@ class Search:
             elif one.ready:
                 ready.append(one)
             else:
-                asking.append((one, read.head))
-        for part in chunks(asking, BATCH):
-            leases = await self._ask(part)
-            now = self.core.runtime.monotonic()
-            for (one, _), lease in zip(part, leases, strict=True):
-                self._take(one, lease, now)
-                if one.ready:
-                    ready.append(one)
+                asking[one.key] = one, read.head
+        return ready + await self._take_leases(asking)
+
+    async def _take_leases(self, asking: Mapping[str, tuple[One, bytes]]) -> list[One]:
+        """Ask for leases, given how the record of each key begins; the attempts that are ready to load."""
+        ready: list[One] = []
+        for core, keys in self.core.split(asking):
+            for part in chunks([asking[key] for key in keys], BATCH):
+                leases = await self._ask(core, part)
+                now = core.runtime.monotonic()
+                for (one, _), lease in zip(part, leases, strict=True):
+                    self._take(one, lease, now)
+                    if one.ready:
+                        ready.append(one)
         return ready
 
-    async def _ask(self, part: Sequence[tuple[One, bytes]]) -> Sequence[Lease | None]:
+    async def _ask(self, core: Core, part: Sequence[tuple[One, bytes]]) -> Sequence[Lease | None]:
         """Ask for leases by one request; None: no answer. Each may have been granted then, and is given back."""
-        core, policy = self.core, self.policy
+        policy = self.policy
         asks = [one.ask(head) for one, head in part]
         leases = [(ask.key, ask.lease_id) for ask in asks]
         lease_ms, deadline = max(1, int(policy.lease * 1000)), core.requests.deadline()
@@ -203,14 +216,14 @@ class Search:
             one.again_at = now + (min(lease.remaining, left) if isinstance(lease, Busy) else 0.0)
             self._busy.append(one)
         else:
-            one.away = lease is None and not self.core.requests.bypassed
+            one.away = lease is None and not one.core.requests.bypassed
             outcome = one.begin_load(worth_it=False)
             if outcome is not None:
                 self.batch.end(one, outcome)
 
     async def _await_news(self) -> list[str]:
         """Wait for loads of other instances; the keys of which L2 is to be asked again."""
-        core, synced = self.core, self.core.tier.synced
+        core, synced = self.core, all(one.core.tier.synced for one in self._busy)
         now = core.runtime.monotonic()
         self.batch.news = core.runtime.latch()  # for news from now on; what has come before stands in the attempts
         if not any(one.woken for one in self._busy):

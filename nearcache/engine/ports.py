@@ -6,9 +6,9 @@ threaded ones never suspend, the asyncio ones do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from nearcache.local.loads import Permits
 from nearcache.local.singleflight import Outcome
@@ -269,6 +269,50 @@ class Bus(Protocol):
         ...
 
 
+News: TypeAlias = BusItem | RemoteFailed
+"""What comes on one of several channels: a failure ends it."""
+
+
+class SharedBus(Protocol):
+    """One connection for the channels of several buckets. Every method may raise RemoteFailed, and nothing else."""
+
+    async def open(self) -> None:
+        """Connect."""
+        ...
+
+    async def join(self, bucket: int) -> Bus:
+        """Subscribe to the channel of a bucket; what is returned asks its questions, which may be done at once."""
+        ...
+
+    async def leave(self, channel: Bus) -> None:
+        """End the subscription of a channel."""
+        ...
+
+    async def receive(self, timeout: float) -> Sequence[tuple[Bus, Sequence[News]]]:
+        """What has come for each channel, in order; empty when nothing came within ``timeout`` seconds."""
+        ...
+
+    def interrupt(self) -> None:
+        """Close the connection now, from any thread; a ``receive`` that waits elsewhere ends."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class Places(Protocol):
+    """Which server has which bucket."""
+
+    async def owners(self) -> Sequence[Hashable | None]:
+        """The place of each bucket now, as far as it is known; RemoteFailed: nobody says so."""
+        ...
+
+    def new_bus(self, place: Hashable) -> SharedBus:
+        """An unconnected bus to a place."""
+        ...
+
+
 # --------------------------------------------------------------------------------------------------------- the runtime
 
 
@@ -314,6 +358,10 @@ class Runtime(Protocol):
         Returns:
             None if no thread came free; then nothing of it was run.
         """
+        ...
+
+    def start(self, work: Coroutine[Any, Any, object], name: str) -> Background | None:
+        """Run something for as long as the cache is open; None: there is no thread for it."""
         ...
 
     async def load(self, loader: Callable[[], Any]) -> Outcome:

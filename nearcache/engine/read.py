@@ -25,6 +25,8 @@ NO_FLOORS: Mapping[str, TagFloor | None] = {}
 
 async def get(core: Core, key: str) -> Any | Missing:
     """The value of a key that the fast path did not serve; MISSING if neither tier has it, or Redis does not answer."""
+    if core.parts:
+        core = core.of(key)
     if key in core.tier.entries or core.tier.fallback.used:
         entry = fresh_entry(core, key)
         if entry is not None:
@@ -57,6 +59,11 @@ async def fetch(core: Core, key: str, policy: Policy) -> Read:
 
 async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
     """The fresh values of some keys that the fast path did not serve."""
+    if core.parts:
+        found: dict[str, Any] = {}
+        for one, some in core.split(keys):
+            found |= await get_many(one, some)
+        return found
     tier = core.tier
     near = keys if tier.fallback.used else [key for key in keys if key in tier.entries]
     values = {key: core.entries.value_of(entry) for key in near if (entry := fresh_entry(core, key)) is not None}
@@ -89,6 +96,9 @@ async def _read_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
 async def fetch_many(core: Core, keys: Sequence[str], policy: Policy) -> list[Read]:
     """Read some keys from L2, BATCH of them by one request."""
     done: list[Read] = []
+    if core.parts:
+        found = {read.key: read for one, some in core.split(keys) for read in await fetch_many(one, some, policy)}
+        return [found[key] for key in keys]
     for part in chunks(keys, BATCH):
         reads = [Read(key, policy) for key in part]
         await read_all(core, reads)

@@ -113,7 +113,7 @@ class Subscriber:
             await self.tried.wait(settings.redis_connect_timeout + 2 * settings.redis_timeout)
         if self.core.bus_state is BusState.MISCONFIGURED:
             return self.failure
-        denied = self.core.requests.denied
+        denied = next((one.requests.denied for one in self.core.all if one.requests.denied is not None), None)
         return None if denied is None else RemoteMisconfigured(denied)
 
     async def wait_healthy(self, timeout: float) -> bool:
@@ -146,15 +146,20 @@ class Subscriber:
             failure = RemoteFailed(f"unexpected: {mistake!r}")
         finally:
             core.breaker.bus_down()
-            if subscription.phase is Phase.PROVEN:
-                core.invalidation.lost()
-                core.waiters.wake_all()
-                core.remote.discard_idle()
+            self.lost(subscription)
             await bus.close()
-        self._lost(failure)
+        self.end_of_attempt(failure)
         return subscription.phase is Phase.PROVEN
 
-    def _lost(self, failure: RemoteFailed) -> None:
+    def lost(self, subscription: Subscription) -> None:
+        """Apply the loss of a subscription to L1."""
+        core = self.core
+        if subscription.phase is Phase.PROVEN:
+            core.invalidation.lost()
+            core.waiters.wake_all()
+            core.remote.discard_idle()
+
+    def end_of_attempt(self, failure: RemoteFailed) -> None:
         """Take the end of a connection, whose loss has been applied, and report it unless that was done before."""
         core = self.core
         self.failure, core.bus_failure = failure, str(failure)
@@ -206,35 +211,58 @@ class Subscription:
     asked: deque[float] = field(default_factory=deque)
     """When the queries that are not answered yet were asked, oldest first."""
 
+    _next_beat: float = 0.0
+    _step_at: float = FAR
+    """When dropped entries are freed next."""
+
     async def listen(self) -> None:
         """Send heartbeats and apply what arrives, until the connection fails."""
-        core = self.subscriber.core
-        staleness = core.settings.max_staleness
-        monotonic = core.runtime.monotonic
-        await self._ask_greeting()
-        next_beat, step_at = monotonic() + staleness / 4, FAR
+        await self.begin()
         while not self.subscriber.ended:
-            now = monotonic()
-            if now >= next_beat:
-                next_beat = now + staleness / 4
-                self.asked.append(monotonic())
-                await self.bus.ask_beat()
-            wait = min(next_beat, self._silence_ends()) - now
-            step_at = self._free_some(step_at)
-            wait = min(wait, step_at - now)
-            items = await self.bus.receive(max(0.0, wait))
-            if not items and monotonic() >= self._silence_ends():
+            items = await self.bus.receive(await self.until_next())
+            if not items and self.silent:
                 items = await self.bus.receive(0.0)
                 if not items:
                     raise RemoteFailed("the server does not answer")
-            await self._take(items)
-            if core.invalidation.ahead is not None:
-                core.report(core.invalidation.overdue(monotonic()))
-            if core.invalidation.expected is not None:
-                missing = core.invalidation.missing_own_write(monotonic())
-                if missing.flushes:
-                    core.report(missing)
-                    raise RemoteFailed("the bus does not bring what was written")
+            await self.take(items)
+
+    async def begin(self) -> None:
+        """Ask for the greeting."""
+        await self._ask_greeting()
+        core = self.subscriber.core
+        self._next_beat = core.runtime.monotonic() + core.settings.max_staleness / 4
+
+    async def until_next(self) -> float:
+        """Do what is due, such as a heartbeat; for how many seconds nothing else will be."""
+        core = self.subscriber.core
+        now = core.runtime.monotonic()
+        if now >= self._next_beat:
+            self._next_beat = now + core.settings.max_staleness / 4
+            self.asked.append(core.runtime.monotonic())
+            await self.bus.ask_beat()
+        self._step_at = self._free_some(self._step_at)
+        return max(0.0, min(self._next_beat, self._silence_ends(), self._step_at) - now)
+
+    @property
+    def silent(self) -> bool:
+        """Whether a query has not been answered for so long that the connection is dead, unless its answer has come."""
+        return self.subscriber.core.runtime.monotonic() >= self._silence_ends()
+
+    async def take(self, items: Sequence[BusItem]) -> None:
+        """Apply what has come, and look whether something has not come in time.
+
+        Raises:
+            RemoteFailed: this connection can't be used any more.
+        """
+        core = self.subscriber.core
+        await self._take(items)
+        if core.invalidation.ahead is not None:
+            core.report(core.invalidation.overdue(core.runtime.monotonic()))
+        if core.invalidation.expected is not None:
+            missing = core.invalidation.missing_own_write(core.runtime.monotonic())
+            if missing.flushes:
+                core.report(missing)
+                raise RemoteFailed("the bus does not bring what was written")
 
     def _free_some(self, step_at: float) -> float:
         """Free some of what was dropped, if it is time for a step; when the next one is due.

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from nearcache.engine import alone
 from nearcache.engine.core import Core, chunks
 from nearcache.engine.entries import Encoded
-from nearcache.engine.ports import NotSent, RemoteFailed
+from nearcache.engine.ports import NotSent, Remote, RemoteFailed
 from nearcache.engine.read import fetch
 from nearcache.engine.requests import Operation
 from nearcache.errors import RemoteUnavailable
@@ -43,11 +43,23 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
         else:
             encoded.append(one)
     failed: RemoteFailed | None = None
-    for start in range(0, len(encoded), BATCH):
-        failed = await _store(core, encoded[start : start + BATCH], policy) or failed
+    for part, items in _by_bucket(core, encoded):
+        for start in range(0, len(items), BATCH):
+            failed = await _store(part, items[start : start + BATCH], policy) or failed
     if turned_down:  # what negative_ttl or the condition turns down is not what was there, either
-        failed = await _drop(core, Operation.DELETE, turned_down, core.remote.delete, 0) or failed
+        failed = await _drop(core, Operation.DELETE, turned_down, _delete, 0) or failed
     return failed is None or _acknowledged(core, failed)
+
+
+def _by_bucket(core: Core, encoded: Sequence[Encoded]) -> Sequence[tuple[Core, Sequence[Encoded]]]:
+    if not core.parts:
+        return ((core, encoded),)
+    items = {one.key: one for one in encoded}
+    return [(part, [items[key] for key in keys]) for part, keys in core.split(items)]
+
+
+def _delete(remote: Remote, keys: Sequence[str]) -> Answer:
+    return remote.delete(keys)
 
 
 async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteFailed | None:
@@ -85,24 +97,29 @@ async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteF
 
 async def delete(core: Core, keys: Sequence[str], hold_ms: int = 0) -> bool:
     """Delete some keys everywhere, and hold them for ``hold_ms``; whether Redis acknowledged all of them."""
-    failed = await _drop(core, Operation.DELETE, keys, partial(core.remote.delete, hold_ms=hold_ms), hold_ms)
-    return _acknowledged(core, failed)
+
+    def send(remote: Remote, part: Sequence[str]) -> Answer:
+        return remote.delete(part, hold_ms=hold_ms)
+
+    return _acknowledged(core, await _drop(core, Operation.DELETE, keys, send, hold_ms))
 
 
 async def remove(core: Core, keys: Sequence[str]) -> bool:
     """As ``delete`` for a load, whose caller is told of no failure."""
-    return await _drop(core, Operation.DELETE, keys, core.remote.delete, 0) is None
+    return await _drop(core, Operation.DELETE, keys, _delete, 0) is None
 
 
 async def delete_existing(core: Core, key: str) -> bool:
     """As ``delete`` for one key; whether Redis acknowledged, and a living value was there."""
     if core.alone:
         return await alone.delete_existing(core, key)
+    if core.parts:
+        core = core.of(key)
     found, head = await fetch(core, key, core.policy), b""
 
-    async def send(keys: Sequence[str]) -> Written:
+    async def send(remote: Remote, keys: Sequence[str]) -> Written:
         nonlocal head
-        written, head = await core.remote.delete_existing(keys[0])
+        written, head = await remote.delete_existing(keys[0])
         return written
 
     failed = await _drop(core, Operation.DELETE, [key], send, 0)
@@ -113,16 +130,28 @@ async def delete_existing(core: Core, key: str) -> bool:
 
 async def mark_stale(core: Core, keys: Sequence[str]) -> bool:
     """Make some values dead everywhere, so that the next read loads; whether Redis acknowledged all of them."""
-    return _acknowledged(core, await _drop(core, Operation.MARK_STALE, keys, core.remote.mark_stale, 0))
+
+    def send(remote: Remote, part: Sequence[str]) -> Answer:
+        return remote.mark_stale(part)
+
+    return _acknowledged(core, await _drop(core, Operation.MARK_STALE, keys, send, 0))
 
 
 async def _drop(
-    core: Core, operation: Operation, keys: Sequence[str], method: Callable[[Sequence[str]], Answer], hold_ms: int
+    core: Core,
+    operation: Operation,
+    keys: Sequence[str],
+    method: Callable[[Remote, Sequence[str]], Answer],
+    hold_ms: int,
 ) -> RemoteFailed | None:
     failed: RemoteFailed | None = None
+    if core.parts:
+        for one, some in core.split(keys):
+            failed = await _drop(one, operation, some, method, hold_ms) or failed
+        return failed
     for part in chunks(keys, BATCH):
         epoch, journal = core.tier.epoch, partial(core.tier.journal_keys, part, hold_ms=hold_ms)
-        written = await _write(core, operation, partial(method, part), journal, len(part))
+        written = await _write(core, operation, partial(method, core.remote, part), journal, len(part))
         if isinstance(written, RemoteFailed):
             failed = written
             continue
@@ -132,12 +161,18 @@ async def _drop(
 
 
 async def clear(core: Core) -> bool:
-    """Clear the namespace everywhere; applied here before it returns (docs/protocol.md, G)."""
-    written = await _write(core, Operation.CLEAR, core.remote.clear, partial(core.tier.journal_floors, ()), 0)
-    if isinstance(written, RemoteFailed):
-        return _acknowledged(core, written)
-    core.tier.raised_floors((), written.number, core.runtime.monotonic())
-    return True
+    """Clear the namespace everywhere; applied here before it returns (docs/protocol.md, G).
+
+    Each bucket that has acknowledged is cleared here at once; each that has not is journalled (X).
+    """
+    failed: RemoteFailed | None = None
+    for one in core.all:
+        written = await _write(one, Operation.CLEAR, one.remote.clear, partial(one.tier.journal_floors, ()), 0)
+        if isinstance(written, RemoteFailed):
+            failed = written
+            continue
+        one.tier.raised_floors((), written.number, one.runtime.monotonic())
+    return _acknowledged(core, failed)
 
 
 async def drop_local(core: Core) -> None:
@@ -147,16 +182,20 @@ async def drop_local(core: Core) -> None:
 
 
 async def invalidate_tags(core: Core, tags: Sequence[str], *, stale: bool = False) -> bool:
-    """Drop everything that carries one of the tags, or make it stale, everywhere; applied here before it returns."""
+    """Drop everything that carries one of the tags, or make it stale, everywhere; applied here before it returns.
+
+    A tag has a floor in each bucket.
+    """
     failed: RemoteFailed | None = None
-    for part in chunks(tags, BATCH):
-        send = partial(core.remote.invalidate_tags, part, stale=stale)
-        journal = partial(core.tier.journal_floors, part)  # replayed as one that leaves nothing, as mark_stale is
-        written = await _write(core, Operation.INVALIDATE_TAGS, send, journal, 0)
-        if isinstance(written, RemoteFailed):
-            failed = written
-            continue
-        core.tier.raised_floors(part, written.number, core.runtime.monotonic(), stale=stale)
+    for one in core.all:
+        for part in chunks(tags, BATCH):
+            send = partial(one.remote.invalidate_tags, part, stale=stale)
+            journal = partial(one.tier.journal_floors, part)  # replayed as one that leaves nothing, as mark_stale is
+            written = await _write(one, Operation.INVALIDATE_TAGS, send, journal, 0)
+            if isinstance(written, RemoteFailed):
+                failed = written
+                continue
+            one.tier.raised_floors(part, written.number, one.runtime.monotonic(), stale=stale)
     return _acknowledged(core, failed)
 
 

@@ -3,6 +3,9 @@
 Readers look into ``entries``, compare the entry's proof with the clock, and note hits by ``touch``, all without a lock;
 everything else is called under ``lock``. A value of a key may also stand among the fallback values: while these are
 used, every change of a key has to look there too.
+
+A namespace may be spread over several buckets, each with its own write numbers and messages, and so with its own proof,
+floors and guards. They are parts of one store, so that one look-up finds any entry, and the bound is for all.
 """
 
 from __future__ import annotations
@@ -24,19 +27,30 @@ STORES: Mapping[str, Callable[[int, int | None], Store[Any]]] = {"lru": Lru, "s3
 
 
 class Contents:
-    """The entries of one process; a Tier adds the rules for what may be put and what has to be dropped."""
+    """The entries of one process; a Tier adds the rules for what may be put and what has to be dropped.
 
-    def __init__(self, max_entries: int, max_bytes: int | None, eviction: str) -> None:
+    Args:
+        max_entries: the most entries.
+        max_bytes: the most bytes; None: no bound.
+        eviction: which entry leaves first.
+        whole: the contents of all buckets, of which these are the part of one; None: the store is theirs alone.
+        bucket: the number of that bucket.
+    """
+
+    def __init__(
+        self, max_entries: int, max_bytes: int | None, eviction: str, whole: Contents | None = None, bucket: int = 0
+    ) -> None:
         # Re-entrant, here and elsewhere: a signal handler or a finaliser may call the cache while its thread holds it.
-        self.lock = make_lock()
+        self.lock: Any = make_lock() if whole is None else whole.lock
         self._new_store = partial(STORES[eviction], max_entries, max_bytes)
-        self.drops = Drops()
-        self._store = self._new_store()
+        self._is_part = whole is not None
+        self.drops: Drops = Drops() if whole is None else whole.drops
+        self._store: Store[Any] = self._new_store() if whole is None else whole._store  # noqa: SLF001  # of this class
         self._store.note_drop = self.drops.note
         self.make_entry = self._store.make_entry
         self.entries: dict[str, Entry] = self._store.entries
         self.touch = self._store.touch
-        self.proof = Proof()
+        self.proof = Proof(bucket=bucket)
         self.fallback = Fallback(max_entries, max_bytes)
         self._deferred = Deferred()
         self._evicted_before = 0
@@ -102,7 +116,7 @@ class Contents:
 
     def _end_proof(self) -> None:
         """Let no reader pass with an entry that it has looked up before; what is put from now on has another proof."""
-        before, self.proof = self.proof, Proof(self.proof.until)
+        before, self.proof = self.proof, Proof(self.proof.until, self.proof.bucket)
         before.until = NEVER
 
     def _prove(self, key: str) -> Entry | None:
@@ -114,6 +128,31 @@ class Contents:
                 return None
             entry.proof = self.proof
         return entry
+
+    def _carrying(self, tag: str) -> set[str]:
+        """The keys of this bucket that carry a tag; the index's own set where there is one bucket."""
+        keys = self._store.tagged.get(tag, set())
+        if not self._is_part:
+            return keys
+        bucket, entries = self.proof.bucket, self.entries
+        return {key for key in keys if key in entries and entries[key].proof.bucket == bucket}
+
+    def _take_out(self, why: str) -> Store[Any]:
+        """Take every entry out of the readers' sight, and note why for ``explain``; the store that has them now.
+
+        One bucket of several moves its own entries, which takes a walk over all: proofs tell whose they are.
+        """
+        if not self._is_part:
+            self.drops.note((None, why))
+            return self._show(self._new_store())
+        taken, store, bucket = self._new_store(), self._store, self.proof.bucket
+        for key, entry in tuple(store.entries.items()):
+            if entry.proof.bucket == bucket:
+                del store[key]
+                taken[key] = entry
+                self.drops.note((key, why))
+        self._deferred.forget_entries()
+        return taken
 
     def _show(self, store: Store[Any]) -> Store[Any]:
         """Let readers see this store; the one that they saw before."""

@@ -24,6 +24,11 @@ class Snapshot(NamedTuple):
     """A record that began before it may be older than a value that was returned before this read began."""
 
 
+def bucket_of(key: str, buckets: int) -> int:
+    """The bucket of a key; all keys of a stripe lie in one, since the number of buckets divides that of stripes."""
+    return crc32(key.encode()) % buckets
+
+
 def stripe_of(key: str) -> int:
     """The stripe of a key: keys share stamps to bound their number; sharing costs a refused put at most."""
     return crc32(key.encode()) % STRIPES

@@ -38,6 +38,8 @@ class Proof:
 
     until: float = NEVER
     """Monotonic seconds."""
+    bucket: int = 0
+    """The bucket whose messages it is about."""
 
 
 class Opener:
@@ -214,6 +216,17 @@ class Store(Cache[str, E], Generic[E]):
     def index(self, key: str, tag: str) -> None:
         """Note that the entry of a key carries a tag."""
         self.tagged.setdefault(tag, set()).add(key)
+
+    def take_index(self, tag: str, keys: set[str]) -> set[str]:
+        """Let the index forget that these keys carry a tag; the same keys."""
+        known = self.tagged.get(tag)
+        if known is keys:
+            del self.tagged[tag]
+        elif known is not None:
+            known -= keys
+            if not known:
+                del self.tagged[tag]
+        return keys
 
     def clear(self) -> None:
         """Remove everything; none of it counts as evicted."""

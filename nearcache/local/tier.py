@@ -38,9 +38,15 @@ class Tier(Contents):
     """L1 of one cache: its entries, its proof, and what is known of the writes of all processes."""
 
     def __init__(
-        self, max_entries: int, max_bytes: int | None = None, journal_max: int = 10_000, eviction: str = "lru"
+        self,
+        max_entries: int,
+        max_bytes: int | None = None,
+        journal_max: int = 10_000,
+        eviction: str = "lru",
+        whole: Tier | None = None,
+        bucket: int = 0,
     ) -> None:
-        super().__init__(max_entries, max_bytes, eviction)
+        super().__init__(max_entries, max_bytes, eviction, whole, bucket)
         self.hits = 0
         """Raised by readers without a lock, as `Counters` says."""
         self.synced = False
@@ -50,7 +56,7 @@ class Tier(Contents):
         self.stamps: list[Version] = [0] * STRIPES
         self.turns: dict[str, int] = {}
         """By key, how often results under way were rejected: an epoch for the key alone."""
-        self.marks = Marks()
+        self.marks: Marks = Marks() if whole is None else whole.marks
         self.floors = Floors()
         self.journal = Journal(journal_max)
 
@@ -326,14 +332,14 @@ class Tier(Contents):
         made stale leaves L1, too: its record in L2 may still serve after an error.
         """
         self._release(self.fallback.drop_tagged(tags))
-        tagged = self._store.tagged
+        carrying = {tag: self._carrying(tag) for tag in tags}
         # To drop very many one by one takes too long: all lose their proof, and those that may stay get the new one.
-        many = self._deferred.concerns(tags) or sum(len(tagged.get(tag, ())) for tag in tags) > STEP
+        many = self._deferred.concerns(tags) or sum(map(len, carrying.values())) > STEP
         if many:
             self._end_proof()
-        for tag in tags:
-            self._deferred.invalidate(tag, number, tagged.pop(tag, None) if many else None)
-            for key in tuple(tagged.get(tag, ())):
+        for tag, keys in carrying.items():
+            self._deferred.invalidate(tag, number, self._store.take_index(tag, keys) if many else None)
+            for key in () if many else tuple(keys):
                 entry = self.entries.get(key)  # None: an interrupt came while it was dropped
                 if entry is not None and number_of(entry.version) < number:
                     self._drop(key, drops.TAG)
@@ -352,9 +358,8 @@ class Tier(Contents):
     def drop_all(self, why: str = drops.LOCAL) -> int:
         """Drop every entry, and reject results in flight; how many entries were dropped."""
         self.epoch += 1
-        self.drops.note((None, why))
         self._release(self.fallback.clear())
-        before = self._show(self._new_store())
+        before = self._take_out(why)
         self._release(before)
         return len(before.entries)
 
@@ -366,13 +371,13 @@ class Tier(Contents):
             restart: the server has lost its values, or is another one.
         """
         self._end_proof()
-        dropped = len(self.entries)
         if self.fallback.keeps_flushed and not self._deferred.dooms:
             self.epoch += 1
-            self.drops.note((None, why))
-            self._release(self.fallback.take_over(self._show(self._new_store()), restart=restart))
+            before = self._take_out(why)
+            dropped = len(before.entries)
+            self._release(self.fallback.take_over(before, restart=restart))
         else:
-            self.drop_all(why)
+            dropped = self.drop_all(why)
         self.stamps = [0] * STRIPES
         self.floors.forget()
         return dropped

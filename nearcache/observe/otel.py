@@ -101,7 +101,8 @@ def _trace(tracer: Tracer, attributes: Mapping[str, str | int], core: Core) -> N
 
     core.runtime.load = traced_load  # type: ignore[method-assign]  # for this cache's runtime alone
     for name in REQUESTS if "db.system.name" in attributes else ():
-        setattr(core.remote, name, _traced(tracer, name, attributes, getattr(core.remote, name)))
+        for one in core.all:
+            setattr(one.remote, name, _traced(tracer, name, attributes, getattr(one.remote, name)))
 
 
 def _traced(

@@ -1,41 +1,65 @@
-"""The names in Redis. The names of one bucket share a hash tag; one server is one bucket, number 0."""
+"""The names in Redis. The names of one bucket share a hash tag; on one server there is one bucket, number 0."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-PROTOCOL = b"2/1"
-"""Major number of the protocol, and number of buckets, as a field of ``{ns:0}:m`` keeps them."""
+MAJOR = 2
+"""Of the protocol."""
+PROTOCOL = b"%d/1" % MAJOR
+"""Major number of the protocol, and number of buckets, as a field of ``m`` keeps them; here those of one bucket."""
 PLACES = 256
 """Instances of a namespace that can announce themselves at a time."""
 
 
 class Names:
-    """The names of one namespace in one database of the server.
+    """The names of one bucket of a namespace in one database of the server.
 
     Pub/sub knows no databases, so a database other than 0 has a channel of its own: numbers of two counters on one
     channel would be gaps (docs/protocol.md, W).
+
+    Args:
+        namespace: the namespace.
+        database: the number of the database.
+        bucket: the number of the bucket.
+        buckets: how many buckets the namespace has.
+        sharded: whether the bucket's channel is in the slot of its names: then SPUBLISH and SSUBSCRIBE reach it.
 
     >>> Names("shop").value("user:7")
     b'{shop:0}:v:user:7'
     """
 
-    __slots__ = ("_lease", "_tag", "_value", "bucket", "channel", "counters", "database", "scratch")
+    __slots__ = (
+        "_lease",
+        "_place",
+        "_tag",
+        "_value",
+        "bucket",
+        "channel",
+        "counters",
+        "database",
+        "protocol",
+        "scratch",
+        "sharded",
+    )
 
-    def __init__(self, namespace: str, database: int = 0) -> None:
-        bucket = f"{{{namespace}:0}}:".encode()
-        self.bucket = bucket
-        self.database = database
-        self.counters = bucket + b"m"
-        self.channel = bucket + (b"c:%d" % database if database else b"c")
-        self.scratch = bucket + b"x"
-        self._value = bucket + b"v:"
-        self._lease = bucket + b"l:"
-        self._tag = bucket + b"t:"
+    def __init__(
+        self, namespace: str, database: int = 0, bucket: int = 0, buckets: int = 1, *, sharded: bool = False
+    ) -> None:
+        prefix = f"{{{namespace}:{bucket}}}:".encode()
+        self.database, self.bucket, self.sharded = database, bucket, sharded
+        self.protocol = b"%d/%d" % (MAJOR, buckets)
+        self.counters = prefix + b"m"
+        self.channel = prefix + (b"c:%d" % database if database else b"c")
+        self.scratch = prefix + b"x"
+        self._value = prefix + b"v:"
+        self._lease = prefix + b"l:"
+        self._tag = prefix + b"t:"
+        self._place = prefix + b"i:"
 
     def place(self, number: int) -> bytes:
         """The name of a place where an instance announces itself."""
-        return b"%bi:%d" % (self.bucket, number)
+        return self._place + b"%d" % number
 
     def value(self, key: str) -> bytes:
         """The name of a key's record."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -16,13 +17,27 @@ class Script(NamedTuple):
     text: bytes
     sha: bytes
 
+    @property
+    def sharded(self) -> Script:
+        """The same for a cluster, where a message reaches those that listen on the shard of its names."""
+        return _sharded(self)
+
     @classmethod
     def load(cls, name: str) -> Script:
         """Read ``lua/NAME.lua`` and put the prelude in front, below a ``#!lua`` line."""
         body = (_FOLDER / f"{name}.lua").read_text()
         head, body = body.split("\n", 1) if body.startswith("#!") else ("", body)
-        text = f"{head}\n{_PRELUDE}{body}".lstrip("\n").encode()
+        return cls.of(f"{head}\n{_PRELUDE}{body}".lstrip("\n").encode())
+
+    @classmethod
+    def of(cls, text: bytes) -> Script:
+        """A script of this text."""
         return cls(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+@lru_cache
+def _sharded(script: Script) -> Script:
+    return Script.of(script.text.replace(b"'PUBLISH'", b"'SPUBLISH'"))
 
 
 SET = Script.load("set")

@@ -12,10 +12,20 @@ import sys
 import threading
 from contextlib import suppress
 
+from nearcache.engine.core import Core
+from nearcache.engine.lines import Lines
 from nearcache.engine.subscriber import Subscriber
 from nearcache.local.interrupts import make_lock, release_left
 from nearcache.runtime.run_sync import run_sync
 from nearcache.transport.open import Backend
+
+
+def subscriber_of(core: Core, where: Backend) -> Subscriber:
+    """What keeps the bus of a cache, or those of its buckets."""
+    latch = core.runtime.latch
+    if where.buckets is None:
+        return Subscriber(core, stop=latch(), tried=latch())
+    return Lines(core, stop=latch(), tried=latch(), places=where.buckets.places)
 
 
 class BusThread:
@@ -73,8 +83,7 @@ class BusThread:
 def end_of_threads(subscriber: Subscriber, where: Backend) -> None:
     """End a NearCache that was forgotten without ``close``, or at the end of the process, without waiting."""
     subscriber.end()
-    if subscriber.core.requests.bus is not None:
-        subscriber.core.requests.bus.interrupt()
+    subscriber.core.interrupt()
     run_sync(subscriber.core.remote.close())
     if where.server is not None:
         where.server.stop()

@@ -91,6 +91,12 @@ class TaskRuntime:
         task.add_done_callback(_retrieve)
         return BackgroundTask(task)
 
+    def start(self, work: Coroutine[Any, Any, object], name: str) -> BackgroundTask:
+        """See Runtime; a task can always be made."""
+        task = self.create_task(work, name)
+        task.add_done_callback(_retrieve)
+        return BackgroundTask(task)
+
     async def load(self, loader: Callable[[], Any]) -> Outcome:
         loading = LOADING.set(self.callers())
         try:

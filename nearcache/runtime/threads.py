@@ -96,6 +96,19 @@ class ThreadRuntime:
             return None
         return background
 
+    def start(self, work: Coroutine[Any, Any, object], name: str) -> BackgroundThread | None:
+        """See Runtime."""
+        background = BackgroundThread(work, (), lambda _: None)
+        background.thread.name = name
+        try:
+            if sys.is_finalizing():
+                raise RuntimeError(_ENDING)
+            background.thread.start()
+        except RuntimeError:
+            work.close()
+            return None
+        return background
+
     def _ended(self, background: BackgroundThread) -> None:
         self._working.discard(background)
 

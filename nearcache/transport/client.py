@@ -42,7 +42,7 @@ from nearcache.protocol.answers import (
     Written,
 )
 from nearcache.protocol.messages import pack_probe
-from nearcache.protocol.names import PLACES, PROTOCOL, Names
+from nearcache.protocol.names import PLACES, Names
 from nearcache.protocol.records import pack_names
 from nearcache.protocol.scripts import Script
 from nearcache.protocol.versions import share_of, whole
@@ -115,7 +115,7 @@ class RedisRemote:
         redis_timeout: float,
     ) -> None:
         self._transport = transport
-        self._names = names
+        self.names = self._names = names
         self._common = (names.counters, names.channel)
         """In front of the names of every script: a server of a cluster then knows all of its slot."""
         self._retries = retries
@@ -131,7 +131,8 @@ class RedisRemote:
         self.on_connected: Callable[[Peer], None] = lambda _: None
         self.seen: Callable[[], int] = lambda: 0
         self.may_repeat: Callable[[], bool] = lambda: True
-        transport.handshake = Handshake(names, self._connected, lambda: self.seen())  # noqa: PLW0108  # it is set later
+        seen = lambda: self.seen()  # noqa: E731, PLW0108  # it is set later
+        self.handshake = transport.handshake = Handshake(names, self._connected, seen)
 
     def _connected(self, peer: Peer) -> None:
         self._offset, self._evalsha = peer.offset, True
@@ -285,7 +286,7 @@ class RedisRemote:
         await self._call(scripts.PROBE, [*self._common, self._names.scratch], [pack_probe(nonce)])
 
     async def greet(self) -> None:
-        fields = [PROTOCOL, self._names.database, self.seen()]
+        fields = [self._names.protocol, self._names.database, self.seen()]
         await self._call(scripts.GREET, [self._names.counters, self._names.scratch], fields)
 
     async def _read(self, interpret: Callable[..., T], packed: bytes, count: int, waited: float = 0.0) -> T:
@@ -326,6 +327,8 @@ class RedisRemote:
 
     async def _call_all(self, script: Script, calls: Sequence[Call]) -> list[Any]:
         """EVALSHA, and EVAL where the server does not know the script, or refuses EVALSHA: then nothing was done."""
+        if self._names.sharded:
+            script = script.sharded
         replies: list[Any] = [None] * len(calls)
         left: Sequence[int] = range(len(calls))
         for command in ((b"EVALSHA", script.sha), (b"EVAL", script.text))[not self._evalsha :]:

@@ -15,10 +15,11 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any
 
+from nearcache.engine.breaker import ELSEWHERE
 from nearcache.engine.ports import BusRefused, Incompatible, RemoteFailed, RemoteMisconfigured
 from nearcache.protocol import scripts
 from nearcache.protocol.answers import Beat, BusItem, Greeting, Introduction, Peer
-from nearcache.protocol.names import PROTOCOL, Names
+from nearcache.protocol.names import Names
 from nearcache.protocol.versions import share_of, whole
 from nearcache.transport import resp
 from nearcache.transport.diagnosis import problem_of_server
@@ -30,8 +31,11 @@ _NEEDS_RESP3 = (
     "remove protocol=2 from the URL, and let the server or the proxy before it accept HELLO 3"
 )
 _INFO = ((b"INFO", b"server"), (b"INFO", b"replication"))
-_PASSING = {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "OOM", "READONLY", "TRYAGAIN"}
+_PASSING = {"BUSY", "LOADING", "MASTERDOWN", "MISCONF", "OOM", "READONLY", *ELSEWHERE}
 """Error codes of a state that ends by itself, and that says nothing about the rights of the user."""
+_WHO = ((b"HELLO",), *_INFO, (b"TIME",))
+_GREET = frozenset({b"EVAL"})
+_DENIABLE = _GREET | {b"HELLO", b"INFO"}
 _INTRODUCTION = struct.Struct(">QQQB")
 _ALTERNATES = 2
 _ROLE = (b"HELLO", b"3")
@@ -45,6 +49,7 @@ class Query:
         parse: makes the result from the replies.
         commands: sent in this order.
         deniable: names of commands whose reply may be an error; ``parse`` gets the error then.
+        passing: those of them for which this includes the errors of a cluster's node that does not serve the names.
     """
 
     def __init__(
@@ -52,11 +57,13 @@ class Query:
         parse: Callable[[Sequence[Any]], Any],
         commands: Sequence[tuple[Any, ...]],
         deniable: AbstractSet[bytes] = frozenset({b"INFO"}),
+        passing: AbstractSet[bytes] = frozenset(),
     ) -> None:
         self.packed = b"".join(map(resp.pack, commands))
         self.count = len(commands)
         self._commands = commands
         self._deniable = deniable
+        self._passing = passing
         self._parse = parse
 
     @interprets
@@ -70,6 +77,8 @@ class Query:
             if command[0] == b"HELLO" and (problem := problem_of_server(reply)):
                 raise RemoteMisconfigured(problem)
             if isinstance(reply, resp.ServerError):
+                if reply.code in ELSEWHERE and command[0] in self._passing:
+                    continue
                 if reply.code in _PASSING or reply.unless_final() is not reply:
                     raise reply.unless_final()
                 if command[0] not in self._deniable:
@@ -93,8 +102,12 @@ class Handshake:
     @property
     def query(self) -> Query:
         """The commands. greet comes before anything else that this connection is used for (U)."""
-        greet = _greet(self._names, self._seen())
-        return Query(tuple, ((b"HELLO",), *_INFO, (b"TIME",), greet), {b"HELLO", b"INFO", b"EVAL"})
+        return Query(tuple, (*_WHO, self.greet), _DENIABLE)
+
+    @property
+    def greet(self) -> tuple[bytes, ...]:
+        """The command that introduces the client."""
+        return _greet(self._names, self._seen())
 
     @interprets
     def check(self, replies: Sequence[Any], asked_at: float) -> None:
@@ -107,16 +120,56 @@ class Handshake:
         Raises:
             RemoteFailed: the server is no primary, or another version of the protocol keeps the namespace.
         """
-        hello, server, replication, (seconds, micros), introduction = self.query.parse(replies)
+        self.accept(self.query.parse(replies), asked_at)
+
+    def accept(self, told: Sequence[Any], asked_at: float) -> None:
+        """Accept or refuse the server by the results of the commands.
+
+        Raises:
+            RemoteFailed: as ``check``.
+        """
+        hello, server, replication, (seconds, micros), introduction = told
+        if isinstance(introduction, resp.ServerError) and introduction.code in _PASSING:
+            raise introduction
         # Where the user may call neither HELLO nor INFO, the first write finds out that the server is a replica.
         role = _field(replication, b"role") if isinstance(hello, resp.ServerError) else _role(hello)
         if role not in (None, b"master"):
             raise RemoteFailed("the server is no master")
         alternates = False
         if isinstance(introduction, bytes):  # else the user may not run it, and only reads
-            alternates = _introduced(introduction).alternates
+            alternates = _introduced(introduction, self._names).alternates
         identity = None if alternates else _identity(server, replication, self._names.database)
         self._on_connected(Peer(identity, int(seconds) + int(micros) / 1e6 - asked_at))
+
+
+class SharedHandshake(Handshake):
+    """The handshake of a connection that serves several buckets: greet introduces the client to each.
+
+    Args:
+        members: the handshakes of the buckets.
+    """
+
+    def __init__(self, members: Sequence[Handshake]) -> None:
+        one = members[0]
+        super().__init__(one._names, one._on_connected)  # noqa: SLF001  # of this class; not used
+        self._members = members
+
+    @property
+    def query(self) -> Query:
+        """The commands."""
+        greets = (one.greet for one in self._members)
+        return Query(tuple, (*_WHO, *greets), _DENIABLE, _GREET)
+
+    @interprets
+    def check(self, replies: Sequence[Any], asked_at: float) -> None:
+        """Accept or refuse the server, as each member does.
+
+        A bucket that the server does not have, or not now, is left out: its requests will be refused there, too.
+        """
+        told = self.query.parse(replies)
+        for one, introduction in zip(self._members, told[len(_WHO) :], strict=True):
+            if not (isinstance(introduction, resp.ServerError) and introduction.code in ELSEWHERE):
+                one.accept((*told[: len(_WHO)], introduction), asked_at)
 
 
 class BusProtocol:
@@ -136,7 +189,7 @@ class BusProtocol:
     @property
     def greeting(self) -> Query:
         """The question for a greeting."""
-        parse = partial(_greeting, self._names.database)
+        parse = partial(_greeting, self._names)
         share = (b"HMGET", self._names.counters, b"l")
         return Query(parse, (_ROLE, *_INFO, _greet(self._names, self._seen()), share))
 
@@ -164,7 +217,7 @@ class BusProtocol:
                     raise RemoteFailed(f"the server ended the subscription: {kind.decode(errors='replace')}")
                 continue
             if not self._pending:
-                raise _refusal(reply)
+                raise refusal(reply)
             self._replies.append(reply)
             if len(self._replies) == self._pending[0].count:
                 complete, self._replies = self._replies, []
@@ -172,7 +225,7 @@ class BusProtocol:
         return items
 
 
-def _refusal(reply: object) -> RemoteFailed:
+def refusal(reply: object) -> RemoteFailed:
     """The reason why a reply that is no push refuses the subscription."""
     if isinstance(reply, list) and reply[:1] == [b"subscribe"]:  # RESP2 confirms by a plain array
         return BusRefused(_NEEDS_RESP3)
@@ -187,20 +240,20 @@ def _refusal(reply: object) -> RemoteFailed:
 
 def _greet(names: Names, seen: int) -> tuple[bytes, ...]:
     database = b"%d" % names.database
-    return (b"EVAL", scripts.GREET.text, b"2", names.counters, names.scratch, PROTOCOL, database, b"%d" % seen)
+    return (b"EVAL", scripts.GREET.text, b"2", names.counters, names.scratch, names.protocol, database, b"%d" % seen)
 
 
-def _greeting(database: int, replies: Sequence[Any]) -> Greeting:
+def _greeting(names: Names, replies: Sequence[Any]) -> Greeting:
     hello, server, replication, answer, (share,) = replies
-    told = _introduced(answer)
+    told = _introduced(answer, names)
     # Where two servers answer by turns, nothing says who answers: as where INFO is denied.
-    identity = None if told.alternates else _identity(server, replication, database)
+    identity = None if told.alternates else _identity(server, replication, names.database)
     master = _role(hello) == b"master"
     place = told.number, told.floor, told.server_time, master, told.history, told.adopted
     return Greeting(identity, *place, l1_share=share_of(share))
 
 
-def _introduced(answer: bytes) -> Introduction:
+def _introduced(answer: bytes, names: Names) -> Introduction:
     """The answer of greet.
 
     Raises:
@@ -208,7 +261,7 @@ def _introduced(answer: bytes) -> Introduction:
     """
     number, floor, server_time, good = _INTRODUCTION.unpack_from(answer)
     history, _, owner = answer[_INTRODUCTION.size :].partition(b" ")
-    _check_owner(owner)
+    _check_owner(owner, names.protocol)
     return Introduction(
         number, floor, server_time, good != 0, good == _ALTERNATES, history.decode(errors="replace") or None
     )
@@ -221,11 +274,12 @@ def _beat(replies: Sequence[Any]) -> Beat:
     return Beat(whole(number), whole(floor), server_time, _role(hello) == b"master", told, share_of(share))
 
 
-def _check_owner(owner: bytes) -> None:
-    if owner != PROTOCOL:
+def _check_owner(owner: bytes, protocol: bytes) -> None:
+    if owner != protocol:
+        kept, ours = owner[:20].decode(errors="replace"), protocol.decode()
+        way_out = "the same number of buckets" if kept.split("/")[0] == ours.split("/")[0] else "the same release"
         raise Incompatible(
-            f"the namespace is kept by protocol {owner[:20].decode(errors='replace')}, this is {PROTOCOL.decode()}; "
-            "use another namespace, or the same release everywhere"
+            f"the namespace is kept by protocol {kept}, this is {ours}; use another namespace, or {way_out} everywhere"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -11,13 +11,14 @@ import redis
 import redis.asyncio
 
 from nearcache.engine.plain import LoneReads, ReadAll
-from nearcache.engine.ports import Bus, Remote
+from nearcache.engine.ports import Bus, Places, Remote, RemoteFailed
 from nearcache.errors import ConfigError, warn
 from nearcache.protocol.names import Names
 from nearcache.settings import Settings
 from nearcache.transport.async_transport import AsyncBus, AsyncTransport
 from nearcache.transport.batching import TaskReads, ThreadReads
 from nearcache.transport.client import RedisRemote, Transport
+from nearcache.transport.divided import divide
 from nearcache.transport.endpoint import Endpoint, redact, scheme_of
 from nearcache.transport.memory import MemoryRemote
 from nearcache.transport.resp import SILENCES
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 
 Client: TypeAlias = redis.Redis
 AsyncClient: TypeAlias = redis.asyncio.Redis
+
+
+class Buckets(NamedTuple):
+    """The connections of a cache of several buckets."""
+
+    remotes: Sequence[Remote]
+    """By the number of the bucket."""
+    places: Places
 
 
 class Backend(NamedTuple):
@@ -48,6 +57,8 @@ class Backend(NamedTuple):
     """The primary that Sentinels named last."""
     keeps: bool = True
     """Whether anything is kept at all."""
+    buckets: Buckets | None = None
+    """What stands in place of the remote and the bus where there are several buckets."""
 
 
 def open_url(url: str, settings: Settings, *, asynchronous: bool) -> Backend:
@@ -99,6 +110,11 @@ def _open_embedded(server: EmbeddedServer, settings: Settings, asynchronous: boo
     return _open(endpoint, settings, asynchronous)._replace(again=again, server=server)
 
 
+def _no_bus() -> Bus:
+    """Stand for the bus of a cache of several buckets, which ``Places`` makes."""
+    raise RemoteFailed("the buckets have a bus of their own")
+
+
 def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Backend:
     names = Names(settings.namespace, int(endpoint.arguments.get("db") or 0))
     timeout = settings.redis_timeout
@@ -112,6 +128,10 @@ def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Backend
         reads = partial(ThreadReads, turn=timeout / 10, patience=longest)
     bus = AsyncBus if asynchronous else SyncBus
     again = partial(_open, endpoint, settings, asynchronous)
+    buckets = settings.buckets or 1
+    if buckets > 1:
+        one = divide(endpoint, settings, transport, names.database, asynchronous=asynchronous)
+        return Backend(one.remotes[0], _no_bus, endpoint.shown, again, reads=reads, buckets=Buckets(one.remotes, one))
     remote = RedisRemote(transport, names, retries=settings.retries, redis_timeout=timeout)
 
     def new_bus() -> Bus:

@@ -6,12 +6,25 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.schedules import bus, edges, floors, histories, journal, loads, many, marks, operations, outages, reads
+from tests.schedules import (
+    buckets,
+    bus,
+    edges,
+    floors,
+    histories,
+    journal,
+    loads,
+    many,
+    marks,
+    operations,
+    outages,
+    reads,
+)
 from tests.schedules.invariant import Violated
 from tests.schedules.named import NAMED, SCHEDULES, Schedule
 from tests.support.ablations.rules import Rules
 
-TOPICS = (bus, edges, floors, histories, journal, loads, many, marks, operations, outages, reads)
+TOPICS = (buckets, bus, edges, floors, histories, journal, loads, many, marks, operations, outages, reads)
 """Importing a topic registers its schedules."""
 
 

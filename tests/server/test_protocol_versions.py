@@ -15,9 +15,8 @@ NEWCOMER = """
 import asyncio, inspect, json, sys
 from nearcache import AsyncNearCache, CoherenceFailed, NearCache
 from nearcache.protocol import names
-from nearcache.transport import client, handshake
 
-names.PROTOCOL = handshake.PROTOCOL = client.PROTOCOL = b"9/1"
+names.MAJOR = 9
 kind, url, namespace = sys.argv[1:]
 events, loads = [], []
 

@@ -60,6 +60,7 @@ def test_every_setting_is_a_variable() -> None:
         "copy": ("serialized", "serialized"),
         "compress": ("zstd", "zstd"),
         "compress_min_bytes": ("9", 9),
+        "buckets": ("4", 4),
         "max_key_bytes": ("99", 99),
         "max_value_bytes": ("999", 999),
         "on_reconnect": ("flush", "flush"),

@@ -13,7 +13,7 @@ from nearcache.protocol.names import PROTOCOL
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text()
 LUA = ROOT / "nearcache" / "protocol" / "lua"
-LETTERS = (*"ABCDEFGHIJKLMNOPQSTUVWYZ", "AA", "BB", "CC")
+LETTERS = (*"ABCDEFGHIJKLMNOPQSTUVWXYZ", "AA", "BB", "CC")
 REFERENCE = re.compile(r"`((?:nearcache|tests)/[\w/]+\.(?:py|lua))(?:::([\w.]+))?`")
 SHORT = re.compile(r"`(Invalidation|Subscription|Requests|Tier)\.(\w+)`")
 """A method that a table names by its class alone."""

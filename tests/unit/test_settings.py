@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from nearcache import ConfigError, Settings
-from nearcache.checks import FOREVER
+from nearcache.checks import BUCKETS_MAX, FOREVER
 from nearcache.clashes import CLASHES
+from nearcache.local.snapshot import STRIPES
 from nearcache.settings import SETTINGS, SettingsOptions
 from tests.support.cases import each
 from tests.support.settings_page import page
@@ -51,6 +52,7 @@ OPTIONAL = [
     "outage_ttl",
     "compress",
     "encryption_keys",
+    "buckets",
 ]
 
 
@@ -90,6 +92,7 @@ OTHER = [
     "xfetch_beta",
     "compress",
     "encryption_keys",
+    "buckets",
 ]
 
 
@@ -160,6 +163,7 @@ def test_each_default_is_a_value_that_may_be_given() -> None:
         ("compress", None),
         ("compress_min_bytes", 1024),
         ("encryption_keys", None),
+        ("buckets", None),
         ("max_key_bytes", 1024),
         ("max_value_bytes", 8 * 1024 * 1024),
         ("announce", False),
@@ -169,6 +173,15 @@ def test_each_default_is_a_value_that_may_be_given() -> None:
 def test_defaults_are_what_the_documentation_says(name: str, value: object) -> None:
     """A default is a promise too."""
     assert getattr(Settings(), name) == value
+
+
+@pytest.mark.parametrize("value", [0, -1, 3, 2048, 1.0, True, "16"])
+def test_buckets_are_a_power_of_two(value: object) -> None:
+    """A stripe of L1 lies in one bucket."""
+    with pytest.raises(ConfigError, match=r"buckets=.*power of two from 1 to 1024"):
+        given("buckets", value)
+    assert STRIPES == BUCKETS_MAX
+    assert [given("buckets", number).buckets for number in (1, 16, 1024)] == [1, 16, 1024]
 
 
 def test_settings_are_frozen() -> None:

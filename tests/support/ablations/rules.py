@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from nearcache.engine import buckets as engine_buckets
 from nearcache.engine import filling, read, subscriber, write
 from nearcache.engine.attempt import Attempt
 from nearcache.engine.load_many import Search
@@ -23,8 +24,17 @@ from nearcache.local.journal import Batch, Journal
 from nearcache.local.marks import Mark
 from nearcache.local.singleflight import Flight, FlightKey, Flights, Purpose
 from nearcache.local.tier import Tier
+from nearcache.local.whole import WholeTier
 from nearcache.protocol.answers import Beat, Greeting, Reading
 from nearcache.testing.model import Server
+from tests.support.ablations.buckets import (
+    OneLast,
+    OneProof,
+    one_floor,
+    own_clear_of_one_bucket,
+    partial_is_done,
+    partial_is_forgotten,
+)
 from tests.support.ablations.bus import (
     AnyServerIsTheSame,
     BackProvesAll,
@@ -322,3 +332,9 @@ COUNTS_ON_ANYTHING = Rules(server=CountsOnAnything)
 NO_SNAPSHOT = Rules(tier=NoSnapshot)
 OWN_WRITE_LEAVES_STAMP = Rules(tier=WroteLeavesStamp)
 FRESH_FOR_EVER = Rules(tier=FreshForEver)
+ONE_LAST = Rules(patched=((engine_buckets, "Invalidation", OneLast),))
+ONE_PROOF = Rules(patched=((engine_buckets, "Invalidation", OneProof),))
+PARTIAL_IS_DONE = Rules(patched=((write, "clear", partial_is_done),))
+PARTIAL_IS_FORGOTTEN = Rules(patched=((write, "clear", partial_is_forgotten),))
+ONE_FLOOR = Rules(patched=((WholeTier, "__init__", one_floor),))
+OWN_CLEAR_OF_ONE_BUCKET = Rules(patched=((write, "clear", own_clear_of_one_bucket),))

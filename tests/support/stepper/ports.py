@@ -74,6 +74,10 @@ class ModelRuntime:
         del owner, timeout
         return self._world.start("background", work)
 
+    def start(self, work: Coroutine[Any, Any, object], name: str) -> Flow:
+        """A flow of its own."""
+        return self._world.start(name, work)
+
     def monotonic(self) -> float:
         """The world's time."""
         return self._world.now

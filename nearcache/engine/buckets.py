@@ -1,0 +1,124 @@
+"""A cache of several buckets: one core each, and one for what they share.
+
+A bucket is a part of the namespace with write numbers, floors and messages of its own, so that the buckets may lie on
+several servers. Everything that concerns one key is done by the core of its bucket, as by that of a cache with one
+bucket. They share the settings, the entries of L1, the counters and whatever is found by its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from nearcache.engine.breaker import Breaker
+from nearcache.engine.core import Core
+from nearcache.engine.plain import LoneReads, ReadAll
+from nearcache.engine.ports import Bus, Remote, Runtime
+from nearcache.events import (
+    Accepted,
+    BreakerClosed,
+    BreakerOpened,
+    CoherenceFailed,
+    Connected,
+    Disconnected,
+    Drained,
+    Event,
+    Refused,
+)
+from nearcache.local.invalidation import Invalidation
+from nearcache.local.tier import Tier
+from nearcache.local.whole import WholeTier
+from nearcache.policy import Policy
+from nearcache.settings import Settings
+
+C = TypeVar("C", bound=Core)
+
+_BEGIN = {Disconnected: "bus", CoherenceFailed: "refusal", BreakerOpened: "breaker", Refused: "refused"}
+_OF_BUCKET = (Disconnected, CoherenceFailed, Connected)
+_END = {Connected: ("bus", "refusal"), BreakerClosed: ("breaker",), Accepted: ("refused",)}
+
+
+@dataclass(slots=True, eq=False)
+class WholeCore(Core):
+    """The core of a cache of several buckets."""
+
+    troubled: dict[str, set[object]] = field(default_factory=dict)
+    """By kind of trouble, what is in it: buckets, or the breakers of their servers."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every bucket is proven coherent now."""
+        return all(part.healthy for part in self.parts)
+
+    @property
+    def away(self) -> bool:
+        """Whether some bucket is away, as far as is known without asking."""
+        return any(part.away for part in self.parts)
+
+    def emit_of(self, part: Core, event: Event) -> None:
+        """Emit what a bucket reports: the begin of a trouble in the first one, its end when none is in it."""
+        kind = type(event)
+        subject: object = part.tier.proof.bucket if kind in _OF_BUCKET else part.breaker
+        with self.tier.lock:
+            if kind in _BEGIN:
+                others = self.troubled.setdefault(_BEGIN[kind], set())
+                told = bool(others)
+                others.add(subject)
+                if told:
+                    return
+            elif kind in _END:
+                troubles = [self.troubled.setdefault(name, set()) for name in _END[kind]]
+                for others in troubles:
+                    others.discard(subject)
+                if any(troubles) or (kind is Connected and not all(one.tier.synced for one in self.parts)):
+                    return
+        if isinstance(event, Drained):
+            event = replace(event, left=sum(len(one.tier.journal) for one in self.parts))
+        self.emit(event)
+
+
+def core_of_buckets(
+    *,
+    settings: Settings,
+    runtime: Runtime,
+    remotes: Sequence[Remote],
+    new_bus: Callable[[], Bus],
+    tier: WholeTier,
+    reads: Callable[[ReadAll], LoneReads],
+) -> WholeCore:
+    """The core of a cache whose buckets have these remotes."""
+
+    def made(kind: type[C], remote: Remote, local: Tier, **shared: Any) -> C:
+        return kind(
+            settings=settings,
+            runtime=runtime,
+            remote=remote,
+            new_bus=new_bus,
+            tier=local,
+            invalidation=Invalidation(local, settings.max_staleness),
+            breaker=breaker,
+            policy=policy,
+            reads=reads,
+            **shared,
+        )
+
+    policy = Policy.of(settings)
+    breaker = Breaker(settings.breaker_failures, settings.breaker_reset)  # until it is known who has which bucket
+    whole = made(WholeCore, remotes[0], tier)
+    whole.parts = tuple(
+        made(
+            Core,
+            remote,
+            local,
+            whole=whole,
+            counters=whole.counters,
+            flights=whole.flights,
+            waiters=whole.waiters,
+            reported=whole.reported,
+        )
+        for remote, local in zip(remotes, tier.parts, strict=True)
+    )
+    for part in whole.parts:
+        part.loads, part.chores = whole.loads, whole.chores
+    return whole

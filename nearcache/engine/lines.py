@@ -1,0 +1,318 @@
+"""Keep the buses of a cache of several buckets: one connection, a line, to each server that has some of them.
+
+Each bucket has a Subscription of its own on the line of its server: it is greeted, proven and lost by itself. Where the
+buckets are is asked anew whenever one of them is lost; a bucket that has moved is lost on its old line, and is proven,
+or flushed, on the new one. Each line runs on a thread or task of its own, so that a server that hangs delays no other.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+from nearcache.engine.breaker import Breaker
+from nearcache.engine.bus_state import BusSignal, BusState, Phase, Report
+from nearcache.engine.ports import Background, Bus, News, Places, RemoteFailed, SharedBus
+from nearcache.engine.replay import LONGEST_PAUSE, replay_journal
+from nearcache.engine.rights import try_rights
+from nearcache.engine.subscriber import BACKOFF, Subscriber, Subscription
+from nearcache.local.waiters import Latch
+
+LOOK = 0.1
+"""Seconds after which a line looks whether it has other buckets."""
+STEADY = 30.0
+"""Seconds after which the places of the buckets are asked again, though none is lost."""
+
+_GRAVITY = (
+    BusState.CLOSED,
+    BusState.INCOMPATIBLE,
+    BusState.MISCONFIGURED,
+    BusState.REFUSED,
+    BusState.LOST,
+    BusState.CONNECTING,
+    BusState.IDLE,
+    BusState.PROVEN,
+)
+"""The state of the whole is the gravest of its buckets'."""
+
+
+class Tried:
+    """The latch of one bucket's first attempt; when all buckets have ended theirs, the one of the whole is set."""
+
+    def __init__(self, bucket: int, missing: set[int], whole: Latch) -> None:
+        self._bucket, self._missing, self._whole = bucket, missing, whole
+
+    def set(self) -> None:
+        """Note that the attempt has ended."""
+        self._missing.discard(self._bucket)
+        if not self._missing:
+            self._whole.set()
+
+    async def wait(self, timeout: float) -> bool:
+        """Wait for all of them."""
+        return await self._whole.wait(timeout)
+
+
+@dataclass(slots=True, eq=False)
+class BucketSubscriber(Subscriber):
+    """What is known of the bus of one bucket; a line keeps it."""
+
+    lines: Lines | None = None
+
+    def proved(self, kept: int) -> None:
+        """The bucket was proven."""
+        Subscriber.proved(self, kept)
+        self._observed()
+
+    def end_of_attempt(self, failure: RemoteFailed) -> None:
+        """The bucket was lost, or could not be subscribed."""
+        Subscriber.end_of_attempt(self, failure)
+        self._observed()
+        self.tried.set()
+
+    def _observed(self) -> None:
+        assert self.lines is not None  # noqa: S101  # set when it is made
+        self.lines.observe()
+
+
+@dataclass(slots=True, eq=False)
+class Lines(Subscriber):
+    """Keeps the buses of all buckets."""
+
+    places: Places = field(kw_only=True)
+    buckets: tuple[BucketSubscriber, ...] = ()
+    news: Latch = field(init=False)
+    """Set when the places have to be asked anew."""
+    lines: dict[Hashable, Line] = field(default_factory=dict)
+    running: list[Background] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        core = self.core
+        self.news = core.runtime.latch()
+        missing = set(range(len(core.parts)))
+        self.buckets = tuple(
+            BucketSubscriber(part, self.stop, Tried(bucket, missing, self.tried), self.proofs, lines=self)
+            for bucket, part in enumerate(core.parts)
+        )
+
+    async def run(self) -> None:
+        """Keep the buses until ``end`` is called; once only."""
+        core = self.core
+        if core.bus_state is not BusState.IDLE:
+            return
+        self._advance(BusSignal.START)
+        for bucket in self.buckets:
+            bucket._advance(BusSignal.START)  # noqa: SLF001  # of the base class
+        failures = 0
+        try:
+            while not self.ended:
+                self.news = core.runtime.latch()
+                try:
+                    owners = await self.places.owners()
+                except RemoteFailed as failure:
+                    failures += 1
+                    self._nobody_knows(failure)
+                else:
+                    self._assign(owners)
+                    lost = any(one.core.bus_state is not BusState.PROVEN for one in self.buckets)
+                    failures = failures + 1 if lost else 0
+                await self._pause(failures)
+        finally:
+            for line in tuple(self.lines.values()):
+                line.interrupt()
+            for background in self.running:
+                background.cancel(0.0)
+
+    async def _pause(self, failures: int) -> None:
+        """Wait for news, and a little longer when there were some just now: a failover takes seconds."""
+        if not failures:
+            await self.news.wait(STEADY)
+        longest = self.core.settings.reconnect_max
+        await self.stop.wait(random.uniform(0.5, 1.0) * min(longest, BACKOFF * 2 ** min(max(failures, 1), 16)))
+
+    def _nobody_knows(self, failure: RemoteFailed) -> None:
+        for bucket in self.buckets:
+            if bucket.core.bus_state is BusState.CONNECTING:
+                bucket.core.breaker.bus_down()
+                bucket.end_of_attempt(failure)
+
+    def _assign(self, owners: Sequence[Hashable | None]) -> None:
+        """Let each bucket be kept by the line of its place."""
+        with self.core.tier.lock:
+            self.lines = {place: line for place, line in self.lines.items() if not line.over}
+            wanted: dict[Hashable, set[int]] = {place: set() for place in self.lines}
+            for bucket, place in enumerate(owners):
+                if place is not None:
+                    wanted.setdefault(place, set()).add(bucket)
+            begun = []
+            for place, buckets in wanted.items():
+                line = self.lines.get(place)
+                if line is None:
+                    settings = self.core.settings
+                    breaker = Breaker(settings.breaker_failures, settings.breaker_reset)
+                    line = self.lines[place] = Line(self, place, breaker)
+                    begun.append(line)
+                line.wanted = frozenset(buckets)
+                for bucket in buckets:
+                    part = self.core.parts[bucket]
+                    part.breaker = part.requests.breaker = line.breaker
+        for line in begun:
+            background = self.core.runtime.start(line.run(), "nearcache-bus")
+            if background is None:
+                line.over = True
+            else:
+                self.running.append(background)
+
+    def observe(self) -> None:
+        """Make the state of the whole that of its buckets; another protocol in one of them keeps the namespace."""
+        core = self.core
+        with core.tier.lock:
+            if self.ended:
+                return
+            states = [part.bus_state for part in core.parts]
+            core.bus_state = min(states, key=_GRAVITY.index)
+            for part in core.parts:
+                part.requests.bypassed = BusState.INCOMPATIBLE in states
+            self.failure = next((one.failure for one in self.buckets if one.failure is not None), None)
+        if core.bus_state is not BusState.PROVEN:
+            self.news.set()
+
+    @property
+    def first_is_known(self) -> bool:
+        """Whether the first bucket, which instances of any number of buckets have, has told whose the namespace is."""
+        return self.core.parts[0].bus_state not in (BusState.IDLE, BusState.CONNECTING, BusState.INCOMPATIBLE)
+
+    def end(self) -> None:
+        """Stop, and wake the callers that wait for a proof."""
+        for bucket in self.buckets:
+            bucket._advance(BusSignal.CLOSE)  # noqa: SLF001  # of the base class
+        Subscriber.end(self)
+        self.news.set()
+
+    def _advance(self, signal: BusSignal) -> Report:
+        return Subscriber._advance(self, signal)  # noqa: SLF001  # of the base class
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """The connection to one server, made again until no bucket is there."""
+
+    lines: Lines
+    place: Hashable
+    breaker: Breaker
+    wanted: frozenset[int] = frozenset()
+    """The buckets that are there, as far as is known."""
+    over: bool = False
+    """Whether it has ended; decided under the lock of the tier, as what is wanted is."""
+    _bus: SharedBus | None = None
+
+    def interrupt(self) -> None:
+        """End the present connection."""
+        if self._bus is not None:
+            self._bus.interrupt()
+
+    async def run(self) -> None:
+        """Keep the connection."""
+        core, failures = self.lines.core, 0
+        try:
+            while not self._ends():
+                began = core.runtime.monotonic()
+                proven = await self._attempt()
+                lasted = proven and core.runtime.monotonic() - began > core.settings.reconnect_max
+                failures = 0 if lasted else failures + 1
+                refused = [one for one in self._members() if one._refused]  # noqa: SLF001  # of the base class
+                for one in refused:
+                    await try_rights(one.core, "")
+                    await replay_journal(one.core)
+                longest = LONGEST_PAUSE if refused else core.settings.reconnect_max
+                pause = random.uniform(0, min(longest, BACKOFF * 2 ** min(failures, 16)))
+                await self.lines.stop.wait(pause)
+        finally:
+            self.over = True
+
+    def _ends(self) -> bool:
+        with self.lines.core.tier.lock:
+            self.over = self.lines.ended or not self.wanted
+            return self.over
+
+    def _members(self) -> list[BucketSubscriber]:
+        return [self.lines.buckets[bucket] for bucket in sorted(self.wanted)]
+
+    async def _attempt(self) -> bool:
+        """One connection from beginning to end; whether any bucket was proven by it."""
+        bus = self._bus = self.lines.places.new_bus(self.place)
+        feeds: dict[Bus, Subscription] = {}
+        proven = False
+        failure = RemoteFailed("closed")
+        try:
+            await bus.open()
+            while not self.lines.ended and (self.wanted or feeds):
+                await self._follow(bus, feeds)
+                news = await self._receive(bus, feeds)
+                for channel, items in news:
+                    if channel in feeds:
+                        await self._take(bus, feeds, channel, items)
+                proven = proven or any(feed.phase is Phase.PROVEN for feed in feeds.values())
+        except RemoteFailed as known:
+            failure = known
+        except Exception as mistake:  # noqa: BLE001  # no mistake may end the bus for good
+            failure = RemoteFailed(f"unexpected: {mistake!r}")
+        finally:
+            self.breaker.bus_down()
+            for feed in feeds.values():
+                feed.subscriber.lost(feed)
+            await bus.close()
+        subscribers = {id(feed.subscriber): feed.subscriber for feed in feeds.values()}
+        subscribers |= {id(one): one for one in self._members() if one.core.bus_state is not BusState.PROVEN}
+        for subscriber in subscribers.values():
+            subscriber.end_of_attempt(failure)
+        return proven
+
+    async def _follow(self, bus: SharedBus, feeds: dict[Bus, Subscription]) -> None:
+        """Subscribe to the buckets that have come, and leave those that have gone."""
+        kept = {feed.subscriber.core.tier.proof.bucket: channel for channel, feed in feeds.items()}
+        wanted = self.wanted
+        if kept.keys() == wanted:
+            return
+        for bucket in kept.keys() - wanted:
+            await self._lose(bus, feeds, kept[bucket], RemoteFailed("the bucket has moved to another server"))
+        for bucket in sorted(wanted - kept.keys()):
+            if bucket and not self.lines.first_is_known:
+                continue
+            subscriber = self.lines.buckets[bucket]
+            channel = await bus.join(bucket)
+            subscriber.core.requests.bus = channel
+            feeds[channel] = feed = Subscription(subscriber, channel)
+            await feed.begin()
+
+    async def _receive(self, bus: SharedBus, feeds: dict[Bus, Subscription]) -> Sequence[tuple[Bus, Sequence[News]]]:
+        wait = LOOK
+        for feed in feeds.values():
+            wait = min(wait, await feed.until_next())
+        news = await bus.receive(wait)
+        if not news and any(feed.silent for feed in feeds.values()):
+            news = await bus.receive(0.0)
+            if not news:
+                raise RemoteFailed("the server does not answer")
+        if not news:
+            for channel in tuple(feeds):  # something may be overdue
+                await self._take(bus, feeds, channel, ())
+        return news
+
+    async def _take(self, bus: SharedBus, feeds: dict[Bus, Subscription], channel: Bus, items: Sequence[News]) -> None:
+        """Apply what has come for one bucket; a failure among it is the end of this bucket here, and of no other."""
+        failure = next((item for item in items if isinstance(item, RemoteFailed)), None)
+        await feeds[channel].take([item for item in items if not isinstance(item, RemoteFailed)])
+        if failure is not None:
+            bucket = feeds[channel].subscriber.core.tier.proof.bucket
+            await self._lose(bus, feeds, channel, failure)
+            with self.lines.core.tier.lock:
+                self.wanted -= {bucket}
+            self.lines.news.set()
+
+    async def _lose(self, bus: SharedBus, feeds: dict[Bus, Subscription], channel: Bus, failure: RemoteFailed) -> None:
+        feed = feeds.pop(channel)
+        feed.subscriber.lost(feed)
+        feed.subscriber.end_of_attempt(failure)
+        await bus.leave(channel)

@@ -1,0 +1,43 @@
+"""A namespace of several buckets on one server: they share the connections for commands, and one for the bus."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import cast
+
+from nearcache.engine.ports import SharedBus
+from nearcache.protocol.names import Names
+from nearcache.settings import Settings
+from nearcache.transport.client import RedisRemote, Transport
+from nearcache.transport.endpoint import Endpoint
+from nearcache.transport.handshake import SharedHandshake
+from nearcache.transport.shared_bus import AsyncSharedBus, SyncSharedBus
+
+
+class OneServer:
+    """The places of buckets that are all on one server."""
+
+    def __init__(
+        self, endpoint: Endpoint, timeout: float, remotes: Sequence[RedisRemote], *, asynchronous: bool
+    ) -> None:
+        self._endpoint, self._timeout = endpoint, timeout
+        self.remotes = remotes
+        self._kind = AsyncSharedBus if asynchronous else SyncSharedBus
+
+    async def owners(self) -> Sequence[Hashable | None]:
+        return [self._endpoint.shown] * len(self.remotes)
+
+    def new_bus(self, place: Hashable) -> SharedBus:
+        del place
+        return cast("SharedBus", self._kind(self._endpoint, self._timeout, self.remotes))
+
+
+def divide(
+    endpoint: Endpoint, settings: Settings, transport: Transport, database: int, *, asynchronous: bool
+) -> OneServer:
+    """The buckets of a namespace on one server."""
+    count, timeout = settings.buckets or 1, settings.redis_timeout
+    names = [Names(settings.namespace, database, bucket, count) for bucket in range(count)]
+    remotes = [RedisRemote(transport, one, retries=settings.retries, redis_timeout=timeout) for one in names]
+    transport.handshake = SharedHandshake([remote.handshake for remote in remotes])
+    return OneServer(endpoint, timeout, remotes, asynchronous=asynchronous)

@@ -1,0 +1,186 @@
+"""One subscribed connection for the channels of several buckets on one server.
+
+Each bucket has a channel, which is a Bus of the engine for questions. What comes is given per channel, in the order in
+which the server has sent it; between two channels no order is needed, since each bucket has numbers of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nearcache.engine.breaker import ELSEWHERE
+from nearcache.engine.ports import Bus, News, RemoteFailed
+from nearcache.protocol.answers import BusItem
+from nearcache.transport import resp
+from nearcache.transport.async_transport import AsyncBus
+from nearcache.transport.client import RedisRemote
+from nearcache.transport.endpoint import Endpoint
+from nearcache.transport.handshake import BusProtocol, Query, refusal
+from nearcache.transport.interpreting import interprets
+from nearcache.transport.sync_transport import SyncBus
+
+_BEGUN = (b"subscribe", b"ssubscribe")
+_MESSAGES = (b"message", b"smessage")
+_ENDED = (b"unsubscribe", b"sunsubscribe")
+
+
+class Channel:
+    """The channel of one bucket on a shared connection."""
+
+    def __init__(
+        self,
+        remote: RedisRemote,
+        send: Callable[[bytes], None],
+        request: Callable[[Channel, Query], bytes],
+        interrupt: Callable[[], None],
+    ) -> None:
+        self.names = remote.names
+        self._questions = BusProtocol(remote.names, lambda: remote.seen())  # noqa: PLW0108  # it is set later
+        self._send, self._request = send, request
+        self.interrupt = interrupt
+
+    async def open(self) -> None:
+        """Do nothing: the connection is open."""
+
+    async def ask_greeting(self) -> None:
+        self._send(self._request(self, self._questions.greeting))
+
+    async def ask_beat(self) -> None:
+        self._send(self._request(self, self._questions.beat))
+
+    async def receive(self, timeout: float) -> Sequence[BusItem]:
+        """Give nothing: what comes for all channels is received together."""
+        del timeout
+        return ()
+
+    async def close(self) -> None:
+        """Do nothing: other channels are on the connection."""
+
+
+class SharedProtocol:
+    """The conversation on a connection with several channels; questions and subscriptions are pipelined."""
+
+    subscribe = b""
+    confirmed = True
+    """Nothing is subscribed when the connection is made."""
+
+    def __init__(self) -> None:
+        self._channels: dict[bytes, Channel] = {}
+        self._pending: deque[tuple[Channel, Query | None]] = deque()
+        """What was asked, by which channel; None: its subscription."""
+        self._replies: list[Any] = []
+
+    def join(self, channel: Channel) -> bytes:
+        """The bytes that subscribe a channel."""
+        names = channel.names
+        self._channels[names.channel] = channel
+        self._pending.append((channel, None))
+        return resp.pack((b"SSUBSCRIBE" if names.sharded else b"SUBSCRIBE", names.channel))
+
+    def leave(self, channel: Channel) -> bytes:
+        """The bytes that end the subscription of a channel; nothing if it has ended."""
+        names = channel.names
+        if self._channels.get(names.channel) is not channel:
+            return b""
+        del self._channels[names.channel]
+        return resp.pack((b"SUNSUBSCRIBE" if names.sharded else b"UNSUBSCRIBE", names.channel))
+
+    def request(self, channel: Channel, query: Query) -> bytes:
+        """The bytes of a question."""
+        self._pending.append((channel, query))
+        return query.packed
+
+    @interprets
+    def parse(self, replies: Sequence[Any]) -> list[tuple[Bus, list[News]]]:
+        """What has come for each channel; a RemoteFailed among it has ended the subscription of this channel.
+
+        Raises:
+            RemoteFailed: the connection can't be used any more.
+        """
+        news: dict[Channel, list[News]] = {}
+        for reply in replies:
+            if isinstance(reply, resp.Push):
+                self._pushed(reply, news)
+            elif not self._pending:
+                raise refusal(reply)
+            else:
+                self._answered(reply, news)
+        return list(news.items())
+
+    def _pushed(self, push: Any, news: dict[Channel, list[News]]) -> None:
+        kind, channel = push[0], self._channels.get(push[1])
+        if kind in _MESSAGES:
+            if channel is not None:
+                news.setdefault(channel, []).append(push[2])
+        elif kind in _BEGUN:
+            if not self._pending or self._pending[0][1] is not None:
+                raise RemoteFailed("the server confirmed a subscription out of turn")
+            self._pending.popleft()
+        elif kind in _ENDED:
+            if channel is not None:
+                del self._channels[push[1]]
+                news.setdefault(channel, []).append(RemoteFailed("the server ended the subscription of a bucket"))
+        else:
+            raise RemoteFailed(f"the server ended the subscription: {kind.decode(errors='replace')}")
+
+    def _answered(self, reply: Any, news: dict[Channel, list[News]]) -> None:
+        channel, query = self._pending[0]
+        fail = news.setdefault(channel, []).append
+        if query is None:  # no push: the subscription was refused
+            self._pending.popleft()
+            self._channels.pop(channel.names.channel, None)
+            fail(refusal(reply))
+            return
+        self._replies.append(reply)
+        if len(self._replies) < query.count:
+            return
+        complete, self._replies = self._replies, []
+        self._pending.popleft()
+        elsewhere = [one for one in complete if isinstance(one, resp.ServerError) and one.code in ELSEWHERE]
+        if elsewhere:
+            fail(elsewhere[0])
+            return
+        try:
+            news[channel].append(query.parse(complete))
+        except RemoteFailed as failure:
+            fail(failure)
+
+
+class SyncSharedBus(SyncBus):
+    """For threads."""
+
+    _protocol: SharedProtocol  # type: ignore[assignment]  # it has all that the base uses
+
+    def __init__(self, endpoint: Endpoint, timeout: float, remotes: Sequence[RedisRemote]) -> None:
+        super().__init__(endpoint, timeout, remotes[0].names)
+        self._protocol = SharedProtocol()
+        self._remotes = remotes
+
+    async def join(self, bucket: int) -> Bus:
+        channel = Channel(self._remotes[bucket], self._connected.send, self._protocol.request, self.interrupt)
+        self._connected.send(self._protocol.join(channel))
+        return channel
+
+    async def leave(self, channel: Bus) -> None:
+        self._connected.send(self._protocol.leave(channel))  # type: ignore[arg-type]  # it was made here
+
+
+class AsyncSharedBus(AsyncBus):
+    """For asyncio."""
+
+    _protocol: SharedProtocol  # type: ignore[assignment]  # it has all that the base uses
+
+    def __init__(self, endpoint: Endpoint, timeout: float, remotes: Sequence[RedisRemote]) -> None:
+        super().__init__(endpoint, timeout, remotes[0].names)
+        self._protocol = SharedProtocol()
+        self._remotes = remotes
+
+    async def join(self, bucket: int) -> Bus:
+        channel = Channel(self._remotes[bucket], self._stream.send, self._protocol.request, self.interrupt)
+        self._stream.send(self._protocol.join(channel))
+        return channel
+
+    async def leave(self, channel: Bus) -> None:
+        self._stream.send(self._protocol.leave(channel))  # type: ignore[arg-type]  # it was made here
