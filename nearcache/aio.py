@@ -52,7 +52,8 @@ class AsyncNearCache(BaseCache):
     ``cached`` are plain, and so are ``key`` and ``peek`` of a cached function; everything else is awaited.
 
     Args:
-        client: a ``redis.asyncio.Redis``; its connection settings are borrowed, the client itself is left alone.
+        client: a ``redis.asyncio.Redis`` or ``RedisCluster``; its connection settings are borrowed, the client itself
+            is left alone.
         settings: see :class:`Settings`.
 
     Raises:

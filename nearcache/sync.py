@@ -52,7 +52,8 @@ class NearCache(BaseCache):
     """A near cache for threads: L1 in this process, coherent with every other process over Redis or Valkey.
 
     Args:
-        client: a ``redis.Redis``; its connection settings are borrowed, the client itself is left alone.
+        client: a ``redis.Redis`` or ``redis.RedisCluster``; its connection settings are borrowed, the client itself is
+            left alone.
         settings: see :class:`Settings`.
 
     Raises:

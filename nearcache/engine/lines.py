@@ -90,6 +90,7 @@ class Lines(Subscriber):
     def __post_init__(self) -> None:
         core = self.core
         self.news = core.runtime.latch()
+        self.places.trouble = self.ask_anew
         missing = set(range(len(core.parts)))
         self.buckets = tuple(
             BucketSubscriber(part, self.stop, Tried(bucket, missing, self.tried), self.proofs, lines=self)
@@ -124,6 +125,10 @@ class Lines(Subscriber):
             for background in self.running:
                 background.cancel(0.0)
 
+    def ask_anew(self) -> None:
+        """Ask where the buckets are: a node has said that one is elsewhere."""
+        self.news.set()
+
     async def _pause(self, failures: int) -> None:
         """Wait for news, and a little longer when there were some just now: a failover takes seconds."""
         if not failures:
@@ -145,6 +150,8 @@ class Lines(Subscriber):
             for bucket, place in enumerate(owners):
                 if place is not None:
                     wanted.setdefault(place, set()).add(bucket)
+                elif self.core.parts[bucket].bus_state is BusState.CONNECTING:
+                    self.buckets[bucket].end_of_attempt(RemoteFailed("no node of the cluster has the bucket"))
             begun = []
             for place, buckets in wanted.items():
                 line = self.lines.get(place)

@@ -304,6 +304,9 @@ class SharedBus(Protocol):
 class Places(Protocol):
     """Which server has which bucket."""
 
+    trouble: Callable[[], None]
+    """Called when a server says that it does not have a bucket, from any thread."""
+
     async def owners(self) -> Sequence[Hashable | None]:
         """The place of each bucket now, as far as it is known; RemoteFailed: nobody says so."""
         ...

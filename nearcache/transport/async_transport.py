@@ -89,13 +89,16 @@ class AsyncTransport:
             raise
 
     async def _make(self) -> Pipeline:
-        pipeline = Pipeline(self._timeout)
+        pipeline, handshake = Pipeline(self._timeout), self.handshake
         try:
             async with connect_deadline(self._endpoint):
                 await pipeline.stream.connect(self._endpoint)
-                if self.handshake is not None:
-                    query, asked_at = self.handshake.query, time.monotonic()
-                    self.handshake.check(await pipeline.send(query.packed, query.count), asked_at)
+                while handshake is not None:
+                    query, asked_at = handshake.query, time.monotonic()
+                    handshake.check(await pipeline.send(query.packed, query.count), asked_at)
+                    if handshake is self.handshake:  # else other buckets have come meanwhile
+                        break
+                    handshake = self.handshake
         except BaseException as error:
             pipeline.stream.close()
             if not isinstance(error, Exception):

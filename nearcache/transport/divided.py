@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import cast
 
 from nearcache.engine.ports import SharedBus
@@ -22,6 +22,7 @@ class OneServer:
     ) -> None:
         self._endpoint, self._timeout = endpoint, timeout
         self.remotes = remotes
+        self.trouble: Callable[[], None] = lambda: None
         self._kind = AsyncSharedBus if asynchronous else SyncSharedBus
 
     async def owners(self) -> Sequence[Hashable | None]:

@@ -42,7 +42,7 @@ PROBES = 3
 RESP2 = 2
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 SENTINELS = ("redis+sentinel", "rediss+sentinel")
-LATER = ("redis+cluster",)
+CLUSTERS = ("redis+cluster", "rediss+cluster")
 # Arguments of a pool, or that it gives its connections for its own purposes.
 _POOLS_OWN = re.compile(
     "max_connections$|timeout$|maint|orig_|oss_cluster|event_dispatcher|himport|connection_pool|cache|parser_class|command_packer|connection_class"
@@ -305,10 +305,8 @@ def scheme_of(url: object) -> str:
 
 
 def _check_scheme(scheme: str, shown: str) -> None:
-    if scheme in LATER:
-        raise ConfigError(f"{shown}: {scheme}:// is not supported by this version; use the address of one server")
     if scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in (*SCHEMES, "memory", "null", "embedded", *SENTINELS))
+        known = ", ".join(f"{name}://" for name in (*SCHEMES, "memory", "null", "embedded", *SENTINELS, *CLUSTERS))
         raise ConfigError(f"{shown or 'an empty URL'}: the URL must begin with one of {known}")
 
 

@@ -18,8 +18,9 @@ from nearcache.settings import Settings
 from nearcache.transport.async_transport import AsyncBus, AsyncTransport
 from nearcache.transport.batching import TaskReads, ThreadReads
 from nearcache.transport.client import RedisRemote, Transport
+from nearcache.transport.cluster import Cluster, seeds_of, seeds_of_client
 from nearcache.transport.divided import divide
-from nearcache.transport.endpoint import Endpoint, redact, scheme_of
+from nearcache.transport.endpoint import CLUSTERS, Endpoint, redact, scheme_of
 from nearcache.transport.memory import MemoryRemote
 from nearcache.transport.resp import SILENCES
 from nearcache.transport.sync_transport import SyncBus, SyncTransport
@@ -27,8 +28,8 @@ from nearcache.transport.sync_transport import SyncBus, SyncTransport
 if TYPE_CHECKING:
     from nearcache.transport.embedded import EmbeddedServer
 
-Client: TypeAlias = redis.Redis
-AsyncClient: TypeAlias = redis.asyncio.Redis
+Client: TypeAlias = redis.Redis | redis.RedisCluster
+AsyncClient: TypeAlias = redis.asyncio.Redis | redis.asyncio.RedisCluster
 
 
 class Buckets(NamedTuple):
@@ -82,6 +83,9 @@ def open_url(url: str, settings: Settings, *, asynchronous: bool) -> Backend:
                 "process shares; hand cache.url of the first process on, and give it to from_url here"
             )
         return _open_embedded(EmbeddedServer(tcp=False), settings, asynchronous)
+    if scheme in CLUSTERS:
+        seeds = seeds_of(url, settings, asynchronous=asynchronous)
+        return _open_cluster(seeds, redact(url), settings, asynchronous)
     return _open(Endpoint.from_url(url, settings, asynchronous=asynchronous), settings, asynchronous)
 
 
@@ -91,6 +95,10 @@ def open_client(client: object, settings: Settings, *, asynchronous: bool) -> Ba
     Raises:
         ConfigError: it is no client of redis-py for this class of cache.
     """
+    if isinstance(client, redis.asyncio.RedisCluster if asynchronous else redis.RedisCluster):
+        seeds = seeds_of_client(client, settings, asynchronous=asynchronous)
+        hosts = ",".join(seed.shown.partition("://")[2].partition("/")[0] for seed in seeds)
+        return _open_cluster(seeds, f"redis+cluster://{hosts}", settings, asynchronous)
     return _open(Endpoint.from_client(client, settings, asynchronous=asynchronous), settings, asynchronous)
 
 
@@ -115,17 +123,31 @@ def _no_bus() -> Bus:
     raise RemoteFailed("the buckets have a bus of their own")
 
 
+def _transport(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Transport:
+    if asynchronous:
+        return AsyncTransport(endpoint, settings.redis_timeout)
+    return SyncTransport(endpoint, settings.redis_timeout, settings.max_connections)
+
+
+def _reads(settings: Settings, asynchronous: bool) -> Callable[[ReadAll], LoneReads]:
+    if asynchronous:
+        return TaskReads
+    longest = settings.redis_connect_timeout + SILENCES * settings.redis_timeout
+    return partial(ThreadReads, turn=settings.redis_timeout / 10, patience=longest)
+
+
+def _open_cluster(seeds: list[Endpoint], shown: str, settings: Settings, asynchronous: bool) -> Backend:
+    make = partial(_transport, settings=settings, asynchronous=asynchronous)
+    cluster = Cluster(seeds, settings, make, asynchronous=asynchronous)
+    again = partial(_open_cluster, seeds, shown, settings, asynchronous)
+    buckets = Buckets(cluster.remotes, cluster)
+    return Backend(cluster.remotes[0], _no_bus, shown, again, reads=_reads(settings, asynchronous), buckets=buckets)
+
+
 def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Backend:
     names = Names(settings.namespace, int(endpoint.arguments.get("db") or 0))
     timeout = settings.redis_timeout
-    transport: Transport
-    reads: Callable[[ReadAll], LoneReads]
-    if asynchronous:
-        transport, reads = AsyncTransport(endpoint, timeout), TaskReads
-    else:
-        transport = SyncTransport(endpoint, timeout, settings.max_connections)
-        longest = settings.redis_connect_timeout + SILENCES * timeout
-        reads = partial(ThreadReads, turn=timeout / 10, patience=longest)
+    transport, reads = _transport(endpoint, settings, asynchronous), _reads(settings, asynchronous)
     bus = AsyncBus if asynchronous else SyncBus
     again = partial(_open, endpoint, settings, asynchronous)
     buckets = settings.buckets or 1

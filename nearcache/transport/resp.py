@@ -45,6 +45,8 @@ class ServerError(RemoteFailed):
         code = re.match(r"[A-Z]{3,}\b", text)
         self.code = code[0] if code else "ERR"  # which redis-py cuts off
         self.answered = self.code not in SERVES_NOBODY
+        self.moved_to = text if self.code == "MOVED" else ""
+        """What a node of a cluster says of the place of a slot."""
         self.advice = diagnosis.advice_on(text)
         super().__init__(diagnosis.explained(text, self.code))
 

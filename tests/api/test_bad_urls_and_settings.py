@@ -46,7 +46,9 @@ BAD_URLS = [
     ("redis+sentinel://one/service/first", "the URL must be like"),
     ("redis+sentinel://one/service/0?db=first", "must be the number of a database"),
     ("redis+sentinel://one/service/0?tracing=yes", "one:26379/service/0: redis-py refuses these connection options"),
-    ("redis+cluster://one:7000,two:7000", "not supported by this version"),
+    ("redis+cluster://one:7000,two:7000/3", "one:7000/3: a cluster has one database, which is number 0"),
+    ("redis+cluster://one:7000,two:port", "the port must be a number"),
+    ("redis+cluster://one:7000,", "the host is missing"),
     (None, "a URL is a string, not a NoneType"),
     (b"redis://localhost", "a URL is a string, not a bytes"),
     (redis.Redis(), "for a client of yours use NearCache"),
@@ -119,7 +121,6 @@ def foreign_client() -> Any:
     [
         (NearCache, async_client, "NearCache needs a redis.Redis, got redis.asyncio.client.Redis"),
         (AsyncNearCache, plain_client, "AsyncNearCache needs a redis.asyncio.Redis, got redis.client.Redis"),
-        (NearCache, cluster_client, "RedisCluster is no redis-py client for this; pass a redis.Redis, or use from_url"),
         (AsyncNearCache, cluster_client, "RedisCluster is no redis-py client for this; pass a redis."),
         (NearCache, foreign_client, "valkey.client.Valkey is no redis-py client for this"),
         (AsyncNearCache, foreign_client, "valkey.client.Valkey is no redis-py client for this"),

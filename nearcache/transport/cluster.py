@@ -1,0 +1,290 @@
+"""A namespace on a cluster: which primary has which bucket, and the connections to each.
+
+The names of a bucket lie in one slot. Where it is, CLUSTER SLOTS tells, which any node answers; and a node that does
+not have it says MOVED, which is followed at once. ASK, TRYAGAIN and CLUSTERDOWN say that the slot is on its way, or
+down: such a request fails without having been executed, so it is a miss, or is journalled.
+
+redis-py's cluster client is not used for requests: it has a connection pool and a command path of its own, and its
+pub/sub ignores a server's unasked end of a subscription.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from time import monotonic
+from typing import Any, cast
+
+from redis.crc import key_slot
+
+from nearcache.engine.breaker import ELSEWHERE
+from nearcache.engine.ports import NotSent, RemoteFailed, SharedBus
+from nearcache.errors import ConfigError
+from nearcache.local.interrupts import make_lock
+from nearcache.protocol.names import Names
+from nearcache.settings import Settings
+from nearcache.transport import resp
+from nearcache.transport.client import RedisRemote, Transport
+from nearcache.transport.endpoint import Endpoint
+from nearcache.transport.handshake import Handshake, SharedHandshake
+from nearcache.transport.interpreting import interprets
+from nearcache.transport.shared_bus import AsyncSharedBus, SyncSharedBus
+
+BUCKETS = 16
+"""Where the settings say nothing."""
+HOPS = 3
+"""Nodes that a request is sent to, one after the other, while each says that another one has the bucket."""
+PATIENCE = 0.2
+"""Seconds for which a failed look-up of the places is not repeated by requests."""
+_CLIENTS_OWN = {"connection_class", "response_callbacks"}
+"""Arguments that redis-py's asynchronous client keeps among those of its connections."""
+_MOVED = re.compile(r"^MOVED \d+ (.*):(\d+)")
+_SLOTS = resp.pack((b"CLUSTER", b"SLOTS"))
+
+
+class Elsewhere(NotSent):
+    """The node that was asked does not serve the bucket now; nothing was executed."""
+
+
+class Node:
+    """One primary: its address, its connections for commands, and the buckets that these serve."""
+
+    def __init__(self, endpoint: Endpoint, transport: Transport) -> None:
+        self.endpoint = endpoint
+        self.transport = transport
+        self.buckets: set[int] = set()
+
+
+class BucketTransport:
+    """The connections of a bucket: those to the node that has it now. The port documents the methods."""
+
+    handshake: Handshake | None = None
+
+    def __init__(self, cluster: Cluster, bucket: int) -> None:
+        self._cluster = cluster
+        self._bucket = bucket
+
+    async def execute(
+        self, packed: bytes, count: int = 1, *, repeatable: bool = False, waited: float = 0.0
+    ) -> list[Any]:
+        cluster, bucket = self._cluster, self._bucket
+        refusal = ""
+        for _ in range(HOPS):
+            node = cluster.owner[bucket] or await cluster.find(bucket)
+            replies = await node.transport.execute(packed, count, repeatable=repeatable, waited=waited)
+            elsewhere = [one for one in replies if type(one) is resp.ServerError and one.code in ELSEWHERE]
+            if not elsewhere:
+                return replies
+            refusal = str(elsewhere[0])
+            cluster.trouble()
+            if not cluster.follow(bucket, node, elsewhere[0]):
+                break
+        raise Elsewhere(f"the cluster does not serve the bucket now: {refusal}")
+
+    async def pause(self, seconds: float) -> None:
+        await self._cluster.any_transport.pause(seconds)
+
+    async def connect(self) -> None:
+        node = self._cluster.owner[self._bucket] or await self._cluster.find(self._bucket)
+        await node.transport.connect()
+
+    def discard_idle(self) -> None:
+        node = self._cluster.owner[self._bucket]
+        if node is not None:
+            node.transport.discard_idle()
+
+    async def close(self) -> None:
+        await self._cluster.close()
+
+
+class Cluster:
+    """The nodes of a cluster as far as a namespace needs them, and the remotes of its buckets.
+
+    Args:
+        seeds: addresses of nodes, of which one at least answers.
+        settings: those of the cache.
+        make: makes the connections for commands to a node.
+        asynchronous: whether it is for asyncio.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[Endpoint],
+        settings: Settings,
+        make: Callable[[Endpoint], Transport],
+        *,
+        asynchronous: bool,
+    ) -> None:
+        self._seeds, self._make = seeds, make
+        self._timeout = settings.redis_timeout
+        self._kind = AsyncSharedBus if asynchronous else SyncSharedBus
+        count = settings.buckets or BUCKETS
+        names = [Names(settings.namespace, 0, bucket, count, sharded=True) for bucket in range(count)]
+        self._slots = [key_slot(one.counters) for one in names]
+        self.owner: list[Node | None] = [None] * count
+        self._nodes: dict[tuple[str, int], Node] = {}
+        self.any_transport = make(seeds[0])
+        self.remotes = [
+            RedisRemote(
+                BucketTransport(self, bucket), one, retries=settings.retries, redis_timeout=settings.redis_timeout
+            )
+            for bucket, one in enumerate(names)
+        ]
+        self.trouble: Callable[[], None] = lambda: None
+        self._failed_at = float("-inf")
+        self._lock = make_lock()
+        self._closed = False
+
+    # ------------------------------------------------------------------------------------------------------ the places
+
+    async def owners(self) -> Sequence[Hashable | None]:
+        failure: RemoteFailed = RemoteFailed("no node is known")
+        nodes = [node.endpoint for node in self._nodes.values()]
+        random.shuffle(nodes)
+        for endpoint in (*nodes, *self._seeds):
+            asking = self._make(endpoint)
+            try:
+                (reply,) = await asking.execute(_SLOTS, repeatable=True)
+                if isinstance(reply, RemoteFailed):
+                    raise reply
+                places = _places(endpoint, reply)
+            except RemoteFailed as another:
+                failure = another
+                continue
+            finally:
+                await asking.close()
+            for bucket, slot in enumerate(self._slots):
+                place = next((place for first, last, place in places if first <= slot <= last), None)
+                self._assign(bucket, place)
+            return [None if node is None else _address(node.endpoint) for node in self.owner]
+        raise failure
+
+    def new_bus(self, place: Hashable) -> SharedBus:
+        node = self._node(cast("tuple[str, int]", place))
+        return cast("SharedBus", self._kind(node.endpoint, self._timeout, self.remotes))
+
+    async def find(self, bucket: int) -> Node:
+        """The node of a bucket whose place is not known.
+
+        Raises:
+            NotSent: nobody knows it.
+        """
+        if self._closed:
+            raise NotSent("closed")
+        if monotonic() > self._failed_at + PATIENCE:
+            try:
+                await self.owners()
+            except RemoteFailed as failure:
+                self._failed_at = monotonic()
+                raise NotSent(f"nobody knows which node has the bucket: {failure}") from None
+        node = self.owner[bucket]
+        if node is None:
+            self._failed_at = monotonic()
+            raise NotSent("no node of the cluster has the bucket")
+        return node
+
+    def follow(self, bucket: int, asked: Node, refusal: resp.ServerError) -> bool:
+        """Take note of what a node has said instead of an answer; whether another node is to be asked."""
+        moved = _MOVED.match(refusal.moved_to)
+        if moved is None:
+            return False
+        host = moved[1] or asked.endpoint.arguments["host"]
+        if self.owner[bucket] is asked:
+            self._assign(bucket, (host, int(moved[2])))
+        return self.owner[bucket] is not asked
+
+    # ------------------------------------------------------------------------------------------------------- the nodes
+
+    def _assign(self, bucket: int, place: tuple[str, int] | None) -> None:
+        """From now on the bucket's requests go to the node at this place.
+
+        Its present connections have not introduced the client to the bucket, and are used no more (U).
+        """
+        with self._lock:
+            before = self.owner[bucket]
+            node = None if place is None else self._node(place)
+            if node is before:
+                return
+            if before is not None:
+                before.buckets.discard(bucket)
+            if node is not None:
+                node.buckets.add(bucket)
+                members = [self.remotes[one].handshake for one in sorted(node.buckets)]
+                node.transport.handshake = SharedHandshake(members)
+                node.transport.discard_idle()
+            self.owner[bucket] = node
+
+    def _node(self, place: tuple[str, int]) -> Node:
+        node = self._nodes.get(place)
+        if node is None:
+            host, port = place
+            first = self._seeds[0]
+            shown_host = f"[{host}]" if ":" in host else host
+            endpoint = replace(
+                first,
+                arguments={**first.arguments, "host": host, "port": port},
+                shown=f"{first.shown.partition('+')[0].partition(':')[0]}://{shown_host}:{port}",
+            )
+            node = self._nodes[place] = Node(endpoint, self._make(endpoint))
+        return node
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        for node in tuple(self._nodes.values()):
+            await node.transport.close()
+        await self.any_transport.close()
+
+
+def _address(endpoint: Endpoint) -> tuple[str, int]:
+    return str(endpoint.arguments["host"]), int(endpoint.arguments["port"])
+
+
+@interprets
+def _places(asked: Endpoint, reply: Any) -> list[tuple[int, int, tuple[str, int]]]:
+    """Ranges of slots with the address of their primary, by an answer to CLUSTER SLOTS."""
+    places = []
+    for first, last, (host, port, *_), *_ in reply:
+        known = host.decode() if host not in (None, b"", b"?") else str(asked.arguments["host"])
+        places.append((int(first), int(last), (known, int(port))))
+    return places
+
+
+def seeds_of(url: str, settings: Settings, *, asynchronous: bool) -> list[Endpoint]:
+    """The nodes that a URL names: ``redis+cluster://user:password@host:port,host:port/?options``.
+
+    Raises:
+        ConfigError: the URL can never work.
+    """
+    scheme, _, rest = url.partition("://")
+    netloc = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    user, at, hosts = netloc.rpartition("@")
+    urls = [f"{scheme.partition('+')[0]}://{user}{at}{host}{rest[len(netloc) :]}" for host in hosts.split(",")]
+    seeds = [Endpoint.from_url(one, settings, asynchronous=asynchronous) for one in urls]
+    return _checked(seeds)
+
+
+def seeds_of_client(client: Any, settings: Settings, *, asynchronous: bool) -> list[Endpoint]:
+    """The nodes that a redis-py client for a cluster knows, with its connection settings.
+
+    Raises:
+        ConfigError: the settings can never work.
+    """
+    manager = client.nodes_manager
+    nodes = list(manager.nodes_cache.values()) or list(manager.startup_nodes.values())
+    if asynchronous:
+        given = {name: value for name, value in client.connection_kwargs.items() if name not in _CLIENTS_OWN}
+        chosen = client.connection_kwargs["connection_class"]
+    else:
+        pool: Any = client.get_redis_connection(nodes[0]).connection_pool
+        given, chosen = dict(pool.connection_kwargs), pool.connection_class
+    return _checked([Endpoint.of(chosen, {**given, "host": node.host, "port": node.port}, settings) for node in nodes])
+
+
+def _checked(seeds: list[Endpoint]) -> list[Endpoint]:
+    for seed in seeds:
+        if int(seed.arguments.get("db") or 0):
+            raise ConfigError(f"{seed.shown}: a cluster has one database, which is number 0; name no other")
+    return seeds
