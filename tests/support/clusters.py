@@ -12,6 +12,7 @@ from nearcache.transport.embedded import EmbeddedServer
 from tests.support import servers
 
 CONFIG = {
+    "enable-debug-command": "yes",
     "cluster-enabled": "yes",
     "cluster-node-timeout": "1500",
     "cluster-require-full-coverage": "no",
@@ -28,11 +29,11 @@ class Node:
 
     def __init__(self, server: EmbeddedServer) -> None:
         self.server = server
-        self.client: Any = redis.Redis(port=server.port, socket_timeout=5, protocol=2, decode_responses=True)
 
     def __call__(self, *command: object) -> Any:
-        """Execute a command."""
-        return self.client.execute_command(*command)
+        """Execute a command; the port may be another one after a restart."""
+        with redis.Redis(port=self.server.port, socket_timeout=5, protocol=2, decode_responses=True) as client:
+            return client.execute_command(*command)  # type: ignore[no-untyped-call]  # as redis-py has it
 
     @property
     def name(self) -> str:
@@ -76,8 +77,6 @@ class LocalCluster:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for node in self.nodes:
-            node.client.close()
         self._servers.close()
 
     @property
