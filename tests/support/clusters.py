@@ -33,7 +33,7 @@ class Node:
     def __call__(self, *command: object) -> Any:
         """Execute a command; the port may be another one after a restart."""
         with redis.Redis(port=self.server.port, socket_timeout=5, protocol=2, decode_responses=True) as client:
-            return client.execute_command(*command)  # type: ignore[no-untyped-call]  # as redis-py has it
+            return client.execute_command(*command)
 
     @property
     def name(self) -> str:
