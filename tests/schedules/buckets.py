@@ -13,9 +13,9 @@ from tests.support.stepper.buckets import BUCKETS, Bucketed, Shard, key_of
 K0, K1 = key_of(0), key_of(1)
 
 
-def two(world: World) -> tuple[Bucketed, Bucketed]:
+def two(world: World, rules: Rules) -> tuple[Bucketed, Bucketed]:
     """Two connected processes on the same two servers."""
-    shards = [Shard(world, bucket) for bucket in range(BUCKETS)]
+    shards = [Shard(world, bucket, rules.server) for bucket in range(BUCKETS)]
     a, b = Bucketed(world, shards, "a"), Bucketed(world, shards, "b")
     world.deliver_all()
     return a, b
@@ -25,7 +25,7 @@ def two(world: World) -> tuple[Bucketed, Bucketed]:
 def messages_of_two_buckets(rules: Rules) -> None:
     """(X1) A message of one bucket is lost; the next one and a heartbeat of the other do not make up for it."""
     with rules.world() as world:
-        a, b = two(world)
+        a, b = two(world, rules)
         first, second = (shard.server for shard in a.shards)
         first.number = max(first.number or 0, second.number or 0)
         second.number = first.number + 1  # as counters of two servers may stand
@@ -46,7 +46,7 @@ def messages_of_two_buckets(rules: Rules) -> None:
 def one_of_two_servers_is_away(rules: Rules) -> None:
     """(X2) The server of one bucket is away: its values serve no longer than max_staleness, the others' do."""
     with rules.world() as world:
-        a, b = two(world)
+        a, b = two(world, rules)
         put(b, K0, 1)
         put(b, K1, 1)
         must((get(a, K0), get(a, K1)) == (1, 1), "the values are there")
@@ -58,11 +58,64 @@ def one_of_two_servers_is_away(rules: Rules) -> None:
         must(a.look(K0) is MISSING, "G1: a value whose bucket nobody has proven serves for longer than max_staleness")
 
 
+@schedule(without.ONE_PROOF)
+def a_bucket_that_has_moved(rules: Rules) -> None:
+    """(X3) A bucket moves to another server; heartbeats of the old one, which go on for its others, prove nothing."""
+    with rules.world() as world:
+        a, b = two(world, rules)
+        put(b, K0, 1)
+        put(b, K1, 1)
+        must((get(a, K0), get(a, K1)) == (1, 1), "the values are there")
+        for instance in (a, b):
+            instance.lose_bucket(1)
+        a.shards[1].server.identity = "another server"
+        b.connect_bucket(1)
+        world.run(b.delete(K1))
+        for _ in range(8):
+            a.beat_of(0)
+        must(a.look(K0) == 1, "G7: the values of the other bucket serve on")
+        must(a.look(K1) is MISSING, "G1: a value is proven by a server that has its bucket no more")
+
+
+@schedule(without.ANY_OWNER_IS_THE_SAME)
+def a_bucket_at_a_lagging_owner(rules: Rules) -> None:
+    """(X4) The new owner lacks the last write, and has given its number to another: last is equal, and says nothing."""
+    with rules.world() as world:
+        a, b = two(world, rules)
+        server = a.shards[1].server
+        put(b, K1, 1)
+        number = server.number
+        put(b, K1, 2)
+        must(get(a, K1) == 2, "the value is there")
+        for instance in (a, b):
+            instance.lose_bucket(1)
+        server.number, server.identity = number, "another server"
+        world.run(b.set(K1, 3))
+        for instance in (a, b):
+            instance.connect_bucket(1)
+        must(get(a, K1) == 3, "G1: a value of the lost server is stale for ever")
+
+
+@schedule(without.ANY_RETURN_PROVES)
+def a_write_while_a_bucket_was_lost(rules: Rules) -> None:
+    """(X5) The bucket's counter has moved while nobody listened: that bucket alone is flushed."""
+    with rules.world() as world:
+        a, b = two(world, rules)
+        put(b, K0, 1)
+        put(b, K1, 1)
+        must((get(a, K0), get(a, K1)) == (1, 1), "the values are there")
+        a.lose_bucket(1)
+        world.run(b.delete(K1))
+        a.connect_bucket(1)
+        must(a.look(K0) == 1, "the entries of the other bucket stay")
+        must(get(a, K1) is MISSING, "G1: a delete during the loss is never seen")
+
+
 @schedule(without.PARTIAL_IS_DONE, without.PARTIAL_IS_FORGOTTEN)
 def a_clear_that_one_bucket_did_not_take(rules: Rules) -> None:
     """(X6) One server clears its bucket, the other does not answer: told so, and the cleared value is read no more."""
     with rules.world() as world:
-        a, b = two(world)
+        a, b = two(world, rules)
         put(b, K0, 1)
         put(b, K1, 1)
         must((get(a, K0), get(a, K1)) == (1, 1), "the values are there")
@@ -86,7 +139,7 @@ def a_clear_that_one_bucket_did_not_take(rules: Rules) -> None:
 def a_clear_of_two_buckets_with_counters_of_their_own(rules: Rules) -> None:
     """(X7) Each bucket has a floor of its own: the floor of one is below the other's numbers, or above them."""
     with rules.world() as world:
-        a, b = two(world)
+        a, b = two(world, rules)
         behind, ahead = a.shards
         ahead.server.number = (behind.server.number or 0) + 1000
         for instance in (a, b):

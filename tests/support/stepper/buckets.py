@@ -28,9 +28,9 @@ def key_of(bucket: int, number: int = 0) -> str:
 class Shard:
     """A world as one bucket sees it: the server is the one that has this bucket."""
 
-    def __init__(self, world: World, bucket: int) -> None:
+    def __init__(self, world: World, bucket: int, server: type[Server] = Server) -> None:
         self._world = world
-        self.server = Server(world.micros, f"server of bucket {bucket}")
+        self.server = server(world.micros, f"server of bucket {bucket}")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._world, name)
@@ -114,6 +114,13 @@ class Bucketed(Instance):
         assert isinstance(point, Receiving)
         owner.bus.cut()
         point.resume(error=RemoteFailed("the server closed the connection"))
+
+    def connect_bucket(self, bucket: int) -> None:
+        """The subscriber of a bucket connects anew, and hears the greeting."""
+        listening = self.listenings[bucket]
+        while not isinstance(listening.point, Receiving):
+            self.world.step(listening)
+        self.deliver_to(bucket)
 
     def connect(self, *, greet: bool = True) -> None:
         """Let the subscribers of all buckets connect, and hear the greetings."""
