@@ -221,8 +221,9 @@ class RedisRemote:
     async def lease(self, asks: Sequence[Ask], lease_ms: int, tags: Sequence[str], deadline: int) -> Sequence[Lease]:
         """See Remote. No caller repeats it with the same lease_id (P)."""
         rest = [lease_ms + TAG_LIFE_MARGIN_MS, deadline, self.seen()]
-        names = [[*self._common, *self._names.pairs((ask.key,), tags)] for ask in asks]
-        calls = [(of, [ask.lease_id, lease_ms, ask.dead, *rest]) for of, ask in zip(names, asks, strict=True)]
+        calls: list[Call] = []
+        for key, lease_id, dead in asks:
+            calls.append(([*self._common, *self._names.pairs((key,), tags)], [lease_id, lease_ms, dead, *rest]))
         return [_leased(reply, lease_ms, tags) for reply in await self._call_all(scripts.LEASE, calls)]
 
     async def fill(self, fills: Sequence[Fill]) -> Sequence[Written | None]:
@@ -232,8 +233,7 @@ class RedisRemote:
             life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
             head = [lease_id, pack_names([item.key]), grant.lease_ms, grant.number, grant.floor]
             calls.append((names, [*head, item.ttl_ms, item.tail, life, item.stale_ms, *grant.tag_floors]))
-        replies = await self._call_all(scripts.FILL, calls)
-        return [None if reply is None else _written(reply) for reply in replies]
+        return [None if reply is None else _written(reply) for reply in await self._call_all(scripts.FILL, calls)]
 
     async def abort(self, leases: Sequence[tuple[str, bytes]]) -> Sequence[bool]:
         calls = [([*self._common, self._names.lease(key)], [lease_id, pack_names([key])]) for key, lease_id in leases]
@@ -329,24 +329,24 @@ class RedisRemote:
         """EVALSHA, and EVAL where the server does not know the script, or refuses EVALSHA: then nothing was done."""
         if self._names.sharded:
             script = script.sharded
-        replies: list[Any] = [None] * len(calls)
-        left: Sequence[int] = range(len(calls))
-        for command in ((b"EVALSHA", script.sha), (b"EVAL", script.text))[not self._evalsha :]:
-            packed, began = b"".join([_packed(command, *calls[number]) for number in left]), monotonic()
-            try:
-                answers = await self._transport.execute(packed, len(left))
-            except RemoteFailed as failure:
-                answers = await self._again(failure, began, packed, len(left))
-            for number, answer in zip(left, answers, strict=True):
-                replies[number] = answer
-            if command[0] == b"EVALSHA":
-                left = [number for number in left if self._was_not_run(replies[number])]
-            if not left:
-                break
+        known = self._evalsha
+        replies = await self._send((b"EVALSHA", script.sha) if known else (b"EVAL", script.text), calls)
+        left = [at for at, one in enumerate(replies) if known and type(one) is not bytes and self._was_not_run(one)]
+        if left:
+            again = await self._send((b"EVAL", script.text), [calls[at] for at in left])
+            for at, reply in zip(left, again, strict=True):
+                replies[at] = reply
         for reply in replies:
             if isinstance(reply, RemoteFailed):
                 raise reply
         return replies
+
+    async def _send(self, command: tuple[bytes, bytes], calls: Sequence[Call]) -> list[Any]:
+        packed, began = b"".join([_packed(command, *call) for call in calls]), monotonic()
+        try:
+            return await self._transport.execute(packed, len(calls))
+        except RemoteFailed as failure:
+            return await self._again(failure, began, packed, len(calls))
 
     def _was_not_run(self, reply: Any) -> bool:
         """Whether the server does not know the script, or has refused EVALSHA."""
