@@ -259,3 +259,77 @@ async def test_the_old_value_of_an_early_refresh(make_cache: MakeCache, clock: M
         clock.advance(TTL / 2)
         assert await asked_for(cache) == ("old", pytest.approx(TTL / 2))
         await until(lambda: cache.peek("k") == "new")
+
+
+async def test_what_a_load_of_many_keys_knows_and_says(make_cache: MakeCache, clock: ManualClock) -> None:
+    """Its keys; of each the old value, and what is said of each, over what is said of all."""
+    async with make_cache(jitter=0, stale_if_error=TTL) as cache:
+        await cache.set("a", "old", ttl=TTL)
+        clock.advance(TTL + 1)
+        seen: list[object] = []
+
+        def load(keys: list[str]) -> dict[str, str]:
+            load = current_load()
+            assert list(load.keys) == keys
+            seen.extend([load["a"].key, load["a"].stale, load["b"].stale])
+            for refused, error in ((lambda: load.key, AttributeError), (lambda: load.stale, RuntimeError)):
+                with pytest.raises(error):
+                    refused()
+            with pytest.raises(KeyError):
+                load["another key"]
+            load.ttl = TTL
+            load["a"].ttl = 2 * TTL
+            load.tags |= {"all"}
+            load["b"].tags |= {"b"}
+            load["c"].skip()
+            return {key: key.upper() for key in keys}
+
+        found = await cache.get_or_set_many(list("abc"), cache.loader(load), tags=["call"])
+        assert found == {"a": "A", "b": "B", "c": "C"}
+        assert seen == ["a", ("old", pytest.approx(TTL + 1)), None]
+        told = {key: await cache.explain(key) for key in "abc"}
+        assert [told[key].remaining for key in "ab"] == [pytest.approx(2 * TTL), pytest.approx(TTL)]
+        assert [told[key].tags for key in "ab"] == [("all", "call"), ("all", "b", "call")]
+        assert await cache.get_many(list("abc")) == {"a": "A", "b": "B"}
+        await cache.invalidate_tags("b")
+        assert await cache.get_many(list("abc")) == {"a": "A"}
+
+
+async def test_a_load_of_many_keys_is_skipped(make_cache: MakeCache) -> None:
+    """All are returned, and none is stored."""
+    async with make_cache() as cache:
+
+        def load(keys: list[str]) -> dict[str, str]:
+            current_load().skip()
+            return {key: key.upper() for key in keys}
+
+        assert await cache.get_or_set_many(["a", "b"], cache.loader(load)) == {"a": "A", "b": "B"}
+        assert await cache.get_many(["a", "b"]) == {}
+
+
+@pytest.mark.parametrize("of", ["all", "one"])
+async def test_tags_of_many_keys_that_are_none_are_told(
+    make_cache: MakeCache, caplog: pytest.LogCaptureFixture, of: str
+) -> None:
+    """The values are returned; those that were meant are not stored, and the log says why."""
+    async with make_cache() as cache:
+
+        def load(keys: list[str]) -> dict[str, str]:
+            load = current_load() if of == "all" else current_load()["a"]
+            load.tags = {"t", 7}  # type: ignore[arg-type]
+            return {key: key.upper() for key in keys}
+
+        assert await cache.get_or_set_many(["a", "b"], cache.loader(load)) == {"a": "A", "b": "B"}
+        assert await cache.get_many(["a", "b"]) == ({} if of == "all" else {"b": "B"})
+        assert "must be a string" in caplog.text
+
+
+async def test_a_single_load_is_the_load_of_its_key(make_cache: MakeCache) -> None:
+    """So that a function may serve loaders of both kinds."""
+    async with make_cache() as cache:
+
+        def load() -> list[object]:
+            load = current_load()
+            return [list(load.keys), load["k"] is load]
+
+        assert await cache.get_or_set("k", cache.loader(load)) == [["k"], True]
