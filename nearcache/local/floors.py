@@ -83,10 +83,11 @@ class Floors:
             floor: the namespace's floor if it was read with the value.
             tag_floors: floors that were read with the value; the known ones are looked up here.
         """
-        highest = TagFloor.at(max(self.namespace, floor or 0))
+        number = dead = max(self.namespace, floor or 0)
         for tag in tags:
             known = self.tags.get(tag)
-            highest = highest.raised(tag_floors.get(tag, known) or ABSENT)
-            if known is not None:
-                highest = highest.raised(known)
-        return highest
+            told = tag_floors.get(tag, known) or ABSENT
+            if known is not None and known is not told:
+                told = told.raised(known)
+            number, dead = max(number, told.number), max(dead, told.dead)
+        return TagFloor(number, dead)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nearcache import current_load
 from tests.support.processes import done
 from tests.torture.book import KEYS, Book, name, now, options, tags
 from tests.torture.judge import Read
@@ -19,6 +20,8 @@ LOAD_TIMES = (*[0.004] * 7, 0.06)
 """Seconds that the database needs at most: some loads take so long that writes come under them."""
 LEASE = 2.0
 """Seconds of a lease whose holder was killed, for which others wait."""
+ADDING = 0.6
+"""Below it a read that loads leaves the tags to its loader, which adds them; reads that load draw 0.4 to 1."""
 MANY = 4
 """Keys that are read at once, at most."""
 PLAIN = [key for key in range(KEYS) if not tags(key) and not options(key)]
@@ -79,8 +82,15 @@ class Reads:
         if draw < 0.4 or not self._loads:
             return [await done(self._cache.get(name(key)))]
         if tags(key) or options(key):
-            told = {"tags": tags(key), "lease": LEASE, **options(key)}
-            return [await done(self._cache.get_or_set(name(key), lambda: self._load(key), **told))]
+            adds = draw < ADDING
+
+            def load() -> Any:
+                if adds:
+                    current_load().tags |= set(tags(key))
+                return self._load(key)
+
+            told = {"tags": () if adds else tags(key), "lease": LEASE, **options(key)}
+            return [await done(self._cache.get_or_set(name(key), load, **told))]
         return [await done(self._decorated(key))]
 
     def _load_here(self, key: int) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from nearcache import RemoteUnavailable
@@ -40,8 +41,8 @@ def _set_many(cache: Any, rows: Rows) -> Any:
     return cache.set_many({name(key): row for key, row in rows.items()}, tags=tags(next(iter(rows))))
 
 
-def _invalidate_tags(cache: Any, rows: Rows) -> Any:
-    return cache.invalidate_tags(*{tag for key in rows for tag in tags(key)})
+def _invalidate_tags(cache: Any, rows: Rows, *, stale: bool = False) -> Any:
+    return cache.invalidate_tags(*{tag for key in rows for tag in tags(key)}, stale=stale)
 
 
 def _shared(what: str, key: int) -> str:
@@ -56,7 +57,8 @@ ACTS: Sequence[tuple[float, str, str, int, Call]] = (
     (0.08, "delete of several", SEVERAL, DROP, lambda cache, rows: cache.delete(*_names(rows))),
     (0.04, "delete with hold", ONE, DROP, lambda cache, rows: cache.delete(*_names(rows), hold=HOLD)),
     (0.04, "mark_stale", ONE, DROP, lambda cache, rows: cache.mark_stale(*_names(rows))),
-    (0.03, "invalidate_tags", TAGGED, FLOOR, _invalidate_tags),
+    (0.02, "invalidate_tags", TAGGED, FLOOR, _invalidate_tags),
+    (0.01, "stale tags", TAGGED, FLOOR, partial(_invalidate_tags, stale=True)),
     (0.01, "clear", ALL, FLOOR, lambda cache, _: cache.clear()),
 )
 """How often, what it is called, which keys, how their old values go, and the call."""

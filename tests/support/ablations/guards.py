@@ -71,6 +71,7 @@ FILLS_BELOW_FLOORS: Changes = (
     ("good and floor and floor <= given", "good and floor and true"),
 )
 ADDS_OVER_ANYTHING: Changes = (("if alive(record_at(KEYS[3]), ARGV[6]) then return 'V' end", ""),)
+ADDED_TAGS_UNCHECKED: Changes = (("given = tonumber(ARGV[4])", "given = 2 ^ 53"),)
 _WRITES = ("set", "delete", "mark_stale", "clear")
 SEEN_BY_NOBODY: Mapping[str, Changes] = {
     **dict.fromkeys(_WRITES, (("if s <= seen then", "if false then"), ("seen + 1", "0"))),
@@ -138,6 +139,13 @@ GUARDS: Mapping[str, Guard] = {
     "operation-l1": Guard(rules.OPERATIONS_STAY_IN_L1),
     "touch-version": Guard(rules.TOUCHES_MAKE_VERSIONS),
     "counter-floor": Guard(rules.COUNTS_ON_ANYTHING),
+    "added-tags": Guard(rules.ADDED_TAGS_UNCHECKED, lua={"fill": ADDED_TAGS_UNCHECKED}),
+    "added-tags-new": Guard(rules.ADDED_TAGS_CREATED),
+    "stale-tag-fill": Guard(rules.FILLS_BELOW_STALE_FLOORS),
+    "stale-tag-read": Guard(rules.STALE_IS_FRESH, phase="steady"),
+    "stale-tag-pair": Guard(rules.STALE_FLOORS_ALONE),
+    "stale-tag-unknown": Guard(rules.UNKNOWN_IS_STALE),
+    "stale-tag-maximum": Guard(rules.FLOORS_RISE_AS_ONE),
     "marks": Guard(rules.NO_MARKS, phase="pause write"),
     "mark-at-the-end": Guard(rules.MARKS_FROM_THE_START),
     "mark-of-leases": Guard(rules.MARKS_FROM_THE_CLIENTS_TIME),
