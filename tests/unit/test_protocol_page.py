@@ -138,7 +138,7 @@ def test_every_name_in_redis_and_every_kind_of_message_is_on_the_page() -> None:
     for name in ("v:<key>", "l:<key>", "m", "t:<tag>", "c", "x"):
         assert f"| `{{ns:0}}:{name}` |" in TEXT
     assert f"`{PROTOCOL.decode()}`" in TEXT
-    for kind in "ICTFP":
+    for kind in "ICTSFP":
         assert re.search(rf"^\| `{kind}` \|", TEXT, re.MULTILINE), kind
 
 
@@ -146,6 +146,13 @@ def test_every_state_of_the_bus_is_on_the_page() -> None:
     """One row each."""
     for state in BusState:
         assert row(state.name)
+
+
+def test_files_that_a_page_names_exist() -> None:
+    """As `engine/load.py`, below the repository or the package."""
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for name in set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|lua))\b", page.read_text())):
+            assert (ROOT / name).exists() or (ROOT / "nearcache" / name).exists(), f"{page.name}: {name}"
 
 
 def test_nothing_refers_to_a_page_outside_the_repository() -> None:
