@@ -132,6 +132,23 @@ async def test_skip(make_cache: MakeCache) -> None:
         assert await cache.get("k") is None
 
 
+async def test_a_load_with_a_time_limit_has_its_load(make_cache: MakeCache) -> None:
+    """It runs in a thread or task of its own, and so does a load that it makes in turn."""
+    async with make_cache(jitter=0, loader_hard_timeout=60) as cache:
+
+        def inner() -> str:
+            current_load().ttl = 2 * TTL
+            return current_load().key
+
+        async def load() -> list[str]:
+            current_load().ttl = TTL
+            return [current_load().key, await cache.get_or_set("inner", cache.loader(inner)), current_load().key]
+
+        assert await cache.get_or_set("k", cache.loader(load)) == ["k", "inner", "k"]
+        assert (await cache.explain("k")).remaining == pytest.approx(TTL)
+        assert (await cache.explain("inner")).remaining == pytest.approx(2 * TTL)
+
+
 @pytest.mark.parametrize("value", [1, None])
 async def test_ttl(make_cache: MakeCache, clock: ManualClock, value: object) -> None:
     """The loader's ttl is over the call's and over negative_ttl."""
