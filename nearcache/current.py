@@ -47,7 +47,7 @@ class Load:
         """The value that the new one is to replace, as for a conditional request to an origin; None: there is none.
 
         It is past its end (Redis keeps it for the longest stale window, as ``stale_if_error``), marked stale, or about
-        to be refreshed. What was deleted, cleared or invalidated is never given.
+        to be refreshed. What was deleted, cleared or invalidated, as far as this process has heard, is not given.
         """
         return None if self._old is None else self._old()
 
