@@ -118,10 +118,10 @@ class PlainS3Fifo:
 
 
 class Sketch:
-    """How often keys were read of late, up to 15: four counters for each, which are halved now and then."""
+    """How often keys were read of late, up to 15: the least of four counters, of 16 for each entry of the cache."""
 
     def __init__(self, size: int) -> None:
-        self._width = 1 << max(3, (size - 1).bit_length())
+        self._width = 4 << max(3, (size - 1).bit_length())
         self._rows = [bytearray(self._width) for _ in range(4)]
         self._seeds = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5)
         self._period = 10 * size
