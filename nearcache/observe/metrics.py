@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from nearcache import __version__
 from nearcache.base import BaseCache
 from nearcache.health import Health
+from nearcache.local.effects import Cause
 from nearcache.protocol.names import PROTOCOL
 from nearcache.stats import Stats
 
@@ -21,6 +22,11 @@ Values: TypeAlias = Mapping[tuple[str, ...], float]
 """Values by the labels behind the namespace."""
 _WORDS = {"s": "_seconds", "By": "_bytes"}
 """What Prometheus puts behind a name for a unit; the others are part of the name."""
+
+
+# A series that begins at 1 is no increase to Prometheus: the first flush or timeout of a process would not be seen.
+_NO_FLUSHES = dict.fromkeys((cause.value for cause in Cause), 0)
+_NO_ERRORS = {"timeout": 0, "connection": 0}
 
 
 class Look(NamedTuple):
@@ -164,7 +170,7 @@ METRICS = (
         "flushes",
         "counter",
         "Times L1 was dropped because messages may have been missed, by reason.",
-        lambda look: _by(look.stats.flushes_by_reason),
+        lambda look: _by({**_NO_FLUSHES, **look.stats.flushes_by_reason}),
         ("reason",),
         "{flush}",
     ),
@@ -179,7 +185,7 @@ METRICS = (
         "l2_errors",
         "counter",
         "Operations that Redis did not answer as it should, by the code of its error, or timeout or connection.",
-        lambda look: _by(look.stats.l2_errors_by_code),
+        lambda look: _by({**_NO_ERRORS, **look.stats.l2_errors_by_code}),
         ("code",),
         "{operation}",
     ),

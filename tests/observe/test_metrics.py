@@ -72,6 +72,16 @@ def test_every_counter_of_stats_has_its_metric() -> None:
         assert [metric.values(look) for metric in METRICS] != nothing, field.name
 
 
+def test_what_has_not_happened_is_a_series_too() -> None:
+    """Else the first flush, or the first timeout, would be no increase to Prometheus."""
+    registry = CollectorRegistry()
+    cache = NearCache.from_url("memory://")
+    register(cache, registry)
+    found = scraped(registry)
+    assert {found[f"nearcache_flushes_total {cause.value}"] for cause in Cause} == {0.0}
+    assert found["nearcache_l2_errors_total timeout"] == found["nearcache_l2_errors_total connection"] == 0.0
+
+
 async def test_a_scrape_says_what_was_done(make_cache: MakeCache, namespace: str) -> None:
     """Gets by result, loads and their time, invalidations, what L1 has, and how the cache is."""
     registry = CollectorRegistry()
