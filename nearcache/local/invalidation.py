@@ -22,6 +22,8 @@ from nearcache.protocol.versions import CREATED_BITS, version_of
 
 FLUSHES_MAX = 4
 """Flushes for bad messages between two heartbeats; after more of them L1 stays unproven until the next heartbeat."""
+ANEW = 100_000
+"""A gap that no lost messages explain: the counter was lost, and began anew at the server's time in µs."""
 QUIET = 60.0
 """Seconds without a bad message after which the next one is told again."""
 MISTAKE_MAX = 200
@@ -51,10 +53,8 @@ class Invalidation:
         """An own write whose number the messages have not reached, and since when (monotonic)."""
         self.propagation: float | None = None
         """Seconds from an own write on the server to the arrival of its message here, of the newest that was timed."""
-        self.propagations = 0
-        """How many were timed."""
-        self.propagation_seconds = 0.0
-        """Their sum."""
+        self.propagations, self.propagation_seconds = 0, 0.0
+        """How many were timed, and their sum."""
         self.nonce: str | None = None
         """The probe that has not come back yet."""
         self.echoed = False
@@ -144,7 +144,8 @@ class Invalidation:
                 self.nonce, self.echoed = None, True
             return
         if self._greeted and number != self.last + 1:
-            self._distrust(effects, Cause.GAP, f"a gap: {number} came after {self.last}", number)
+            cause = Cause.COUNTER if number - self.last > ANEW else Cause.GAP
+            self._distrust(effects, cause, f"a gap: {number} came after {self.last}", number)
         self.last = number
         if kind == messages.CHANGED:
             tier.apply_changes(names, version_of(number, 0))

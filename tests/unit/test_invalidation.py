@@ -7,8 +7,9 @@ import struct
 import pytest
 
 from nearcache.local.deferred import STEP
+from nearcache.local.effects import Cause
 from nearcache.local.floors import TAG_FLOORS_MAX
-from nearcache.local.invalidation import FLUSHES_MAX, QUIET, Invalidation
+from nearcache.local.invalidation import ANEW, FLUSHES_MAX, QUIET, Invalidation
 from nearcache.local.store import Entry
 from nearcache.local.tier import NEVER, Tier
 from nearcache.protocol.answers import Beat, Greeting, Written
@@ -239,6 +240,14 @@ def test_an_own_write_that_the_bus_brings_is_no_broken_promise(invalidation: Inv
     invalidation.expect(Written(8, 0), 101.0)
     assert not invalidation.missing_own_write(101.5).flushes
     assert invalidation._tier.entries
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"), [(7, Cause.GAP), (5 + ANEW, Cause.GAP), (6 + ANEW, Cause.COUNTER), (3, Cause.GAP)]
+)
+def test_a_large_gap_is_a_counter_that_began_anew(invalidation: Invalidation, number: int, cause: Cause) -> None:
+    """Where somebody writes at once after an eviction, the message tells of it before a heartbeat does."""
+    assert [flush[0] for flush in invalidation.messages([message("I", number, "k")]).flushes] == [cause]
 
 
 def test_an_own_write_is_timed_by_the_servers_clock(invalidation: Invalidation) -> None:
