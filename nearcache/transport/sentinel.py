@@ -50,6 +50,8 @@ class SentinelEndpoint(Endpoint):
     sentinels: Sentinels = field(default_factory=lambda: Sentinels("", [], 0.0))
     opinion: Opinion | None = None
     """The one by which the last connection was made; None: there was none."""
+    origin: SentinelEndpoint | None = None
+    """The one that this is a copy of, for one bus: it counts how often a port was asked whether it speaks TLS."""
     asynchronous: bool = False
     is_master: bool = True
     check_connection: bool = False
@@ -106,12 +108,22 @@ class SentinelEndpoint(Endpoint):
         self.opinion = opinion
         return opinion.address
 
+    def explain(self, failure: RemoteFailed) -> RemoteFailed:
+        if self.origin is None:
+            return Endpoint.explain(self, failure)
+        self.origin.opinion = self.opinion
+        return self.origin.explain(failure)
+
+    def connected(self) -> None:
+        Endpoint.connected(self.origin or self)
+
     @property
     def primary(self) -> str | None:
         return self.sentinels.primary
 
     def watched(self, make: Callable[[Endpoint], Bus]) -> Bus:
         own = copy.copy(self)  # its opinion is that of the bus alone
+        own.origin = self
         return WatchedBus(make(own), own)
 
 

@@ -13,7 +13,7 @@ from nearcache.engine.ports import RemoteFailed, RemoteMisconfigured
 from nearcache.protocol.answers import Beat, Greeting
 from nearcache.runtime.run_sync import run_sync
 from nearcache.transport import resp
-from nearcache.transport.endpoint import Endpoint
+from nearcache.transport.endpoint import PROBES, Endpoint
 from nearcache.transport.sentinel import SentinelEndpoint, WatchedBus, from_url
 from nearcache.transport.sentinel_search import Opinion, Search, Sentinels, UnknownService, name_of
 
@@ -149,6 +149,23 @@ def watched() -> tuple[StillBus, WatchedBus, SentinelEndpoint]:
     own: Any = endpoint.watched(lambda _: bus)
     own._endpoint.opinion = opinion(endpoint.sentinels.places[0], A, 4)
     return bus, own, endpoint
+
+
+def test_a_port_is_asked_a_few_times_for_all_buses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt has a bus of its own, and a server that is away for long is not asked at each."""
+    asked: list[tuple[str, int]] = []
+
+    def hang(host: str, port: int, **_: object) -> None:
+        asked.append((host, port))
+        raise TimeoutError
+
+    monkeypatch.setattr("nearcache.transport.endpoint.problem_of_scheme", hang)
+    endpoint = from_url("redis+sentinel://s0,s1/main", Settings(), asynchronous=False)
+    for _ in range(PROBES + 2):
+        own: Any = endpoint.watched(lambda _: StillBus())
+        own._endpoint.opinion = opinion(endpoint.sentinels.places[0], A)
+        assert str(own._endpoint.explain(RemoteFailed("away"))) == "away"
+    assert asked == [A] * PROBES
 
 
 def test_a_bus_ends_at_a_newer_opinion_alone() -> None:
