@@ -14,6 +14,7 @@ import asyncio
 import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode
@@ -138,8 +139,10 @@ class WatchedBus:
         self._moved: RemoteFailed | None = None
         self._asking: asyncio.Task[None] | bool = False
         """The question that is under way, in a task or in a thread."""
+        self._links: dict[Endpoint, Any] = {}
+        """A connection to each Sentinel that was asked."""
+        self._closed = False
         self.ask_greeting = bus.ask_greeting
-        self.interrupt = bus.interrupt
         self.open = bus.open
 
     async def ask_beat(self) -> None:
@@ -172,27 +175,41 @@ class WatchedBus:
                 raise RemoteFailed(f"the Sentinel {name_of(known.place)} names {where}; the next one is asked")
         return items
 
+    def interrupt(self) -> None:
+        self._end_links()
+        self._bus.interrupt()
+
     async def close(self) -> None:
         if isinstance(self._asking, asyncio.Task):
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
+        self._end_links()
         await self._bus.close()
 
     def _look(self, place: Endpoint) -> None:
         try:
-            self._compare(self._sentinels.ask(place))
+            self._compare(self._sentinels.ask(place, self._links))
         except RemoteFailed:
             pass  # the next heartbeat asks another one
         finally:
             self._asking = False
+            if self._closed:  # meanwhile
+                self._end_links()
 
     async def _look_on_loop(self, place: Endpoint) -> None:
         try:
-            self._compare(await self._sentinels.ask_on_loop(place))
+            self._compare(await self._sentinels.ask_on_loop(place, self._links))
         except RemoteFailed:
             pass
         finally:
             self._asking = False
+
+    def _end_links(self) -> None:
+        self._closed = True
+        with suppress(KeyError):  # it is empty; a question that ends just now does the same in its thread
+            while True:
+                _, link = self._links.popitem()
+                (link.stream if self._endpoint.asynchronous else link).close()
 
     def _compare(self, opinion: Opinion) -> None:
         """End the bus if there was a failover since it was opened."""

@@ -60,29 +60,47 @@ class Sentinels:
         commands = (b"GET-MASTER-ADDR-BY-NAME", self.service), (b"MASTERS",), (b"CKQUORUM", self.service)
         return b"".join(resp.pack((b"SENTINEL", *command)) for command in commands)
 
-    def ask(self, place: Endpoint) -> Opinion:
+    def ask(self, place: Endpoint, links: dict[Endpoint, SocketConnection] | None = None) -> Opinion:
         """What one Sentinel says, from a thread that may wait.
+
+        Args:
+            place: the Sentinel.
+            links: connections that are kept for the next question; None: it is closed.
 
         Raises:
             RemoteFailed: nothing of this service.
         """
-        connection = SocketConnection(place, self.timeout)
+        kept = links.pop(place, None) if links is not None else None
+        connection = kept or SocketConnection(place, self.timeout)
         try:
-            return self._opinion(place, connection.execute(self.question, 3))
-        finally:
+            opinion = self._opinion(place, connection.execute(self.question, 3))
+        except BaseException:
             connection.close()
+            raise
+        if links is None:
+            connection.close()
+        else:
+            links[place] = connection
+        return opinion
 
-    async def ask_on_loop(self, place: Endpoint) -> Opinion:
+    async def ask_on_loop(self, place: Endpoint, links: dict[Endpoint, Pipeline] | None = None) -> Opinion:
         """The same for asyncio."""
-        pipeline = Pipeline(self.timeout)
+        pipeline = (links.pop(place, None) if links is not None else None) or Pipeline(self.timeout)
         try:
             async with connect_deadline(place):
-                await pipeline.stream.connect(place)
-                return self._opinion(place, await pipeline.send(self.question, 3))
-        except TimeoutError as error:
-            raise resp.translate(error) from None
-        finally:
+                if pipeline.stream.closing:  # or not connected yet
+                    await pipeline.stream.connect(place)
+                opinion = self._opinion(place, await pipeline.send(self.question, 3))
+        except BaseException as error:
             pipeline.stream.close()
+            if isinstance(error, TimeoutError):
+                raise resp.translate(error) from None
+            raise
+        if links is None:
+            pipeline.stream.close()
+        else:
+            links[place] = pipeline
+        return opinion
 
     @interprets
     def _opinion(self, place: Endpoint, replies: Sequence[Any]) -> Opinion:

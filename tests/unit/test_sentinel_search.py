@@ -200,7 +200,7 @@ def test_the_sentinels_are_asked_in_turn_one_at_a_time(monkeypatch: pytest.Monke
     run_sync(own.ask_beat())
     assert [name_of(place) for (place,) in asked] == ["s0:26379"]
 
-    def refuse(self: object, place: Endpoint) -> Opinion:
+    def refuse(self: object, place: Endpoint, links: object) -> Opinion:
         raise RemoteFailed("no answer in time")
 
     monkeypatch.setattr(Sentinels, "ask", refuse)
