@@ -112,9 +112,9 @@ class BaseCache:
         """A cache on the server that a URL names. Nothing is connected yet.
 
         Args:
-            url: ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://`` with one or more nodes, ``memory://``,
-                ``null://`` or ``embedded://``. ``null://`` switches caching off: writes are acknowledged, nothing is
-                kept, and each load is made.
+            url: ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://host:port,host:port/service/0``,
+                ``redis+cluster://`` with one or more nodes, ``memory://``, ``null://`` or ``embedded://``. ``null://``
+                switches caching off: writes are acknowledged, nothing is kept, and each load is made.
             **settings: see :class:`Settings`.
 
         Raises:
