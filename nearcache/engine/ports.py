@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from enum import Enum
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from nearcache.local.loads import Permits
 from nearcache.local.singleflight import Outcome
@@ -31,6 +31,8 @@ from nearcache.protocol.answers import (
     TagFloor,
     Written,
 )
+
+T = TypeVar("T")
 
 
 class Missing(Enum):
@@ -360,6 +362,13 @@ class Runtime(Protocol):
 
         Returns:
             None if no thread came free; then nothing of it was run.
+        """
+        ...
+
+    async def together(self, works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Do several pieces of work to their ends, so that what they ask of one server goes in one request.
+
+        Each asks buckets of its own. What the first of them raises is raised when all have ended.
         """
         ...
 

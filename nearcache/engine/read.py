@@ -61,8 +61,8 @@ async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
     """The fresh values of some keys that the fast path did not serve."""
     if core.parts:
         found: dict[str, Any] = {}
-        for one, some in core.split(keys):
-            found |= await get_many(one, some)
+        for some in await core.runtime.together([get_many(one, some) for one, some in core.split(keys)]):
+            found |= some
         return found
     tier = core.tier
     near = keys if tier.fallback.used else [key for key in keys if key in tier.entries]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from nearcache.engine import alone
 from nearcache.engine.core import Core, chunks
@@ -43,26 +43,33 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
         else:
             encoded.append(one)
     failed: RemoteFailed | None = None
-    for part, items in _by_bucket(core, encoded):
-        for start in range(0, len(items), BATCH):
-            failed = await _store(part, items[start : start + BATCH], policy) or failed
+    if core.parts:
+        items = {one.key: one for one in encoded}
+        works = [_store(part, [items[key] for key in keys], policy) for part, keys in core.split(items)]
+        failed = _any(await core.runtime.together(works))
+    elif encoded:
+        failed = await _store(core, encoded, policy)
     if turned_down:  # what negative_ttl or the condition turns down is not what was there, either
         failed = await _drop(core, Operation.DELETE, turned_down, _delete, 0) or failed
     return failed is None or _acknowledged(core, failed)
 
 
-def _by_bucket(core: Core, encoded: Sequence[Encoded]) -> Sequence[tuple[Core, Sequence[Encoded]]]:
-    if not core.parts:
-        return ((core, encoded),)
-    items = {one.key: one for one in encoded}
-    return [(part, [items[key] for key in keys]) for part, keys in core.split(items)]
+def _any(results: Sequence[RemoteFailed | None]) -> RemoteFailed | None:
+    return next((failed for failed in reversed(results) if failed is not None), None)
 
 
 def _delete(remote: Remote, keys: Sequence[str]) -> Answer:
     return remote.delete(keys)
 
 
-async def _store(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteFailed | None:
+async def _store(core: Core, encoded: Sequence[Encoded], policy: Policy) -> RemoteFailed | None:
+    failed: RemoteFailed | None = None
+    for part in chunks(encoded, BATCH):
+        failed = await _store_part(core, part, policy) or failed
+    return failed
+
+
+async def _store_part(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteFailed | None:
     keys = list(map(_KEY, part))
     snapshots = core.tier.snapshots(keys)
     if core.requests.denied is not None:
@@ -146,9 +153,8 @@ async def _drop(
 ) -> RemoteFailed | None:
     failed: RemoteFailed | None = None
     if core.parts:
-        for one, some in core.split(keys):
-            failed = await _drop(one, operation, some, method, hold_ms) or failed
-        return failed
+        works = [_drop(one, operation, some, method, hold_ms) for one, some in core.split(keys)]
+        return _any(await core.runtime.together(works))
     for part in chunks(keys, BATCH):
         epoch, journal = core.tier.epoch, partial(core.tier.journal_keys, part, hold_ms=hold_ms)
         written = await _write(core, operation, partial(method, core.remote, part), journal, len(part))
@@ -165,14 +171,21 @@ async def clear(core: Core) -> bool:
 
     Each bucket that has acknowledged is cleared here at once; each that has not is journalled (X).
     """
-    failed: RemoteFailed | None = None
-    for one in core.all:
-        written = await _write(one, Operation.CLEAR, one.remote.clear, partial(one.tier.journal_floors, ()), 0)
-        if isinstance(written, RemoteFailed):
-            failed = written
-            continue
-        one.tier.raised_floors((), written.number, one.runtime.monotonic())
-    return _acknowledged(core, failed)
+    return _acknowledged(core, await _in_each(core, _clear))
+
+
+async def _in_each(core: Core, work: Callable[[Core], Coroutine[Any, Any, RemoteFailed | None]]) -> RemoteFailed | None:
+    if not core.parts:
+        return await work(core)
+    return _any(await core.runtime.together([work(one) for one in core.parts]))
+
+
+async def _clear(core: Core) -> RemoteFailed | None:
+    written = await _write(core, Operation.CLEAR, core.remote.clear, partial(core.tier.journal_floors, ()), 0)
+    if isinstance(written, RemoteFailed):
+        return written
+    core.tier.raised_floors((), written.number, core.runtime.monotonic())
+    return None
 
 
 async def drop_local(core: Core) -> None:
@@ -186,17 +199,20 @@ async def invalidate_tags(core: Core, tags: Sequence[str], *, stale: bool = Fals
 
     A tag has a floor in each bucket.
     """
+    return _acknowledged(core, await _in_each(core, partial(_invalidate_tags, tags=tags, stale=stale)))
+
+
+async def _invalidate_tags(core: Core, tags: Sequence[str], *, stale: bool) -> RemoteFailed | None:
     failed: RemoteFailed | None = None
-    for one in core.all:
-        for part in chunks(tags, BATCH):
-            send = partial(one.remote.invalidate_tags, part, stale=stale)
-            journal = partial(one.tier.journal_floors, part)  # replayed as one that leaves nothing, as mark_stale is
-            written = await _write(one, Operation.INVALIDATE_TAGS, send, journal, 0)
-            if isinstance(written, RemoteFailed):
-                failed = written
-                continue
-            one.tier.raised_floors(part, written.number, one.runtime.monotonic(), stale=stale)
-    return _acknowledged(core, failed)
+    for part in chunks(tags, BATCH):
+        send = partial(core.remote.invalidate_tags, part, stale=stale)
+        journal = partial(core.tier.journal_floors, part)  # replayed as one that leaves nothing, as mark_stale is
+        written = await _write(core, Operation.INVALIDATE_TAGS, send, journal, 0)
+        if isinstance(written, RemoteFailed):
+            failed = written
+            continue
+        core.tier.raised_floors(part, written.number, core.runtime.monotonic(), stale=stale)
+    return failed
 
 
 async def _write(

@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from types import FrameType
 from typing import Any, TypeVar
 
+from nearcache.engine.gathering import Question
 from nearcache.local.interrupts import release_left
 
 T = TypeVar("T")
@@ -28,7 +29,14 @@ def run_sync(flow: Coroutine[Any, Any, T]) -> T:
     7
     """
     try:
-        flow.send(None)
+        point = flow.send(None)
+        while isinstance(point, Question):  # called by user code inside one of several flows
+            try:
+                replies = run_sync(point.send(point.packed, point.count))
+            except BaseException as failure:  # noqa: BLE001  # the flow has to take it
+                point = flow.throw(failure)
+            else:
+                point = flow.send(replies)
     except StopIteration as stop:
         result: T = stop.value
         return result

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
+from nearcache.engine.gathering import ended, unwrapped
 from nearcache.local.singleflight import Outcome
 from nearcache.runtime.loading import LOADING
 
@@ -52,6 +53,9 @@ class TaskPermits:
             return False
 
 
+T = TypeVar("T")
+
+
 class BackgroundTask:
     """Work in a task of its own."""
 
@@ -90,6 +94,10 @@ class TaskRuntime:
         task = self.create_task(work, "nearcache-load", context)
         task.add_done_callback(_retrieve)
         return BackgroundTask(task)
+
+    async def together(self, works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """See Runtime; the connections are multiplexed."""
+        return unwrapped(await asyncio.gather(*map(ended, works)))
 
     def start(self, work: Coroutine[Any, Any, object], name: str) -> BackgroundTask:
         """See Runtime; a task can always be made."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
+from nearcache.engine.gathering import gather, unwrapped
 from nearcache.local.interrupts import from_signal_handler
 from nearcache.local.singleflight import Outcome
 from nearcache.runtime.latches import ThreadLatch, ThreadPermits
@@ -25,6 +26,8 @@ _IN_BACKGROUND: ContextVar[bool] = ContextVar("nearcache-background", default=Fa
 """Whether the present code runs in a thread of ThreadRuntime.spawn."""
 _ENDING = "interpreter shutdown"
 """What Python 3.12 and later say when a thread is started while the interpreter ends."""
+
+T = TypeVar("T")
 
 
 class BackgroundThread:
@@ -95,6 +98,9 @@ class ThreadRuntime:
             ended(background)
             return None
         return background
+
+    async def together(self, works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        return unwrapped(gather(works))
 
     def start(self, work: Coroutine[Any, Any, object], name: str) -> BackgroundThread | None:
         """See Runtime."""

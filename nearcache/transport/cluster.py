@@ -14,12 +14,14 @@ import random
 import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any, cast
 
 from redis.crc import key_slot
 
 from nearcache.engine.breaker import ELSEWHERE
+from nearcache.engine.gathering import Question, gathers
 from nearcache.engine.ports import NotSent, RemoteFailed, SharedBus
 from nearcache.errors import ConfigError
 from nearcache.local.interrupts import make_lock
@@ -73,7 +75,10 @@ class BucketTransport:
         refusal = ""
         for _ in range(HOPS):
             node = cluster.owner[bucket] or await cluster.find(bucket)
-            replies = await node.transport.execute(packed, count, repeatable=repeatable, waited=waited)
+            if cluster.blocks and gathers():
+                replies = await Question(node, partial(self._send, node, repeatable), packed, count)
+            else:
+                replies = await node.transport.execute(packed, count, repeatable=repeatable, waited=waited)
             elsewhere = [one for one in replies if type(one) is resp.ServerError and one.code in ELSEWHERE]
             if not elsewhere:
                 return replies
@@ -82,6 +87,10 @@ class BucketTransport:
             if not cluster.follow(bucket, node, elsewhere[0]):
                 break
         raise Elsewhere(f"the cluster does not serve the bucket now: {refusal}")
+
+    @staticmethod
+    async def _send(node: Node, repeatable: bool, packed: bytes, count: int) -> list[Any]:
+        return await node.transport.execute(packed, count, repeatable=repeatable)
 
     async def pause(self, seconds: float) -> None:
         await self._cluster.any_transport.pause(seconds)
@@ -119,6 +128,8 @@ class Cluster:
     ) -> None:
         self._seeds, self._make = seeds, make
         self._timeout = settings.redis_timeout
+        self.blocks = not asynchronous
+        """Whether requests block their thread."""
         self._kind = AsyncSharedBus if asynchronous else SyncSharedBus
         count = settings.buckets or BUCKETS
         names = [Names(settings.namespace, 0, bucket, count, sharded=True) for bucket in range(count)]

@@ -91,6 +91,38 @@ async def test_every_operation(cluster: LocalCluster, caches: tuple[Twin, Twin])
     assert cache.health().status == "ok"
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_many_keys_are_one_request_for_each_primary(
+    cluster: LocalCluster, namespace: str, runner: asyncio.Runner, mode: str
+) -> None:
+    """Not one for each bucket; on asyncio they are under way at once."""
+    cache = twin_of(mode, cluster.url, runner, namespace=namespace)
+    assert await cache.wait_healthy(10)
+    asked: list[object] = []
+    nodes = set(cache._backend.buckets.places.owner)
+    for node in nodes:
+        node.transport.execute = partial(counted, node.transport.execute, asked, node)
+    for ask in (
+        lambda: cache.set_many(MANY, tags=["t"]),
+        lambda: cache.get_many([*KEYS, "absent"]),
+        lambda: cache.delete(*KEYS),
+        lambda: cache.invalidate_tags("t"),
+        cache.clear,
+    ):
+        cache.clear_local()
+        asked.clear()
+        assert await ask()
+        assert set(asked) == nodes
+        assert len(asked) in ({len(nodes), 2 * len(nodes)} if mode == "sync" else range(16, 33))  # EVAL, at first
+    await cache.close()
+
+
+async def counted(execute: Any, asked: list[object], node: object, *args: Any, **options: Any) -> Any:
+    """Execute, and note the node."""
+    asked.append(node)
+    return await execute(*args, **options)
+
+
 async def test_one_load_in_the_fleet(caches: tuple[Twin, Twin]) -> None:
     """A lease is in the slot of its key, and its end wakes those that wait for it."""
     loads = []
@@ -216,6 +248,8 @@ def test_a_database_is_refused() -> None:
 
 async def test_the_address_of_one_node_alone(cluster: LocalCluster, namespace: str) -> None:
     """A plain URL of a node is a mistake, which is told."""
+    owner = cluster.owner(int(key_slot(f"{{{namespace}:0}}:m".encode())))
+    other = next(node for node in cluster.nodes if node is not owner)
     with pytest.raises(ConfigError, match="this is one node of a cluster"):
-        async with AsyncNearCache.from_url(f"redis://127.0.0.1:{cluster.nodes[0].server.port}", namespace=namespace):
+        async with AsyncNearCache.from_url(f"redis://127.0.0.1:{other.server.port}", namespace=namespace):
             pass

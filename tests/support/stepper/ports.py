@@ -74,6 +74,10 @@ class ModelRuntime:
         del owner, timeout
         return self._world.start("background", work)
 
+    async def together(self, works: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+        """One after the other."""
+        return [await work for work in works]
+
     def start(self, work: Coroutine[Any, Any, object], name: str) -> Flow:
         """A flow of its own."""
         return self._world.start(name, work)
