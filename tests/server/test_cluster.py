@@ -11,8 +11,9 @@ import pytest
 import redis
 import redis.asyncio
 from redis.crc import key_slot
+from typer.testing import CliRunner
 
-from nearcache import AsyncNearCache, ConfigError, NearCache, Settings
+from nearcache import AsyncNearCache, ConfigError, NearCache, Settings, cli
 from nearcache.engine.core import Core
 from nearcache.local.snapshot import bucket_of
 from tests.support import servers
@@ -238,6 +239,24 @@ async def test_nobody_answers(namespace: str) -> None:
 
         assert await cache.get_or_set("a", load) == "loaded"
         assert cache.health().status in {"down", "degraded"}
+
+
+def test_the_command_line(cluster: LocalCluster, namespace: str) -> None:
+    """Commands find the bucket of a key; doctor tells whether every bucket is proven."""
+
+    def run(*words: str, url: str = cluster.url) -> tuple[int, str]:
+        done = CliRunner().invoke(cli.app(), [*words, "--url", url, "--namespace", namespace])
+        return done.exit_code, done.output
+
+    assert run("set", "a", "1")[0] == 0
+    assert run("get", "a") == (0, "1\n")
+    assert run("delete", "a")[0] == 0
+    assert run("get", "a")[0] == 1
+    code, said = run("doctor")
+    assert code == 0, said
+    code, said = run("doctor", url="redis+cluster://127.0.0.1:1")
+    assert code == 1
+    assert "error unreachable" in said
 
 
 def test_a_database_is_refused() -> None:

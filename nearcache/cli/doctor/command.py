@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
@@ -16,13 +17,14 @@ from nearcache.cli.connect import AsJson, Namespace, Url, settings_of
 from nearcache.cli.doctor.judge import judge
 from nearcache.cli.doctor.trial import Trial
 from nearcache.engine.ports import RemoteFailed, RemoteMisconfigured
-from nearcache.errors import ConfigError
+from nearcache.errors import ConfigError, NearCacheWarning
 from nearcache.findings import Finding
 from nearcache.protocol.names import acl
 from nearcache.settings import Settings
-from nearcache.transport.endpoint import redact
+from nearcache.sync import NearCache
+from nearcache.transport.endpoint import redact, scheme_of
 from nearcache.transport.examine import Server, examine
-from nearcache.transport.open import open_url
+from nearcache.transport.open import CLUSTERS, open_url
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -84,6 +86,9 @@ def _found(report: Report, url: str | None, namespace: str | None) -> Iterator[F
             return
         if address == "embedded://":
             raise ConfigError("embedded:// starts a server of its own; there is nothing to examine")
+        if scheme_of(address) in CLUSTERS:
+            yield from _tried(address, settings)
+            return
         report.server = examine(address, settings)
         yield from judge(report.server, settings)
         if report.server.problem is None and report.server.role in ("", "master"):
@@ -97,6 +102,21 @@ def _found(report: Report, url: str | None, namespace: str | None) -> Iterator[F
         yield Finding(kind_of(str(failure), "set-up"), str(failure))
     except RemoteFailed as failure:
         yield Finding(kind_of(str(failure), "unreachable"), str(failure))
+
+
+def _tried(address: str, settings: Settings) -> Iterator[Finding]:
+    """What a cache on a cluster says of itself after its first attempt to prove all buckets."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NearCacheWarning)
+        cache = NearCache._make(address, settings)  # from_url takes no Settings
+        try:
+            proven = cache.wait_healthy(settings.redis_connect_timeout + settings.max_staleness)
+            health = cache.health()
+        finally:
+            cache.close()
+    yield from health.reasons
+    if not proven and not health.reasons:
+        yield Finding("unreachable", health.reason or "not every bucket was proven")
 
 
 def _plain(report: Report) -> dict[str, Any]:
