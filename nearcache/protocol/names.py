@@ -88,7 +88,8 @@ class Names:
         return names
 
 
-def acl(namespace: str) -> str:
+def acl(namespace: str, *, cluster: bool = False) -> str:
     """The rights that a user of a namespace needs, as ACL SETUSER takes them; docs/security.md has them, too."""
     rights = "-@all +time +get +mget +set +del +hmget +hset +hincrby +getrange +setrange +pttl +pexpire"
-    return f"~{{{namespace}:* &{{{namespace}:* {rights} +eval +evalsha +publish +subscribe +info"
+    bus = "+spublish +ssubscribe +sunsubscribe +cluster|slots" if cluster else "+publish +subscribe"
+    return f"~{{{namespace}:* &{{{namespace}:* {rights} +eval +evalsha {bus} +info"

@@ -241,6 +241,27 @@ async def test_nobody_answers(namespace: str) -> None:
         assert cache.health().status in {"down", "degraded"}
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_rights_of_a_user(cluster: LocalCluster, namespace: str, runner: asyncio.Runner, mode: str) -> None:
+    """Those that doctor prints are enough, also for a bucket that moves."""
+    told = CliRunner().invoke(cli.app(), ["doctor", "--acl", "--url", cluster.url, "--namespace", namespace]).output
+    for node in cluster.nodes:
+        node("ACL", "SETUSER", "app", "on", ">secret", *told.split()[5:])
+    url = cluster.url.replace("://", "://app:secret@")
+    cache = twin_of(mode, url, runner, namespace=namespace)
+    assert await cache.wait_healthy(10)
+    assert await cache.set_many(MANY, tags=["t"]) is True
+    assert await cache.get_many(KEYS) == MANY
+    await asyncio.to_thread(move, cluster, slot_of(namespace, KEYS[0]))
+    await until(lambda: cache.healthy and not cache.health().refused)
+    assert await cache.set_many(MANY, tags=["t"]) is True
+    assert await cache.invalidate_tags("t") is True
+    assert await cache.add(KEYS[0], 1) is True
+    assert "secret" not in repr(cache.cache) + cache.url
+    assert cache.stats().l2_errors == 0
+    await cache.close()
+
+
 def test_the_command_line(cluster: LocalCluster, namespace: str) -> None:
     """Commands find the bucket of a key; doctor tells whether every bucket is proven."""
 

@@ -61,7 +61,8 @@ def doctor(
     Exit code 0: nothing but notes was found. 1: errors or warnings.
     """
     if acl_only:
-        typer.echo(f"ACL SETUSER <user> on ><password> {acl(namespace or Settings().namespace)}")
+        cluster = url is not None and scheme_of(url) in CLUSTERS
+        typer.echo(f"ACL SETUSER <user> on ><password> {acl(namespace or Settings().namespace, cluster=cluster)}")
         return
     report = diagnose(url, namespace)
     if as_json:
