@@ -63,7 +63,7 @@ torture: $(READY) ## the promises under faults on real servers
 	@$(BIN)/python -m tests.torture $(ARGS)
 
 docs: $(READY) ## the site in build/site; a warning is an error
-	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/site $(ARGS)
+	@$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going --builder html docs build/site $(ARGS)
 	@$(BIN)/python -m tests.support.examples
 	@echo "build/site/index.html"
 

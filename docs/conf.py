@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+from sphinx.application import Sphinx
+
 import nearcache
 
 project = "nearcache"
@@ -15,7 +19,6 @@ myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_class_signature = "separated"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
@@ -27,3 +30,23 @@ html_css_files = ["tables.css"]
 html_show_sourcelink = False
 html_show_copyright = False
 pygments_style = "friendly"
+
+
+def name_pages(app: Sphinx, page: str, source: list[str]) -> None:
+    """Show a link that is named by its file, as in the repository, by the title of its page or section."""
+    del app, page
+    source[0] = re.sub(r"\[[\w/.-]+\.md\]\((?=[\w/.-]+\.md)", "[](", source[0])
+
+
+def keep_returns(app: Sphinx, what: str, name: str, of: object, options: object, lines: list[str]) -> None:
+    """Let napoleon take no sentence with a colon for the type of what is returned; signatures have the types."""
+    del app, what, name, of, options
+    for at, line in enumerate(lines[:-1]):
+        if line == "Returns:":
+            lines[at + 1] = re.sub(r"(?=\S)", ": ", lines[at + 1], count=1)
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", keep_returns, priority=400)  # before napoleon
+    app.connect("source-read", name_pages)
