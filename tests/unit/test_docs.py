@@ -96,8 +96,9 @@ PAGES = sorted(pages().keys() - RUN_BY.keys())
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_examples_of_a_page_run(page: str) -> None:
+def test_the_examples_of_a_page_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its Python blocks from the top to the bottom, in one namespace, but for those that are files."""
+    monkeypatch.setenv("NEARCACHE_URL", "memory://")  # what from_env() finds
     document = Sybil(parsers=[PythonCodeBlockParser()]).parse(ROOT / page)
     for example in document.examples():
         if not NAMED.match(example.parsed):
@@ -115,6 +116,7 @@ def test_every_page_with_examples_is_run() -> None:
     assert sum(docstrings().values()) >= 40
 
 
+@pytest.mark.timeout(400)  # it takes ten seconds of the processor, and tests share that
 @pytest.mark.skipif(find_spec("sphinx") is None, reason="NOT RUN: Sphinx (extra docs) is not installed")
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     """As `make docs` builds it: each link of a page has its target, and each page its place."""
@@ -124,7 +126,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=380,
     )
     assert done.returncode == 0, done.stderr
     for page in (ROOT / "docs").rglob("*.md"):
