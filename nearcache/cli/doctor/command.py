@@ -22,9 +22,9 @@ from nearcache.findings import Finding
 from nearcache.protocol.names import acl
 from nearcache.settings import Settings
 from nearcache.sync import NearCache
-from nearcache.transport.endpoint import redact, scheme_of
+from nearcache.transport.endpoint import CLUSTERS, redact, scheme_of
 from nearcache.transport.examine import Server, examine
-from nearcache.transport.open import CLUSTERS, open_url
+from nearcache.transport.open import open_url
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
