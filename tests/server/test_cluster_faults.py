@@ -202,7 +202,7 @@ async def test_a_lost_link_between_nodes(cluster: LocalCluster, namespace: str) 
         for node in cluster.primaries:
             for other in cluster.primaries:
                 if other is not node:
-                    node("DEBUG", "CLUSTERLINK", "KILL", "ALL", other.name)
+                    node("DEBUG", "CLUSTERLINK", "KILL", "TO", other.name)
         time.sleep(0.5)
         cluster.wait(cluster.settled)
 

@@ -120,7 +120,10 @@ class Instance:
 
     def _listen(self) -> None:
         """Take the time of each drop, right where messages are applied."""
-        feed = self._cache._core.invalidation
+        for part in self._cache._core.all:
+            self._listen_to(part.invalidation)
+
+    def _listen_to(self, feed: Any) -> None:
         apply = feed.messages
 
         def applied(batch: Sequence[bytes]) -> Any:

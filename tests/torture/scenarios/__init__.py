@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from tests.support.report import Report
 from tests.torture.scenarios import (
     away,
+    cluster,
     hanging,
     hotkey,
     limits,
@@ -32,6 +33,7 @@ SCENARIOS: Mapping[str, Callable[[Report], bool]] = {
     "many": many.show,
     "limits": limits.show,
     "peers": peers.show,
+    "cluster": cluster.show,
     "faults": soak.show,
 }
 """Each prints its tables, keeps its figures in the report, and returns whether what must hold did."""

@@ -1,0 +1,159 @@
+"""The checker on a cluster of three primaries with replicas: phases of a cluster, judged as those of one server.
+
+Two processes read and write, two more write; every read is judged by what was acknowledged before it began. Phases:
+
+    steady            nothing happens
+    slots move        half of the buckets move to another primary, key by key
+    CLUSTER FAILOVER  a replica takes over, with all writes
+    kill -9           a primary is killed, its replica takes over, and it comes back as a replica
+    stopped           a primary stops for half a second, which is less than its replica waits
+    links cut         the links between the nodes are cut again and again
+
+In "kill -9" the replica may lack acknowledged writes: nothing is promised of those that were made just before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from redis.crc import key_slot
+
+from tests.support import servers
+from tests.support.clusters import LocalCluster
+from tests.support.processes import Crew
+from tests.support.report import Report
+from tests.support.tables import Table
+from tests.torture.book import Book, Window, now
+from tests.torture.judge import Case, at_the_end
+from tests.torture.worker import CONNECT_TIMEOUT, MAX_STALENESS, NAMESPACE, REDIS_TIMEOUT, Figures, Plan, work
+from tests.torture.writes import WRITE_PAUSE
+
+BEFORE, AFTER = 2.0, 2.0
+"""Seconds without a fault."""
+LAG = int(1e9)
+"""ns: what was acknowledged so long before a kill may not have come to the replica."""
+KINDS = (("threads", None), ("asyncio", None), ("threads", 0), ("asyncio", 1))
+"""The kind of each process, and the number of those that write."""
+
+
+def steady(_: LocalCluster) -> None:
+    """Nothing happens."""
+    time.sleep(2.0)
+
+
+def slots_move(cluster: LocalCluster) -> None:
+    """Every second bucket moves."""
+    for bucket in range(0, 16, 2):
+        slot = int(key_slot(f"{{{NAMESPACE}:{bucket}}}:m".encode()))
+        source = cluster.owner(slot)
+        cluster.migrate(slot, next(one for one in cluster.primaries if one is not source), pause=0.05)
+
+
+def fail_over(cluster: LocalCluster) -> None:
+    """A replica takes over by command."""
+    replica = cluster.replica_of(cluster.primaries[0])
+    replica("CLUSTER", "FAILOVER")
+    cluster.wait(lambda: replica.is_primary and cluster.settled())
+
+
+def kill(cluster: LocalCluster) -> None:
+    """A primary dies, and comes back as a replica."""
+    primary = cluster.primaries[0]
+    replica = cluster.replica_of(primary)
+    primary.server.kill()
+    cluster.wait(lambda: replica.is_primary)
+    primary.server.start()
+    cluster.wait(cluster.settled)
+
+
+def stop(cluster: LocalCluster) -> None:
+    """A primary stops, and goes on."""
+    primary = cluster.primaries[0]
+    primary.server.pause()
+    time.sleep(0.5)
+    primary.server.resume()
+    cluster.wait(cluster.settled)
+
+
+def cut_links(cluster: LocalCluster) -> None:
+    """The links between primaries end, and are made again."""
+    for _ in range(4):
+        for node in cluster.primaries:
+            for other in cluster.primaries:
+                if other is not node:
+                    node("DEBUG", "CLUSTERLINK", "KILL", "TO", other.name)
+        time.sleep(0.3)
+    cluster.wait(cluster.settled)
+
+
+PHASES: dict[str, tuple[Callable[[LocalCluster], None], bool]] = {
+    "steady": (steady, False),
+    "slots move": (slots_move, False),
+    "CLUSTER FAILOVER": (fail_over, False),
+    "kill -9": (kill, True),
+    "stopped": (stop, False),
+    "links cut": (cut_links, False),
+}
+"""The fault, and whether it may lose acknowledged writes."""
+
+
+def play(cluster: LocalCluster, fault: Callable[[LocalCluster], None], folder: Path, *, lossy: bool) -> list[str]:
+    """One phase; its row of the table, of which the last column tells the violations."""
+    book = Book(folder / fault.__name__, 200 + int(4 * 90 / WRITE_PAUSE), REDIS_TIMEOUT + CONNECT_TIMEOUT)
+    plans = [
+        Plan(f"{kind} {number}", kind, cluster.url, f"cluster {fault.__name__}", writer=writer)  # type: ignore[arg-type]
+        for number, (kind, writer) in enumerate(KINDS)
+    ]
+    for node in cluster.primaries:  # of the values of the phase before
+        node("FLUSHALL")
+    with Crew(work, {plan.who: (plan, book) for plan in plans}) as crew:
+        crew.ask("start")
+        time.sleep(BEFORE)
+        began = now()
+        fault(cluster)
+        window = Window(began - LAG, now()) if lossy else Window()
+        lasted = (now() - began) / 1e9
+        time.sleep(AFTER)
+        crew.ask("rest")
+        time.sleep(MAX_STALENESS + 0.1)
+        crew.ask("stop")
+        kept = crew.ask("compare")
+        lost, diverged = at_the_end(kept, {}, Case(book, int(MAX_STALENESS * 1e9), window))
+        figures: list[Figures] = crew.ask("report", window)
+    wrong = [*lost, *diverged.values(), *(line for one in figures for line in one.raised)]
+    wrong += [f"{who}: {line}" for one in figures for who, lines in one.verdict.violations.items() for line in lines]
+    for line in wrong[:5]:
+        print(f"    {line}")
+    stale = [late for one in figures for late in one.verdict.stale]
+    samples = [one.samples for one in figures if not one.who.startswith("w")]
+    hits = sum(line[-1].hits - line[0].hits for line in samples if line)
+    reads = sum(line[-1].reads - line[0].reads for line in samples if line)
+    unanswered = sum(book.unanswered(*write) for write in book.writes())
+    return [
+        f"{lasted:.1f}",
+        f"{sum(one.verdict.reads for one in figures):,}",
+        f"{hits / max(reads, 1):.0%}",
+        f"{unanswered:,}",
+        f"{max(stale, default=0) / 1e6:.0f}",
+        f"{max(one.verdict.longest for one in figures) / 1e6:.0f}",
+        str(len(wrong)),
+    ]
+
+
+def show(report: Report) -> bool:
+    """Run the phases on each kind of server, print and keep; whether nothing was violated."""
+    kinds = servers.KINDS[:1] if report.quick else servers.KINDS
+    rows = []
+    for kind in kinds:
+        with TemporaryDirectory(prefix="nearcache-cluster-") as folder, LocalCluster(kind, replicas=True) as cluster:
+            rows += [
+                [f"{kind}: {name}", *play(cluster, fault, Path(folder), lossy=lossy)]
+                for name, (fault, lossy) in PHASES.items()
+            ]
+    head = ["", "s", "reads", "hits", "not acknowledged", "stalest, ms", "longest read, ms", "violations"]
+    report.show(Table("A cluster of three primaries with replicas", head, rows))
+    report.keep("cluster", {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows})
+    return all(row[-1] == "0" for row in rows)
