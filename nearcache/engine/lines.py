@@ -213,6 +213,8 @@ class Line:
     over: bool = False
     """Whether it has ended; decided under the lock of the tier, as what is wanted is."""
     _bus: SharedBus | None = None
+    _due: float = 0.0
+    """When a bucket has something to do next (monotonic)."""
 
     def interrupt(self) -> None:
         """End the present connection."""
@@ -294,10 +296,13 @@ class Line:
             await feed.begin()
 
     async def _receive(self, bus: SharedBus, feeds: dict[Bus, Subscription]) -> Sequence[tuple[Bus, Sequence[News]]]:
-        wait = LOOK
-        for feed in feeds.values():
-            wait = min(wait, await feed.until_next())
-        news = await bus.receive(wait)
+        now = self.lines.core.runtime.monotonic()
+        if now >= self._due:  # not at each message: each bucket would be asked what it has to do
+            wait = LOOK
+            for feed in feeds.values():
+                wait = min(wait, await feed.until_next())
+            self._due = now + wait
+        news = await bus.receive(max(0.0, self._due - now))
         if not news and any(feed.silent for feed in feeds.values()):
             news = await bus.receive(0.0)
             if not news:
