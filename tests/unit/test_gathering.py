@@ -11,7 +11,7 @@ from nearcache.engine.ports import RemoteFailed
 from nearcache.runtime.run_sync import run_sync
 
 
-class Server:
+class Answering:
     """Answers each command with its name and the number of the request."""
 
     def __init__(self, failure: BaseException | None = None) -> None:
@@ -31,7 +31,7 @@ class Server:
         return Question(self, self.send, commands.encode(), len(commands))
 
 
-async def flow(*asks: tuple[Server, str]) -> list[Any]:
+async def flow(*asks: tuple[Answering, str]) -> list[Any]:
     """Ask one after the other."""
     assert gathers()
     return [await server.ask(commands) for server, commands in asks]
@@ -39,7 +39,7 @@ async def flow(*asks: tuple[Server, str]) -> list[Any]:
 
 def test_questions_of_one_server_are_one_request() -> None:
     """Each flow gets its own replies; a second question goes with those that are asked then."""
-    one, two = Server(), Server()
+    one, two = Answering(), Answering()
     works = [flow((one, "ab"), (one, "c")), flow((two, "d")), flow((one, "e"), (two, "f")), flow()]
     assert unwrapped(gather(works)) == [
         [[("a", 1), ("b", 1)], [("c", 2)]],
@@ -53,7 +53,7 @@ def test_questions_of_one_server_are_one_request() -> None:
 
 def test_a_failure_is_that_of_each_flow_that_asked() -> None:
     """The others have their replies; what is raised is told when all have ended."""
-    broken, well = Server(RemoteFailed("away")), Server()
+    broken, well = Answering(RemoteFailed("away")), Answering()
 
     async def careful() -> str:
         try:
@@ -71,9 +71,9 @@ def test_a_failure_is_that_of_each_flow_that_asked() -> None:
 def test_an_interrupt_ends_every_flow() -> None:
     """It is raised, and comes before what is an Exception; each flow may tidy up."""
     ended: list[str] = []
-    interrupted, well = Server(KeyboardInterrupt()), Server()
+    interrupted, well = Answering(KeyboardInterrupt()), Answering()
 
-    async def tidy(server: Server, name: str) -> None:
+    async def tidy(server: Answering, name: str) -> None:
         try:
             await server.ask("a")
         except BaseException:
@@ -90,7 +90,7 @@ def test_an_interrupt_ends_every_flow() -> None:
 
 def test_a_call_inside_a_flow_asks_for_itself() -> None:
     """As by a listener, or a user's codec, that uses a cache: it is run to its end at once."""
-    one = Server()
+    one = Answering()
 
     async def outer() -> list[Any]:
         inner: list[Any] = run_sync(flow((one, "i")))
