@@ -132,10 +132,12 @@ class Requests:
                 self.bus.interrupt()
 
     def _accepted(self, operation: Operation, answer: object) -> None:
-        wrote = isinstance(answer, Written)
-        stored = isinstance(answer, Granted) or (wrote and operation in _STORING)
+        answers = answer if isinstance(answer, list) else [answer]
+        written = [one for one in answers if isinstance(one, Written)]
+        wrote = bool(written)
+        stored = any(isinstance(one, Granted) for one in answers) or (wrote and operation in _STORING)
         name = operation.value
-        if isinstance(answer, Written) and not answer.stored:  # memory is full: a set became a delete
+        if not all(one.stored for one in written):  # memory is full: a set became a delete
             name, stored = "", False
         elif operation is Operation.LEASE and not stored:  # a lease that is not given writes nothing
             return

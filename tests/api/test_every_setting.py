@@ -48,6 +48,15 @@ def test_a_setting_without_a_test_would_be_found() -> None:
     assert set(SETTINGS) == {field.name for field in fields(Settings)}
 
 
+async def test_buckets_divide_the_namespace(make_cache: MakeCache) -> None:
+    """Each has names of its own in Redis."""
+    async with make_cache(buckets=4) as cache:
+        assert await cache.set_many({f"k{number}": number for number in range(64)}) is True
+        with redis_of(cache.url) as client:
+            for bucket in range(4):
+                assert client.keys(f"{{{cache.settings.namespace}:{bucket}}}:v:*"), bucket
+
+
 async def kept_ms(cache: Twin, key: str) -> float:
     """Milliseconds that Redis keeps a key."""
     with redis_of(cache.url) as client:

