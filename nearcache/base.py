@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Self, TypeVar, Unpack, cast, overload
 from nearcache.checks import Duration, seconds, shown
 from nearcache.engine import write
 from nearcache.engine.breaker import Breaker
-from nearcache.engine.buckets import core_of_buckets
 from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, Missing, Runtime
 from nearcache.engine.read import report_corrupt
@@ -69,6 +68,8 @@ def _core_on(where: Backend, settings: Settings, runtime: Runtime) -> Core:
         whole = WholeTier(*bounds, settings.journal_max, settings.eviction, buckets=len(remotes))
         whole.hold(settings.l1_share)
         assert where.new_bus is not None  # noqa: S101  # only a server has buckets
+        from nearcache.engine.buckets import core_of_buckets  # noqa: PLC0415  # few need it, and it takes its time to import
+
         return core_of_buckets(
             settings=settings, runtime=runtime, remotes=remotes, new_bus=where.new_bus, tier=whole, reads=where.reads
         )

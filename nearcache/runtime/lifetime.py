@@ -13,7 +13,6 @@ import threading
 from contextlib import suppress
 
 from nearcache.engine.core import Core
-from nearcache.engine.lines import Lines
 from nearcache.engine.subscriber import Subscriber
 from nearcache.local.interrupts import make_lock, release_left
 from nearcache.runtime.run_sync import run_sync
@@ -25,6 +24,8 @@ def subscriber_of(core: Core, where: Backend) -> Subscriber:
     latch = core.runtime.latch
     if where.buckets is None:
         return Subscriber(core, stop=latch(), tried=latch())
+    from nearcache.engine.lines import Lines  # noqa: PLC0415  # few need it, and it takes its time to import
+
     return Lines(core, stop=latch(), tried=latch(), places=where.buckets.places)
 
 

@@ -18,8 +18,6 @@ from nearcache.settings import Settings
 from nearcache.transport.async_transport import AsyncBus, AsyncTransport
 from nearcache.transport.batching import TaskReads, ThreadReads
 from nearcache.transport.client import RedisRemote, Transport
-from nearcache.transport.cluster import Cluster, seeds_of, seeds_of_client
-from nearcache.transport.divided import divide
 from nearcache.transport.endpoint import CLUSTERS, Endpoint, redact, scheme_of
 from nearcache.transport.memory import MemoryRemote
 from nearcache.transport.resp import SILENCES
@@ -84,6 +82,8 @@ def open_url(url: str, settings: Settings, *, asynchronous: bool) -> Backend:
             )
         return _open_embedded(EmbeddedServer(tcp=False), settings, asynchronous)
     if scheme in CLUSTERS:
+        from nearcache.transport.cluster import seeds_of  # noqa: PLC0415  # few need it, and it takes its time to import
+
         seeds = seeds_of(url, settings, asynchronous=asynchronous)
         return _open_cluster(seeds, redact(url), settings, asynchronous)
     return _open(Endpoint.from_url(url, settings, asynchronous=asynchronous), settings, asynchronous)
@@ -96,6 +96,8 @@ def open_client(client: object, settings: Settings, *, asynchronous: bool) -> Ba
         ConfigError: it is no client of redis-py for this class of cache.
     """
     if isinstance(client, redis.asyncio.RedisCluster if asynchronous else redis.RedisCluster):
+        from nearcache.transport.cluster import seeds_of_client  # noqa: PLC0415  # few need it, and it takes its time to import
+
         seeds = seeds_of_client(client, settings, asynchronous=asynchronous)
         hosts = ",".join(seed.shown.partition("://")[2].partition("/")[0] for seed in seeds)
         return _open_cluster(seeds, f"redis+cluster://{hosts}", settings, asynchronous)
@@ -137,6 +139,8 @@ def _reads(settings: Settings, asynchronous: bool) -> Callable[[ReadAll], LoneRe
 
 
 def _open_cluster(seeds: list[Endpoint], shown: str, settings: Settings, asynchronous: bool) -> Backend:
+    from nearcache.transport.cluster import Cluster  # noqa: PLC0415  # few need it, and it takes its time to import
+
     make = partial(_transport, settings=settings, asynchronous=asynchronous)
     cluster = Cluster(seeds, settings, make, asynchronous=asynchronous)
     again = partial(_open_cluster, seeds, shown, settings, asynchronous)
@@ -152,6 +156,8 @@ def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Backend
     again = partial(_open, endpoint, settings, asynchronous)
     buckets = settings.buckets or 1
     if buckets > 1:
+        from nearcache.transport.divided import divide  # noqa: PLC0415  # few need it, and it takes its time to import
+
         one = divide(endpoint, settings, transport, names.database, asynchronous=asynchronous)
         return Backend(one.remotes[0], _no_bus, endpoint.shown, again, reads=reads, buckets=Buckets(one.remotes, one))
     remote = RedisRemote(transport, names, retries=settings.retries, redis_timeout=timeout)
