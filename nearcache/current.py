@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from nearcache.errors import ConfigError
+
 
 class StaleValue(NamedTuple):
     """The old value of a key that is loaded anew."""
@@ -19,17 +21,27 @@ class StaleValue(NamedTuple):
 class Load:
     """The load that a loader makes."""
 
-    __slots__ = ("_old", "key", "skipped", "tags", "ttl")
+    __slots__ = ("_old", "_tags", "key", "skipped", "ttl")
 
     def __init__(self, key: str, tags: Iterable[str], old: Callable[[], StaleValue | None]) -> None:
         self.key = key
         self.ttl: float | timedelta | None = None
         """Set it to store the value for this time; None: the ttl of the call or of the settings."""
-        self.tags = set(tags)
-        """The tags of the call; add others to it: ``load.tags |= {"users"}``. Those of the call stay in any case."""
+        self._tags = set(tags)
         self.skipped = False
         """Whether the value is not to be stored."""
         self._old: Callable[[], StaleValue | None] | None = old
+
+    @property
+    def tags(self) -> set[str]:
+        """The tags of the call; add others to it: ``load.tags |= {"users"}``. Those of the call stay in any case."""
+        return self._tags
+
+    @tags.setter
+    def tags(self, tags: Iterable[str]) -> None:
+        if isinstance(tags, str) or not isinstance(tags, Iterable):
+            raise ConfigError(f"load.tags={tags!r}: must be a set of strings, as in load.tags |= {{'users'}}")
+        self._tags = set(tags)
 
     @property
     def keys(self) -> Sequence[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nearcache import AsyncNearCache, NearCache, current_load
+from nearcache import AsyncNearCache, ConfigError, NearCache, current_load
 from nearcache.testing import ManualClock
 from tests.support.twins import MakeCache
 from tests.support.waiting import until
@@ -339,6 +339,32 @@ async def test_tags_of_many_keys_that_are_none_are_told(
         assert await cache.get_or_set_many(["a", "b"], cache.loader(load)) == {"a": "A", "b": "B"}
         assert await cache.get_many(["a", "b"]) == ({} if of == "all" else {"b": "B"})
         assert "must be a string" in caplog.text
+
+
+async def test_tags_are_any_strings_and_no_others(make_cache: MakeCache) -> None:
+    """A list is taken as a set; one string or None is refused where it is said, and nothing is left behind."""
+    async with make_cache() as cache:
+        said: Any = ["t"]
+
+        def load() -> int:
+            current_load().tags = said
+            return 1
+
+        def load_many(keys: list[str]) -> dict[str, int]:
+            current_load().tags = said
+            current_load()["a"].tags = said
+            return dict.fromkeys(keys, 1)
+
+        assert await cache.get_or_set("k", cache.loader(load)) == 1
+        assert (await cache.explain("k")).tags == ("t",)
+        assert await cache.get_or_set_many(["a", "b"], cache.loader(load_many)) == {"a": 1, "b": 1}
+        assert await cache.get_many(["a", "b"]) == {"a": 1, "b": 1}
+        for wrong in ("t", None, 7):
+            said = wrong
+            with pytest.raises(ConfigError, match=f"load.tags={wrong!r}: must be a set of strings, as in "):
+                await cache.get_or_set("other", cache.loader(load))
+            with pytest.raises(ConfigError, match="must be a set of strings"):
+                await cache.get_or_set_many(["a", "c"], cache.loader(load_many))
 
 
 async def test_a_single_load_is_the_load_of_its_key(make_cache: MakeCache) -> None:
