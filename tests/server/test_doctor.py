@@ -88,6 +88,19 @@ def test_the_rights_that_it_prints_are_enough(fresh_server: EmbeddedServer, name
     assert [found["kind"] for found in report["findings"]] == ["config-denied"]
 
 
+def test_the_rights_are_those_of_the_environment() -> None:
+    """Namespace and kind of server come from it, as for every other command; what is wrong is told."""
+    environ = {"NEARCACHE_URL": "redis+cluster://h:1", "NEARCACHE_NAMESPACE": "shop"}
+    told = CliRunner().invoke(cli.app(), ["doctor", "--acl"], env=environ).stdout
+    assert "~{shop:* " in told
+    assert "+spublish" in told
+    told = CliRunner().invoke(cli.app(), ["doctor", "--acl"], env={"NEARCACHE_NAMESPACE": "shop"}).stdout
+    assert "~{shop:* &{shop:* " in told
+    wrong = CliRunner().invoke(cli.app(), ["doctor", "--acl", "--namespace", "a b"])
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "namespace='a b'" in wrong.stderr
+
+
 def test_a_wrong_password(fresh_server: EmbeddedServer, namespace: str) -> None:
     """It is said, and not shown."""
     user_of(fresh_server, "+@all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from nearcache.advice import kind_of
-from nearcache.cli.connect import AsJson, Namespace, Url, settings_of
+from nearcache.cli.connect import AsJson, Namespace, Url, fail, settings_of
 from nearcache.cli.doctor.judge import judge
 from nearcache.cli.doctor.trial import Trial
 from nearcache.engine.ports import RemoteFailed, RemoteMisconfigured
@@ -61,8 +62,13 @@ def doctor(
     Exit code 0: nothing but notes was found. 1: errors or warnings.
     """
     if acl_only:
-        cluster = url is not None and scheme_of(url) in CLUSTERS
-        typer.echo(f"ACL SETUSER <user> on ><password> {acl(namespace or Settings().namespace, cluster=cluster)}")
+        somewhere = url or os.environ.get("NEARCACHE_URL") or os.environ.get("NEARCACHE_URL_FILE")
+        try:
+            address, settings = settings_of(url if somewhere else "null://", namespace)
+        except ConfigError as error:
+            fail(str(error))
+        rights = acl(settings.namespace, cluster=scheme_of(address) in CLUSTERS)
+        typer.echo(f"ACL SETUSER <user> on ><password> {rights}")
         return
     report = diagnose(url, namespace)
     if as_json:
