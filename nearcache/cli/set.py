@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nearcache.cli.connect import AsJson, Namespace, Url, finish, opened
+from nearcache.cli.connect import AsJson, Namespace, Url, fail, finish, opened
 
 
 def set_value(
@@ -32,3 +32,5 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+    except RecursionError:
+        fail("the value is nested too deep for JSON: store its parts under keys of their own")

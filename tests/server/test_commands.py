@@ -49,6 +49,14 @@ async def test_set_and_get(fleet: NearCache) -> None:
     assert json.loads(run(fleet, "get", "a", "--json").stdout) == {"key": "a", "found": False, "value": None}
 
 
+def test_set_of_json_that_is_nested_too_deep(fleet: NearCache) -> None:
+    """It is told in a line, and nothing is stored."""
+    told = run(fleet, "set", "a", "[" * 5000)
+    assert told.exit_code == 2
+    assert told.stderr == "nearcache: the value is nested too deep for JSON: store its parts under keys of their own\n"
+    assert fleet.get("a") is None
+
+
 async def test_a_cached_none_is_a_value(fleet: NearCache) -> None:
     """It is found."""
     assert run(fleet, "set", "a", "null").exit_code == 0
