@@ -30,7 +30,8 @@ class OneServer:
 
     def new_bus(self, place: Hashable) -> SharedBus:
         del place
-        return cast("SharedBus", self._kind(self._endpoint, self._timeout, self.remotes))
+        make = lambda own: cast("SharedBus", self._kind(own, self._timeout, self.remotes))  # noqa: E731
+        return self._endpoint.watched_shared(make)
 
 
 def divide(

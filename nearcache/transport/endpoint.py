@@ -27,7 +27,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.retry import Retry
 
-from nearcache.engine.ports import Bus, RemoteFailed, RemoteMisconfigured, RemoteTimeout
+from nearcache.engine.ports import Bus, RemoteFailed, RemoteMisconfigured, RemoteTimeout, SharedBus
 from nearcache.errors import ConfigError
 from nearcache.settings import Settings
 from nearcache.transport.diagnosis import problem_of_client, problem_of_scheme
@@ -144,6 +144,10 @@ class Endpoint:
 
     def watched(self, make: Callable[[Endpoint], Bus]) -> Bus:
         """A bus on this endpoint; where the server may be replaced by another one, it ends then."""
+        return make(self)
+
+    def watched_shared(self, make: Callable[[Endpoint], SharedBus]) -> SharedBus:
+        """As ``watched``, for the bus of several buckets."""
         return make(self)
 
     @classmethod

@@ -159,7 +159,9 @@ def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Backend
         from nearcache.transport.divided import divide  # noqa: PLC0415  # few need it, and it takes its time to import
 
         one = divide(endpoint, settings, transport, names.database, asynchronous=asynchronous)
-        return Backend(one.remotes[0], _no_bus, endpoint.shown, again, reads=reads, buckets=Buckets(one.remotes, one))
+        both = Buckets(one.remotes, one)
+        primary = lambda: endpoint.primary  # noqa: E731
+        return Backend(one.remotes[0], _no_bus, endpoint.shown, again, reads=reads, primary=primary, buckets=both)
     remote = RedisRemote(transport, names, retries=settings.retries, redis_timeout=timeout)
 
     def new_bus() -> Bus:

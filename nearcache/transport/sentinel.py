@@ -13,10 +13,10 @@ import _thread
 import asyncio
 import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
 import redis
@@ -25,12 +25,15 @@ import redis.asyncio.connection
 import redis.asyncio.sentinel
 import redis.sentinel
 
-from nearcache.engine.ports import Bus, RemoteFailed
+from nearcache.engine.ports import Bus, News, RemoteFailed, SharedBus
 from nearcache.errors import ConfigError
 from nearcache.protocol.answers import BusItem, Greeting
 from nearcache.settings import Settings
 from nearcache.transport.endpoint import Endpoint, redact
 from nearcache.transport.sentinel_search import Opinion, Search, Sentinels, name_of, shown
+
+if TYPE_CHECKING:
+    from nearcache.transport.shared_bus import Channel
 
 PORT = 26379
 _URL = re.compile(
@@ -127,12 +130,17 @@ class SentinelEndpoint(Endpoint):
         own.origin = self
         return WatchedBus(make(own), own)
 
+    def watched_shared(self, make: Callable[[Endpoint], SharedBus]) -> SharedBus:
+        own = copy.copy(self)
+        own.origin = self
+        return WatchedSharedBus(make(own), own)
 
-class WatchedBus:
-    """A bus that ends when a Sentinel names another primary than the server that it comes from."""
 
-    def __init__(self, bus: Bus, endpoint: SentinelEndpoint) -> None:
-        self._bus = bus
+class _Watched:
+    """What ends a bus when a Sentinel names another primary than the server that it comes from."""
+
+    def __init__(self, bus: Bus | SharedBus, endpoint: SentinelEndpoint) -> None:
+        self._ended = bus
         self._endpoint = endpoint
         self._sentinels = endpoint.sentinels
         self._turn = 0
@@ -142,11 +150,10 @@ class WatchedBus:
         self._links: dict[Endpoint, Any] = {}
         """A connection to each Sentinel that was asked."""
         self._closed = False
-        self.ask_greeting = bus.ask_greeting
         self.open = bus.open
 
-    async def ask_beat(self) -> None:
-        await self._bus.ask_beat()
+    def _ask(self) -> None:
+        """Ask the next Sentinel, unless another one is being asked."""
         if self._asking:
             return
         places = sorted(self._sentinels.places, key=name_of)
@@ -161,30 +168,33 @@ class WatchedBus:
         except RuntimeError:  # there is no thread: the next heartbeat tries again
             self._asking = False
 
-    async def receive(self, timeout: float) -> Sequence[BusItem]:
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Give the failure of a bus that was ended here its reason."""
         try:
-            items = await self._bus.receive(timeout)
+            yield
         except RemoteFailed:
             if self._moved is not None:
                 raise self._moved from None
             raise
+
+    def _check(self, items: Sequence[News]) -> None:
         for item in items:
             if isinstance(item, Greeting) and not item.master and (known := self._endpoint.opinion):
                 self._sentinels.rotate()
                 where = f"{shown(known.address)}, which is no primary"
                 raise RemoteFailed(f"the Sentinel {name_of(known.place)} names {where}; the next one is asked")
-        return items
 
     def interrupt(self) -> None:
         self._end_links()
-        self._bus.interrupt()
+        self._ended.interrupt()
 
     async def close(self) -> None:
         if isinstance(self._asking, asyncio.Task):
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
         self._end_links()
-        await self._bus.close()
+        await self._ended.close()
 
     def _look(self, place: Endpoint) -> None:
         try:
@@ -218,7 +228,48 @@ class WatchedBus:
             return
         self._sentinels.epoch = max(self._sentinels.epoch, opinion.epoch)
         self._moved = RemoteFailed(f"the Sentinels name another primary: {shown(opinion.address)}")
-        self._bus.interrupt()
+        self._ended.interrupt()
+
+
+class WatchedBus(_Watched):
+    """The bus of a namespace that is not divided."""
+
+    def __init__(self, bus: Bus, endpoint: SentinelEndpoint) -> None:
+        super().__init__(bus, endpoint)
+        self._bus = bus
+        self.ask_greeting = bus.ask_greeting
+
+    async def ask_beat(self) -> None:
+        await self._bus.ask_beat()
+        self._ask()
+
+    async def receive(self, timeout: float) -> Sequence[BusItem]:
+        with self._named():
+            items = await self._bus.receive(timeout)
+        self._check(items)
+        return items
+
+
+class WatchedSharedBus(_Watched):
+    """The bus of all buckets of a namespace: the heartbeat of the first bucket asks a Sentinel."""
+
+    def __init__(self, bus: SharedBus, endpoint: SentinelEndpoint) -> None:
+        super().__init__(bus, endpoint)
+        self._bus = bus
+        self.leave = bus.leave
+
+    async def join(self, bucket: int) -> Bus:
+        channel = await self._bus.join(bucket)
+        if bucket == 0:
+            cast("Channel", channel).beside_beat = self._ask
+        return channel
+
+    async def receive(self, timeout: float) -> Sequence[tuple[Bus, Sequence[News]]]:
+        with self._named():
+            parts = await self._bus.receive(timeout)
+        for _, news in parts:
+            self._check(news)
+        return parts
 
 
 def from_url(url: str, settings: Settings, *, asynchronous: bool) -> SentinelEndpoint:

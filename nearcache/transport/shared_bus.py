@@ -40,6 +40,8 @@ class Channel:
         self._questions = BusProtocol(remote.names, lambda: remote.seen())  # noqa: PLW0108  # it is set later
         self._send, self._request = send, request
         self.interrupt = interrupt
+        self.beside_beat: Callable[[], None] = lambda: None
+        """Called with each heartbeat."""
 
     async def open(self) -> None:
         """Do nothing: the connection is open."""
@@ -49,6 +51,7 @@ class Channel:
 
     async def ask_beat(self) -> None:
         self._send(self._request(self, self._questions.beat))
+        self.beside_beat()
 
     async def receive(self, timeout: float) -> Sequence[BusItem]:
         """Give nothing: what comes for all channels is received together."""

@@ -60,9 +60,11 @@ def role_of(server: EmbeddedServer) -> str:
         return bytes(client.role()[0]).decode()
 
 
-async def test_a_failover_by_hand(make_cache: MakeCache, own: Group) -> None:
+@pytest.mark.parametrize("buckets", [None, 16])
+async def test_a_failover_by_hand(make_cache: MakeCache, own: Group, buckets: int | None) -> None:
     """The old primary stays one for seconds, answers heartbeats and takes writes: everybody leaves it at once."""
-    async with make_cache(own.url, **FAST) as writer, make_cache(own.url, **FAST) as reader:
+    settings = {**FAST, "buckets": buckets}
+    async with make_cache(own.url, **settings) as writer, make_cache(own.url, **settings) as reader:
         assert await writer.wait_healthy(5)
         assert await reader.wait_healthy(5)
         assert await writer.set("a", 1)
