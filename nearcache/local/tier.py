@@ -351,7 +351,7 @@ class Tier(Contents):
         held = ceil(share * STRIPES)
         if held != self.stripes_held:
             with self.lock:
-                if held < self.stripes_held:
+                if held < self.stripes_held and (self.entries or self.fallback.used):
                     self.drop_all(drops.SHARE)
                 self.stripes_held = held
 
