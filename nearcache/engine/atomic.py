@@ -21,7 +21,7 @@ from nearcache.engine.requests import Operation
 from nearcache.errors import CodecError, RemoteUnavailable, ValueTooLarge
 from nearcache.policy import Policy
 from nearcache.protocol.answers import Absent, OutOfRange, Present, Written
-from nearcache.protocol.records import COUNTER, NUMBER_MAX
+from nearcache.protocol.records import COUNTER, NUMBER_MAX, fresh_until_of
 
 T = TypeVar("T")
 
@@ -45,10 +45,10 @@ async def add(core: Core, key: str, value: object, policy: Policy) -> bool:
         return await alone.add(core, encoded, policy)
 
     async def send(found: Read) -> bool | None:
-        ask = partial(core.remote.add, encoded, found.head, policy.tags)
-        answer = await _once(core, key, Operation.ADD, ask)
-        if not isinstance(answer, Written):
-            return None if isinstance(answer, Present) else False
+        dead = judged_dead(core, found)
+        answer = await _once(core, key, Operation.ADD, partial(core.remote.add, encoded, dead, policy.tags))
+        if not isinstance(answer, Written):  # a value that seems to have ended here, and not there, is alive
+            return None if isinstance(answer, Present) and dead == found.head else False
         core.requests.wrote(answer)
         core.tier.put(key, core.entries.of_write(encoded, answer, policy), found.snapshot, own=True)
         return True
@@ -56,6 +56,16 @@ async def add(core: Core, key: str, value: object, policy: Policy) -> bool:
     # At first the key is taken for absent, which it is for a lock that is free.
     added = await _decide(core, key, lambda found: False if found.alive else None, send, Read(key, core.policy))
     return _acknowledged(core, added)
+
+
+def judged_dead(core: Core, found: Read) -> bytes:
+    """The head of a record that is dead for another reason than its end, which the script judges by its own clock.
+
+    A's estimate of the server's clock is ahead · B has a lock for one millisecond more · A judges it dead, adds: both
+    have it.
+    """
+    ends = fresh_until_of(found.head)
+    return b"" if 0 < ends <= core.requests.server_now() else found.head
 
 
 async def touch(core: Core, key: str, policy: Policy) -> bool:

@@ -73,7 +73,9 @@ class Server(State):
         holder = self.holder(item.key)
         if holder is not None and not holder.lease_id:
             return Held()
-        if self.is_other(self.raw(item.key), dead):
+        raw = self.raw(item.key)
+        ended = raw is not None and len(raw) >= HEAD_BYTES and fresh_until_of(raw[:HEAD_BYTES]) <= self.clock()
+        if self.is_other(raw, dead) and not ended:
             return Present()
         return self.set([item], tags, deadline, seen)
 

@@ -78,6 +78,20 @@ def two_adds_over_one_dead_value(rules: Rules) -> None:
         must(sum(given) == 1, "AA: a lock is given twice")
 
 
+@schedule(without.ENDS_BY_THE_CLIENTS_CLOCK)
+def an_add_by_a_process_whose_estimate_of_the_clock_is_ahead(rules: Rules) -> None:
+    """(AA) It takes a lock for ended that lives yet: the script judges its end by its own clock."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        assert world.run(a.add("k", 1, ttl=1))
+        world.deliver_all()
+        past(world, 0.995)
+        b.core.invalidation.server_offset += 0.01
+        must(world.run(b.add("k", 2)) is False, "AA: a lock is given twice")
+        past(world, 0.006)
+        assert world.run(b.add("k", 2))
+
+
 @schedule(without.HOLDS_NOTHING)
 def an_add_under_a_hold(rules: Rules) -> None:
     """(AA) A hold refuses an add as it refuses a fill."""

@@ -1,4 +1,5 @@
--- Store a value under a number and tell everybody, unless there is one that the client has not judged dead, or a hold.
+-- Store a value under a number and tell everybody, unless there is one that has not ended and that the client has not
+-- judged dead, or a hold.
 -- KEYS: m, channel, v, l, then tags.
 -- ARGV: names, seen, tag life ms, deadline (server microseconds), stale ms, how the dead record begins (empty: absent),
 -- ttl ms, tail. A value is kept stale ms longer than it is fresh.
@@ -7,7 +8,10 @@ local seen, created = tonumber(ARGV[2]), now()
 if created > tonumber(ARGV[4]) then return 'L' .. struct.pack('>I8', created) end
 local hold, found = held(KEYS[4])
 if hold then return 'D' end
-if alive(record_at(KEYS[3]), ARGV[6]) then return 'V' end
+local v = record_at(KEYS[3])
+-- A client whose estimate of this clock is ahead takes a value for ended that lives yet: its end is judged here.
+local ended = v and #v >= 25 and struct.unpack('>I8', v, 18) <= created
+if alive(v, ARGV[6]) and not ended then return 'V' end
 local s = standing(KEYS[1], seen)
 for n = 5, #KEYS do
     if floor_of(KEYS[n], s) then

@@ -70,7 +70,7 @@ FILLS_BELOW_FLOORS: Changes = (
     ("f <= tonumber(ARGV[5])", "true"),
     ("good and floor and floor <= given", "good and floor and true"),
 )
-ADDS_OVER_ANYTHING: Changes = (("if alive(record_at(KEYS[3]), ARGV[6]) then return 'V' end", ""),)
+ADDS_OVER_ANYTHING: Changes = (("if alive(v, ARGV[6]) and not ended then return 'V' end", ""),)
 ADDED_TAGS_UNCHECKED: Changes = (("given = tonumber(ARGV[4])", "given = 2 ^ 53"),)
 _WRITES = ("set", "delete", "mark_stale", "clear")
 SEEN_BY_NOBODY: Mapping[str, Changes] = {
@@ -136,6 +136,7 @@ GUARDS: Mapping[str, Guard] = {
     "operation-behind-journal": Guard(rules.OPERATIONS_UNDER_THE_JOURNAL),
     "operation-once": Guard(rules.OPERATIONS_REPEATED),
     "operation-head": Guard(rules.ANY_HEAD),
+    "operation-end": Guard(rules.ENDS_BY_THE_CLIENTS_CLOCK),
     "operation-l1": Guard(rules.OPERATIONS_STAY_IN_L1),
     "touch-version": Guard(rules.TOUCHES_MAKE_VERSIONS),
     "counter-floor": Guard(rules.COUNTS_ON_ANYTHING),

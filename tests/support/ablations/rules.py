@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from nearcache.engine import atomic, filling, read, subscriber, write
 from nearcache.engine import buckets as engine_buckets
-from nearcache.engine import filling, read, subscriber, write
 from nearcache.engine.attempt import Attempt
 from nearcache.engine.load_many import Search
+from nearcache.engine.plain import Read
 from nearcache.engine.ports import RemoteFailed
 from nearcache.engine.requests import Operation, Requests
 from nearcache.local.fallback import Fallback
@@ -214,6 +215,12 @@ async def _waits_first(self: Search, keys: Sequence[str]) -> None:
         await self.batch.load_ready(ready)
 
 
+def _every_dead_head(core: object, found: Read) -> bytes:
+    """The head of any record that is dead as its client knows."""
+    del core
+    return found.head
+
+
 def _began(attempt: Attempt) -> Mark:
     """When the search for the value began."""
     return Mark(attempt.began, attempt.offset)
@@ -327,6 +334,7 @@ OPERATIONS_STAY_IN_L1 = Rules(tier=UnknownStaysInL1)
 OPERATIONS_REPEATED = Rules(remote=RepeatsOperations)
 OPERATIONS_UNDER_THE_JOURNAL = Rules(patched=((Journal, "covers", _covers_nothing),))
 ANY_HEAD = Rules(server=TakesAnyHead)
+ENDS_BY_THE_CLIENTS_CLOCK = Rules(patched=((atomic, "judged_dead", _every_dead_head),))
 TOUCHES_MAKE_VERSIONS = Rules(server=TouchesMakeVersions)
 COUNTS_ON_ANYTHING = Rules(server=CountsOnAnything)
 NO_SNAPSHOT = Rules(tier=NoSnapshot)
