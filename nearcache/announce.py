@@ -64,7 +64,7 @@ class Announcer:
             "l1_entries": stats.l1_entries,
             "l1_max_entries": core.settings.l1_max_entries,
             "l1_bytes": stats.l1_bytes,
-            "l1_share": core.tier.stripes_held / STRIPES,
+            "l1_share": min(one.tier.stripes_held for one in core.all) / STRIPES,
             "flushes": stats.flushes,
             "audit_stale": stats.audit_stale,
         }

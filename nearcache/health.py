@@ -83,9 +83,10 @@ def _bus_of(core: Core) -> Bus:
 
 
 def _clock_offset(core: Core) -> float | None:
-    if core.round_trip is None:
-        return None
-    return core.invalidation.server_offset + core.runtime.monotonic() - time.time()
+    """The larger one where several servers have the buckets."""
+    ours = time.time() - core.runtime.monotonic()
+    offsets = [one.invalidation.server_offset - ours for one in core.all if one.round_trip is not None]
+    return max(offsets, key=abs, default=None)
 
 
 def health_of(
@@ -115,7 +116,7 @@ def health_of(
         proof_age=age,
         breaker="closed" if sends else "half-open" if any(one.state is State.TRYING for one in breakers) else "open",
         journal=journal,
-        propagation=core.invalidation.propagation,
+        propagation=max((took for one in core.all if (took := one.invalidation.propagation) is not None), default=None),
         refused=refused,
         clock_offset=_clock_offset(core),
         load_error=core.loads.hidden,

@@ -28,9 +28,10 @@ def l1(
     Exit code 2: Redis could not be asked, or refused.
     """
     with opened(url, namespace, writes=share is not None) as cache:
-        remote = cache._core.remote  # noqa: SLF001  # the library has no method for it
+        remotes = [core.remote for core in cache._core.all]  # noqa: SLF001  # the library has no method for it
         if share is not None:
-            run_sync(remote.limit_l1(share))
-        now = run_sync(remote.l1_share())
+            for remote in remotes:  # each bucket's counter has it, so that the bus of each primary tells it
+                run_sync(remote.limit_l1(share))
+        now = max(run_sync(remote.l1_share()) for remote in remotes)
         told = {"namespace": cache.settings.namespace, "share": now}
         finish(told, f"L1 may hold {now:.4g} of the keys of {cache.settings.namespace}", as_json=as_json, ok=True)

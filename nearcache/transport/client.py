@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -21,16 +21,12 @@ from nearcache.engine.ports import (
 )
 from nearcache.protocol import scripts
 from nearcache.protocol.answers import (
-    ABSENT,
     Absent,
     Ask,
-    Bounds,
-    Busy,
     Claim,
     Counted,
     Deleted,
     Fill,
-    Granted,
     Held,
     Item,
     Lease,
@@ -45,10 +41,21 @@ from nearcache.protocol.messages import pack_probe
 from nearcache.protocol.names import PLACES, Names
 from nearcache.protocol.records import pack_names
 from nearcache.protocol.scripts import Script
-from nearcache.protocol.versions import share_of, whole
+from nearcache.protocol.versions import share_of
 from nearcache.transport import resp
 from nearcache.transport.handshake import Handshake
 from nearcache.transport.interpreting import interpreted, raise_odd
+from nearcache.transport.replies import (
+    NOT_ADDED,
+    NOT_COUNTED,
+    PAIR,
+    claim_of,
+    lease_of,
+    reading_of,
+    values_of,
+    written_of,
+    written_yet,
+)
 
 T = TypeVar("T")
 TAG_LIFE_MARGIN_MS = 3_600_000
@@ -57,10 +64,8 @@ _FINAL = (RemoteTimeout, RemoteMisconfigured, NotSent, BusRefused, Incompatible)
 """Failures after which a command is not repeated."""
 Call: TypeAlias = tuple[Sequence[bytes], Sequence[object]]
 """The names and the fields that a script is called with."""
-_PAIR = struct.Struct(">QQ")
 _COUNTED = struct.Struct(">QQq")
 _LATE = struct.Struct(">cQ")
-_VALUES = frozenset({bytes, type(None)})
 
 
 class Transport(Protocol):
@@ -146,14 +151,14 @@ class RedisRemote:
     def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Coroutine[Any, Any, Reading]:
         packed = resp.pack((b"MGET", *self._names.values(keys)))
         if not with_bounds:
-            return self._read(partial(_reading, len(keys)), packed, 1, waited)
+            return self._read(partial(reading_of, len(keys)), packed, 1, waited)
         # The bounds are read behind the values, so that a clear between the two makes them look old, not new.
         packed += resp.pack((b"HMGET", self._names.counters, b"s", b"f"))
-        return self._read(partial(_reading, len(keys)), packed, 2, waited)
+        return self._read(partial(reading_of, len(keys)), packed, 2, waited)
 
     def tag_floors(self, tags: Sequence[str]) -> Coroutine[Any, Any, Sequence[TagFloor | None]]:
         packed = resp.pack((b"MGET", *self._names.tags(tags)))
-        return self._read(lambda found: [TagFloor.parse(floor) for floor in _checked(found, len(tags))], packed, 1)
+        return self._read(lambda found: [TagFloor.parse(floor) for floor in values_of(found, len(tags))], packed, 1)
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
         keys: list[str] = []
@@ -174,23 +179,23 @@ class RedisRemote:
             deleted = await self.delete(keys)
             assert deleted is not None  # noqa: S101  # without not_before it is never too early
             return deleted._replace(stored=False)
-        if len(reply) > _PAIR.size:
-            self._offset = _PAIR.unpack_from(reply)[1] / 1e6 - monotonic()  # its clock may have been set
+        if len(reply) > PAIR.size:
+            self._offset = PAIR.unpack_from(reply)[1] / 1e6 - monotonic()  # its clock may have been set
             raise TooLate("the set came to the server after its deadline")
-        return _written(reply)
+        return written_of(reply)
 
     async def add(self, item: Item, dead: bytes, tags: Sequence[str], deadline: int) -> Written | Present | Held:
         names = [*self._common, *self._names.pairs([item.key]), *self._names.tags(tags)]
         life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
         fields = [pack_names([item.key]), self.seen(), life, deadline, item.stale_ms, dead, item.ttl_ms, item.tail]
         reply = self._in_time(await self._call(scripts.ADD, names, fields))
-        return _NOT_ADDED[reply] if reply in _NOT_ADDED else _written(reply)
+        return NOT_ADDED[reply] if reply in NOT_ADDED else written_of(reply)
 
     async def touch(self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int) -> Written | Present:
         names = [*self._common, self._names.value(key), *self._names.tags(tags)]
         fields = [pack_names([key]), self.seen(), ttl_ms + TAG_LIFE_MARGIN_MS, deadline, head, ttl_ms]
         reply = self._in_time(await self._call(scripts.TOUCH, names, fields))
-        return Present() if reply == b"C" else _written(reply)
+        return Present() if reply == b"C" else written_of(reply)
 
     async def incr(
         self, key: str, delta: int, initial: int | None, ttl_ms: int, head: bytes, deadline: int, was: int | None = None
@@ -198,25 +203,25 @@ class RedisRemote:
         begin, before = (b"" if number is None else number for number in (initial, was))
         fields = [pack_names([key]), self.seen(), deadline, delta, begin, ttl_ms, head, before]
         reply = self._in_time(await self._call(scripts.INCR, [*self._common, *self._names.pairs([key])], fields))
-        if reply in _NOT_COUNTED:
-            return _NOT_COUNTED[reply]
+        if reply in NOT_COUNTED:
+            return NOT_COUNTED[reply]
         number, created, count = _COUNTED.unpack(reply)
         return Counted(Written(number, created), count)
 
     async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
         fields = [pack_names(keys), self.seen(), hold_ms, not_before, 0]
-        return _written_yet(
+        return written_yet(
             await self._call(scripts.DELETE, [*self._common, *self._names.pairs(keys)], fields), not_before
         )
 
     async def delete_existing(self, key: str) -> Deleted:
         fields = [pack_names([key]), self.seen(), 0, 0, 1]
         reply = await self._call(scripts.DELETE, [*self._common, *self._names.pairs([key])], fields)
-        return Deleted(_written(reply[: _PAIR.size]), reply[_PAIR.size :])
+        return Deleted(written_of(reply[: PAIR.size]), reply[PAIR.size :])
 
     async def mark_stale(self, keys: Sequence[str]) -> Written:
         names = [*self._common, self._names.scratch, *self._names.pairs(keys)]
-        return _written(await self._call(scripts.MARK_STALE, names, [pack_names(keys), self.seen()]))
+        return written_of(await self._call(scripts.MARK_STALE, names, [pack_names(keys), self.seen()]))
 
     async def lease(self, asks: Sequence[Ask], lease_ms: int, tags: Sequence[str], deadline: int) -> Sequence[Lease]:
         """See Remote. No caller repeats it with the same lease_id (P)."""
@@ -224,7 +229,7 @@ class RedisRemote:
         calls: list[Call] = []
         for key, lease_id, dead in asks:
             calls.append(([*self._common, *self._names.pairs((key,), tags)], [lease_id, lease_ms, dead, *rest]))
-        return [_leased(reply, lease_ms, tags) for reply in await self._call_all(scripts.LEASE, calls)]
+        return [lease_of(reply, lease_ms, tags) for reply in await self._call_all(scripts.LEASE, calls)]
 
     async def fill(self, fills: Sequence[Fill]) -> Sequence[Written | None]:
         calls: list[Call] = []
@@ -233,7 +238,7 @@ class RedisRemote:
             life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
             head = [lease_id, pack_names([item.key]), grant.lease_ms, grant.number, grant.floor]
             calls.append((names, [*head, item.ttl_ms, item.tail, life, item.stale_ms, *grant.tag_floors]))
-        return [None if reply is None else _written(reply) for reply in await self._call_all(scripts.FILL, calls)]
+        return [None if reply is None else written_of(reply) for reply in await self._call_all(scripts.FILL, calls)]
 
     async def abort(self, leases: Sequence[tuple[str, bytes]]) -> Sequence[bool]:
         calls = [([*self._common, self._names.lease(key)], [lease_id, pack_names([key])]) for key, lease_id in leases]
@@ -241,7 +246,7 @@ class RedisRemote:
 
     def claim(self, key: str) -> Coroutine[Any, Any, Claim | None]:
         name = self._names.lease(key)
-        return self._read(_claim, resp.pack((b"GET", name)) + resp.pack((b"PTTL", name)), 2)
+        return self._read(claim_of, resp.pack((b"GET", name)) + resp.pack((b"PTTL", name)), 2)
 
     def _in_time(self, reply: bytes) -> bytes:
         """The answer of a script that does nothing after its deadline.
@@ -256,11 +261,11 @@ class RedisRemote:
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
         names = [*self._common, self._names.scratch]
-        return _written_yet(await self._call(scripts.CLEAR, names, [b"", self.seen(), not_before]), not_before)
+        return written_yet(await self._call(scripts.CLEAR, names, [b"", self.seen(), not_before]), not_before)
 
     async def invalidate_tags(self, tags: Sequence[str], *, stale: bool = False) -> Written:
         names = [*self._common, self._names.scratch, *self._names.tags(tags)]
-        return _written(await self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0, int(bool(stale))]))
+        return written_of(await self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0, int(bool(stale))]))
 
     async def l1_share(self) -> float:
         return await self._read(lambda found: share_of(*found), resp.pack((b"HMGET", self._names.counters, b"l")), 1)
@@ -279,7 +284,7 @@ class RedisRemote:
 
     async def announced(self) -> Sequence[bytes]:
         names = [self._names.place(number) for number in range(PLACES)]
-        found = await self._read(partial(_checked, count=PLACES), resp.pack((b"MGET", *names)), 1)
+        found = await self._read(partial(values_of, count=PLACES), resp.pack((b"MGET", *names)), 1)
         return [one for one in found if one is not None]
 
     async def probe(self, nonce: str) -> None:
@@ -363,56 +368,3 @@ def _packed(command: tuple[bytes, bytes], names: Sequence[bytes], fields: Sequen
     for field in fields:
         rest.append(b"%d" % field if type(field) is int else cast("bytes", field))  # noqa: PERF401  # a call less
     return resp.pack((*command, *rest))
-
-
-def _reading(count: int, records: Any, *bounds: Any) -> Reading:
-    """The replies to a read of so many keys."""
-    records = _checked(records, count)
-    if not bounds:
-        return Reading(records)
-    number, floor = map(whole, bounds[0])
-    return Reading(records, ABSENT if number is None or floor is None else Bounds(number, floor))
-
-
-def _claim(found: bytes | None, left: int) -> Claim | None:
-    return Claim(found[:1] == b"D", max(left, 0) / 1000) if found else None
-
-
-def _checked(reply: Any, count: int) -> list[bytes | None]:
-    """The values of an MGET.
-
-    Raises:
-        TypeError: that is no list of ``count`` values. A proxy may put an error among them, which is raised.
-    """
-    if type(reply) is list and len(reply) == count and _VALUES.issuperset(map(type, reply)):
-        return reply
-    for one in reply:
-        if isinstance(one, RemoteFailed):
-            raise one
-    raise TypeError(type(reply))
-
-
-_NOT_ADDED: Mapping[bytes, Present | Held] = {b"V": Present(), b"D": Held()}
-_NOT_COUNTED: Mapping[bytes, Present | Absent | OutOfRange] = {b"V": Present(), b"A": Absent(), b"R": OutOfRange()}
-
-
-def _leased(reply: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
-    kind, rest = reply[:1], reply[1:]
-    if kind == b"V":
-        return Present()
-    if kind == b"B":
-        return Busy(max(int(rest), 1) / 1000)
-    if kind == b"D":
-        return Held()
-    if kind == b"L":
-        raise TooLate("the request for a lease came to the server after its deadline")
-    number, floor, *tag_floors = struct.unpack(f">{2 + len(tags)}Q", rest)
-    return Granted(number, floor, tuple(tag_floors), lease_ms)
-
-
-def _written(reply: bytes) -> Written:
-    return Written(*_PAIR.unpack(reply))
-
-
-def _written_yet(reply: bytes | None, not_before: int) -> Written | None:
-    return None if reply is None and not_before else _written(cast("bytes", reply))

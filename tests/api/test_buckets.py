@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nearcache import CoherenceFailed, Connected, Disconnected, Drained, Flushed
+from nearcache import CoherenceFailed, Connected, Disconnected, Drained, Flushed, current_load
 from nearcache.engine.core import Core
 from nearcache.local.deferred import STEP
 from nearcache.local.snapshot import bucket_of
@@ -59,6 +59,52 @@ async def test_every_operation_does_the_same(make_cache: MakeCache) -> None:
         assert await cache.get_many(KEYS) == {}
         await settled(cache, other)
         assert await other.get_many([*KEYS, "loaded"]) == {}
+
+
+async def test_many_keys_are_loaded_by_one_call(make_cache: MakeCache) -> None:
+    """Whatever buckets they are in; what the loader says of one, and of all, holds."""
+    async with make_cache(buckets=16) as cache, make_cache(buckets=16) as other:
+        asked: list[Sequence[str]] = []
+
+        def load(keys: Sequence[str]) -> dict[str, int]:
+            load = current_load()
+            load.tags |= {"t"}
+            load[KEYS[0]].skip()
+            asked.append(load.keys)
+            return {key: MANY[key] for key in keys}
+
+        assert await cache.get_or_set_many(KEYS, cache.loader(load), tags=["t"], stale_if_error=60) == MANY
+        assert [sorted(keys) for keys in asked] == [sorted(KEYS)]
+        await settled(cache, other)
+        assert await other.get_many(KEYS) == dict(list(MANY.items())[1:])
+        assert await other.invalidate_tags("t", stale=True) is True
+        await settled(cache, other)
+        assert await cache.get_many(KEYS) == {}
+
+        def fail() -> int:
+            raise LookupError("no rows")
+
+        assert await cache.get_or_set(KEYS[1], cache.loader(fail), stale_if_error=60) == MANY[KEYS[1]]
+
+
+async def test_each_bucket_is_audited(make_cache: MakeCache) -> None:
+    """A foreign writer is found in any of them, and health() knows the times of all."""
+    async with make_cache(buckets=16, max_staleness=0.4, audit_fraction=1) as cache:
+        assert await cache.set_many(MANY) is True
+        await until(lambda: cache.health().propagation)
+        assert cache.health().clock_offset is not None
+        with redis_of(cache.url) as client:
+            names = [f"{{{cache.settings.namespace}:{bucket_of(key, 16)}}}:v:{key}" for key in KEYS[:2]]
+            assert bucket_of(KEYS[0], 16) != bucket_of(KEYS[1], 16)
+            foreign = client.get(names[0])
+            client.set(names[0], client.get(names[1]), px=60_000)
+            client.set(names[1], foreign, px=60_000)
+
+        async def found() -> bool:
+            await cache.get_many(KEYS[:2])
+            return bool(cache.stats().audit_stale >= 2)
+
+        await until(found)
 
 
 async def test_each_bucket_has_names_of_its_own(make_cache: MakeCache, server: EmbeddedServer) -> None:

@@ -75,6 +75,18 @@ async def test_two_processes_follow(server: EmbeddedServer, namespace: str) -> N
             await until(lambda: crew.ask("fill") == [100, 100])
 
 
+async def test_it_reaches_every_bucket(server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each bucket has the share beside its own counter."""
+    monkeypatch.setenv("NEARCACHE_BUCKETS", "16")
+    with NearCache.from_url(server.url, namespace=namespace, max_staleness=STALENESS, buckets=16) as cache:
+        cache.set_many(dict.fromkeys(KEYS, 1))
+        assert cache.stats().l1_entries == len(KEYS)
+        assert told(cache, "--share", "0") == 0.0
+        await until(lambda: not cache.stats().l1_entries)
+        run(cache, "l1", "--share", "0.5")
+        await until(lambda: cache.set_many(dict.fromkeys(KEYS, 1)) and 30 < cache.stats().l1_entries < 70)
+
+
 async def test_no_instance_holds_more_than_its_setting(server: EmbeddedServer, namespace: str) -> None:
     """The smaller one counts; damage limits nothing, and a clear does not end it."""
     with NearCache.from_url(server.url, namespace=namespace, max_staleness=0.2, l1_share=0.1) as cache:

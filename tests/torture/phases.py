@@ -30,7 +30,9 @@ class Phase:
     clock: bool = False
     """Whether the server has a false clock."""
     loses: bool = False
-    """Whether locks and counters may go unseen: the server loses values or gets others, or who cleared was killed."""
+    """Whether the server loses values, or gets others: locks and counters go with them."""
+    killed: bool = False
+    """Whether the far writer is killed. It clears nothing: a clear that it takes along would end locks and counters."""
     loads: bool = True
     """Whether the readers load what they do not find."""
     agreement: float | None = None
@@ -55,7 +57,7 @@ PHASES: Mapping[str, Phase] = {
         Phase("full partition", faults.partition),
         Phase("buffer eviction", faults.evicted),
         Phase("full at reconnect", faults.full, heals=True, least=1.5),
-        Phase("writer killed", faults.writer_killed, loses=True, agreement=SHORT_TTL),
+        Phase("writer killed", faults.writer_killed, killed=True, agreement=SHORT_TTL),
         Phase("clients stopped", faults.clients_stopped, least=5.0),
         Phase("failover", histories.failover, histories.replicate, loses=True),
         Phase(

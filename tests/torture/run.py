@@ -213,7 +213,7 @@ def _plans(phase: Phase, near: str, far: str, seed: str, options: Options) -> li
         Plan("threads", "threads", near, **readers),  # type: ignore[arg-type]
         Plan("asyncio", "asyncio", near, **readers),  # type: ignore[arg-type]
         Plan("near writer", "threads", near, writer=0, **common),  # type: ignore[arg-type]
-        Plan(FAR_WRITER, "asyncio", far, writer=1, **common),  # type: ignore[arg-type]
+        Plan(FAR_WRITER, "asyncio", far, writer=1, clears=not phase.killed, **common),  # type: ignore[arg-type]
     ]
 
 

@@ -44,6 +44,8 @@ class Plan:
     """Whether a raw subscriber listens beside the cache."""
     loads: bool = True
     """Whether its reads load what they do not find."""
+    clears: bool = True
+    """Whether a writer clears the namespace now and then."""
     without: str | None = None
     """A guard that is taken away."""
 
@@ -115,7 +117,11 @@ class Instance:
         self._dropped: list[tuple[int, str]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._reads = Reads(cache, book, self._raised, loads=plan.loads)
-        self._writes = Writes(cache, book, plan.writer, self._raised, self._reads) if plan.writer is not None else None
+        self._writes = (
+            Writes(cache, book, plan.writer, self._raised, self._reads, clears=plan.clears)
+            if plan.writer is not None
+            else None
+        )
         self._listen()
 
     def _listen(self) -> None:

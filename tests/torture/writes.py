@@ -84,9 +84,10 @@ class Writes:
         writer: the number of this process.
         raised: where exceptions are told.
         reads: for reads behind the own writes.
+        clears: whether it clears the namespace now and then.
     """
 
-    def __init__(self, cache: Any, book: Book, writer: int, raised: list[str], reads: Reads) -> None:
+    def __init__(self, cache: Any, book: Book, writer: int, raised: list[str], reads: Reads, *, clears: bool) -> None:
         self._cache, self._book, self._raised, self._reads = cache, book, raised, reads
         self.going = True
         self.counted: Counter[str] = Counter()
@@ -95,7 +96,7 @@ class Writes:
         self._late = [key for key in owned(writer) if key in LATE]
         self._own = [key for key in owned(writer) if key not in LATE]
         self._busy = [key for key in self._own if key < BUSY_KEYS]
-        self._acts = list(ACTS)
+        self._acts = [act for act in ACTS if clears or act[1] != "clear"]
 
     async def run(self, rng: random.Random) -> None:
         """Write again and again."""
