@@ -66,7 +66,6 @@ def _core_on(where: Backend, settings: Settings, runtime: Runtime) -> Core:
     if where.buckets is not None:
         remotes = where.buckets.remotes
         whole = WholeTier(*bounds, settings.journal_max, settings.eviction, buckets=len(remotes))
-        whole.hold(settings.l1_share)
         assert where.new_bus is not None  # noqa: S101  # only a server has buckets
         from nearcache.engine.buckets import core_of_buckets  # noqa: PLC0415  # few need it, and it takes its time to import
 
@@ -75,7 +74,8 @@ def _core_on(where: Backend, settings: Settings, runtime: Runtime) -> Core:
         )
     journal_max = 0 if where.new_bus is None else settings.journal_max
     tier = Tier(*bounds, journal_max, settings.eviction)
-    tier.hold(settings.l1_share if where.new_bus is not None else float(where.keeps))
+    if not where.keeps:
+        tier.hold(0.0)  # elsewhere the greeting of a bus says how much, before anything is put
     invalidation = AlwaysFresh(tier) if where.new_bus is None else Invalidation(tier, settings.max_staleness)
     return Core(
         settings=settings,

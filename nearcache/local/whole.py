@@ -29,12 +29,6 @@ class WholeTier(Tier):
         """Drop every entry of every bucket; how many entries were dropped."""
         return sum(part.drop_all(why) for part in self.parts)
 
-    def hold(self, share: float) -> None:
-        """Let each bucket hold a part of its keys alone."""
-        for part in self.parts:
-            part.hold(share)
-        super().hold(share)
-
     def release(self) -> None:
         """Release everything that was dropped at once."""
         for part in self.parts:
