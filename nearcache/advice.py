@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nearcache.engine.bus_state import BusState
+from nearcache.engine.bus_state import GRAVITY, BusState
 from nearcache.engine.core import Core
 from nearcache.findings import Finding
 from nearcache.local.effects import Cause
@@ -62,7 +62,7 @@ def _large_values(core: Core) -> str | None:
 
 def _function_cost(core: Core) -> str | None:
     """A function that is quicker than what its misses cost, even if all hits of this cache were its own."""
-    stats, trip = core.stats(), core.round_trip or 0.0
+    stats, trip = core.stats(), max(one.round_trip or 0.0 for one in core.all)
     hits = stats.l1_hits + stats.l2_hits
     for one in tuple(core.loads.functions.values()):
         mean = one.seconds / max(one.loads, 1)
@@ -96,11 +96,7 @@ def findings_of(core: Core, reason: str, *, shared: bool) -> Iterator[Finding]:
         reason: the gravest trouble, in a sentence.
         shared: whether others may use its server.
     """
-    if core.bus_state in _STATES:
-        yield Finding(kind_of(reason, _STATES[core.bus_state]), reason)
-    denied = next((one.requests.denied for one in core.all if one.requests.denied is not None), None)
-    if denied is not None:
-        yield Finding("rights", denied)
+    yield from _findings_of_primaries(core) if core.parts else _findings_of_server(core, "", reason)
     if core.bus_state is BusState.PROVEN and any(one.invalidation.identity is None for one in core.all):
         yield Finding("no-info", "nothing tells one server from another: INFO is denied, or two answer by turns")
     if shared and core.settings.namespace == SETTINGS["namespace"].default:
@@ -114,9 +110,27 @@ def findings_of(core: Core, reason: str, *, shared: bool) -> Iterator[Finding]:
     lost = stats.flushes_by_reason.get(Cause.COUNTER.value, 0)
     if lost > 1:
         yield Finding("evicting-policy", f"the counter of the namespace was lost {lost} times while the server went on")
-    requests, timeouts = core.requests, stats.l2_errors_by_code.get("timeout", 0)
-    if requests.batch_timeouts > 1 and requests.batch_timeouts > timeouts / 2:
-        detail = f"{requests.batch_timeouts} of {timeouts} timeouts were of requests for several keys"
-        yield Finding("large-batches", f"{detail}, such as {requests.batch_size}")
+    late, timeouts = sum(one.requests.batch_timeouts for one in core.all), stats.l2_errors_by_code.get("timeout", 0)
+    if late > 1 and late > timeouts / 2:
+        detail = f"{late} of {timeouts} timeouts were of requests for several keys"
+        yield Finding("large-batches", f"{detail}, such as {max(one.requests.batch_size for one in core.all)}")
     for kind, detail in tuple(core.noticed.items()):
         yield Finding(kind, detail)
+
+
+def _findings_of_primaries(core: Core) -> Iterator[Finding]:
+    """What is wrong with each server of a cache of several buckets."""
+    from nearcache.primaries import primaries_of  # noqa: PLC0415  # few need it, and it takes its time to import
+
+    for primary in primaries_of(core):
+        parts = [core.parts[bucket] for bucket in primary.buckets]
+        worst = min(parts, key=lambda part: (GRAVITY.index(part.bus_state), part.requests.denied is None))
+        yield from _findings_of_server(worst, f"{primary}: ", worst.bus_failure or "")
+
+
+def _findings_of_server(core: Core, whose: str, reason: str) -> Iterator[Finding]:
+    """What is wrong with the bus or the rights; ``whose``: what stands before the detail."""
+    if core.bus_state in _STATES:
+        yield Finding(kind_of(reason, _STATES[core.bus_state]), f"{whose}{reason}")
+    if core.requests.denied is not None:
+        yield Finding("rights", f"{whose}{core.requests.denied}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from nearcache.advice import findings_of
-from nearcache.engine.breaker import State
-from nearcache.engine.bus_state import BusState
+from nearcache.engine.breaker import BREAKER_WORDS, BreakerWord
+from nearcache.engine.bus_state import BusState, BusWord
 from nearcache.engine.core import Core
 from nearcache.errors import NearCacheWarning, warn
 from nearcache.events import (
@@ -26,9 +26,10 @@ from nearcache.events import (
 )
 from nearcache.findings import Finding
 
+if TYPE_CHECKING:
+    from nearcache.primaries import Primary
+
 Status: TypeAlias = Literal["ok", "degraded", "down"]
-Breaker: TypeAlias = Literal["closed", "half-open", "open"]
-Bus: TypeAlias = Literal["none", "idle", "connecting", "proven", "lost", "refused", "closed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +58,16 @@ class Health:
         primary: Host and port of the primary that the Sentinels named last; None: none was asked.
         reasons: What is wrong or may be with the set-up, as far as the cache knows: each with kind, detail and
             what to do.
+        primaries: Where the cache has several buckets, as on a cluster: each server with ``address``, ``buckets``,
+            ``unproven`` (those of its buckets that are not proven coherent now), ``bus``, ``breaker`` and ``reason``.
+            Empty before the first use, and where there is one bucket.
     """
 
     status: Status
     round_trip: float | None
-    bus: Bus
+    bus: BusWord
     proof_age: float | None
-    breaker: Breaker
+    breaker: BreakerWord
     journal: int
     propagation: float | None = None
     refused: tuple[str, ...] = ()
@@ -72,14 +76,15 @@ class Health:
     reason: str | None = field(default=None, compare=False)
     primary: str | None = None
     reasons: tuple[Finding, ...] = field(default=(), compare=False)
+    primaries: tuple[Primary, ...] = ()
 
 
-def _bus_of(core: Core) -> Bus:
-    if core.new_bus is None:
-        return "none"
-    if core.bus_state.refused:
-        return "refused"
-    return cast("Bus", core.bus_state.value)
+def _primaries_of(core: Core) -> tuple[Primary, ...]:
+    if not core.parts:
+        return ()
+    from nearcache.primaries import primaries_of  # noqa: PLC0415  # few need it, and it takes its time to import
+
+    return primaries_of(core)
 
 
 def _clock_offset(core: Core) -> float | None:
@@ -95,7 +100,9 @@ def health_of(
     """How a cache is doing now; ``shared``: others may use its server."""
     # A loss is an event once, and each later attempt may fail for another reason.
     lost = core.bus_failure if core.bus_state is BusState.LOST else None
-    reason = lost or troubles.reason
+    primaries = _primaries_of(core)
+    ill = "; ".join(f"{one}: {one.reason}" for one in primaries if one.reason is not None)
+    reason = ill or lost or troubles.reason
     breakers = [one.breaker for one in core.all]
     proven_at = min(one.tier.proof.until for one in core.all) - core.settings.max_staleness
     age = max(0.0, core.runtime.monotonic() - proven_at) if abs(proven_at) != float("inf") else None
@@ -112,9 +119,9 @@ def health_of(
     return Health(
         status=status,
         round_trip=max((one.round_trip for one in core.all if one.round_trip is not None), default=None),
-        bus="closed" if closed else _bus_of(core),
+        bus="closed" if closed else "none" if core.new_bus is None else core.bus_state.word,
         proof_age=age,
-        breaker="closed" if sends else "half-open" if any(one.state is State.TRYING for one in breakers) else "open",
+        breaker=max((one.word for one in breakers), key=BREAKER_WORDS.index),
         journal=journal,
         propagation=max((took for one in core.all if (took := one.invalidation.propagation) is not None), default=None),
         refused=refused,
@@ -123,6 +130,7 @@ def health_of(
         reason="the cache is closed" if closed else None if status == "ok" else reason,
         reasons=() if closed else tuple(findings_of(core, reason, shared=shared)),
         primary=primary,
+        primaries=primaries,
     )
 
 

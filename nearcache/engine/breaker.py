@@ -19,8 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Literal, TypeAlias
 
 from nearcache.local.interrupts import make_lock
+
+BreakerWord: TypeAlias = Literal["closed", "half-open", "open"]
+BREAKER_WORDS: tuple[BreakerWord, ...] = ("closed", "half-open", "open")
+"""From good to bad."""
 
 SERVES_NOBODY = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "NOAUTH", "TRYAGAIN", "WRONGPASS"})
 """Error codes of a server that answers no operation for now: a script does not end, a data set is being loaded."""
@@ -112,6 +117,13 @@ class Breaker:
         """Whether the breaker is closed: everything is sent."""
         self.refused: dict[str, str] = {}
         """The operations that Redis refuses while it answers, each with the code of the error."""
+        self.reason = ""
+        """Why it was opened last."""
+
+    @property
+    def word(self) -> BreakerWord:
+        """The state as ``health()`` has it."""
+        return "closed" if self.sends else "half-open" if self.state is State.TRYING else "open"
 
     @property
     def bus(self) -> bool:

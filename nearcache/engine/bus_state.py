@@ -18,6 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Literal, TypeAlias, cast
+
+BusWord: TypeAlias = Literal["none", "idle", "connecting", "proven", "lost", "refused", "closed"]
 
 
 class BusState(Enum):
@@ -37,8 +40,26 @@ class BusState(Enum):
         """Whether the server was reached but can't be used as a bus."""
         return self in _REFUSALS
 
+    @property
+    def word(self) -> BusWord:
+        """The state as ``health()`` has it."""
+        return "refused" if self.refused else cast("BusWord", self.value)
+
 
 _REFUSALS = frozenset({BusState.REFUSED, BusState.MISCONFIGURED, BusState.INCOMPATIBLE})
+
+
+GRAVITY = (
+    BusState.CLOSED,
+    BusState.INCOMPATIBLE,
+    BusState.MISCONFIGURED,
+    BusState.REFUSED,
+    BusState.LOST,
+    BusState.CONNECTING,
+    BusState.IDLE,
+    BusState.PROVEN,
+)
+"""Of several buckets, the state of the whole is the gravest of them, which is the first here."""
 
 
 class BusSignal(Enum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -97,6 +97,8 @@ class Core:
     noticed: dict[str, str] = field(default_factory=dict)
     """What was found wrong with the set-up at run time: kinds of nearcache.findings, each with its detail."""
     bus_state: BusState = BusState.IDLE
+    place: Hashable | None = None
+    """Of one bucket of several: the server that has it; None: it is not known."""
     bus_failure: str | None = None
     """Why the last attempt of the bus ended."""
     round_trip: float | None = None
@@ -258,8 +260,8 @@ class Core:
         return replace(
             now,
             l1_hits=now.l1_hits + self.tier.hits,  # the engine's hits, and the plain ones
-            propagations=self.invalidation.propagations,
-            propagation_seconds=self.invalidation.propagation_seconds,
+            propagations=sum(one.invalidation.propagations for one in self.all),
+            propagation_seconds=sum(one.invalidation.propagation_seconds for one in self.all),
         )
 
 

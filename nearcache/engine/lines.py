@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from nearcache.engine.breaker import Breaker
-from nearcache.engine.bus_state import BusSignal, BusState, Phase, Report
+from nearcache.engine.bus_state import GRAVITY, BusSignal, BusState, Phase, Report
 from nearcache.engine.ports import Background, Bus, News, Places, RemoteFailed, SharedBus
 from nearcache.engine.replay import LONGEST_PAUSE, replay_journal
 from nearcache.engine.rights import try_rights
@@ -23,18 +23,6 @@ LOOK = 0.1
 """Seconds after which a line looks whether it has other buckets."""
 STEADY = 30.0
 """Seconds after which the places of the buckets are asked again, though none is lost."""
-
-_GRAVITY = (
-    BusState.CLOSED,
-    BusState.INCOMPATIBLE,
-    BusState.MISCONFIGURED,
-    BusState.REFUSED,
-    BusState.LOST,
-    BusState.CONNECTING,
-    BusState.IDLE,
-    BusState.PROVEN,
-)
-"""The state of the whole is the gravest of its buckets'."""
 
 
 class Tried:
@@ -148,6 +136,7 @@ class Lines(Subscriber):
             self.lines = {place: line for place, line in self.lines.items() if not line.over}
             wanted: dict[Hashable, set[int]] = {place: set() for place in self.lines}
             for bucket, place in enumerate(owners):
+                self.core.parts[bucket].place = place
                 if place is not None:
                     wanted.setdefault(place, set()).add(bucket)
                 elif self.core.parts[bucket].bus_state is BusState.CONNECTING:
@@ -178,7 +167,7 @@ class Lines(Subscriber):
             if self.ended:
                 return
             states = [part.bus_state for part in core.parts]
-            core.bus_state = min(states, key=_GRAVITY.index)
+            core.bus_state = min(states, key=GRAVITY.index)
             for part in core.parts:
                 part.requests.bypassed = BusState.INCOMPATIBLE in states
             self.failure = next((one.failure for one in self.buckets if one.failure is not None), None)

@@ -120,6 +120,7 @@ class Requests:
                 self.emit(BreakerClosed())
             self.refuse(operation, failure)
         elif self.breaker.failed(timeout=timeout, now=self.monotonic()):
+            self.breaker.reason = str(failure)
             self.emit(BreakerOpened(str(failure)))
 
     def refuse(self, operation: Operation, failure: RemoteFailed) -> None:

@@ -15,6 +15,7 @@ from nearcache import __version__
 from nearcache.base import BaseCache
 from nearcache.health import Health
 from nearcache.local.effects import Cause
+from nearcache.primaries import Primary
 from nearcache.protocol.names import PROTOCOL
 from nearcache.stats import Stats
 
@@ -75,6 +76,11 @@ def _proof_age(look: Look) -> float | None:
     if look.health.bus in ("none", "idle"):
         return 0.0 if look.health.bus == "none" else None
     return math.inf if look.health.proof_age is None else look.health.proof_age
+
+
+def _by_primary(look: Look, value: Callable[[Primary], float]) -> Values:
+    """By the address, of which there are at most as many as buckets; one that has lost its buckets has no series."""
+    return {(one.address or "unknown",): float(value(one)) for one in look.health.primaries}
 
 
 def _gets(look: Look) -> Values:
@@ -270,6 +276,23 @@ METRICS = (
         "Writes that wait for their replay.",
         lambda look: _one(look.health.journal),
         unit="{write}",
+    ),
+    Metric(
+        "primary_bus_down",
+        "gauge",
+        "With several buckets: 1 if the bus of this primary is not up for all that it has, else 0.",
+        lambda look: _by_primary(look, lambda one: one.bus != "proven"),
+        ("primary",),
+        combine="max",
+    ),
+    Metric(
+        "primary_buckets_unproven",
+        "gauge",
+        "With several buckets: how many of this primary's are not proven coherent.",
+        lambda look: _by_primary(look, lambda one: len(one.unproven)),
+        ("primary",),
+        "{bucket}",
+        combine="max",
     ),
     Metric(
         "build_info",

@@ -24,6 +24,7 @@ from nearcache.engine.core import Core
 from nearcache.engine.ports import RemoteFailed
 from nearcache.local.singleflight import Outcome
 from nearcache.observe.metrics import METRICS, Metric, look_at
+from nearcache.transport.endpoint import CLUSTERS, SENTINELS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,12 +79,14 @@ def _attributes(cache: BaseCache) -> dict[str, str | int]:
     """Those of every span, by the semantic conventions of databases."""
     url = urlsplit(cache.url)
     found: dict[str, str | int] = {"nearcache.namespace": cache.settings.namespace}
-    if url.scheme == "memory":
+    if url.scheme in ("memory", "null"):
         return found
     found["db.system.name"] = "redis"
     if url.scheme == "unix":
         return found | {"network.transport": "unix", "server.address": url.path}
     database = url.path.strip("/") or "0"
+    if url.scheme in (*SENTINELS, *CLUSTERS):  # several addresses, none of which is that of the request's server
+        return found | {"server.address": url.netloc, "db.namespace": database.rpartition("/")[2]}
     return found | {"server.address": url.hostname or "", "server.port": url.port or 6379, "db.namespace": database}
 
 

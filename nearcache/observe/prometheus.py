@@ -130,6 +130,8 @@ class Feeder:
             weakref.WeakKeyDictionary()
         )
         """What was read of each cache the last time."""
+        self._of_primaries: dict[Metric, set[tuple[str, ...]]] = {}
+        """The series of primaries that were written ever."""
         self._lock = threading.RLock()
         """Held while values are written, and during a fork: prometheus-client's own lock is not copied held."""
         self._begin()
@@ -155,10 +157,15 @@ class Feeder:
                     real = self._metrics[number]
                     if isinstance(real, Counter):
                         _raise(real, values, {} if before is None else before[number])
-            for real, values in zip(self._metrics, read(caches), strict=True):
+            for metric, real, values in zip(METRICS, self._metrics, read(caches), strict=True):
                 if isinstance(real, Gauge):
+                    # In this mode no series can be taken back: that of a primary without buckets goes to 0.
+                    ever = self._of_primaries.setdefault(metric, set()) if "primary" in metric.labels else set()
+                    for labels in ever - values.keys():
+                        real.labels(*labels).set(0)
                     for labels, value in values.items():
                         real.labels(*labels).set(value)
+                    ever.update(values)
 
     def close(self) -> None:
         """End the thread, and take the metrics off the registry."""

@@ -43,7 +43,7 @@ def test_a_name_follows_the_conventions(metric: Any) -> None:
     assert metric.prometheus.removeprefix("nearcache_").replace("_", "").isalnum()
     assert metric.prometheus.endswith("_total") == (metric.kind == "counter")
     assert metric.help.endswith(".")
-    assert set(metric.labels) <= {"result", "direction", "reason", "code", "version", "protocol"}
+    assert set(metric.labels) <= {"result", "direction", "reason", "code", "version", "protocol", "primary"}
 
 
 def test_the_page_lists_every_metric_with_its_labels() -> None:

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from nearcache import NearCache
 from nearcache.observe.metrics import METRICS
-from nearcache.observe.otel import instrument
+from nearcache.observe.otel import _attributes, instrument
 from nearcache.testing import FaultProxy
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import shut, until
@@ -78,6 +78,7 @@ async def test_the_metrics_are_those_of_the_table(make_cache: MakeCache, recorde
     assert now["nearcache.loads"] == {"": 1}
     assert now["nearcache.healthy"] == {"": 1}
     empty = {"nearcache.flushes", "nearcache.l2_errors"}
+    empty |= {f"nearcache.{metric.name}" for metric in METRICS if "primary" in metric.labels}
     assert set(now) | empty == {f"nearcache.{metric.name}" for metric in METRICS}
 
 
@@ -143,6 +144,25 @@ async def test_a_cache_that_is_opened_again_is_watched_still(make_cache: MakeCac
             await cache.get("a")
         assert [span.name for span in recorded.spans] == ["nearcache.read"]
         assert recorded.metrics()["nearcache.gets"]["miss"] == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "database"),
+    [
+        ("redis+cluster://a.example:7000,b.example:7001", "a.example:7000,b.example:7001", "0"),
+        ("redis+sentinel://a.example:26379,b.example:26379/shop/3", "a.example:26379,b.example:26379", "3"),
+    ],
+)
+def test_several_addresses(recorded: Recorded, url: str, address: str, database: str) -> None:
+    """A cluster, and Sentinels, can be watched; the addresses of the URL stand for the server that is asked."""
+    cache = NearCache.from_url(url, namespace="shop")
+    instrument(cache, recorded.meters, recorded.tracers)
+    assert _attributes(cache) == {
+        "nearcache.namespace": "shop",
+        "db.system.name": "redis",
+        "server.address": address,
+        "db.namespace": database,
+    }
 
 
 def test_memory_has_loads_and_no_requests(recorded: Recorded) -> None:

@@ -1,0 +1,148 @@
+"""Each primary of a cluster as the operator sees it: in health(), in the metrics, in `nearcache top` and `doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from nearcache.observe.metrics import METRICS
+from nearcache.observe.prometheus import Feeder, register
+from nearcache.primaries import Primary
+from tests.support import servers
+from tests.support.clusters import LocalCluster, Node
+from tests.support.twins import MODES, Twin, twin_of
+from tests.support.waiting import until
+
+FAST: dict[str, Any] = {"max_staleness": 0.4, "redis_timeout": 0.2, "reconnect_max": 0.1, "breaker_reset": 0.1}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """A cluster without replicas, so that a primary that stands still is not replaced."""
+    with LocalCluster(servers.KINDS[0]) as made:
+        yield made
+
+
+@pytest.fixture(params=MODES)
+def cache(
+    request: pytest.FixtureRequest, cluster: LocalCluster, namespace: str, runner: asyncio.Runner
+) -> Iterator[Twin]:
+    """A cache of the class under test, proven."""
+    made = twin_of(request.param, cluster.url, runner, namespace=namespace, **FAST)
+    assert runner.run(made.wait_healthy(10))
+    yield made
+    runner.run(made.close())
+
+
+@contextmanager
+def standing(cluster: LocalCluster) -> Iterator[Node]:
+    """A primary that stands still."""
+    node = cluster.nodes[1]
+    node.server.pause()
+    try:
+        yield node
+    finally:
+        node.server.resume()
+        cluster.wait(cluster.settled)
+
+
+def address(node: Node) -> str:
+    """Host and port."""
+    return f"127.0.0.1:{node.server.port}"
+
+
+async def test_health_tells_of_each_primary(cluster: LocalCluster, cache: Twin) -> None:
+    """Its address, its buckets, and that all of them are proven; together they have each bucket once."""
+    primaries = cache.health().primaries
+    assert {one.address for one in primaries} <= {address(node) for node in cluster.nodes}
+    assert len(primaries) > 1
+    assert sorted(bucket for one in primaries for bucket in one.buckets) == list(range(16))
+    assert {(one.bus, one.unproven, one.breaker, one.reason) for one in primaries} == {("proven", (), "closed", None)}
+    assert hash(primaries[0]) == hash(cache.health().primaries[0])
+
+
+async def test_a_primary_that_stands_still(cluster: LocalCluster, cache: Twin) -> None:
+    """Its own buckets are unproven, and it is named with the reason; the others are well. Then all are again."""
+
+    def of(node: Node) -> Primary:
+        primaries: tuple[Primary, ...] = cache.health().primaries
+        return next(one for one in primaries if one.address == address(node))
+
+    with standing(cluster) as node:
+        await until(lambda: of(node).bus == "lost" and of(node).unproven == of(node).buckets)
+        await until(lambda: of(node).reason is not None)
+        health = cache.health()
+        assert health.status == "degraded"
+        assert f"primary {address(node)} (buckets {of(node).buckets[0]}" in health.reason
+        (finding,) = health.reasons
+        assert (finding.kind, finding.detail.partition(" (")[0]) == ("unreachable", f"primary {address(node)}")
+        assert {one.bus for one in health.primaries if one.address != address(node)} == {"proven"}
+    await until(lambda: cache.health().status == "ok", within=20)
+    assert cache.health().reason is None
+
+
+async def test_metrics_of_each_primary(cluster: LocalCluster, cache: Twin) -> None:
+    """Two gauges with the label primary, which say whose bus is down, and how many buckets are unproven."""
+    registry = CollectorRegistry()
+    register(cache.cache, registry)
+
+    def told(name: str) -> dict[str, float]:
+        families = {family.name: family.samples for family in registry.collect()}
+        return {sample.labels["primary"]: sample.value for sample in families[f"nearcache_primary_{name}"]}
+
+    buckets = {one.address: len(one.buckets) for one in cache.health().primaries}
+    assert told("bus_down") == told("buckets_unproven") == dict.fromkeys(buckets, 0.0)
+    with standing(cluster) as node:
+        lost = {name: float(name == address(node)) for name in buckets}
+        await until(lambda: told("bus_down") == lost)
+        await until(lambda: told("buckets_unproven") == {name: buckets[name] * lost[name] for name in buckets})
+
+
+def test_a_primary_that_has_lost_its_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the multiprocess mode of prometheus-client its series can't be taken back, and goes to 0."""
+    registry = CollectorRegistry()
+    feeder = Feeder(registry)
+    try:
+        for primary in ("a:1", "b:2"):
+            values = [{("t", primary): 1.0} if "primary" in metric.labels else {} for metric in METRICS]
+            monkeypatch.setattr("nearcache.observe.prometheus.read", lambda _, values=values: values)
+            feeder.feed()
+        for name in ("bus_down", "buckets_unproven"):
+            for primary, value in (("a:1", 0.0), ("b:2", 1.0)):
+                labels = {"namespace": "t", "primary": primary}
+                assert registry.get_sample_value(f"nearcache_primary_{name}", labels) == value
+    finally:
+        feeder.close()
+
+
+async def test_before_the_first_use_and_after_the_end(
+    cluster: LocalCluster, namespace: str, runner: asyncio.Runner
+) -> None:
+    """Nothing is known of primaries; a server with one bucket has none to tell of."""
+    cache = twin_of(MODES[0], cluster.url, runner, namespace=namespace)
+    assert cache.health().primaries == ()
+    await cache.close()
+
+
+async def test_a_cluster_that_nobody_knows(namespace: str, runner: asyncio.Runner) -> None:
+    """The buckets have no known primary, and the reason says why."""
+    cache = twin_of(MODES[0], "redis+cluster://127.0.0.1:1", runner, namespace=namespace, **FAST)
+    await cache.get("a")
+    await until(lambda: cache.health().bus == "lost")
+    (primary,) = cache.health().primaries
+    assert (primary.address, primary.buckets, primary.bus) == (None, tuple(range(16)), "lost")
+    assert str(primary).startswith("no known primary (buckets 0, 1,")
+    assert primary.reason
+    await cache.close()
+
+
+async def test_own_writes_are_timed_in_each_bucket(cache: Twin) -> None:
+    """stats() sums up the buckets, as it does the requests for several keys that came too late."""
+    await cache.set_many({str(number): number for number in range(50)})
+    await until(lambda: cache.stats().propagations)
+    assert cache.stats().propagation_seconds > 0
