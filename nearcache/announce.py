@@ -6,14 +6,18 @@ import json
 import os
 import random
 import socket
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nearcache.engine.core import Core
 from nearcache.health import Health, Troubles, health_of
 from nearcache.local.snapshot import STRIPES
 from nearcache.protocol.names import PLACES
 from nearcache.stats import Stats
+
+if TYPE_CHECKING:
+    from nearcache.primaries import Primary
 
 EVERY = 2.0
 """Seconds between two announcements; a heartbeat brings them, so at least ``max_staleness / 4``."""
@@ -92,4 +96,16 @@ def _of_health(health: Health) -> dict[str, Any]:
         "propagation": health.propagation,
         "round_trip": health.round_trip,
         "journal": health.journal,
+        **_of_primaries(health.primaries),
+    }
+
+
+def _of_primaries(primaries: Sequence[Primary]) -> dict[str, Any]:
+    """Where there are several buckets: the servers that have them, how many of these are up, and what is unproven."""
+    if not primaries:
+        return {}
+    return {
+        "primaries": len(primaries),
+        "primaries_up": sum(one.bus == "proven" for one in primaries),
+        "buckets_unproven": sum(len(one.unproven) for one in primaries),
     }

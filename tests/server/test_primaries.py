@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
 
+from nearcache import cli
 from nearcache.observe.metrics import METRICS
 from nearcache.observe.prometheus import Feeder, register
 from nearcache.primaries import Primary
@@ -40,9 +43,9 @@ def cache(
 
 
 @contextmanager
-def standing(cluster: LocalCluster) -> Iterator[Node]:
-    """A primary that stands still."""
-    node = cluster.nodes[1]
+def standing(cluster: LocalCluster, *, beside: str | None = None) -> Iterator[Node]:
+    """A primary that stands still; ``beside``: the address of one that has to go on."""
+    node = next(node for node in cluster.nodes[1:] if address(node) != beside)
     node.server.pause()
     try:
         yield node
@@ -118,6 +121,32 @@ def test_a_primary_that_has_lost_its_buckets(monkeypatch: pytest.MonkeyPatch) ->
                 assert registry.get_sample_value(f"nearcache_primary_{name}", labels) == value
     finally:
         feeder.close()
+
+
+async def test_top_shows_primaries_and_buckets(
+    cluster: LocalCluster, namespace: str, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Primaries that are up, of all, and buckets that are unproven; the documents lie in the first bucket."""
+    monkeypatch.setattr("nearcache.announce.EVERY", 0.0)
+    cache = twin_of("sync", cluster.url, runner, namespace=namespace, announce=True, **FAST)
+    assert await cache.wait_healthy(10)
+    primaries: tuple[Primary, ...] = cache.health().primaries
+    buckets = {one.address: len(one.buckets) for one in primaries}
+    first = next(one.address for one in primaries if 0 in one.buckets)
+
+    def top(*words: str) -> str:
+        return CliRunner().invoke(cli.app(), ["top", "--url", cluster.url, "--namespace", namespace, *words]).output
+
+    def told() -> list[tuple[object, ...]]:
+        instances = json.loads(top("--json"))["instances"]
+        return [(one["primaries"], one["primaries_up"], one["buckets_unproven"]) for one in instances]
+
+    count = len(buckets)
+    await until(lambda: told() == [(count, count, 0)])
+    with standing(cluster, beside=first) as node:
+        await until(lambda: told() == [(count, count - 1, buckets[address(node)])])
+        assert f"{count - 1} of {count}" in top("--once")
+    await cache.close()
 
 
 async def test_before_the_first_use_and_after_the_end(

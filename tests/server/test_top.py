@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from nearcache import NearCache
 from nearcache.announce import Announcer
+from nearcache.cli.top import COLUMNS, OF_BUCKETS, table_of
 from nearcache.protocol import names
 from nearcache.protocol.names import Names, acl
 from nearcache.runtime.run_sync import run_sync
@@ -66,6 +69,67 @@ async def test_instances_that_were_asked_to_announce_themselves(make_cache: Make
             assert 0 <= first["proof_age"] < 2
             await until(lambda: run(silent, "top", "--once").exit_code == 0)
             assert "2 instances" in run(silent, "top", "--once").stdout
+
+
+def documents(count: int, **more: Any) -> list[dict[str, Any]]:
+    """What so many instances tell of themselves."""
+    one = {
+        "version": "0.2.0",
+        "status": "ok",
+        "reason": None,
+        "reads": 52341.0,
+        "l1_ratio": 0.9871,
+        "l2_ratio": 0.0102,
+        "loads": 23.4,
+        "proof_age": 0.21,
+        "propagation": 0.0004,
+        "journal": 0,
+        "l1_entries": 9_999,
+        "l1_max_entries": 10_000,
+        "l1_bytes": 3_000_000,
+        "up": 86_400.0,
+    }
+    return [{**one, "instance": f"shop-web-7d9f8b6c5d-x2x4{number}:1", **more} for number in range(count)]
+
+
+def drawn(width: int, instances: list[dict[str, Any]]) -> str:
+    """The table on a terminal of this width."""
+    file = StringIO()
+    console = Console(width=width, file=file)
+    console.print(table_of("shop", instances, console))
+    return file.getvalue()
+
+
+def test_a_narrow_terminal_has_fewer_columns() -> None:
+    """Nothing is cut off: at 80 columns the most important ones are there, and those left out are named."""
+    wide = drawn(200, documents(2))
+    assert all(name in wide for name in COLUMNS if name not in OF_BUCKETS)
+    assert "want of room" not in wide
+    narrow = drawn(80, documents(2))
+    lines = narrow.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in narrow
+    assert all(text in narrow for text in ("shop-web-7d9f8b6c5d-x2x41:1", "status", "reads/s", "98.7%", "proof age"))
+    assert "for want of room without release" in narrow
+    assert "--json has all" in narrow
+
+
+def test_the_reason_of_an_instance_stands_below() -> None:
+    """In full, whatever the width; a text of another process is no markup."""
+    reason = "primary 127.0.0.1:7001 (buckets 0, 3): no answer in time, said [bold]somebody"
+    said = " ".join(drawn(80, documents(1, status="degraded", reason=reason)).split())
+    assert f"x2x40:1: {reason}" in said
+    assert "1 instance announces itself" in said
+
+
+def test_primaries_and_buckets_of_an_instance() -> None:
+    """Columns of their own, where any instance has several buckets."""
+    told = documents(1, primaries=3, primaries_up=2, buckets_unproven=6)
+    for width in (80, 200):
+        first = next(line for line in drawn(width, [*told, *documents(1)]).splitlines() if "x2x40" in line)
+        cells = [cell.strip() for cell in first.split("│")]
+        assert cells[cells.index("2 of 3") + 1] == "6"
+    assert "primaries" not in drawn(200, documents(1))
 
 
 async def test_a_document_expires(make_cache: MakeCache, namespace: str) -> None:

@@ -59,5 +59,5 @@ def picture(seconds: float = 6.0, width: int = 150) -> str:
         arguments = {name: (server.url, name, settings) for name, settings in INSTANCES.items()}
         with Crew(attend, arguments) as crew, NearCache.from_url(server.url, namespace=NAMESPACE) as cache:
             crew.ask("work", seconds)
-            console.print(table_of(NAMESPACE, look(cache)))
+            console.print(table_of(NAMESPACE, look(cache), console))
     return re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="nearcache top"), flags=re.DOTALL)
