@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from nearcache.engine.breaker import BreakerWord
+from nearcache.engine.buckets import address_of
 from nearcache.engine.bus_state import GRAVITY, BusState, BusWord
 from nearcache.engine.core import Core
 
@@ -45,18 +45,6 @@ def primaries_of(core: Core) -> tuple[Primary, ...]:
     for part in core.parts:
         parts.setdefault(address_of(part.place), []).append(part)
     return tuple(_primary(address, parts[address]) for address in sorted(parts, key=lambda one: one or ""))
-
-
-def address_of(place: Hashable | None) -> str | None:
-    """The place of a bucket as it is shown.
-
-    >>> address_of(("::1", 7000))
-    '[::1]:7000'
-    """
-    if not isinstance(place, tuple):
-        return cast("str | None", place)
-    host, port = place
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _primary(address: str | None, parts: Sequence[Core]) -> Primary:

@@ -7,9 +7,9 @@ bucket. They share the settings, the entries of L1, the counters and whatever is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
@@ -39,6 +39,18 @@ _OF_BUCKET = (Disconnected, CoherenceFailed, Connected)
 _END = {Connected: ("bus", "refusal"), BreakerClosed: ("breaker",), Accepted: ("refused",)}
 
 
+def address_of(place: Hashable | None) -> str | None:
+    """The place of a bucket as it is shown.
+
+    >>> address_of(("::1", 7000))
+    '[::1]:7000'
+    """
+    if not isinstance(place, tuple):
+        return cast("str | None", place)
+    host, port = place
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(slots=True, eq=False)
 class WholeCore(Core):
     """The core of a cache of several buckets."""
@@ -57,16 +69,20 @@ class WholeCore(Core):
         return any(part.away for part in self.parts)
 
     def emit_of(self, part: Core, event: Event) -> None:
-        """Emit what a bucket reports: the begin of a trouble in the first one, its end when none is in it."""
+        """Emit what a bucket reports: the begin of a trouble once for each server, its end when no bucket is in it."""
         kind = type(event)
         subject: object = part.tier.proof.bucket if kind in _OF_BUCKET else part.breaker
         with self.tier.lock:
             if kind in _BEGIN:
                 others = self.troubled.setdefault(_BEGIN[kind], set())
-                told = bool(others)
+                told = subject in others or any(
+                    type(one) is int and self.parts[one].place == part.place for one in others
+                )
                 others.add(subject)
                 if told:
                     return
+                if isinstance(part.place, tuple):  # else there is one server, which the cache's address names
+                    event = replace(event, reason=f"primary {address_of(part.place)}: {event.reason}")  # type: ignore[type-var,attr-defined]  # each of these has it
             elif kind in _END:
                 troubles = [self.troubled.setdefault(name, set()) for name in _END[kind]]
                 for others in troubles:

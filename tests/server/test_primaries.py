@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
-from nearcache import cli
+from nearcache import Connected, Disconnected, Event, cli
 from nearcache.observe.metrics import METRICS
 from nearcache.observe.prometheus import Feeder, register
 from nearcache.primaries import Primary
@@ -87,6 +87,29 @@ async def test_a_primary_that_stands_still(cluster: LocalCluster, cache: Twin) -
         assert {one.bus for one in health.primaries if one.address != address(node)} == {"proven"}
     await until(lambda: cache.health().status == "ok", within=20)
     assert cache.health().reason is None
+
+
+async def test_events_name_the_primary(cluster: LocalCluster, cache: Twin) -> None:
+    """Each that is lost is told of once, with its address; the end is told when the last one is back."""
+    events: list[Event] = []
+    cache.on_event(events.append)
+
+    def lost() -> list[str]:
+        return [event.reason.partition(": ")[0] for event in events if isinstance(event, Disconnected)]
+
+    addresses = {one.address for one in cache.health().primaries}
+    nodes = [node for node in cluster.nodes if address(node) in addresses][:2]
+    told = [f"primary {address(node)}" for node in nodes]
+    try:
+        for number, node in enumerate(nodes, 1):
+            node.server.pause()
+            await until(lambda number=number: lost() == told[:number])  # type: ignore[misc]
+    finally:
+        for node in nodes:
+            node.server.resume()
+    await asyncio.to_thread(cluster.wait, cluster.settled)
+    await until(lambda: cache.health().status == "ok", within=20)
+    assert [type(event) for event in events if isinstance(event, Connected)] == [Connected]
 
 
 async def test_metrics_of_each_primary(cluster: LocalCluster, cache: Twin) -> None:
