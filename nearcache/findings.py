@@ -69,6 +69,18 @@ KINDS = {
         "mutable value is decoded anew at each hit",
     ),
     "large-batches": Kind("warning", "ask for fewer keys at a time, or raise redis_timeout"),
+    "cluster-node": Kind(
+        "note",
+        "begin the URL with redis+cluster://, unless the cluster has one primary, or a proxy that looks like one: the "
+        "namespace may move to another node, which this URL does not find",
+    ),
+    "no-replica": Kind(
+        "note", "give each primary a replica: without one its buckets are out of service while it is away"
+    ),
+    "full-coverage": Kind(
+        "note",
+        "set cluster-require-full-coverage no: else all primaries refuse everything while the slots of one are away",
+    ),
     "idle-timeout": Kind("note", "set timeout 0: the server ends idle connections, and each is made anew"),
     "keepalive": Kind("note", "set tcp-keepalive 300: connections of hosts that died stay open for ever"),
     "default-namespace": Kind("note", "name the namespace, if any other application uses this server"),

@@ -33,8 +33,17 @@ class Primary:
 
     def __str__(self) -> str:
         """The server and its buckets, for a message."""
-        named = "no known primary" if self.address is None else f"primary {self.address}"
-        return f"{named} (buckets {', '.join(map(str, self.buckets))})"
+        return named(self.address, self.buckets)
+
+
+def named(address: str | None, buckets: Sequence[int]) -> str:
+    """A server and its buckets, for a message.
+
+    >>> named("127.0.0.1:7000", (0, 3))
+    'primary 127.0.0.1:7000 (buckets 0, 3)'
+    """
+    server = "no known primary" if address is None else f"primary {address}"
+    return f"{server} (bucket{'s' * (len(buckets) != 1)} {', '.join(map(str, buckets))})"
 
 
 def primaries_of(core: Core) -> tuple[Primary, ...]:

@@ -159,7 +159,7 @@ class Cluster:
             try:
                 (reply,) = await asking.execute(_SLOTS, repeatable=True)
                 if isinstance(reply, RemoteFailed):
-                    raise reply
+                    raise reply.unless_final() if isinstance(reply, resp.ServerError) else reply
                 places = _places(endpoint, reply)
             except RemoteFailed as another:
                 failure = another

@@ -38,7 +38,15 @@ ADVICE = (
     _advice("NOPERM|no permissions", "docs/security.md has the rights that the user needs"),
     _advice("DB index|invalid database", "the URL names a database that the server does not have", final=True),
     _advice("max number of clients", "raise maxclients of the server, or close connections"),
-    _advice("^MOVED ", "this is one node of a cluster, and another one keeps the namespace", final=True),
+    _advice(
+        "^MOVED ",
+        "this is one node of a cluster, and another one keeps the namespace: begin the URL with redis+cluster://, or "
+        "rediss+cluster:// with TLS",
+        final=True,
+    ),
+    _advice(
+        "cluster support disabled", "this server is no cluster; a URL of one server begins with redis://", final=True
+    ),
     _advice("unknown command.*sentinel", "this is no Sentinel; a URL of one server begins with redis://", final=True),
     _advice(
         "unknown command.*select", "this is a Sentinel, or a proxy without databases: no number in the URL", final=True
@@ -114,7 +122,10 @@ def problem_of_server(hello: object) -> str | None:
     if isinstance(hello, list):
         facts = dict(zip(hello[::2], hello[1::2], strict=False))
     if facts.get(b"mode") == b"sentinel":
-        return "this is a Sentinel, which keeps no data; name the address of the primary that it watches"
+        return (
+            "this is a Sentinel, which keeps no data; name the primary that it watches, or begin the URL with "
+            "redis+sentinel://"
+        )
     version = facts.get(b"version")
     parts = re.match(rb"(\d+)\.(\d+)", version) if isinstance(version, bytes) else None
     if parts and (int(parts[1]), int(parts[2])) < OLDEST:

@@ -26,6 +26,7 @@ LIMITS = (
     "proto-max-bulk-len",
     "timeout",
     "tcp-keepalive",
+    "cluster-require-full-coverage",
 )
 
 
@@ -81,12 +82,17 @@ def examine(url: str, settings: Settings) -> Server:
         RemoteFailed: the server can't be reached, or refuses the connection; RemoteMisconfigured if it does for good.
     """
     endpoint = Endpoint.from_url(url, settings, asynchronous=False)
+    return replace(examine_endpoint(endpoint, settings), watched=_watched(endpoint))
+
+
+def examine_endpoint(endpoint: Endpoint, settings: Settings) -> Server:
+    """As ``examine``, of one server."""
     try:
         connection = SocketConnection(endpoint, settings.redis_timeout)
     except RemoteFailed as failure:
         raise endpoint.explain(failure) from None
     try:
-        return replace(_ask(connection, endpoint.protocol), watched=_watched(endpoint))
+        return _ask(connection, endpoint.protocol)
     finally:
         connection.close()
 

@@ -172,6 +172,72 @@ async def test_top_shows_primaries_and_buckets(
     await cache.close()
 
 
+def examined(url: str, namespace: str) -> tuple[dict[str, Any], str]:
+    """What doctor says of a cluster."""
+    words = ["doctor", "--url", url, "--namespace", namespace]
+    shown = CliRunner().invoke(cli.app(), words).output
+    report: dict[str, Any] = json.loads(CliRunner().invoke(cli.app(), [*words, "--json"]).stdout)
+    assert all(found["detail"] in shown for found in report["findings"])
+    return report, shown
+
+
+def found_at(report: dict[str, Any], *, notes: bool = False) -> set[tuple[str, str]]:
+    """The findings, each with the primary that it names."""
+    return {
+        (found["kind"], found["detail"].partition(" (")[0])
+        for found in report["findings"]
+        if notes or found["level"] != "note"
+    }
+
+
+def test_doctor_examines_each_primary(cluster: LocalCluster, namespace: str) -> None:
+    """Release, buckets and echo of each; a note, as these have no replica, and nothing else."""
+    report, shown = examined(cluster.url, namespace)
+    assert report["ok"]
+    assert sorted(bucket for one in report["primaries"] for bucket in one["buckets"]) == list(range(16))
+    for one in report["primaries"]:
+        assert (one["server"]["mode"], one["server"]["role"]) == ("cluster", "master")
+        assert 0 < one["echo"] < 1
+        assert f"primary {one['address']} (bucket" in shown
+    addresses = {one["address"] for one in report["primaries"]}
+    assert found_at(report, notes=True) == {("no-replica", f"primary {one}") for one in addresses}
+
+
+def test_doctor_names_the_primary_that_is_badly_set_up(cluster: LocalCluster, namespace: str) -> None:
+    """Its policy, its buffers, a right that a user lacks there alone, a primary that does not answer."""
+    at = {address(node): node for node in cluster.nodes}
+    bad = at[examined(cluster.url, namespace)[0]["primaries"][-1]["address"]]
+    name = f"primary {address(bad)}"
+    policy = bad("CONFIG", "GET", "maxmemory-policy")[1]
+    bad("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    bad("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1000 1000 1")
+    bad("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+    try:
+        report, _ = examined(cluster.url, namespace)
+    finally:
+        bad("CONFIG", "SET", "maxmemory-policy", policy)
+        bad("CONFIG", "SET", "client-output-buffer-limit", "pubsub 33554432 8388608 60")
+        bad("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    assert found_at(report) == {("evicting-policy", name), ("pubsub-buffer", name)}
+    assert ("full-coverage", name) in found_at(report, notes=True)
+
+    for node in cluster.nodes:
+        denied = ["-hincrby"] if node is bad else []
+        node("ACL", "SETUSER", "app", "reset", "on", ">s3cret", "~*", "&*", "+@all", *denied)
+    report, shown = examined(cluster.url.replace("://", "://app:s3cret@"), namespace)
+    assert found_at(report) == {("rights", name)}
+    assert "s3cret" not in shown
+
+    bad.server.pause()
+    try:
+        report, shown = examined(cluster.url, namespace)
+    finally:
+        bad.server.resume()
+        cluster.wait(cluster.settled)
+    assert found_at(report) == {("unreachable", name)}
+    assert f"{name} (bucket" in shown
+
+
 async def test_before_the_first_use_and_after_the_end(
     cluster: LocalCluster, namespace: str, runner: asyncio.Runner
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
@@ -15,14 +14,15 @@ from rich.markup import escape
 
 from nearcache.advice import kind_of
 from nearcache.cli.connect import AsJson, Namespace, Url, fail, settings_of
+from nearcache.cli.doctor.cluster import Examination, Examined
 from nearcache.cli.doctor.judge import judge
 from nearcache.cli.doctor.trial import Trial
 from nearcache.engine.ports import RemoteFailed, RemoteMisconfigured
-from nearcache.errors import ConfigError, NearCacheWarning
+from nearcache.errors import ConfigError
 from nearcache.findings import Finding
+from nearcache.primaries import named
 from nearcache.protocol.names import acl
 from nearcache.settings import Settings
-from nearcache.sync import NearCache
 from nearcache.transport.endpoint import CLUSTERS, redact, scheme_of
 from nearcache.transport.examine import Server, examine
 from nearcache.transport.open import open_url
@@ -40,6 +40,8 @@ class Report:
     server: Server | None = None
     echo: float | None = None
     """Seconds that a message took from one connection to another, the median."""
+    primaries: list[Examined] = field(default_factory=list)
+    """Those of a cluster that have buckets."""
 
     @property
     def ok(self) -> bool:
@@ -94,7 +96,9 @@ def _found(report: Report, url: str | None, namespace: str | None) -> Iterator[F
         if address == "embedded://":
             raise ConfigError("embedded:// starts a server of its own; there is nothing to examine")
         if scheme_of(address) in CLUSTERS:
-            yield from _tried(address, settings)
+            examination = Examination(address, settings)
+            report.primaries = examination.primaries
+            yield from examination.findings()
             return
         report.server = examine(address, settings)
         yield from judge(report.server, settings)
@@ -111,21 +115,6 @@ def _found(report: Report, url: str | None, namespace: str | None) -> Iterator[F
         yield Finding(kind_of(str(failure), "unreachable"), str(failure))
 
 
-def _tried(address: str, settings: Settings) -> Iterator[Finding]:
-    """What a cache on a cluster says of itself after its first attempt to prove all buckets."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NearCacheWarning)
-        cache = NearCache._make(address, settings)  # from_url takes no Settings
-        try:
-            proven = cache.wait_healthy(settings.redis_connect_timeout + settings.max_staleness)
-            health = cache.health()
-        finally:
-            cache.close()
-    yield from health.reasons
-    if not proven and not health.reasons:
-        yield Finding("unreachable", health.reason or "not every bucket was proven")
-
-
 def _plain(report: Report) -> dict[str, Any]:
     findings = [
         {"kind": one.kind, "level": one.level, "detail": one.detail, "todo": one.todo, "page": one.anchor}
@@ -133,18 +122,30 @@ def _plain(report: Report) -> dict[str, Any]:
     ]
     plain: dict[str, Any] = {"ok": report.ok, "url": report.url, "namespace": report.namespace, "echo": report.echo}
     if report.server is not None:
-        plain["server"] = {name: value for name, value in asdict(report.server).items() if name != "info"}
+        plain["server"] = _of_server(report.server)
+    if report.primaries:
+        plain["primaries"] = [
+            {"address": one.address, "buckets": one.buckets, "echo": one.echo, "server": _of_server(one.server)}
+            for one in report.primaries
+        ]
     return plain | {"findings": findings}
+
+
+def _of_server(server: Server | None) -> dict[str, Any] | None:
+    if server is None:
+        return None
+    return {name: value for name, value in asdict(server).items() if name != "info"}
 
 
 def _show(report: Report, console: Console) -> None:
     console.print(f"{escape(report.url) or 'no URL'}, namespace {escape(report.namespace)}")
     server = report.server
+    for primary in report.primaries:
+        said = "not examined" if primary.server is None else _line(primary.server)
+        echo = "" if primary.echo is None else f", echo {primary.echo * 1000:.2f} ms"
+        console.print(f"{escape(named(primary.address, primary.buckets))}: {said}{echo}")
     if server is not None:
-        console.print(
-            f"{server.product} {escape(server.version)}, {escape(server.mode)}, {escape(server.role)}, "
-            f"RESP{server.protocol}; round trip {server.round_trip * 1000:.2f} ms, clock {server.clock_offset:+.3f} s"
-        )
+        console.print(_line(server))
         if server.watched is not None:
             watched = server.watched
             console.print(
@@ -156,3 +157,10 @@ def _show(report: Report, console: Console) -> None:
         console.print(f"[{COLOURS[one.level]}]{one.level}[/] {one.kind}: {escape(one.detail)}")
         console.print(f"    {escape(one.todo)} ({one.anchor})")
     console.print("all is well" if report.ok else "something is to be done")
+
+
+def _line(server: Server) -> str:
+    return (
+        f"{server.product} {escape(server.version)}, {escape(server.mode)}, {escape(server.role)}, "
+        f"RESP{server.protocol}; round trip {server.round_trip * 1000:.2f} ms, clock {server.clock_offset:+.3f} s"
+    )
