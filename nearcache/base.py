@@ -147,6 +147,7 @@ class BaseCache:
             env_file: a file of variables, such as ``.env``, which need not exist; the environment counts more. This
                 and ``secrets_dir`` need the extra ``settings``.
             secrets_dir: a folder with a file for each variable, such as ``/run/secrets``; the other two count more.
+                Where there is none, a :class:`NearCacheWarning` says so.
             **settings: see :class:`Settings`; they count more than all variables.
 
         Raises:

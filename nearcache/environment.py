@@ -6,7 +6,7 @@ All are read as texts first, each with the name by which an error tells of it; n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, Unpack, cast
 from urllib.parse import quote
@@ -67,6 +67,10 @@ def from_env(
     >>> from_env({"NEARCACHE_URL": "redis://cache:6379/0", "NEARCACHE_TTL": "60"})[1].ttl
     60.0
     """
+    if not isinstance(prefix, str):
+        raise ConfigError(f"prefix={shown(prefix)}: must be a string, such as 'NEARCACHE_'")
+    _check_place("env_file", env_file, Path.is_dir, "a file of variables, such as .env")
+    _check_place("secrets_dir", secrets_dir, Path.is_file, "a folder with a file for each variable, as /run/secrets is")
     texts = _under(_of_files(prefix, env_file, secrets_dir), _of_variables(prefix, environ))
     secrets = {name: text for name in SECRETS if (text := _secret(texts, name, prefix)) is not None}
     if "url" not in secrets:
@@ -93,9 +97,15 @@ def _of_variables(prefix: str, environ: Mapping[str, str]) -> Texts:
     return {name[len(prefix) :].lower(): Text(text, name) for name, text in environ.items() if name.startswith(prefix)}
 
 
+def _check_place(name: str, place: object, wrong: Callable[[Path], bool], wanted: str) -> None:
+    """Refuse what is no path, or that of something else."""
+    if place not in (None, "") and (not isinstance(place, str | Path) or wrong(Path(place))):
+        raise ConfigError(f"{name}={shown(place)}: must be the path of {wanted}")
+
+
 def _of_files(prefix: str, env_file: str | Path | None, secrets_dir: str | Path | None) -> Texts:
     """What pydantic-settings finds there."""
-    if env_file is None and secrets_dir is None:
+    if not env_file and not secrets_dir:
         return {}
     try:
         from pydantic import Field, create_model  # noqa: PLC0415  # an extra
@@ -113,11 +123,14 @@ def _of_files(prefix: str, env_file: str | Path | None, secrets_dir: str | Path 
     }
     model = create_model("Texts", __base__=BaseSettings, **fields)
     found: Texts = {}
-    for place, source, secret in (
-        (secrets_dir, lambda: SecretsSettingsSource(model, secrets_dir=secrets_dir), True),
-        (env_file, lambda: DotEnvSettingsSource(model, env_file=env_file), False),
+    for what, place, source, secret in (
+        ("secrets_dir", secrets_dir, lambda: SecretsSettingsSource(model, secrets_dir=secrets_dir), True),
+        ("env_file", env_file, lambda: DotEnvSettingsSource(model, env_file=env_file), False),
     ):
-        if place is None:
+        if not place:
+            continue
+        if secret and not Path(place).exists():  # pydantic-settings warns as well, and names no argument
+            warn(f"secrets_dir={shown(str(place))}: there is no such folder, so nothing is read from it")
             continue
         problem, texts = "", {}
         try:
@@ -125,7 +138,7 @@ def _of_files(prefix: str, env_file: str | Path | None, secrets_dir: str | Path 
         except (OSError, ValueError) as error:  # SettingsError is a ValueError
             problem = type(error).__name__
         if problem:  # raised here: the error of before would be its context
-            raise ConfigError(f"{shown(str(place))} cannot be read: {problem}")
+            raise ConfigError(f"{what}={shown(str(place))} cannot be read: {problem}")
         over = {
             name[len(prefix) :].lower(): Text(text, f"{name.upper()} in {place}", secret)
             for name, text in texts.items()

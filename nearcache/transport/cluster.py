@@ -18,6 +18,8 @@ from functools import partial
 from time import monotonic
 from typing import Any, cast
 
+import redis
+import redis.asyncio
 from redis.crc import key_slot
 
 from nearcache.engine.breaker import ELSEWHERE
@@ -29,7 +31,7 @@ from nearcache.protocol.names import Names
 from nearcache.settings import Settings
 from nearcache.transport import resp
 from nearcache.transport.client import RedisRemote, Transport
-from nearcache.transport.endpoint import Endpoint
+from nearcache.transport.endpoint import Endpoint, redact, scheme_of
 from nearcache.transport.handshake import Handshake, SharedHandshake
 from nearcache.transport.interpreting import interprets
 from nearcache.transport.shared_bus import AsyncSharedBus, SyncSharedBus
@@ -232,11 +234,10 @@ class Cluster:
         if node is None:
             host, port = place
             first = self._seeds[0]
-            shown_host = f"[{host}]" if ":" in host else host
             endpoint = replace(
                 first,
                 arguments={**first.arguments, "host": host, "port": port},
-                shown=f"{first.shown.partition('+')[0].partition(':')[0]}://{shown_host}:{port}",
+                shown=_shown(scheme_of(first.shown), host, port),
             )
             node = self._nodes[place] = Node(endpoint, self._make(endpoint))
         return node
@@ -247,6 +248,10 @@ class Cluster:
         for node in tuple(self._nodes.values()):
             await node.transport.close()
         await self.any_transport.close()
+
+
+def _shown(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _address(endpoint: Endpoint) -> tuple[str, int]:
@@ -273,8 +278,13 @@ def seeds_of(url: str, settings: Settings, *, asynchronous: bool) -> list[Endpoi
     netloc = re.split(r"[/?#]", rest, maxsplit=1)[0]
     user, at, hosts = netloc.rpartition("@")
     urls = [f"{scheme.partition('+')[0]}://{user}{at}{host}{rest[len(netloc) :]}" for host in hosts.split(",")]
-    seeds = [Endpoint.from_url(one, settings, asynchronous=asynchronous) for one in urls]
-    return _checked(seeds)
+    shown = redact(url)
+    seeds = _checked([Endpoint.from_url(one, settings, asynchronous=asynchronous, shown=shown) for one in urls])
+    for seed in seeds:  # attempts to connect that hang are counted for each address
+        host, port = seed.arguments.get("host", "localhost"), seed.arguments.get("port", 6379)
+        seed.arguments = {**seed.arguments, "host": host, "port": port}
+        seed.shown = _shown(scheme, host, port)
+    return seeds
 
 
 def seeds_of_client(client: Any, settings: Settings, *, asynchronous: bool) -> list[Endpoint]:
@@ -291,7 +301,12 @@ def seeds_of_client(client: Any, settings: Settings, *, asynchronous: bool) -> l
     else:
         pool: Any = client.get_redis_connection(nodes[0]).connection_pool
         given, chosen = dict(pool.connection_kwargs), pool.connection_class
-    return _checked([Endpoint.of(chosen, {**given, "host": node.host, "port": node.port}, settings) for node in nodes])
+    scheme = f"redis{'s' * issubclass(chosen, redis.SSLConnection | redis.asyncio.SSLConnection)}+cluster"
+    seeds = []
+    for node in nodes:
+        shown = _shown(scheme, node.host, int(node.port))
+        seeds.append(Endpoint.of(chosen, {**given, "host": node.host, "port": int(node.port)}, settings, shown))
+    return _checked(seeds)
 
 
 def _checked(seeds: list[Endpoint]) -> list[Endpoint]:

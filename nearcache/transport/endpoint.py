@@ -37,6 +37,7 @@ _ADDRESS = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)([^/?#@]*@)?"
     r"(?P<place>(([\w.%-]+|\[[0-9A-Fa-f:.]+\])?(:\d+)?(,(?=[\w\[])|(?=[/?]|$)))*(/[^?#@]*)?)(\?|$)"
 )
+_HOST = re.compile(r"([\w.%-]*|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 PROBES = 3
 """Times that a port is asked whether it speaks TLS: a busy machine may take longer than a time limit to say so."""
 RESP2 = 2
@@ -109,6 +110,8 @@ class Endpoint:
         Also the reverse. The port is asked until it answers, a few times at most, from a thread that may wait.
         """
         host, port = self._place()
+        if isinstance(failure, RemoteMisconfigured):
+            return RemoteMisconfigured(self._by_scheme(str(failure)))
         if host is None or port is None or type(failure) not in (RemoteFailed, RemoteTimeout):
             return failure
         if self.probes:
@@ -120,7 +123,12 @@ class Endpoint:
                 if tls and self.problem is None:
                     self.problem = problem_of_client(host, port, self.arguments, timeout)
                 self.probes = 0
-        return failure if self.problem is None else RemoteMisconfigured(self.problem)
+        return failure if self.problem is None else RemoteMisconfigured(self._by_scheme(self.problem))
+
+    def _by_scheme(self, problem: str) -> str:
+        """What is said of the scheme of a URL, for this one, which may be of a cluster or of Sentinels."""
+        plus = "".join(scheme_of(self.shown).partition("+")[1:])
+        return re.sub(r"(TLS begins with rediss?)://", rf"\1{plus}://", problem)
 
     def _place(self) -> tuple[str | None, int | None]:
         return self.arguments.get("host"), self.arguments.get("port")
@@ -254,12 +262,13 @@ def _parts(url: str, shown: str) -> SplitResult:
             "(%23 for #, %2F for /)"
         )
     if parts.scheme == "unix":
-        if not parts.path:
-            raise ConfigError(f"{shown}: a unix URL needs a path, as in unix:///run/redis.sock")
+        if not parts.path or parts.netloc.rpartition("@")[2]:
+            raise ConfigError(f"{shown}: a unix URL needs a path and no host, as in unix:///run/redis.sock")
     elif not re.fullmatch(r"/?|/\d+", parts.path):
         raise ConfigError(f"{shown}: what follows the host must be the number of a database, as in /0")
-    elif not parts.hostname:
-        raise ConfigError(f"{shown}: the host is missing, as in redis://localhost:6379/0")
+    elif not parts.hostname or re.search(r"\s", parts.hostname):
+        database = "" if scheme_of(shown) in CLUSTERS else "/0"
+        raise ConfigError(f"{shown}: the host is missing, as in {scheme_of(shown)}://localhost:6379{database}")
     return parts
 
 
@@ -283,18 +292,29 @@ def redact(url: str) -> str:
     """A URL without user, password and options, which may be shown.
 
     A password may stand in it unquoted, with any character. So the options are cut off only where a whole address
-    stands before them; else everything up to the last @ may be the password.
+    stands before them; else everything up to the last @ may be the password. Where no host was given, the password
+    stands in place of a port or behind it: what does not look like an address is not shown.
 
     >>> redact("redis://me:secret@host:6379/0?password=also@secret")
     'redis://host:6379/0'
     >>> redact("redis://me:se?c#ret@host:6379/0")
     'redis://host:6379/0'
+    >>> redact("redis://me:secret")
+    'redis://...'
     """
     whole = _ADDRESS.match(url)
-    if whole is None:
-        url = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", r"\1", url, flags=re.DOTALL)
-        return re.sub(r"[?#].*", "", url, flags=re.DOTALL)
-    return f"{whole['scheme']}{whole['place']}"
+    if whole is not None:
+        scheme, place = whole["scheme"], whole["place"]
+    else:
+        begin = re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)?", url)
+        scheme = begin[0] if begin else ""
+        place = re.sub(r"[?#].*", "", url[len(scheme) :].rpartition("@")[2], flags=re.DOTALL)
+    hosts, slash, path = place.partition("/")
+    if not all(map(_HOST.fullmatch, hosts.split(","))) or not (scheme or re.search(r":\d+$|^$", hosts)):
+        return f"{scheme}..."
+    form = "[^/]*(/[0-9]{0,5})?" if "+sentinel" in scheme else "[0-9]{0,5}"
+    known = (scheme == "unix://" and not hosts) or re.fullmatch(form, path)
+    return f"{scheme}{hosts}{slash}{path if known else '...'}"
 
 
 def scheme_of(url: object) -> str:

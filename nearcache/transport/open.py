@@ -68,7 +68,7 @@ def open_url(url: str, settings: Settings, *, asynchronous: bool) -> Backend:
     """
     scheme = scheme_of(url)
     if scheme in ("memory", "null", "embedded") and url != f"{scheme}://":
-        raise ConfigError(f"{redact(url)}: nothing may follow {scheme}://")
+        raise ConfigError(f"nothing may follow {scheme}:// in a URL")
     if scheme in ("memory", "null"):
         again = partial(open_url, url, settings, asynchronous=asynchronous)
         return Backend(MemoryRemote(), None, url, again, keeps=scheme == "memory")
@@ -99,8 +99,8 @@ def open_client(client: object, settings: Settings, *, asynchronous: bool) -> Ba
         from nearcache.transport.cluster import seeds_of_client  # noqa: PLC0415  # few need it, and it takes its time to import
 
         seeds = seeds_of_client(client, settings, asynchronous=asynchronous)
-        hosts = ",".join(seed.shown.partition("://")[2].partition("/")[0] for seed in seeds)
-        return _open_cluster(seeds, f"redis+cluster://{hosts}", settings, asynchronous)
+        hosts = ",".join(seed.shown.partition("://")[2] for seed in seeds)
+        return _open_cluster(seeds, f"{scheme_of(seeds[0].shown)}://{hosts}", settings, asynchronous)
     return _open(Endpoint.from_client(client, settings, asynchronous=asynchronous), settings, asynchronous)
 
 

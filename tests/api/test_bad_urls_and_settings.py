@@ -18,23 +18,41 @@ from tests.support.cases import each
 CLASSES = [NearCache, AsyncNearCache]
 SECRET = "s3cret"
 
+SCHEMES = ["redis", "rediss", "unix", "http", "redis+sentinel", "redis+cluster", "REDIS"]
+WITHOUT_HOST = [
+    f"u:{SECRET}",
+    f":{SECRET}",
+    f"u:{SECRET}/0",
+    f"u:1/{SECRET}/0/0",
+    f"u:{SECRET}:6379/0",
+    f"u:{SECRET}?db=1",
+    f"u:{SECRET}#1",
+    f"[u:{SECRET}",
+    f"u:{SECRET},h:1",
+    f"h:1,u:{SECRET}",
+]
+"""What stands behind the scheme where the host was forgotten, or the password unquoted."""
+
 BAD_URLS = [
     ("", "must begin with one of redis://"),
     ("localhost:6379", "localhost:6379: the URL must begin with one of redis://, rediss://, unix://, memory://"),
     ("http://localhost", "http://localhost: the URL must begin with one of"),
     ("redis://", "the host is missing, as in redis://localhost:6379/0"),
     ("redis:///0", "the host is missing"),
-    ("redis://localhost:zero/0", "localhost:zero/0: the port must be a number from 1 to 65535"),
+    ("redis://localhost:zero/0", "redis://...: the port must be a number from 1 to 65535"),
     ("redis://localhost:0/0", "the port must be a number from 1 to 65535"),
-    ("redis://localhost:65536/0", "the port must be a number from 1 to 65535"),
-    ("redis://localhost/first", "localhost/first: what follows the host must be the number of a database, as in /0"),
+    ("redis://local host", "the host is missing"),
+    ("rediss://", "the host is missing, as in rediss://localhost:6379/0"),
+    ("redis://localhost:65536/0", "localhost:65536/0: the port must be a number from 1 to 65535"),
+    ("redis://localhost/first", "localhost/...: what follows the host must be the number of a database, as in /0"),
     ("redis://localhost/0/1", "must be the number of a database"),
     ("redis://localhost/-1", "must be the number of a database"),
     ("redis://localhost/0?db=first", "'db'"),
     ("redis://localhost/0?tracing=yes", "tracing"),
     ("redis://localhost/0?client_name=a@b", "an @ stands behind ? or #: special characters must be quoted"),
-    ("unix://", "a unix URL needs a path, as in unix:///"),
-    ("memory://somewhere", "nothing may follow memory://"),
+    ("unix://", "a unix URL needs a path and no host, as in unix:///"),
+    ("unix://run/redis.sock", "unix://run/...: a unix URL needs a path and no host"),
+    ("memory://somewhere", "nothing may follow memory:// in a URL"),
     ("embedded://somewhere", "nothing may follow embedded://"),
     ("redis+sentinel://", "the URL must be like redis+sentinel://host:26379,host:26379/service/0"),
     ("redis+sentinel://one:26379", "the URL must be like"),
@@ -46,9 +64,14 @@ BAD_URLS = [
     ("redis+sentinel://one/service/first", "the URL must be like"),
     ("redis+sentinel://one/service/0?db=first", "must be the number of a database"),
     ("redis+sentinel://one/service/0?tracing=yes", "one:26379/service/0: redis-py refuses these connection options"),
-    ("redis+cluster://one:7000,two:7000/3", "one:7000/3: a cluster has one database, which is number 0"),
-    ("redis+cluster://one:7000,two:port", "the port must be a number"),
-    ("redis+cluster://one:7000,", "the host is missing"),
+    (
+        "redis+cluster://one:7000,two:7000/3",
+        "redis+cluster://one:7000,two:7000/3: a cluster has one database, which is number 0",
+    ),
+    ("redis+cluster://one:7000,two:70000", "redis+cluster://one:7000,two:70000: the port must be a number"),
+    ("redis+cluster://one:7000,two:port", "redis+cluster://...: the port must be a number"),
+    ("redis+cluster://one:7000,", "redis+cluster://one:7000,: the host is missing, as in redis+cluster://localhost"),
+    ("rediss+cluster://one?tracing=yes", "rediss+cluster://one: redis-py refuses these connection options"),
     (None, "a URL is a string, not a NoneType"),
     (b"redis://localhost", "a URL is a string, not a bytes"),
     (redis.Redis(), "for a client of yours use NearCache"),
@@ -85,6 +108,13 @@ def test_a_wrong_url(kind: Any, url: Any, words: str) -> None:
         f"redis+sentinel://:{SECRET}@one,two/service/0?sentinel_password={SECRET}&tracing=yes",
         f"redis+sentinel://:{SECRET}@one,two/service/0?sentinel_password={SECRET}@{SECRET}&tracing=yes",
         f"redis+sentinel://:{SECRET}@one,two",
+        *(f"{scheme}://{text}" for scheme in SCHEMES for text in WITHOUT_HOST),
+        f"memory://{SECRET}",
+        f"null://u:{SECRET}",
+        f"embedded://{SECRET}",
+        f"redis:/u:{SECRET}",
+        f"u:{SECRET}",
+        SECRET,
     ],
 )
 def test_no_secret_in_the_message(kind: Any, url: str) -> None:

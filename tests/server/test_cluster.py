@@ -293,3 +293,32 @@ async def test_the_address_of_one_node_alone(cluster: LocalCluster, namespace: s
     with pytest.raises(ConfigError, match="this is one node of a cluster"):
         async with AsyncNearCache.from_url(f"redis://127.0.0.1:{other.server.port}", namespace=namespace):
             pass
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_url_of_a_cluster_at_a_server_that_is_none(
+    cluster: LocalCluster, namespace: str, runner: asyncio.Runner, mode: str
+) -> None:
+    """`with` raises, and names the scheme to take; a warning says so without it. doctor finds it, too."""
+    del cluster
+    with servers.make("valkey", {}) as server:
+        url = f"redis+cluster://127.0.0.1:{server.port}"
+        cache = twin_of(mode, url, runner, namespace=namespace)
+        with pytest.raises(ConfigError, match=r"this server is no cluster; a URL of one server begins with redis://"):
+            async with cache:
+                pass
+        told = CliRunner().invoke(cli.app(), ["doctor", "--url", url, "--namespace", namespace]).output
+        assert "error set-up: the server answered ERR" in told
+        assert "begins with redis://" in told
+
+
+def test_doctor_at_one_node(cluster: LocalCluster, namespace: str) -> None:
+    """A plain URL is a note where the node has the namespace, and an error that names the scheme where it has not."""
+    owner = cluster.owner(int(key_slot(f"{{{namespace}:0}}:m".encode())))
+    for node in cluster.nodes:
+        words = ["doctor", "--url", f"redis://127.0.0.1:{node.server.port}", "--namespace", namespace]
+        told = CliRunner().invoke(cli.app(), words)
+        assert "note cluster-node: the server is a node of a cluster" in told.output
+        assert (told.exit_code == 0) == (node is owner), told.output
+        way_out = "begin the URL with redis+cluster://, or rediss+cluster:// with TLS"
+        assert (way_out in told.output) == (node is not owner)

@@ -7,6 +7,7 @@ import sys
 from base64 import b64encode
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -301,13 +302,27 @@ class TestFiles:
         env.write_text("NEARCACHE_TLL=s3cret\n")
         with pytest.warns(NearCacheWarning, match=r"NEARCACHE_TLL; did you mean NEARCACHE_TTL\?$"):
             assert from_env(variables(), env_file=env)[1] == Settings()
-        with pytest.raises(ConfigError, match="cannot be read: SettingsError") as caught:
-            from_env(variables(), secrets_dir=env)
-        assert caught.value.__context__ is None
         env.write_bytes(b"NEARCACHE_PASSWORD=s3cret\xff\n")
         with pytest.raises(ConfigError, match="cannot be read: UnicodeDecodeError") as caught:
             from_env(variables(), env_file=env)
         assert caught.value.__context__ is None
+
+    def test_places_that_are_none(self, tmp_path: Path) -> None:
+        """What is no path, or that of something else, is refused by the name of the argument; a missing folder told."""
+        file = tmp_path / "file"
+        file.touch()
+        for given, words in (
+            ({"env_file": 5}, "env_file=5: must be the path of a file of variables, such as .env"),
+            ({"env_file": tmp_path}, "env_file=.*: must be the path of a file of variables"),
+            ({"env_file": [".env"]}, r"env_file=\['.env'\]: must be the path of a file"),
+            ({"secrets_dir": 5}, "secrets_dir=5: must be the path of a folder with a file for each variable"),
+            ({"secrets_dir": file}, "secrets_dir=.*file'.*: must be the path of a folder"),
+        ):
+            with pytest.raises(ConfigError, match=words):
+                from_env(variables(), **given)
+        with pytest.warns(NearCacheWarning, match="secrets_dir='.*none': there is no such folder, so nothing is read"):
+            assert from_env(variables(), secrets_dir=tmp_path / "none")[1] == Settings()
+        assert from_env(variables(), env_file="", secrets_dir="")[1] == Settings()
 
     def test_encryption_keys_may_be_a_secret(self, tmp_path: Path) -> None:
         """Since that is a file."""
@@ -321,6 +336,13 @@ class TestFiles:
         ) as caught:
             from_env(variables(), secrets_dir=tmp_path)
         assert "s3cret" not in str(caught.value)
+
+
+@each("prefix", [5, None, b"NEARCACHE_"])
+def test_a_prefix_is_a_string(prefix: Any) -> None:
+    """Anything else is refused."""
+    with pytest.raises(ConfigError, match=r"prefix=.*: must be a string, such as 'NEARCACHE_'"):
+        from_env(variables(), prefix)
 
 
 def test_without_the_extra_there_is_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
