@@ -206,6 +206,8 @@ class Greeting(NamedTuple):
     """False: the server refused a write that was due; it is asked again."""
     l1_share: float = 1.0
     """The part of the keys that the L1 of any instance may hold."""
+    lone_node: bool = False
+    """Whether the server is a node of a cluster, and the URL names it alone."""
 
 
 class Beat(NamedTuple):

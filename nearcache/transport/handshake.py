@@ -250,7 +250,8 @@ def _greeting(names: Names, replies: Sequence[Any]) -> Greeting:
     identity = None if told.alternates else _identity(server, replication, names.database)
     master = _role(hello) == b"master"
     place = told.number, told.floor, told.server_time, master, told.history, told.adopted
-    return Greeting(identity, *place, l1_share=share_of(share))
+    lone = not names.sharded and _told(hello).get(b"mode") == b"cluster"
+    return Greeting(identity, *place, l1_share=share_of(share), lone_node=lone)
 
 
 def _introduced(answer: bytes, names: Names) -> Introduction:
@@ -284,8 +285,12 @@ def _check_owner(owner: bytes, protocol: bytes) -> None:
 
 
 def _role(hello: Mapping[bytes, object] | Sequence[object]) -> object:
-    facts = hello if isinstance(hello, Mapping) else dict(zip(hello[::2], hello[1::2], strict=False))
-    return facts.get(b"role", b"master")
+    return _told(hello).get(b"role", b"master")
+
+
+def _told(hello: Mapping[bytes, object] | Sequence[object]) -> Mapping[Any, object]:
+    """HELLO's reply by RESP3 or RESP2."""
+    return hello if isinstance(hello, Mapping) else dict(zip(hello[::2], hello[1::2], strict=False))
 
 
 def _identity(server: object, replication: object, database: int) -> str | None:

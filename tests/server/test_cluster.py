@@ -322,3 +322,18 @@ def test_doctor_at_one_node(cluster: LocalCluster, namespace: str) -> None:
         assert (told.exit_code == 0) == (node is owner), told.output
         way_out = "begin the URL with redis+cluster://, or rediss+cluster:// with TLS"
         assert (way_out in told.output) == (node is not owner)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_cache_on_the_one_node_that_has_its_namespace(
+    cluster: LocalCluster, namespace: str, runner: asyncio.Runner, mode: str
+) -> None:
+    """It works, and health tells what it may come to; a cache on the cluster has no such note."""
+    owner = cluster.owner(int(key_slot(f"{{{namespace}:0}}:m".encode())))
+    async with twin_of(mode, f"redis://127.0.0.1:{owner.server.port}", runner, namespace=namespace) as cache:
+        assert await cache.set("a", 1) is True
+        assert [(one.kind, one.level) for one in cache.health().reasons] == [("cluster-node", "note")]
+        assert cache.health().status == "ok"
+    async with twin_of(mode, cluster.url, runner, namespace=f"{namespace}-of-all") as other:
+        assert await other.wait_healthy(10)
+        assert other.health().reasons == ()
