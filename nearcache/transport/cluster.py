@@ -10,6 +10,7 @@ pub/sub ignores a server's unasked end of a subscription.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from collections.abc import Callable, Hashable, Sequence
@@ -24,7 +25,7 @@ from redis.crc import key_slot
 
 from nearcache.engine.breaker import ELSEWHERE
 from nearcache.engine.gathering import Question, gathers
-from nearcache.engine.ports import NotSent, RemoteFailed, SharedBus
+from nearcache.engine.ports import NotSent, RemoteFailed, RemoteMisconfigured, SharedBus
 from nearcache.errors import ConfigError
 from nearcache.local.interrupts import make_lock
 from nearcache.protocol.names import Names
@@ -153,7 +154,15 @@ class Cluster:
     # ------------------------------------------------------------------------------------------------------ the places
 
     async def owners(self) -> Sequence[Hashable | None]:
-        failure: RemoteFailed = RemoteFailed("no node is known")
+        unanswered = await self._look_up()
+        if unanswered:
+            failures = [await self._explained(*one) for one in unanswered.items()]  # for a request it takes too long
+            raise next((one for one in failures if isinstance(one, RemoteMisconfigured)), failures[-1])
+        return [None if node is None else _address(node.endpoint) for node in self.owner]
+
+    async def _look_up(self) -> dict[Endpoint, RemoteFailed]:
+        """Ask the nodes in turn which of them has what; why each of them did not answer, if none did."""
+        failures: dict[Endpoint, RemoteFailed] = {}
         nodes = [node.endpoint for node in self._nodes.values()]
         random.shuffle(nodes)
         for endpoint in (*nodes, *self._seeds):
@@ -163,16 +172,22 @@ class Cluster:
                 if isinstance(reply, RemoteFailed):
                     raise reply.unless_final() if isinstance(reply, resp.ServerError) else reply
                 places = _places(endpoint, reply)
-            except RemoteFailed as another:
-                failure = another
+            except RemoteFailed as failure:
+                failures[endpoint] = failure
                 continue
             finally:
                 await asking.close()
+            endpoint.connected()
             for bucket, slot in enumerate(self._slots):
                 place = next((place for first, last, place in places if first <= slot <= last), None)
                 self._assign(bucket, place)
-            return [None if node is None else _address(node.endpoint) for node in self.owner]
-        raise failure
+            return {}
+        return failures
+
+    async def _explained(self, endpoint: Endpoint, failure: RemoteFailed) -> RemoteFailed:
+        if self.blocks or not endpoint.probes:
+            return endpoint.explain(failure)
+        return await asyncio.to_thread(endpoint.explain, failure)
 
     def new_bus(self, place: Hashable) -> SharedBus:
         node = self._node(cast("tuple[str, int]", place))
@@ -187,11 +202,10 @@ class Cluster:
         if self._closed:
             raise NotSent("closed")
         if monotonic() > self._failed_at + PATIENCE:
-            try:
-                await self.owners()
-            except RemoteFailed as failure:
+            failures = tuple((await self._look_up()).values())
+            if failures:
                 self._failed_at = monotonic()
-                raise NotSent(f"nobody knows which node has the bucket: {failure}") from None
+                raise NotSent(f"nobody knows which node has the bucket: {failures[-1]}")
         node = self.owner[bucket]
         if node is None:
             self._failed_at = monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -11,11 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+import redis.asyncio
 import trustme
+from typer.testing import CliRunner
 
-from nearcache import ConfigError, Connected, NearCacheWarning
+from nearcache import (
+    AsyncNearCache,
+    ConfigError,
+    Connected,
+    NearCache,
+    NearCacheWarning,
+    Settings,
+    cli,
+)
+from nearcache.protocol.names import acl
 from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
 from tests.support import servers
+from tests.support.clusters import LocalCluster
 from tests.support.sentinels import SERVICE, sentinel_of
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, shut, until
@@ -236,3 +250,99 @@ async def test_sentinel_with_tls(make_cache: MakeCache, files: Files, secure: Ca
         with pytest.raises(ConfigError, match=r"the port speaks TLS; .* begins with rediss"):
             async with make_cache(f"redis+sentinel://{HOST}:{port}/{SERVICE}/0", **FAST):
                 pass
+
+
+@pytest.fixture(scope="module")
+def cluster(files: Files) -> Iterator[LocalCluster]:
+    """Three primaries that speak TLS alone, and want a client's certificate; so do they among themselves."""
+
+    def config(port: int) -> dict[str, str]:
+        own = {"tls-cluster": "yes", "tls-replication": "yes", "tls-auth-clients": "yes"}
+        return {
+            **files.config(port),
+            **own,
+            "tls-client-cert-file": str(files.folder / "client.pem"),
+            "tls-client-key-file": str(files.folder / "client.key"),
+        }
+
+    tls = {"ssl": True, "ssl_ca_certs": str(files.folder / "ca.pem")}
+    tls |= {"ssl_certfile": str(files.folder / "client.pem"), "ssl_keyfile": str(files.folder / "client.key")}
+    with LocalCluster("redis", config_of_port=config, tls=tls) as made:
+        yield made
+
+
+MANY = {f"key:{number}": number for number in range(100)}
+
+
+async def test_a_cluster_with_tls(make_cache: MakeCache, files: Files, cluster: LocalCluster, namespace: str) -> None:
+    """A private authority, client certificates, a user with the rights of the page; one node leads to the others."""
+    first = f"rediss+cluster://app:s3cret@{HOST}:{cluster.nodes[0].server.port}{files.options('client')}"
+    for node in cluster.nodes:
+        node("ACL", "SETUSER", "app", "reset", "on", ">s3cret", *acl(namespace, cluster=True).split())
+    async with make_cache(first, **FAST) as cache, make_cache(first, **FAST) as other:
+        assert await cache.wait_healthy(10)
+        assert await other.wait_healthy(10)
+        assert await cache.set_many(MANY, tags=["t"]) is True
+        assert await other.get_many(list(MANY)) == MANY
+        assert await cache.delete(*MANY) is True
+        await until(lambda: not any(other.peek(key) is not None for key in MANY))
+        health = cache.health()
+        assert (health.status, health.refused, len(health.primaries)) == ("ok", (), 3)
+        assert cache.url == f"rediss+cluster://{HOST}:{cluster.nodes[0].server.port}"
+    told = CliRunner().invoke(cli.app(), ["doctor", "--url", first, "--namespace", namespace])
+    assert told.exit_code == 0, told.output
+    assert "s3cret" not in told.output
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"authority": "strange-ca"}, "the server's certificate is not trusted: self-signed certificate"),
+        ({}, "the server wants a client's certificate: name one by ?ssl_certfile="),
+        ({"client": "client-strange"}, "the server does not trust the client's certificate"),
+        ({"client": "client-expired"}, "the server refuses the client's certificate, which has expired"),
+        (None, "the port speaks TLS; the URL of a server with TLS begins with rediss+cluster://"),
+    ],
+)
+async def test_mistakes_at_a_cluster_with_tls(
+    make_cache: MakeCache, files: Files, cluster: LocalCluster, options: dict[str, str] | None, words: str
+) -> None:
+    """`with` raises what is to be mended, as with one server."""
+    nodes = cluster.url.partition("://")[2]
+    url = f"redis+cluster://{nodes}" if options is None else f"rediss+cluster://{nodes}{files.options(**options)}"
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        async with make_cache(url, **FAST):
+            pass
+
+
+async def test_tls_at_a_cluster_without(make_cache: MakeCache, files: Files, server: EmbeddedServer) -> None:
+    """The scheme to take is that of a cluster."""
+    words = "the port does not speak TLS; a URL without TLS begins with redis+cluster://"
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        async with make_cache(f"rediss+cluster://{HOST}:{server.port}{files.options()}", **FAST):
+            pass
+
+
+async def test_a_client_of_the_user_for_a_cluster_with_tls(files: Files, cluster: LocalCluster, namespace: str) -> None:
+    """Its certificates are taken, and the URL that is shown is of the same kind."""
+    tls: dict[str, Any] = {
+        "ssl": True,
+        "ssl_ca_certs": str(files.folder / "ca.pem"),
+        "ssl_certfile": str(files.folder / "client.pem"),
+        "ssl_keyfile": str(files.folder / "client.key"),
+    }
+
+    def use() -> None:
+        client = redis.RedisCluster(host=HOST, port=cluster.nodes[0].server.port, **tls)
+        with NearCache(client, Settings(namespace=namespace)) as cache:
+            assert cache.set_many(MANY) is True
+            assert cache.get_many(MANY) == MANY
+            assert cache.url.startswith("rediss+cluster://")
+        client.close()
+
+    await asyncio.to_thread(use)
+    asked = redis.asyncio.RedisCluster(host=HOST, port=cluster.nodes[0].server.port, **tls)
+    async with AsyncNearCache(asked, Settings(namespace=namespace)) as cache:
+        assert await cache.get_many(MANY) == MANY
+        assert cache.url.startswith("rediss+cluster://")
+    await asked.aclose()

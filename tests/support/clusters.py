@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any, Self
 
 import redis
 
-from nearcache.transport.embedded import EmbeddedServer
+from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
 from tests.support import servers
 
 CONFIG = {
@@ -27,12 +28,14 @@ PATIENCE = 30.0
 class Node:
     """One server of a cluster, and a client of it."""
 
-    def __init__(self, server: EmbeddedServer) -> None:
+    def __init__(self, server: EmbeddedServer, tls: Mapping[str, Any] = {}) -> None:
         self.server = server
+        self._tls = tls
 
     def __call__(self, *command: object) -> Any:
         """Execute a command; the port may be another one after a restart."""
-        with redis.Redis(port=self.server.port, socket_timeout=5, protocol=2, decode_responses=True) as client:
+        options: dict[str, Any] = {"socket_timeout": 5, "protocol": 2, "decode_responses": True, **self._tls}
+        with redis.Redis(host=HOST, port=self.server.port, **options) as client:
             return client.execute_command(*command)
 
     @property
@@ -47,20 +50,37 @@ class Node:
 
 
 class LocalCluster:
-    """Three primaries, and as many replicas if asked, as processes on loopback."""
+    """Three primaries, and as many replicas if asked, as processes on loopback.
 
-    def __init__(self, kind: str, *, replicas: bool = False) -> None:
+    Args:
+        kind: one of servers.KINDS.
+        replicas: whether each primary has one.
+        config_of_port: more of the configuration of a server, by its port, such as that of TLS.
+        tls: options of a redis-py client of these servers, if they speak TLS.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        replicas: bool = False,
+        config_of_port: Callable[[int], Mapping[str, str]] | None = None,
+        tls: Mapping[str, Any] = {},
+    ) -> None:
         self._kind = kind
         self._replicas = replicas
+        self._config_of_port, self._tls = config_of_port, tls
         self._servers = ExitStack()
         self.nodes: list[Node] = []
 
     def __enter__(self) -> Self:
         count = PRIMARIES * (1 + self._replicas)
         for _ in range(count):
-            server = servers.make(self._kind, CONFIG)
+            port = None if self._config_of_port is None else free_port()
+            more = {} if self._config_of_port is None or port is None else self._config_of_port(port)
+            server = servers.make(self._kind, {**CONFIG, **more}, port)
             self._servers.enter_context(server)
-            self.nodes.append(Node(server))
+            self.nodes.append(Node(server, self._tls))
         first = self.nodes[0]
         per = SLOTS // PRIMARIES
         for number, node in enumerate(self.nodes[:PRIMARIES]):
@@ -82,7 +102,8 @@ class LocalCluster:
     @property
     def url(self) -> str:
         """The address of all nodes."""
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.server.port}" for node in self.nodes)
+        scheme = "rediss" if self._tls else "redis"
+        return f"{scheme}+cluster://" + ",".join(f"127.0.0.1:{node.server.port}" for node in self.nodes)
 
     @property
     def running(self) -> list[Node]:
