@@ -232,6 +232,12 @@ class Core:
         """Let L1 hold no more than this part of the keys, as the namespace says, nor than the setting."""
         self.tier.hold(min(share, self.settings.l1_share))
 
+    def notice_node(self, *, lone: bool) -> None:
+        """Take note whether the server is a node of a cluster that the URL names alone."""
+        self.noticed.pop("cluster-node", None)
+        if lone:
+            self.noticed["cluster-node"] = "the server is a node of a cluster, and the URL names it alone"
+
     @property
     def alone(self) -> bool:
         """Whether there is no server: what L1 does not have, does not exist."""

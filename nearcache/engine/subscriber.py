@@ -320,9 +320,7 @@ class Subscription:
             self.subscriber.not_adopted()
             return
         core.hold(greeting.l1_share)
-        core.noticed.pop("cluster-node", None)
-        if greeting.lone_node:
-            core.noticed["cluster-node"] = "the server is a node of a cluster, and the URL names it alone"
+        core.notice_node(lone=greeting.lone_node)
         if self.phase is Phase.SUBSCRIBED:
             self.phase = Phase.PREPARED
             core.breaker.bus_reached()
