@@ -121,7 +121,7 @@ def health_of(
         round_trip=max((one.round_trip for one in core.all if one.round_trip is not None), default=None),
         bus="closed" if closed else "none" if core.new_bus is None else core.bus_state.word,
         proof_age=age,
-        breaker=max((one.word for one in breakers), key=BREAKER_WORDS.index),
+        breaker=max(breakers, key=lambda one: BREAKER_WORDS.index(one.word)).word,
         journal=journal,
         propagation=max((took for one in core.all if (took := one.invalidation.propagation) is not None), default=None),
         refused=refused,
