@@ -19,6 +19,7 @@ HEADINGS = {
     "peers": "Beside the peers",
     "concurrency": "Concurrency",
     "l2": "Reads and writes over the server",
+    "cluster": "Three primaries beside one server",
     "bus": "The bus",
     "hitratio": "Hit ratios",
     "local": "L1 alone",

@@ -121,7 +121,7 @@ async def _measure(url: str, rounds: int) -> tuple[Rounds, list[str]]:
             measured: Rounds = {row.label: [] for row in ROWS}
             for number in range(rounds + 1):
                 for row in random.sample(ROWS, len(ROWS)):
-                    took = await _turns(cases[row.ours], cases[row.peer])
+                    took = await turns(cases[row.ours], cases[row.peer])
                     if number:  # the first one fills caches and pools
                         measured[row.label].append(took)
             stats = {"get": cache.stats(), "aio": aio.stats()}
@@ -138,7 +138,7 @@ Case = tuple[Callable[[], object], int]
 """A loop, perhaps of coroutines, and how many operations it does."""
 
 
-async def _turns(ours: Case, peer: Case) -> tuple[Took, Took]:
+async def turns(ours: Case, peer: Case) -> tuple[Took, Took]:
     """What each takes, over all its turns."""
     took = {ours: (0.0, 0.0), peer: (0.0, 0.0)}
     for _ in range(TURNS):

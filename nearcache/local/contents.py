@@ -24,6 +24,8 @@ from nearcache.local.store import NEVER, Entry, Lru, Proof, Store
 
 STORES: Mapping[str, Callable[[int, int | None], Store[Any]]] = {"lru": Lru, "s3fifo": S3Fifo}
 """By the name that the setting has."""
+OWN_MIN = 1000
+"""So many keys of a bucket are noted, at least, before it is looked which of them have left."""
 
 
 class Contents:
@@ -52,6 +54,11 @@ class Contents:
         self.touch = self._store.touch
         self.proof = Proof(bucket=bucket)
         self.fallback = Fallback(max_entries, max_bytes)
+        self._own: set[str] = set()
+        """Of one bucket of several: the keys of its entries, and of some that have left."""
+        self._own_max = OWN_MIN
+        self._left_why = drops.LOCAL
+        """Why all entries were dropped the last time."""
         self._deferred = Deferred()
         self._evicted_before = 0
 
@@ -113,18 +120,22 @@ class Contents:
         for key in self._deferred.step(count, self._store):
             del self._store[key]
             self.drops.note((key, drops.TAG))
+        for key in self._deferred.step_left(count):
+            if key in self.entries:
+                self._prove(key)  # which drops it, unless it has come anew
 
     def _end_proof(self) -> None:
         """Let no reader pass with an entry that it has looked up before; what is put from now on has another proof."""
-        before, self.proof = self.proof, Proof(self.proof.until, self.proof.bucket)
+        before, self.proof = self.proof, Proof(self.proof.until, self.proof.bucket, self.proof.generation)
         before.until = NEVER
 
     def _prove(self, key: str) -> Entry | None:
         entry = self.entries.get(key)
         if entry is not None and entry.proof is not self.proof:
-            if not self._deferred.allows(entry):
+            left = entry.proof.generation != self.proof.generation
+            if left or not self._deferred.allows(entry):
                 del self._store[key]
-                self.drops.note((key, drops.TAG))
+                self.drops.note((key, self._left_why if left else drops.TAG))
                 return None
             entry.proof = self.proof
         return entry
@@ -140,19 +151,46 @@ class Contents:
     def _take_out(self, why: str) -> Store[Any]:
         """Take every entry out of the readers' sight, and note why for ``explain``; the store that has them now.
 
-        One bucket of several moves its own entries, which takes a walk over all: proofs tell whose they are.
+        One bucket of several moves its own entries one by one: this is for those that still serve after an error.
         """
         if not self._is_part:
             self.drops.note((None, why))
             return self._show(self._new_store())
-        taken, store, bucket = self._new_store(), self._store, self.proof.bucket
-        for key, entry in tuple(store.entries.items()):
-            if entry.proof.bucket == bucket:
+        taken, store = self._new_store(), self._store
+        for key in self._held():
+            entry = self._prove(key)
+            if entry is not None:
                 del store[key]
                 taken[key] = entry
                 self.drops.note((key, why))
+        self._own = set()
         self._deferred.forget_entries()
         return taken
+
+    def _leave_behind(self, why: str) -> int:
+        """Drop every entry of one bucket of several, however many others there are; how many they were.
+
+        Their proof ends, so that no reader passes with them; they leave the store step by step, or as they are met.
+        """
+        keys = self._own
+        count = len(self._held())
+        self._end_proof()
+        self.proof.generation += 1
+        self._own, self._left_why = set(), why
+        self._deferred.forget_entries()
+        self._deferred.leave(keys)
+        return count
+
+    def _held(self) -> list[str]:
+        """The keys of the entries of one bucket of several."""
+        return list(filter(self.entries.__contains__, self._own))
+
+    def _note_own(self, key: str) -> None:
+        """An entry of one bucket of several is about to be put: note its key, and forget those that have left."""
+        self._own.add(key)
+        if len(self._own) > self._own_max:
+            self._own = set(self._held())
+            self._own_max = max(OWN_MIN, 2 * len(self._own))
 
     def _show(self, store: Store[Any]) -> Store[Any]:
         """Let readers see this store; the one that they saw before."""

@@ -32,9 +32,11 @@ class Deferred:
         """By tag, the number of its invalidation; an entry that carries it and is older has to leave."""
         self.doomed: deque[tuple[str, set[str]]] = deque()
         """Those tags, and the keys that carried them; the store's own index has only keys that came later."""
+        self.left: set[str] = set()
+        """Of one bucket of several: the keys of entries that were dropped at once, and are still in the store."""
 
     def __bool__(self) -> bool:
-        return bool(self.doomed or self.dead)
+        return bool(self.doomed or self.dead or self.left)
 
     def release(self, store: Store[Any]) -> None:
         """Free a store that no reader will ask again, step by step if it is large."""
@@ -92,7 +94,18 @@ class Deferred:
             else:
                 self.dead.popleft()
 
+    def leave(self, keys: set[str]) -> None:
+        """Let these keys leave the store of all buckets step by step, unless they come anew."""
+        self.left = self.left | keys if self.left else keys
+
+    def step_left(self, count: int) -> Iterator[str]:
+        """Up to ``count`` of these keys."""
+        while count > 0 and self.left:
+            count -= 1
+            yield self.left.pop()
+
     def clear(self) -> None:
         """Release everything now."""
         self.dead.clear()
+        self.left = set()
         self.forget_entries()

@@ -40,6 +40,8 @@ class Proof:
     """Monotonic seconds."""
     bucket: int = 0
     """The bucket whose messages it is about."""
+    generation: int = 0
+    """How often all entries of this bucket were dropped before."""
 
 
 class Opener:

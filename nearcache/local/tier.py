@@ -148,7 +148,7 @@ class Tier(Contents):
             self._note_version(key, version, snapshot.epoch)
         elif stamp < version:
             self.stamps[stripe] = version
-        if self._deferred.dead or self._deferred.doomed:  # more leave than come, also where no bus frees them
+        if self._deferred:  # more leave than come, also where no bus frees them
             self._free_some(2)
         return allowed
 
@@ -157,6 +157,8 @@ class Tier(Contents):
         if self.marks.used:
             # The turn is that of the snapshot: what is put began after the mark, if there is one.
             self.marks.end(key)
+        if self._is_part:
+            self._note_own(key)
         try:
             self._store.put(key, entry)
         except ValueError:  # alone it is larger than l1_max_bytes: cachetools refuses it
@@ -359,6 +361,8 @@ class Tier(Contents):
         """Drop every entry, and reject results in flight; how many entries were dropped."""
         self.epoch += 1
         self._release(self.fallback.clear())
+        if self._is_part:
+            return self._leave_behind(why)
         before = self._take_out(why)
         self._release(before)
         return len(before.entries)
