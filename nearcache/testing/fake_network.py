@@ -57,10 +57,20 @@ OPERATIONS = frozenset(
 """The operations of a Remote; a fault may concern only some of them."""
 
 
+@dataclass(frozen=True, eq=False)
+class Client:
+    """A cache as the network knows it, or one bucket of it."""
+
+    cache: object
+    """The same for all buckets, also when the cache has begun anew."""
+    primary: int = 0
+    """The server that it asks."""
+
+
 class SubscribedConnection(Protocol):
     """A subscribed connection, as the network ends it and wakes its subscriber."""
 
-    client: object
+    client: Client
     namespace: str
     line: Line
     closed: bool
@@ -107,9 +117,11 @@ class Fault:
     kind: Kind
     operations: Collection[str] = ()
     """The operations that it concerns; empty: all."""
-    client: object = field(default=None, repr=False)
-    """The FakeRemote of the cache that it concerns; None: every cache."""
+    cache: object = field(default=None, repr=False)
+    """That of the Client that it concerns; None: every cache."""
     seconds: float = 0.0
+    primary: int | None = None
+    """The server that it concerns; None: all of them."""
     late: list[Late] = field(default_factory=list, repr=False)
     """The commands that the server has received and not executed, in order."""
 
@@ -128,9 +140,11 @@ class Fault:
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
-    def concerns(self, client: object, operation: str | None) -> bool:
+    def concerns(self, client: Client, operation: str | None) -> bool:
         """Whether the fault concerns an operation of this cache; ``operation`` None: its bus."""
-        if self.client is not None and self.client is not client:
+        if self.cache is not None and self.cache is not client.cache:
+            return False
+        if self.primary is not None and self.primary != client.primary:
             return False
         return not self.operations or operation in self.operations
 
@@ -142,7 +156,7 @@ class Network:
         self.lock: threading.RLock = threading.RLock()
         self._faults: list[Fault] = []
         self._buses: list[SubscribedConnection] = []
-        self._listening: set[object] = set()
+        self._listening: set[Client] = set()
         """The clients that keep a bus, connected or not."""
         self._servers: dict[str, Server] = {}
         """One per namespace, since two namespaces share nothing."""
@@ -177,13 +191,13 @@ class Network:
 
     # --------------------------------------------------------------------------------------------------------- faults
 
-    def fault(self, kinds: Collection[Kind], client: object, operation: str | None = None) -> Fault | None:
+    def fault(self, kinds: Collection[Kind], client: Client, operation: str | None = None) -> Fault | None:
         """The newest fault of these kinds that is on for an operation of a cache; ``operation`` None: for its bus."""
         with self.lock:
             on = [fault for fault in self._faults if fault.kind in kinds and fault.concerns(client, operation)]
             return on[-1] if on else None
 
-    def defer(self, kinds: Collection[Kind], client: object, late: Late, operation: str | None = None) -> bool:
+    def defer(self, kinds: Collection[Kind], client: Client, late: Late, operation: str | None = None) -> bool:
         """Defer a command to the end of such a fault, if one is on; whether it was deferred."""
         with self.lock:
             fault = self.fault(kinds, client, operation)
@@ -198,9 +212,9 @@ class Network:
                 raise RuntimeError(f"{fault} has been started already")
             self._faults.append(fault)
             if fault.kind is Kind.AWAY and not fault.operations:
-                self._close(fault.client)
+                self._close(fault)
             elif fault.kind is Kind.BUS_CUT:
-                self._close_buses(fault.client)
+                self._close_buses(fault)
 
     def stop(self, fault: Fault) -> None:
         """End a fault."""
@@ -221,12 +235,12 @@ class Network:
 
     # ---------------------------------------------------------------------------------------------------- connections
 
-    def listens(self, client: object) -> None:
+    def listens(self, client: Client) -> None:
         """Note that a cache keeps a bus from now on."""
         with self.lock:
             self._listening.add(client)
 
-    def leaves(self, client: object) -> None:
+    def leaves(self, client: Client) -> None:
         """Note that a cache is closed."""
         with self.lock:
             self._listening.discard(client)
@@ -246,10 +260,10 @@ class Network:
             bus.closed = True
             bus.look()
 
-    def _close(self, client: object) -> None:
+    def _close(self, fault: Fault | None) -> None:
         self.life += 1
-        self._close_buses(client)
+        self._close_buses(fault)
 
-    def _close_buses(self, client: object) -> None:
-        for bus in [bus for bus in self._buses if client is None or bus.client is client]:
+    def _close_buses(self, fault: Fault | None) -> None:
+        for bus in [bus for bus in self._buses if fault is None or fault.concerns(bus.client, None)]:
             self.drop(bus)

@@ -26,7 +26,7 @@ from nearcache.protocol.answers import (
     Written,
 )
 from nearcache.testing.clock import watch
-from nearcache.testing.fake_network import Kind, Late, Network
+from nearcache.testing.fake_network import Client, Kind, Late, Network
 from nearcache.testing.model import Server
 from nearcache.testing.state import Line, Question
 
@@ -44,13 +44,13 @@ class FakeRemote:
         namespace: of the cache.
         new_latch: makes the latch that an operation waits with.
         timeout: seconds of real time that an answer may take.
-        client: stands for the cache, also when it has begun anew with another FakeRemote.
+        client: stands for the cache, or one bucket of it, also when it has begun anew with another FakeRemote.
     """
 
-    def __init__(
-        self, network: Network, namespace: str, new_latch: NewLatch, timeout: float, client: object = None
-    ) -> None:
-        self.client: object = client or object()
+    def __init__(self, network: Network, namespace: str, new_latch: NewLatch, timeout: float, client: Client) -> None:
+        self.client = client
+        self.beside: Sequence[FakeRemote] = ()
+        """Those of the other buckets, which are closed with it."""
         self._network = network
         self._namespace = namespace
         self._new_latch = new_latch
@@ -145,8 +145,9 @@ class FakeRemote:
         """Do nothing: only a restart of the server ends a connection."""
 
     async def close(self) -> None:
-        self._closed = True
-        self._network.leaves(self.client)
+        for remote in (self, *self.beside):
+            remote._closed = True  # noqa: SLF001  # of this class
+            remote._network.leaves(remote.client)  # noqa: SLF001  # of this class
 
     async def _connect(self, operation: str | None = None) -> None:
         """Connect if need be.
@@ -209,7 +210,7 @@ class FakeBus:
     def __init__(
         self,
         network: Network,
-        client: object,
+        client: Client,
         namespace: str,
         new_latch: NewLatch,
         timeout: float,

@@ -10,15 +10,18 @@ from functools import partial
 from typing import TypeAlias, Unpack
 
 from nearcache.aio import AsyncNearCache
-from nearcache.checks import seconds
+from nearcache.checks import BUCKETS_MAX, seconds, whole
 from nearcache.errors import ConfigError
+from nearcache.local.snapshot import bucket_of
 from nearcache.runtime.latches import ThreadLatch
 from nearcache.runtime.tasks import TaskLatch
 from nearcache.settings import Settings, SettingsOptions
 from nearcache.sync import NearCache
-from nearcache.testing.fake_network import OPERATIONS, Fault, Kind, Network
+from nearcache.testing.fake_buckets import FakeBuckets, primary_of
+from nearcache.testing.fake_network import OPERATIONS, Client, Fault, Kind, Network
 from nearcache.testing.fake_transport import FakeBus, FakeRemote
-from nearcache.transport.open import Backend
+from nearcache.transport.cluster import BUCKETS
+from nearcache.transport.open import Backend, Buckets, no_bus
 
 AnyCache: TypeAlias = NearCache | AsyncNearCache
 
@@ -41,6 +44,11 @@ class FakeServer:
     - ``only``: names of the operations that it concerns, as in ``only={"set"}``; by default all. They are those of the
       protocol (``OPERATIONS``): a ``get_or_set`` that loads is a "read", a "lease" and a "fill".
     - ``of``: the cache whose connections it concerns; by default every cache.
+    - ``primary``: with several primaries, the number of the one that it concerns; by default all of them.
+
+    Args:
+        primaries: of a cluster; 1 is one server. A cache on several has 16 buckets, or as many as its setting
+            ``buckets`` says, which are divided among them; ``primary_of`` tells which of them has a key.
 
     >>> server = FakeServer()
     >>> with server.cache(ttl=60) as here, server.cache(ttl=60) as there:
@@ -54,8 +62,9 @@ class FakeServer:
     'absent'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, primaries: int = 1) -> None:
         self._network = Network()
+        self._primaries: int = whole(1, BUCKETS_MAX)("primaries", primaries)
 
     # --------------------------------------------------------------------------------------------------------- caches
 
@@ -103,39 +112,67 @@ class FakeServer:
             raise ConfigError(f"{cache!r} has a server of its own, which ends with it; give it another URL")
         return Behind(cache, self, self._backend(cache.settings, asynchronous=isinstance(cache, AsyncNearCache)))
 
-    def _backend(self, settings: Settings, *, asynchronous: bool, client: object = None) -> Backend:
+    def primary_of(self, cache: AnyCache, key: str) -> int:
+        """The number of the primary that has the bucket of a key, from 0 on.
+
+        >>> server = FakeServer(primaries=3)
+        >>> with server.cache() as cache:
+        ...     cache.set("user:7", "Ada")
+        ...     with server.away(primary=server.primary_of(cache, "user:7")):
+        ...         cache.set("user:7", "Grace")
+        True
+        False
+        """
+        return primary_of(bucket_of(key, len(cache._core.all)), self._primaries)  # noqa: SLF001
+
+    def _backend(self, settings: Settings, *, asynchronous: bool, cache: object = None) -> Backend:
         network, name, timeout = self._network, settings.namespace, settings.redis_timeout
         new_latch = TaskLatch if asynchronous else ThreadLatch
-        remote = FakeRemote(network, name, new_latch, timeout, client)
-        again = partial(self._backend, settings, asynchronous=asynchronous, client=remote.client)
+        cache = cache or object()
+        again = partial(self._backend, settings, asynchronous=asynchronous, cache=cache)
+        count = settings.buckets or (BUCKETS if self._primaries > 1 else 1)
+        if count > 1:
+            parts = FakeBuckets(network, name, new_latch, timeout, cache, buckets=count, primaries=self._primaries)
+            buckets = Buckets(parts.remotes, parts)
+            return Backend(parts.remotes[0], no_bus, SHOWN, again, buckets=buckets)
+        remote = FakeRemote(network, name, new_latch, timeout, Client(cache))
         bus = partial(FakeBus, network, remote.client, name, new_latch, timeout, lambda: remote.seen())  # noqa: PLW0108  # it is set later
         return Backend(remote, bus, SHOWN, again)
 
     # --------------------------------------------------------------------------------------------------------- faults
 
-    def away(self, *, only: Collection[str] = (), of: AnyCache | None = None) -> Fault:
+    def away(self, *, only: Collection[str] = (), of: AnyCache | None = None, primary: int | None = None) -> Fault:
         """The server is away: connections are closed and new ones refused. With ``only``, those operations fail so."""
-        return self._fault(Kind.AWAY, only, of)
+        return self._fault(Kind.AWAY, only, of, primary)
 
-    def hung(self, *, only: Collection[str] = (), of: AnyCache | None = None) -> Fault:
+    def hung(self, *, only: Collection[str] = (), of: AnyCache | None = None, primary: int | None = None) -> Fault:
         """The server hangs: each operation waits for ``redis_timeout``, and is executed when the fault ends."""
-        return self._fault(Kind.HUNG, only, of)
+        return self._fault(Kind.HUNG, only, of, primary)
 
-    def lost_replies(self, *, only: Collection[str] = (), of: AnyCache | None = None) -> Fault:
+    def lost_replies(
+        self, *, only: Collection[str] = (), of: AnyCache | None = None, primary: int | None = None
+    ) -> Fault:
         """Operations are executed, but not answered: after ``redis_timeout`` their outcome is unknown."""
-        return self._fault(Kind.LOST_REPLIES, only, of)
+        return self._fault(Kind.LOST_REPLIES, only, of, primary)
 
-    def slow(self, delay: float | timedelta, *, only: Collection[str] = (), of: AnyCache | None = None) -> Fault:
+    def slow(
+        self,
+        delay: float | timedelta,
+        *,
+        only: Collection[str] = (),
+        of: AnyCache | None = None,
+        primary: int | None = None,
+    ) -> Fault:
         """Answers come ``delay`` seconds of real time later; from ``redis_timeout`` on they are lost."""
-        return self._fault(Kind.DELAY, only, of, seconds("delay", delay))
+        return self._fault(Kind.DELAY, only, of, primary, seconds("delay", delay))
 
-    def bus_cut(self, *, of: AnyCache | None = None) -> Fault:
+    def bus_cut(self, *, of: AnyCache | None = None, primary: int | None = None) -> Fault:
         """No cache hears of changes: the connections for messages are closed, and new ones refused."""
-        return self._fault(Kind.BUS_CUT, (), of)
+        return self._fault(Kind.BUS_CUT, (), of, primary)
 
-    def bus_held(self, *, of: AnyCache | None = None) -> Fault:
+    def bus_held(self, *, of: AnyCache | None = None, primary: int | None = None) -> Fault:
         """No cache hears of changes: messages and proofs are delayed until the fault ends."""
-        return self._fault(Kind.BUS_HELD, (), of)
+        return self._fault(Kind.BUS_HELD, (), of, primary)
 
     def restart_empty(self) -> None:
         """Lose all data and close every connection, as a crash without persistence does."""
@@ -171,16 +208,20 @@ class FakeServer:
             raise TimeoutError("some cache on the fake server is not connected, or does not apply its messages")
         return settled
 
-    def _fault(self, kind: Kind, only: Collection[str], of: AnyCache | None, delay: float = 0.0) -> Fault:
+    def _fault(
+        self, kind: Kind, only: Collection[str], of: AnyCache | None, primary: int | None, delay: float = 0.0
+    ) -> Fault:
         if not set(only) <= OPERATIONS:
             raise ValueError(f"only={only!r}: must be some of {', '.join(sorted(OPERATIONS))}")
-        client = None
+        if primary is not None and primary not in range(self._primaries):
+            raise ValueError(f"primary={primary!r}: must be a number from 0 to {self._primaries - 1}")
+        cache = None
         if of is not None:
             remote = of._backend.remote  # noqa: SLF001
             if not isinstance(remote, FakeRemote):
                 raise ValueError(f"of={of!r}: is not on a fake server")
-            client = remote.client
-        return Fault(self._network, kind, frozenset(only), client, delay)
+            cache = remote.client.cache
+        return Fault(self._network, kind, frozenset(only), cache, delay, primary)
 
 
 class Behind:

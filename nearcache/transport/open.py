@@ -120,7 +120,7 @@ def _open_embedded(server: EmbeddedServer, settings: Settings, asynchronous: boo
     return _open(endpoint, settings, asynchronous)._replace(again=again, server=server)
 
 
-def _no_bus() -> Bus:
+def no_bus() -> Bus:
     """Stand for the bus of a cache of several buckets, which ``Places`` makes."""
     raise RemoteFailed("the buckets have a bus of their own")
 
@@ -145,7 +145,7 @@ def _open_cluster(seeds: list[Endpoint], shown: str, settings: Settings, asynchr
     cluster = Cluster(seeds, settings, make, asynchronous=asynchronous)
     again = partial(_open_cluster, seeds, shown, settings, asynchronous)
     buckets = Buckets(cluster.remotes, cluster)
-    return Backend(cluster.remotes[0], _no_bus, shown, again, reads=_reads(settings, asynchronous), buckets=buckets)
+    return Backend(cluster.remotes[0], no_bus, shown, again, reads=_reads(settings, asynchronous), buckets=buckets)
 
 
 def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Backend:
@@ -161,7 +161,7 @@ def _open(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Backend
         one = divide(endpoint, settings, transport, names.database, asynchronous=asynchronous)
         both = Buckets(one.remotes, one)
         primary = lambda: endpoint.primary  # noqa: E731
-        return Backend(one.remotes[0], _no_bus, endpoint.shown, again, reads=reads, primary=primary, buckets=both)
+        return Backend(one.remotes[0], no_bus, endpoint.shown, again, reads=reads, primary=primary, buckets=both)
     remote = RedisRemote(transport, names, retries=settings.retries, redis_timeout=timeout)
 
     def new_bus() -> Bus:

@@ -90,8 +90,8 @@ def test_a_clock_that_freezegun_froze(tmp_path: Path) -> None:
 
 
 def test_the_page_has_an_example_of_each_question() -> None:
-    """Redis away, a reply lost, a value expired, another process, real sockets."""
-    assert len(EXAMPLES) == 7
+    """Redis away, a reply lost, a value expired, another process, one primary, real sockets."""
+    assert len(EXAMPLES) == 8
     assert set(EXAMPLES) <= set(page())
 
 
