@@ -10,7 +10,8 @@ from typing import Any
 
 from msgpack import unpackb  # type: ignore[import-untyped]
 
-from nearcache.protocol.bounds import Hashing, check_memory, check_promises
+from nearcache.protocol.bounds import check_memory, check_promises
+from nearcache.protocol.hashing import Hashing
 from nearcache.protocol.kinds import Kind
 from nearcache.protocol.registry import Mark, Types
 from nearcache.protocol.types import MARKS, Damaged, Extension

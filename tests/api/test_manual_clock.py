@@ -33,7 +33,7 @@ REAL = {
     "nearcache.testing.server": "how long a test waits",
     "nearcache.health": "the offset to a real server's clock",
     "nearcache.runtime.latches": "how long threads wait",
-    "nearcache.protocol.bounds": "the processor time that a table of chosen keys takes",
+    "nearcache.protocol.hashing": "the processor time that a table of chosen keys takes",
 }
 """Modules that read the real time, and what for."""
 

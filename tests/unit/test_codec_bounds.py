@@ -21,8 +21,8 @@ import pytest
 
 from nearcache.errors import CodecError, ValueTooLarge
 from nearcache.protocol import types
-from nearcache.protocol.bounds import Hashing
 from nearcache.protocol.codec import MsgpackCodec
+from nearcache.protocol.hashing import Hashing
 from nearcache.protocol.registry import Types
 from nearcache.protocol.types import Damaged
 from tests.support.cases import each
