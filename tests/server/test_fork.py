@@ -10,6 +10,9 @@ import pytest
 
 from nearcache.transport.embedded import EmbeddedServer
 
+pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+"""It is the processes that differ here, not the servers."""
+
 THREADS = """
     import os, sys
     from nearcache import NearCache

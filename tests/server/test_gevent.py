@@ -8,7 +8,12 @@ import sys
 import textwrap
 from typing import Any
 
+import pytest
+
 from nearcache.testing import FaultProxy
+
+pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+"""It is the program that is patched, not the server."""
 
 TIMEOUT = 0.3
 PATCHED = """

@@ -20,6 +20,9 @@ import pytest
 
 from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
 
+pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+"""It is the processes that differ here, not the servers."""
+
 WORKERS = 4
 
 APP = """

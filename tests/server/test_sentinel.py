@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from nearcache import AsyncNearCache, ConfigError, Disconnected, NearCache, Near
 from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
 from tests.support import servers
 from tests.support.sentinels import SERVICE, Group, group, sentinel_of, url_of
-from tests.support.twins import MakeCache, Twin
+from tests.support.twins import MODES, MakeCache, Twin, twin_of
 from tests.support.waiting import Heard, redis_of, shut, until
 
 SYNC: Any = redis.sentinel.Sentinel  # not annotated by each release of redis-py
@@ -60,45 +61,62 @@ def role_of(server: EmbeddedServer) -> str:
         return bytes(client.role()[0]).decode()
 
 
-@pytest.mark.parametrize("buckets", [None, 16])
-async def test_a_failover_by_hand(make_cache: MakeCache, own: Group, buckets: int | None) -> None:
+async def test_a_failover_by_hand(own: Group, runner: asyncio.Runner) -> None:
     """The old primary stays one for seconds, answers heartbeats and takes writes: everybody leaves it at once."""
-    settings = {**FAST, "buckets": buckets}
-    async with make_cache(own.url, **settings) as writer, make_cache(own.url, **settings) as reader:
-        assert await writer.wait_healthy(5)
-        assert await reader.wait_healthy(5)
-        assert await writer.set("a", 1)
-        assert await reader.get("a") == 1
-        heard, first = Heard(reader), own.primary
-        assert reader.health().primary == f"{HOST}:{first.port}"
+    first = own.primary
+    async with AsyncExitStack() as stack:
+
+        async def entered(mode: str, buckets: int | None) -> Twin:
+            settings = {**FAST, "namespace": f"{mode}-{buckets}", "buckets": buckets}
+            return await stack.enter_async_context(twin_of(mode, own.url, runner, **settings))
+
+        pairs = [
+            (await entered(mode, buckets), await entered(mode, buckets)) for mode in MODES for buckets in (None, 16)
+        ]
+        heard = [Heard(reader) for _, reader in pairs]
+        for writer, reader in pairs:
+            assert await writer.wait_healthy(5)
+            assert await reader.wait_healthy(5)
+            assert await writer.set("a", 1)
+            assert await reader.get("a") == 1
+            assert reader.health().primary == f"{HOST}:{first.port}"
         await in_thread(own.fail_over)
-        await until(lambda: heard.of(Disconnected), within=3)
+        await until(lambda: all(one.of(Disconnected) for one in heard), within=3)
         assert role_of(first) == "master"
         second = own.primary
-        assert heard.of(Disconnected)[0].reason == f"the Sentinels name another primary: {HOST}:{second.port}"
-        await until(lambda: all(one.health().primary == f"{HOST}:{second.port}" for one in (writer, reader)))
-        await until(lambda: writer.healthy and reader.healthy)
-        assert await writer.set("a", 2)
-        await until(lambda: reader.peek("a") != 1)
-        assert await reader.get("a") == 2
+        reasons = {one.of(Disconnected)[0].reason for one in heard}
+        assert reasons == {f"the Sentinels name another primary: {HOST}:{second.port}"}
+        caches = [cache for pair in pairs for cache in pair]
+        await until(lambda: all(one.health().primary == f"{HOST}:{second.port}" for one in caches))
+        await until(lambda: all(one.healthy for one in caches))
+        for writer, reader in pairs:
+            assert await writer.set("a", 2)
+            await until(lambda reader=reader: reader.peek("a") != 1)
+            assert await reader.get("a") == 2
         assert role_of(first) == "master"
 
 
-async def test_a_failover_by_a_crash(make_cache: MakeCache, own: Group) -> None:
+async def test_a_failover_by_a_crash(own: Group, runner: asyncio.Runner) -> None:
     """Loaders answer until there is another primary; what was written meanwhile is written there."""
-    async with make_cache(own.url, **FAST) as cache:
-        assert await cache.wait_healthy(5)
-        assert await cache.set("a", 1)
-        heard, first = Heard(cache), own.primary
+    first = own.primary
+    async with AsyncExitStack() as stack:
+        made = [twin_of(mode, own.url, runner, **FAST, namespace=mode) for mode in MODES]
+        caches = [await stack.enter_async_context(cache) for cache in made]
+        heard = [Heard(cache) for cache in caches]
+        for cache in caches:
+            assert await cache.wait_healthy(5)
+            assert await cache.set("a", 1)
         first.kill()
-        await until(lambda: heard.of(Disconnected))
-        assert await cache.set("a", 2) is False
-        assert await cache.get_or_set("a", cache.loader(2)) == 2
+        await until(lambda: all(one.of(Disconnected) for one in heard))
+        for cache in caches:
+            assert await cache.set("a", 2) is False
+            assert await cache.get_or_set("a", cache.loader(2)) == 2
         await in_thread(own.wait_for_another, first)
-        await until(lambda: cache.healthy and cache.health().journal == 0)
-        assert cache.health().primary == f"{HOST}:{own.primary.port}"
-        assert await cache.get_or_set("a", cache.loader(2)) == 2
-        assert cache.healthy
+        await until(lambda: all(cache.healthy and cache.health().journal == 0 for cache in caches))
+        for cache in caches:
+            assert cache.health().primary == f"{HOST}:{own.primary.port}"
+            assert await cache.get_or_set("a", cache.loader(2)) == 2
+            assert cache.healthy
 
 
 async def test_the_reason_of_no_quorum_and_of_no_sentinel(make_cache: MakeCache) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nearcache import NearCache
+from nearcache import AsyncNearCache, NearCache
 from nearcache.announce import Announcer
 from nearcache.cli.top import COLUMNS, OF_BUCKETS, table_of
 from nearcache.protocol import names
@@ -24,7 +24,7 @@ from nearcache.transport.embedded import HOST, EmbeddedServer
 from tests.server.test_commands import run
 from tests.support.cases import each
 from tests.support.twins import MakeCache
-from tests.support.waiting import redis_of, shut, until
+from tests.support.waiting import redis_of, until
 
 SOON: dict[str, Any] = {"max_staleness": 0.2, "announce": True}
 
@@ -132,12 +132,12 @@ def test_primaries_and_buckets_of_an_instance() -> None:
     assert "primaries" not in drawn(200, documents(1))
 
 
-async def test_a_document_expires(make_cache: MakeCache, namespace: str) -> None:
+async def test_a_document_expires(server: EmbeddedServer, namespace: str) -> None:
     """An instance that has ended is gone soon, and so is what anybody else has written there."""
-    async with make_cache(**SOON) as cache:
-        with NearCache.from_url(cache.url, namespace=namespace, max_staleness=0.2) as silent:
+    async with AsyncNearCache.from_url(server.url, namespace=namespace, **SOON) as cache:
+        with NearCache.from_url(server.url, namespace=namespace, max_staleness=0.2) as silent:
             await until(lambda: len(instances(silent)) == 1)
-            with redis_of(cache.url) as client:
+            with redis_of(server.url) as client:
                 place = Names(namespace).place
                 taken = {number for number in range(names.PLACES) if client.exists(place(number))}
                 free = next(number for number in range(names.PLACES) if number not in taken)
@@ -145,7 +145,7 @@ async def test_a_document_expires(make_cache: MakeCache, namespace: str) -> None
                 (mine,) = taken
                 assert 0 < client.pttl(place(mine)) <= 3000
             assert len(instances(silent)) == 1
-            await shut(cache)
+            await cache.close()
             await until(lambda: not instances(silent))
 
 

@@ -22,6 +22,9 @@ from nearcache.transport import resp
 from nearcache.transport.sync_connection import SocketConnection
 from tests.support.connections import PING, SLACK, TIMEOUT, Make, echo
 
+pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+"""The proxy in front of it decides when replies come."""
+
 
 @contextmanager
 def signals(thread: int, every: float = 0.02) -> Iterator[None]:
