@@ -19,7 +19,7 @@ from nearcache.protocol.answers import Ask, Beat, Fill, Granted, Item
 from nearcache.runtime.latches import ThreadLatch
 from nearcache.runtime.run_sync import run_sync
 from nearcache.testing import OPERATIONS, ManualClock
-from nearcache.testing.fake_network import Fault, Kind, Network
+from nearcache.testing.fake_network import Client, Fault, Kind, Network
 from nearcache.testing.fake_transport import FakeBus, FakeRemote
 from tests.support.cases import each
 
@@ -61,12 +61,12 @@ def test_there_is_no_second_copy() -> None:
 
 def remote_on(network: Network, timeout: float = 30.0) -> FakeRemote:
     """A remote that has not connected."""
-    return FakeRemote(network, "ns", ThreadLatch, timeout)
+    return FakeRemote(network, "ns", ThreadLatch, timeout, Client(object()))
 
 
 def bus_on(network: Network) -> FakeBus:
     """A bus that has not connected."""
-    return FakeBus(network, object(), "ns", ThreadLatch, 0.001)
+    return FakeBus(network, Client(object()), "ns", ThreadLatch, 0.001)
 
 
 ASKED: dict[str, Callable[[FakeRemote], Coroutine[Any, Any, object]]] = {
@@ -168,7 +168,7 @@ def test_who_answers_is_told_once_per_connection() -> None:
 def test_a_bus_that_is_closed_before_it_is_open_never_subscribes() -> None:
     """As when a cache is closed while it connects."""
     network = Network()
-    bus = FakeBus(network, object(), "ns", ThreadLatch, 30)
+    bus = FakeBus(network, Client(object()), "ns", ThreadLatch, 30)
     bus.interrupt()
     with pytest.raises(RemoteFailed, match="closed"):
         run_sync(bus.open())
@@ -241,7 +241,7 @@ def test_a_cut_for_one_leaves_the_others() -> None:
     here, there = bus_on(network), bus_on(network)
     run_sync(here.open())
     run_sync(there.open())
-    with Fault(network, Kind.BUS_CUT, client=here.client):
+    with Fault(network, Kind.BUS_CUT, cache=here.client.cache):
         assert (here.closed, there.closed) == (True, False)
 
 
@@ -306,9 +306,9 @@ def test_settled_is_who_is_at_rest_or_kept_away_or_closed() -> None:
     run_sync(bus.open())
     assert not network.settled()
     for kind in (Kind.AWAY, Kind.HUNG, Kind.BUS_CUT, Kind.BUS_HELD):
-        with Fault(network, kind, client=remote.client):
+        with Fault(network, kind, cache=remote.client.cache):
             assert network.settled()
-        with Fault(network, kind, client=object()):
+        with Fault(network, kind, cache=object()):
             assert not network.settled()
     bus = FakeBus(network, remote.client, "ns", ThreadLatch, 30)
     run_sync(bus.open())
