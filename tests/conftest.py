@@ -58,7 +58,7 @@ def namespace() -> str:
 
 @pytest.fixture
 def proxy(server: EmbeddedServer) -> Iterator[FaultProxy]:
-    """A proxy in front of the shared server, for outages that are this test's alone."""
+    """A proxy in front of the shared server of one kind, for outages that are this test's alone."""
     with FaultProxy(server.port) as own:
         yield own
 
@@ -132,11 +132,12 @@ def _no_thread_is_left_behind() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each coroutine function the loop, and a test with a server of its own no second kind of shared server.
+    """Give each coroutine function the loop, and leave out kinds of servers that add nothing.
 
     ``make_cache`` asks for the shared server even where a test brings its own: each kind once, not each pair of kinds.
+    The faults of a proxy are those of the way to the server: one kind is behind it.
     """
-    items[:] = [item for item in items if not _pairs_kinds(item)]
+    items[:] = [item for item in items if not _adds_nothing(item)]
     for item in items:
         if not isinstance(item, pytest.Function) or not inspect.iscoroutinefunction(item.obj):
             continue
@@ -144,9 +145,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.fixturenames.append("runner")
 
 
-def _pairs_kinds(item: pytest.Item) -> bool:
-    asked = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    return "fresh_server" in asked and asked.get("server", asked["fresh_server"]) != asked["fresh_server"]
+def _adds_nothing(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return False
+    asked = item.callspec.params
+    wanted = servers.KINDS[0] if "proxy" in item.fixturenames else asked.get("fresh_server")
+    return wanted is not None and asked.get("server", wanted) != wanted
 
 
 @pytest.hookimpl(tryfirst=True)

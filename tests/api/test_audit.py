@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,6 @@ from nearcache import NearCache
 from nearcache.engine import audit
 from nearcache.events import StaleFound
 from nearcache.protocol.names import Names
-from tests.support.cases import each
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, until, value_name
 
@@ -53,13 +53,20 @@ def tag_invalidated(client: Any, names: Names) -> None:
     client.set(names.tags(["t"])[0], client.hget(names.counters, "s"))
 
 
-@each("foreign", [another_record, same_head, garbage, marked_stale, cleared, tag_invalidated])
-@each("eviction", ["lru", "s3fifo"])
-async def test_a_foreign_writer_is_found(
-    make_cache: MakeCache, namespace: str, foreign: Foreign, eviction: str
-) -> None:
+FOREIGN = [another_record, same_head, garbage, marked_stale, cleared, tag_invalidated]
+
+
+@pytest.mark.parametrize("eviction", ["lru", "s3fifo"])
+async def test_a_foreign_writer_is_found(make_cache: MakeCache, eviction: str) -> None:
     """It sends no message, so L1 serves the old value; the audit counts that, tells it once, and drops the entry."""
-    async with make_cache(max_staleness=STALENESS, audit_fraction=1, eviction=eviction) as cache:
+    await asyncio.gather(*(is_found(make_cache, foreign, eviction) for foreign in FOREIGN))
+
+
+async def is_found(make_cache: MakeCache, foreign: Foreign, eviction: str) -> None:
+    """What one of them does; each has a namespace of its own."""
+    namespace = f"{foreign.__name__}-{uuid.uuid4().hex}"
+    settings: dict[str, Any] = {"max_staleness": STALENESS, "audit_fraction": 1, "eviction": eviction}
+    async with make_cache(**settings, namespace=namespace) as cache:
         heard = Heard(cache)
         await cache.set("a", ["old"], tags=["t"])
         await cache.set("b", ["new"])
@@ -93,11 +100,10 @@ async def audited(cache: Twin, count: int) -> None:
     await until(compared)
 
 
-@each("eviction", ["lru", "s3fifo"])
-async def test_nothing_is_stale_by_promise(make_cache: MakeCache, eviction: str) -> None:
+async def test_nothing_is_stale_by_promise(make_cache: MakeCache) -> None:
     """Two instances write, fill, refresh, delete and invalidate what the other one has in L1."""
-    settings: dict[str, Any] = {"max_staleness": STALENESS, "audit_fraction": 1, "eviction": eviction}
-    async with make_cache(**settings) as one, make_cache(**settings) as other:
+    settings: dict[str, Any] = {"max_staleness": STALENESS, "audit_fraction": 1}
+    async with make_cache(**settings, eviction="lru") as one, make_cache(**settings, eviction="s3fifo") as other:
         keys = [f"key:{number}" for number in range(10)]
         ends = time.monotonic() + 3
 
