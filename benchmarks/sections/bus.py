@@ -5,6 +5,9 @@ tier, in pieces as the bus reads them. Two controls run in the same rounds: a ba
 which is the floor, and redis-py's PubSub, which gets the same messages from a server and does nothing with them. The
 garbage collector is off.
 
+One by one, each message is alone in the socket when it is read, so that the system calls count; redis-py's PubSub takes
+the same messages, and is the control.
+
 Growth uses the processes of the section fleet: first with a raw subscriber in each and an increasing number of
 processes; then without raw subscribers and a decreasing number, while the server's CPU per write is measured.
 """
@@ -25,6 +28,7 @@ import redis
 from benchmarks.rivals import near, redis_py
 from benchmarks.sections.fleet import PERCENTILES, Delays, Fleet, costs, percentile
 from nearcache import NearCache
+from nearcache.engine.bus_state import BusSignal, Phase
 from nearcache.engine.ports import Bus
 from nearcache.engine.subscriber import Subscriber, Subscription
 from nearcache.local.invalidation import Invalidation
@@ -45,6 +49,8 @@ NAMES = Names("bus")
 KEYS = tuple(f"user:{number}:profile" for number in range(20_000))
 SEVERAL = 10
 """Keys of a message that has several."""
+WRITES = 1000
+"""Messages of a round of those that come one by one."""
 LIMITS_US = {"not held, one key": 1.2, "held, one key": 1.5}
 """Of CPU per key."""
 FIRST = 5
@@ -54,6 +60,7 @@ KINDS = ("SET", "NearCache.set")
 """Kinds of write that the table shows."""
 NEVER = float("inf")
 
+ALONE = "taking in invalidations one by one, the socket included"
 READER, PUBSUB = "hiredis.Reader alone, one key", "redis-py PubSub, one key"
 
 
@@ -155,16 +162,66 @@ def intake(server: EmbeddedServer, rounds: int) -> dict[str, list[float]]:
     return found
 
 
+def one_by_one(server: EmbeddedServer, rounds: int) -> list[tuple[float, float]]:
+    """Nanoseconds of CPU per message that is alone in the socket, by round: of our bus, and of redis-py's PubSub."""
+    cache = NearCache.from_url(server.url, namespace="bus")
+    core = cache._core
+    assert core.new_bus is not None
+    bus = core.new_bus()
+    subscriber = Subscriber(core, core.runtime.latch(), core.runtime.latch())
+    subscriber._advance(BusSignal.START)
+    connection = Subscription(subscriber, bus)
+
+    async def ours() -> None:
+        await connection.take(await bus.receive(await connection.until_next()))
+
+    async def prove() -> None:
+        await bus.open()
+        await connection.begin()
+        while connection.phase is not Phase.PROVEN:
+            await ours()
+
+    run_sync(prove())
+    found = []
+    with cache, redis.Redis(port=server.port) as client, client.pubsub() as pubsub:
+        pubsub.subscribe(NAMES.channel)
+        takers: list[Callable[[], object]] = [
+            lambda: run_sync(ours()),
+            lambda: pubsub.get_message(timeout=5.0),
+        ]
+        takers[1]()
+        for number in range(rounds + 1):
+            spent = [0, 0]
+            for key in KEYS[:WRITES]:
+                last = cast("int", client.hincrby(cast("str", NAMES.counters), "s", 1))
+                message = messages.NUMBERED.pack(messages.VERSION, messages.CHANGED, last) + pack_names([key])
+                client.publish(NAMES.channel, message)
+                client.ping()  # behind it, the message is in the sockets of the subscribers
+                for which in random.sample((0, 1), 2):
+                    began = time.thread_time_ns()
+                    takers[which]()
+                    spent[which] += time.thread_time_ns() - began
+            if core.invalidation.last != last or core.counters.flushes:
+                raise RuntimeError("the bus did not take each message")
+            if number:  # the first is for the interpreter to specialise the code
+                found.append((spent[0] / WRITES, spent[1] / WRITES))
+        run_sync(bus.close())
+    return found
+
+
 def show(report: Report) -> bool:
     """Run, print and keep; whether no instance missed a message."""
     with EmbeddedServer() as server:
         taken = intake(server, 5 if report.quick else 11)
         _intake(report, taken)
+        singly = one_by_one(server, 5 if report.quick else 11)
+        report.budget(ALONE, Spread.of([ours / theirs for ours, theirs in singly]), 1.0, "×", "redis-py's PubSub")
         delays, alone, spent, whole = growth(report, server)
     report.keep(
         "bus",
         {
             "intake, ns per key": taken,
+            "one by one, ns per message, ours and redis-py's": singly,
             "delays, ms": {
                 name: {
                     str(count): {what: percentile(getattr(one, kind), part) for what, part in PERCENTILES.items()}
