@@ -1,6 +1,8 @@
 """nearcache: a small TTL LRU in each process in front of a shared Redis or Valkey, kept coherent by invalidation."""
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from nearcache.aio import AsyncNearCache
 from nearcache.current import Load, StaleValue, current_load
@@ -33,14 +35,16 @@ from nearcache.events import (
     Refused,
     UnknownType,
 )
-from nearcache.explanation import Explanation
 from nearcache.functions.wrapper import AsyncCachedFunction, CachedFunction
-from nearcache.health import Health
 from nearcache.interface import AsyncCache, Cache
 from nearcache.protocol.codec import Codec, MsgpackCodec
 from nearcache.settings import Settings
-from nearcache.stats import Stats
 from nearcache.sync import NearCache
+
+if TYPE_CHECKING:
+    from nearcache.explanation import Explanation
+    from nearcache.health import Health
+    from nearcache.stats import Stats
 
 # The one place that says it: the build reads this line. Reading the installed package's metadata would cost its import
 # (of importlib.metadata), and a source tree that is not installed has none.
@@ -87,6 +91,21 @@ __all__ = [
     "ValueTooLarge",
     "current_load",
 ]
+
+if not TYPE_CHECKING:  # for a type checker, it would make any name a name of this module
+    _LATER = {"Explanation": "explanation", "Health": "health", "Stats": "stats"}
+    """By module, the classes that few programs name, and that take their time to import."""
+
+    def __getattr__(name):  # noqa: ANN001, ANN202  # as above
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 if "free-threading build" in sys.version:
     warn(

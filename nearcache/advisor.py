@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nearcache.advice import findings_of, notice
 from nearcache.engine.core import Core
-from nearcache.health import Troubles
 from nearcache.log import Log
+from nearcache.troubles import Troubles
 
 EVERY = 60.0
 """Seconds between two looks."""

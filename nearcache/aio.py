@@ -7,18 +7,16 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from time import monotonic
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from nearcache.base import BaseCache, warned_of_default
 from nearcache.checks import Duration, Ttl, seconds
 from nearcache.engine import atomic, load, read, write
-from nearcache.engine.explain import explain
 from nearcache.engine.load_many import get_or_load_many, values_of
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
 from nearcache.engine.subscriber import Subscriber
 from nearcache.errors import ConfigError
-from nearcache.explanation import Explanation
 from nearcache.functions.cached import cached_async
 from nearcache.functions.wrapper import AsyncCachedFunction
 from nearcache.local.s3fifo import USES_MAX
@@ -35,7 +33,10 @@ from nearcache.policy import (
 from nearcache.runtime.lifetime import end_of_tasks, live, subscriber_of
 from nearcache.runtime.tasks import TaskRuntime
 from nearcache.settings import Settings
-from nearcache.transport.open import AsyncClient, Backend, open_client
+from nearcache.transport.backend import AsyncClient, Backend
+
+if TYPE_CHECKING:
+    from nearcache.explanation import Explanation
 
 D = TypeVar("D")
 P = ParamSpec("P")
@@ -72,6 +73,8 @@ class AsyncNearCache(BaseCache):
 
     def __init__(self, client: AsyncClient, settings: Settings | None = None) -> None:
         settings = settings or Settings()
+        from nearcache.transport.open import open_client  # noqa: PLC0415  # as in NearCache
+
         self._build(warned_of_default(open_client(client, settings, asynchronous=True), settings), settings)
 
     def _build(self, where: Backend, settings: Settings) -> None:
@@ -307,6 +310,8 @@ class AsyncNearCache(BaseCache):
     async def explain(self, key: str) -> Explanation:
         """As :meth:`NearCache.explain`."""
         await self._ready()
+        from nearcache.engine.explain import explain  # noqa: PLC0415  # few need it
+
         return await explain(self._core, self._checked(key))
 
     async def clear(self) -> bool:

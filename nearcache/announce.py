@@ -11,10 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nearcache.engine.core import Core
-from nearcache.health import Health, Troubles, health_of
+from nearcache.health import Health, health_of
 from nearcache.local.snapshot import STRIPES
 from nearcache.protocol.names import PLACES
 from nearcache.stats import Stats
+from nearcache.troubles import Troubles
 
 if TYPE_CHECKING:
     from nearcache.primaries import Primary

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Any, ClassVar, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack, cast, overload
 
 from nearcache.checks import Duration, seconds, shown
 from nearcache.engine import write
@@ -16,10 +16,8 @@ from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING, Missing, Runtime
 from nearcache.engine.read import report_corrupt
-from nearcache.environment import from_env
 from nearcache.errors import CacheClosed, CodecError, ConfigError, InvalidKey, warn
 from nearcache.events import Listener as EventListener
-from nearcache.health import Health, Troubles, health_of
 from nearcache.local import drops
 from nearcache.local.invalidation import AlwaysFresh, Invalidation
 from nearcache.local.s3fifo import USES_MAX
@@ -30,8 +28,12 @@ from nearcache.policy import Policy, check_key
 from nearcache.protocol.codec import MsgpackCodec
 from nearcache.runtime.run_sync import run_sync
 from nearcache.settings import SETTINGS, Settings, SettingsOptions
-from nearcache.stats import Stats
-from nearcache.transport.open import Backend, open_url
+from nearcache.transport.backend import Backend
+from nearcache.troubles import Troubles
+
+if TYPE_CHECKING:
+    from nearcache.health import Health
+    from nearcache.stats import Stats
 
 D = TypeVar("D")
 
@@ -160,6 +162,8 @@ class BaseCache:
         ...     NearCache.from_env(prefix="SHOP_CACHE_", ttl=60)
         <NearCache redis://cache:6379/0 namespace='shop'>
         """
+        from nearcache.environment import from_env  # noqa: PLC0415  # few need it
+
         return cls._make(*from_env(os.environ, prefix, env_file=env_file, secrets_dir=secrets_dir, **settings))
 
     @classmethod
@@ -198,6 +202,8 @@ class BaseCache:
 
     @classmethod
     def _make(cls, url: str, settings: Settings) -> Self:
+        from nearcache.transport.open import open_url  # noqa: PLC0415  # all transports, which only an open cache needs
+
         self = cls.__new__(cls)
         self._build(warned_of_default(open_url(url, settings, asynchronous=cls._asynchronous), settings), settings)
         return self
@@ -373,6 +379,8 @@ class BaseCache:
         >>> NearCache.from_url("memory://").health().status
         'ok'
         """
+        from nearcache.health import health_of  # noqa: PLC0415  # few need it
+
         where, troubles = self._backend, self._troubles
         shared = where.new_bus is not None and where.server is None
         health = health_of(self._core, troubles, closed=self._closed, shared=shared, primary=where.primary())

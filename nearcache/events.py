@@ -1,16 +1,15 @@
 """Rare facts about a cache, as frozen objects; what a callback given to ``on_event`` hears.
 
-Without slots, and with the base's comparing and showing: what a dataclass generates for each class adds up to much of
-the time that the import takes.
+No dataclasses: what is generated for each adds up to a twentieth of the time that the import takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
-from nearcache.explanation import Explanation
+if TYPE_CHECKING:
+    from nearcache.explanation import Explanation
 
 
 class Event:
@@ -28,6 +27,17 @@ class Event:
     [1]
     """
 
+    __match_args__: tuple[str, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        cls.__match_args__ = tuple(cls.__annotations__)  # type: ignore[misc]  # each class has its own
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is frozen: {name} can't be assigned")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is frozen: {name} can't be deleted")
+
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)
 
@@ -38,21 +48,24 @@ class Event:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Connected(Event):
     """The bus is up and L1 is proven; ``kept``: the entries that survived the proof."""
 
     kept: int
 
+    def __init__(self, kept: int) -> None:
+        vars(self).update(kept=kept)
 
-@dataclass(frozen=True, eq=False, repr=False)
+
 class Disconnected(Event):
     """The bus is lost; L1 serves until its proof runs out."""
 
     reason: str
 
+    def __init__(self, reason: str) -> None:
+        vars(self).update(reason=reason)
 
-@dataclass(frozen=True, eq=False, repr=False)
+
 class Flushed(Event):
     """L1 dropped ``entries`` entries because messages may have been missed.
 
@@ -62,20 +75,23 @@ class Flushed(Event):
     reason: str
     entries: int
 
+    def __init__(self, reason: str, entries: int) -> None:
+        vars(self).update(reason=reason, entries=entries)
 
-@dataclass(frozen=True, eq=False, repr=False)
+
 class BreakerOpened(Event):
     """Redis is left alone for a while."""
 
     reason: str
 
+    def __init__(self, reason: str) -> None:
+        vars(self).update(reason=reason)
 
-@dataclass(frozen=True, eq=False, repr=False)
+
 class BreakerClosed(Event):
     """Redis is asked again."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Refused(Event):
     """Redis is there, but refuses some operations: its memory is full, it takes no writes, a right is missing.
 
@@ -85,13 +101,14 @@ class Refused(Event):
     operation: str
     reason: str
 
+    def __init__(self, operation: str, reason: str) -> None:
+        vars(self).update(operation=operation, reason=reason)
 
-@dataclass(frozen=True, eq=False, repr=False)
+
 class Accepted(Event):
     """Redis does again what it refused."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Journalled(Event):
     """A write was not acknowledged: its keys are misses here until it has been replayed as a delete.
 
@@ -101,16 +118,20 @@ class Journalled(Event):
     keys: int
     reason: str
 
+    def __init__(self, keys: int, reason: str) -> None:
+        vars(self).update(keys=keys, reason=reason)
 
-@dataclass(frozen=True, eq=False, repr=False)
+
 class Drained(Event):
     """Journalled writes were replayed as deletes; ``left``: what has to wait still."""
 
     replayed: int
     left: int
 
+    def __init__(self, replayed: int, left: int) -> None:
+        vars(self).update(replayed=replayed, left=left)
 
-@dataclass(frozen=True, eq=False, repr=False)
+
 class LoadFailed(Event):
     """A load went wrong in a way that its caller does not see.
 
@@ -121,19 +142,23 @@ class LoadFailed(Event):
 
     key: str
     reason: str
-    error: Exception | None = None
-    repeated: bool = False
+    error: Exception | None
+    repeated: bool
+
+    def __init__(self, key: str, reason: str, error: Exception | None = None, repeated: bool = False) -> None:
+        vars(self).update(key=key, reason=reason, error=error, repeated=repeated)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class CorruptValue(Event):
     """A record in Redis could not be read: a miss, overwritten by the next load; told once per key."""
 
     key: str
     reason: str
 
+    def __init__(self, key: str, reason: str) -> None:
+        vars(self).update(key=key, reason=reason)
 
-@dataclass(frozen=True, eq=False, repr=False)
+
 class UnknownType(Event):
     """A record in Redis is of a type that is not registered here, or has other fields here, as during a deployment.
 
@@ -144,8 +169,10 @@ class UnknownType(Event):
     type: str
     reason: str
 
+    def __init__(self, key: str, type: str, reason: str) -> None:  # noqa: A002  # as its name in the log
+        vars(self).update(key=key, type=type, reason=reason)
 
-@dataclass(frozen=True, eq=False, repr=False)
+
 class StaleFound(Event):
     """The audit found an entry of L1 that is older than ``max_staleness`` allows; it was dropped. Told once per key.
 
@@ -157,12 +184,24 @@ class StaleFound(Event):
     age: float
     explanation: Explanation
 
+    def __init__(self, key: str, reason: str, age: float, explanation: Explanation) -> None:
+        vars(self).update(key=key, reason=reason, age=age, explanation=explanation)
 
-@dataclass(frozen=True, eq=False, repr=False)
+
 class CoherenceFailed(Event):
     """L1 can't be kept coherent with this server; ``reason`` says what to mend."""
 
     reason: str
 
+    def __init__(self, reason: str) -> None:
+        vars(self).update(reason=reason)
+
 
 Listener: TypeAlias = Callable[[Event], object]
+
+E = TypeVar("E", bound=Event)
+
+
+def changed(event: E, **values: Any) -> E:
+    """A copy of the event with other values."""
+    return type(event)(**vars(event) | values)

@@ -7,16 +7,18 @@ may a class of your own. Code that asks for a Protocol in place of a class leave
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from nearcache.checks import Duration, Ttl
 from nearcache.events import Listener
-from nearcache.explanation import Explanation
 from nearcache.functions.wrapper import AsyncCachedFunction, CachedFunction
-from nearcache.health import Health
 from nearcache.policy import CachedOptions, LoadOptions, WriteOptions
 from nearcache.settings import Settings
-from nearcache.stats import Stats
+
+if TYPE_CHECKING:
+    from nearcache.explanation import Explanation
+    from nearcache.health import Health
+    from nearcache.stats import Stats
 
 D = TypeVar("D")
 P = ParamSpec("P")

@@ -1,7 +1,5 @@
 """What a single call or a decorated function may say about its values, over the settings."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -79,7 +77,7 @@ class Policy:
     condition: Callable[[Any], bool] | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Policy:
+    def of(cls, settings: Settings) -> "Policy":
         """What the settings say."""
         names = (field.name for field in fields(cls) if field.name in SETTINGS)
         return cls(**{name: getattr(settings, name) for name in names})
@@ -114,7 +112,7 @@ class Policy:
             return expires - XFETCH_WINDOW * self.xfetch_beta * load
         return expires
 
-    def over(self, options: LoadOptions | WriteOptions, known: Mapping[str, object] = _KNOWN) -> Policy:
+    def over(self, options: LoadOptions | WriteOptions, known: Mapping[str, object] = _KNOWN) -> "Policy":
         """This policy with a call's options over it; ``known``: those that the call takes.
 
         Raises:
@@ -151,7 +149,7 @@ class Policy:
             )
         return chosen
 
-    def with_tags(self, tags: object) -> Policy:
+    def with_tags(self, tags: object) -> "Policy":
         """This policy with these tags: those of a decorated function depend on its arguments.
 
         Raises:

@@ -5,8 +5,6 @@ docs/settings.md (``make settings`` writes it). The two static forms that type c
 SettingsOptions, are held equal to it by a test.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, cast

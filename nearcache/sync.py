@@ -8,18 +8,16 @@ from contextlib import ExitStack
 from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from nearcache.base import BaseCache, warned_of_default
 from nearcache.checks import Duration, Ttl, seconds
 from nearcache.engine import atomic, load, read, write
 from nearcache.engine.core import Core
-from nearcache.engine.explain import explain
 from nearcache.engine.load_many import get_or_load_many, values_of
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
 from nearcache.errors import ConfigError
-from nearcache.explanation import Explanation
 from nearcache.functions.cached import cached_sync
 from nearcache.functions.wrapper import CachedFunction
 from nearcache.local.s3fifo import USES_MAX
@@ -37,7 +35,10 @@ from nearcache.runtime.lifetime import BusThread, end_of_threads, subscriber_of
 from nearcache.runtime.run_sync import run_sync
 from nearcache.runtime.threads import ThreadRuntime
 from nearcache.settings import Settings
-from nearcache.transport.open import Backend, Client, open_client
+from nearcache.transport.backend import Backend, Client
+
+if TYPE_CHECKING:
+    from nearcache.explanation import Explanation
 
 D = TypeVar("D")
 P = ParamSpec("P")
@@ -70,6 +71,8 @@ class NearCache(BaseCache):
 
     def __init__(self, client: Client, settings: Settings | None = None) -> None:
         settings = settings or Settings()
+        from nearcache.transport.open import open_client  # noqa: PLC0415  # all transports, which only an open cache needs
+
         self._build(warned_of_default(open_client(client, settings, asynchronous=False), settings), settings)
 
     def _build(self, where: Backend, settings: Settings) -> None:
@@ -580,6 +583,8 @@ class NearCache(BaseCache):
         'one of its tags was invalidated'
         """
         self._ready()
+        from nearcache.engine.explain import explain  # noqa: PLC0415  # few need it
+
         return run_sync(explain(self._core, self._checked(key)))
 
     def clear(self) -> bool:

@@ -8,7 +8,7 @@ bucket. They share the settings, the entries of L1, the counters and whatever is
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from nearcache.engine.breaker import Breaker
@@ -25,6 +25,7 @@ from nearcache.events import (
     Drained,
     Event,
     Refused,
+    changed,
 )
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.tier import Tier
@@ -82,7 +83,7 @@ class WholeCore(Core):
                 if told:
                     return
                 if isinstance(part.place, tuple):  # else there is one server, which the cache's address names
-                    event = replace(event, reason=f"primary {address_of(part.place)}: {event.reason}")  # type: ignore[type-var,attr-defined]  # each of these has it
+                    event = changed(event, reason=f"primary {address_of(part.place)}: {event.reason}")  # type: ignore[attr-defined]  # each of these has it
             elif kind in _END:
                 troubles = [self.troubled.setdefault(name, set()) for name in _END[kind]]
                 for others in troubles:
@@ -90,7 +91,7 @@ class WholeCore(Core):
                 if any(troubles) or (kind is Connected and not all(one.tier.synced for one in self.parts)):
                     return
         if isinstance(event, Drained):
-            event = replace(event, left=sum(len(one.tier.journal) for one in self.parts))
+            event = changed(event, left=sum(len(one.tier.journal) for one in self.parts))
         self.emit(event)
 
 

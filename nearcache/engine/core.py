@@ -7,8 +7,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from nearcache.counters import Counters
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.bus_state import BusState
 from nearcache.engine.chores import Chores
@@ -17,7 +18,7 @@ from nearcache.engine.plain import LoneReads, ReadAll, read_all
 from nearcache.engine.ports import Bus, Remote, Runtime
 from nearcache.engine.requests import Requests
 from nearcache.errors import NearCacheWarning, warn
-from nearcache.events import CorruptValue, Event, Flushed, Listener, LoadFailed, StaleFound, UnknownType
+from nearcache.events import CorruptValue, Event, Flushed, Listener, LoadFailed, StaleFound, UnknownType, changed
 from nearcache.local.effects import Effects
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.loads import Loads, name_of
@@ -28,7 +29,9 @@ from nearcache.local.waiters import Waiters
 from nearcache.policy import Policy
 from nearcache.protocol.answers import Peer
 from nearcache.settings import Settings
-from nearcache.stats import Counters, Stats
+
+if TYPE_CHECKING:
+    from nearcache.stats import Stats
 
 T = TypeVar("T")
 
@@ -177,7 +180,7 @@ class Core:
         if len(reported.keys) < REPORTED_MAX:
             reported.until = reported.until if reported.keys else now + REPORTED_FOR
             reported.keys.add(subject)
-            self.emit(replace(event, reason=event.reason[:REASON_MAX]))
+            self.emit(changed(event, reason=event.reason[:REASON_MAX]))
 
     def not_cached(self, key: str, loader: Callable[[], object], error: Exception) -> None:
         """Report a loaded value that can't be stored, once per function: its next values will not fit either."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ParamSpec, TypeVar
 
+from nearcache.counters import Counters
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.ports import Bus, NotSent, Remote, RemoteFailed, RemoteTimeout
 from nearcache.events import Accepted, BreakerClosed, BreakerOpened, Event, Refused
@@ -14,7 +15,6 @@ from nearcache.local.invalidation import Invalidation
 from nearcache.local.tier import Tier
 from nearcache.protocol.answers import Granted, Written
 from nearcache.settings import Settings
-from nearcache.stats import Counters
 
 P = ParamSpec("P")
 T = TypeVar("T")

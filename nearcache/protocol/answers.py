@@ -1,7 +1,5 @@
 """The server's answers as data: to reads, writes and leases, and on the bus; and the item of a set."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -84,18 +82,18 @@ class TagFloor(NamedTuple):
     """Below it they were invalidated; between the two they were only made stale."""
 
     @classmethod
-    def at(cls, number: int) -> TagFloor:
+    def at(cls, number: int) -> "TagFloor":
         """The floor where all that is older was invalidated."""
         return cls(number, number)
 
     @classmethod
-    def parse(cls, text: object) -> TagFloor | None:
+    def parse(cls, text: object) -> "TagFloor | None":
         """A floor as Redis keeps it: ``number`` or ``number dead``; None: absent or damaged."""
         first, _, second = text.partition(b" ") if isinstance(text, bytes) else (None, b"", b"")
         number = whole(first)
         return None if not number else cls(number, whole(second) or number)
 
-    def raised(self, other: TagFloor) -> TagFloor:
+    def raised(self, other: "TagFloor") -> "TagFloor":
         """The floor that both are known to be at least."""
         return TagFloor(max(self.number, other.number), max(self.dead, other.dead))
 

@@ -16,7 +16,7 @@ from nearcache.engine.core import Core
 from nearcache.engine.subscriber import Subscriber
 from nearcache.local.interrupts import make_lock, release_left
 from nearcache.runtime.run_sync import run_sync
-from nearcache.transport.open import Backend
+from nearcache.transport.backend import Backend
 
 
 def subscriber_of(core: Core, where: Backend) -> Subscriber:

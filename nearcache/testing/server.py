@@ -20,8 +20,9 @@ from nearcache.sync import NearCache
 from nearcache.testing.fake_buckets import FakeBuckets, primary_of
 from nearcache.testing.fake_network import OPERATIONS, Client, Fault, Kind, Network
 from nearcache.testing.fake_transport import FakeBus, FakeRemote
+from nearcache.transport.backend import Backend, Buckets
 from nearcache.transport.cluster import BUCKETS
-from nearcache.transport.open import Backend, Buckets, no_bus
+from nearcache.transport.open import no_bus
 
 AnyCache: TypeAlias = NearCache | AsyncNearCache
 

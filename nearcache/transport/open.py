@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.asyncio
 
 from nearcache.engine.plain import LoneReads, ReadAll
-from nearcache.engine.ports import Bus, Places, Remote, RemoteFailed
+from nearcache.engine.ports import Bus, RemoteFailed
 from nearcache.errors import ConfigError, warn
 from nearcache.protocol.names import Names
 from nearcache.settings import Settings
 from nearcache.transport.async_transport import AsyncBus, AsyncTransport
+from nearcache.transport.backend import Backend, Buckets
 from nearcache.transport.batching import TaskReads, ThreadReads
 from nearcache.transport.client import RedisRemote, Transport
 from nearcache.transport.endpoint import CLUSTERS, Endpoint, redact, scheme_of
@@ -25,39 +26,6 @@ from nearcache.transport.sync_transport import SyncBus, SyncTransport
 
 if TYPE_CHECKING:
     from nearcache.transport.embedded import EmbeddedServer
-
-Client: TypeAlias = redis.Redis | redis.RedisCluster
-AsyncClient: TypeAlias = redis.asyncio.Redis | redis.asyncio.RedisCluster
-
-
-class Buckets(NamedTuple):
-    """The connections of a cache of several buckets."""
-
-    remotes: Sequence[Remote]
-    """By the number of the bucket."""
-    places: Places
-
-
-class Backend(NamedTuple):
-    """The connections of one cache to its server."""
-
-    remote: Remote
-    new_bus: Callable[[], Bus] | None
-    """None: there is no other instance, so L1 needs no messages."""
-    shown: str
-    """The address without user and password."""
-    again: Callable[[], Backend]
-    """Makes a Backend of the same server with connections of its own."""
-    server: EmbeddedServer | None = None
-    """The server that was started here and is stopped with the cache."""
-    reads: Callable[[ReadAll], LoneReads] = LoneReads
-    """How reads of single keys go as one request."""
-    primary: Callable[[], str | None] = lambda: None
-    """The primary that Sentinels named last."""
-    keeps: bool = True
-    """Whether anything is kept at all."""
-    buckets: Buckets | None = None
-    """What stands in place of the remote and the bus where there are several buckets."""
 
 
 def open_url(url: str, settings: Settings, *, asynchronous: bool) -> Backend:

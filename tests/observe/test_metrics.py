@@ -155,7 +155,7 @@ async def test_errors_are_counted_by_code(make_cache: MakeCache, proxy: FaultPro
 
 def test_codes_of_errors_are_bounded() -> None:
     """A server that invents codes fills no table."""
-    from nearcache.stats import CODES_MAX, Counters
+    from nearcache.counters import CODES_MAX, Counters
 
     counters = Counters()
     for number in range(CODES_MAX + 10):

@@ -15,8 +15,8 @@ from nearcache.cli.doctor.trial import Trial
 from nearcache.findings import KINDS, PAGE
 from nearcache.protocol.answers import Beat
 from nearcache.protocol.messages import pack_probe
+from nearcache.transport.backend import Backend
 from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
-from nearcache.transport.open import Backend
 from tests.support import doctors, servers
 from tests.support.waiting import redis_of
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from nearcache import Stats
-from nearcache.stats import Counters
+from nearcache.counters import Counters
 
 MEASURED = {"l1_entries", "l1_bytes", "propagations", "propagation_seconds"}
 """What is looked at, and not counted."""

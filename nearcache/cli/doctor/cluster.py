@@ -19,10 +19,11 @@ from nearcache.protocol.answers import BusItem
 from nearcache.runtime.run_sync import run_sync
 from nearcache.settings import Settings
 from nearcache.sync import NearCache
+from nearcache.transport.backend import Backend
 from nearcache.transport.cluster import Cluster
 from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.examine import Server, examine_endpoint
-from nearcache.transport.open import Backend, open_url
+from nearcache.transport.open import open_url
 
 OF_SETTINGS = {"default-namespace"}
 """Kinds that are the same for each primary."""

@@ -13,7 +13,7 @@ from nearcache.protocol.answers import Beat, BusItem
 from nearcache.protocol.messages import pack_probe
 from nearcache.runtime.run_sync import run_sync
 from nearcache.settings import Settings
-from nearcache.transport.open import Backend
+from nearcache.transport.backend import Backend
 
 ROUNDS = 20
 """Probes that are sent, each of which has to come before the answer to what is asked after it."""
