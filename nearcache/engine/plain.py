@@ -41,28 +41,27 @@ were to execute more than one write in a microsecond would get ahead of it."""
 class Read:
     """A read of one key from L2, and its result."""
 
-    __slots__ = ("bounds", "entry", "failure", "judged", "key", "policy", "raw", "snapshot", "stale", "value")
-
+    # Defaults of the class: most reads set few of them.
     snapshot: Snapshot
     """Taken before anything was sent."""
+    raw: bytes | None = None
+    """The record, if there is one."""
+    bounds: Bounds | None = None
+    """Counter and floor, if they were read behind the record."""
+    judged: bool = False
+    """Whether the rules were applied to the record."""
+    value: Any = MISSING
+    """The fresh value, if there is one."""
+    entry: Entry | None = None
+    """The same as an entry of L1."""
+    stale: Stale | None = None
+    """The value of a record past its end."""
+    failure: RemoteFailed | None = None
+    """Why Redis did not answer. Reads of one request share it, so it is never raised."""
 
     def __init__(self, key: str, policy: Policy) -> None:
         self.key = key
         self.policy = policy
-        self.raw: bytes | None = None
-        """The record, if there is one."""
-        self.bounds: Bounds | None = None
-        """Counter and floor, if they were read behind the record."""
-        self.judged = False
-        """Whether the rules were applied to the record."""
-        self.value: Any = MISSING
-        """The fresh value, if there is one."""
-        self.entry: Entry | None = None
-        """The same as an entry of L1."""
-        self.stale: Stale | None = None
-        """The value of a record past its end."""
-        self.failure: RemoteFailed | None = None
-        """Why Redis did not answer. Reads of one request share it, so it is never raised."""
 
     @property
     def alive(self) -> bool:

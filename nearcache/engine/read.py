@@ -33,8 +33,16 @@ async def get(core: Core, key: str) -> Any | Missing:
             core.counters.l1_hits += 1
             return core.entries.value_of(entry)
     if core.single.enter():
+        batch = Batch(core, (key,), (core.policy,))
         try:
-            value = (await _read_many(core, (key,))).get(key, MISSING)
+            await batch.read(core)
+            value = batch.values[0]
+            if value is MISSING and batch.records[0] is not None:
+                reads = batch.unjudged()
+                await settle(core, reads)
+                value = reads[0].value
+        except RemoteFailed:
+            value = MISSING
         finally:
             core.single.leave()
     else:
