@@ -265,7 +265,7 @@ class Core:
     def stats(self) -> Stats:
         """The counters now."""
         self.counters.evictions = self.tier.evictions
-        now = self.counters.snapshot(l1_entries=len(self.tier.entries), l1_bytes=self.tier.size)
+        now = self.counters.snapshot(l1_entries=self.tier.count, l1_bytes=self.tier.size)
         return replace(
             now,
             l1_hits=now.l1_hits + self.tier.hits,  # the engine's hits, and the plain ones

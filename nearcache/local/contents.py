@@ -68,6 +68,11 @@ class Contents:
         return self._evicted_before + self._store.evicted
 
     @property
+    def count(self) -> int:
+        """How many entries are held."""
+        return len(self._held()) if self._is_part else len(self.entries)
+
+    @property
     def size(self) -> int:
         """Encoded bytes of the keys and values held."""
         return self._store.bytes
@@ -143,10 +148,7 @@ class Contents:
     def _carrying(self, tag: str) -> set[str]:
         """The keys of this bucket that carry a tag; the index's own set where there is one bucket."""
         keys = self._store.tagged.get(tag, set())
-        if not self._is_part:
-            return keys
-        bucket, entries = self.proof.bucket, self.entries
-        return {key for key in keys if key in entries and entries[key].proof.bucket == bucket}
+        return keys & self._own if self._is_part else keys
 
     def _take_out(self, why: str) -> Store[Any]:
         """Take every entry out of the readers' sight, and note why for ``explain``; the store that has them now.
@@ -184,6 +186,16 @@ class Contents:
     def _held(self) -> list[str]:
         """The keys of the entries of one bucket of several."""
         return list(filter(self.entries.__contains__, self._own))
+
+    def _follow(self, whole: Contents) -> None:
+        """Be a part of the store that readers of all buckets see now."""
+        self._store, self.entries, self.touch = whole._store, whole.entries, whole.touch  # of this class
+        self._deferred.left.clear()
+
+    def _left_count(self) -> int:
+        """How many dropped entries of one bucket of several are still in the store."""
+        found = (self.entries.get(key) for key in self._deferred.left)
+        return sum(one is not None and one.proof.generation != self.proof.generation for one in found)
 
     def _note_own(self, key: str) -> None:
         """An entry of one bucket of several is about to be put: note its key, and forget those that have left."""

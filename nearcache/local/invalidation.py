@@ -314,7 +314,7 @@ class Invalidation:
             self.identity, self.history = greeting.identity, greeting.history
             tier.synced = True
             self._prove(greeting.floor, greeting.server_time, asked_at)
-            kept = len(tier.entries)
+            kept = tier.count
         return effects, kept
 
     def deadline(self, fresh_until: int) -> float:

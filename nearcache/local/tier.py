@@ -148,7 +148,8 @@ class Tier(Contents):
             self._note_version(key, version, snapshot.epoch)
         elif stamp < version:
             self.stamps[stripe] = version
-        if self._deferred:  # more leave than come, also where no bus frees them
+        deferred = self._deferred
+        if deferred.dead or deferred.doomed or deferred.left:  # more leave than come, also where no bus frees them
             self._free_some(2)
         return allowed
 

@@ -27,7 +27,18 @@ class WholeTier(Tier):
 
     def drop_all(self, why: str = drops.LOCAL) -> int:
         """Drop every entry of every bucket; how many entries were dropped."""
-        return sum(part.drop_all(why) for part in self.parts)
+        count = sum(part.drop_all(why) for part in self.parts)
+        before = self._take_out(why)
+        for part in self.parts:
+            part._follow(self)  # noqa: SLF001  # of the base class
+        self.parts[0]._release(before)  # noqa: SLF001  # of the base class
+        return count
+
+    @property
+    def count(self) -> int:
+        """How many entries are held."""
+        with self.lock:
+            return len(self.entries) - sum(part._left_count() for part in self.parts)  # noqa: SLF001  # of the base class
 
     def release(self) -> None:
         """Release everything that was dropped at once."""
