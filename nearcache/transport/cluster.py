@@ -1,8 +1,7 @@
 """A namespace on a cluster: which primary has which bucket, and the connections to each.
 
 The names of a bucket lie in one slot. Where it is, CLUSTER SLOTS tells, which any node answers; and a node that does
-not have it says MOVED, which is followed at once. ASK, TRYAGAIN and CLUSTERDOWN say that the slot is on its way, or
-down: such a request fails without having been executed, so it is a miss, or is journalled.
+not have it says so, which ``cluster_bucket`` follows.
 
 redis-py's cluster client is not used for requests: it has a connection pool and a command path of its own, and its
 pub/sub ignores a server's unasked end of a subscription.
@@ -15,7 +14,6 @@ import random
 import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from functools import partial
 from time import monotonic
 from typing import Any, cast
 
@@ -23,8 +21,6 @@ import redis
 import redis.asyncio
 from redis.crc import key_slot
 
-from nearcache.engine.breaker import ELSEWHERE
-from nearcache.engine.gathering import Question, gathers
 from nearcache.engine.ports import NotSent, RemoteFailed, RemoteMisconfigured, SharedBus
 from nearcache.errors import ConfigError
 from nearcache.local.interrupts import make_lock
@@ -32,25 +28,20 @@ from nearcache.protocol.names import Names
 from nearcache.settings import Settings
 from nearcache.transport import resp
 from nearcache.transport.client import RedisRemote, Transport
+from nearcache.transport.cluster_bucket import BucketTransport
 from nearcache.transport.endpoint import Endpoint, redact, scheme_of
-from nearcache.transport.handshake import Handshake, SharedHandshake
+from nearcache.transport.handshake import SharedHandshake
 from nearcache.transport.interpreting import interprets
 from nearcache.transport.shared_bus import AsyncSharedBus, SyncSharedBus
 
 BUCKETS = 16
 """Where the settings say nothing."""
-HOPS = 3
-"""Nodes that a request is sent to, one after the other, while each says that another one has the bucket."""
 PATIENCE = 0.2
 """Seconds for which a failed look-up of the places is not repeated by requests."""
 _CLIENTS_OWN = {"connection_class", "response_callbacks"}
 """Arguments that redis-py's asynchronous client keeps among those of its connections."""
-_MOVED = re.compile(r"^MOVED \d+ (.*):(\d+)")
+_TOLD = re.compile(r"^[A-Z]+ \d+ (.*):(\d+)")
 _SLOTS = resp.pack((b"CLUSTER", b"SLOTS"))
-
-
-class Elsewhere(NotSent):
-    """The node that was asked does not serve the bucket now; nothing was executed."""
 
 
 class Node:
@@ -60,55 +51,6 @@ class Node:
         self.endpoint = endpoint
         self.transport = transport
         self.buckets: set[int] = set()
-
-
-class BucketTransport:
-    """The connections of a bucket: those to the node that has it now. The port documents the methods."""
-
-    handshake: Handshake | None = None
-
-    def __init__(self, cluster: Cluster, bucket: int) -> None:
-        self._cluster = cluster
-        self._bucket = bucket
-
-    async def execute(
-        self, packed: bytes, count: int = 1, *, repeatable: bool = False, waited: float = 0.0
-    ) -> list[Any]:
-        cluster, bucket = self._cluster, self._bucket
-        refusal = ""
-        for _ in range(HOPS):
-            node = cluster.owner[bucket] or await cluster.find(bucket)
-            if cluster.blocks and gathers():
-                replies = await Question(node, partial(self._send, node, repeatable), packed, count)
-            else:
-                replies = await node.transport.execute(packed, count, repeatable=repeatable, waited=waited)
-            elsewhere = [one for one in replies if type(one) is resp.ServerError and one.code in ELSEWHERE]
-            if not elsewhere:
-                return replies
-            refusal = str(elsewhere[0])
-            cluster.trouble()
-            if not cluster.follow(bucket, node, elsewhere[0]):
-                break
-        raise Elsewhere(f"the cluster does not serve the bucket now: {refusal}")
-
-    @staticmethod
-    async def _send(node: Node, repeatable: bool, packed: bytes, count: int) -> list[Any]:
-        return await node.transport.execute(packed, count, repeatable=repeatable)
-
-    async def pause(self, seconds: float) -> None:
-        await self._cluster.any_transport.pause(seconds)
-
-    async def connect(self) -> None:
-        node = self._cluster.owner[self._bucket] or await self._cluster.find(self._bucket)
-        await node.transport.connect()
-
-    def discard_idle(self) -> None:
-        node = self._cluster.owner[self._bucket]
-        if node is not None:
-            node.transport.discard_idle()
-
-    async def close(self) -> None:
-        await self._cluster.close()
 
 
 class Cluster:
@@ -212,15 +154,19 @@ class Cluster:
             raise NotSent("no node of the cluster has the bucket")
         return node
 
-    def follow(self, bucket: int, asked: Node, refusal: resp.ServerError) -> bool:
-        """Take note of what a node has said instead of an answer; whether another node is to be asked."""
-        moved = _MOVED.match(refusal.moved_to)
-        if moved is None:
-            return False
-        host = moved[1] or asked.endpoint.arguments["host"]
+    def follow(self, bucket: int, asked: Node, refusal: resp.ServerError) -> Node | None:
+        """The node that another has named instead of an answer, if it did; after MOVED it is the bucket's."""
+        told = _TOLD.match(refusal.moved_to)
+        if told is None:
+            return None
+        place = told[1] or str(asked.endpoint.arguments["host"]), int(told[2])
+        if refusal.code == "ASK":
+            with self._lock:
+                return self._node(place)
         if self.owner[bucket] is asked:
-            self._assign(bucket, (host, int(moved[2])))
-        return self.owner[bucket] is not asked
+            self._assign(bucket, place)
+        node = self.owner[bucket]
+        return None if node is asked else node
 
     # ------------------------------------------------------------------------------------------------------- the nodes
 

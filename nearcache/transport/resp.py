@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import hiredis
@@ -45,7 +45,7 @@ class ServerError(RemoteFailed):
         code = re.match(r"[A-Z]{3,}\b", text)
         self.code = code[0] if code else "ERR"  # which redis-py cuts off
         self.answered = self.code not in SERVES_NOBODY
-        self.moved_to = text if self.code == "MOVED" else ""
+        self.moved_to = text if self.code in {"ASK", "MOVED"} else ""
         """What a node of a cluster says of the place of a slot."""
         self.advice = diagnosis.advice_on(text)
         super().__init__(diagnosis.explained(text, self.code))
@@ -53,6 +53,33 @@ class ServerError(RemoteFailed):
     def unless_final(self) -> RemoteFailed:
         """This error, or RemoteMisconfigured if it is a mistake of the set-up."""
         return RemoteMisconfigured(*self.args) if self.advice and self.advice.final else self
+
+
+def commands_of(packed: bytes) -> list[bytes]:
+    r"""The bytes of each of some packed commands.
+
+    >>> commands_of(pack((b"GET", b"a")) + pack((b"PING",)))
+    [b'*2\r\n$3\r\nGET\r\n$1\r\na\r\n', b'*1\r\n$4\r\nPING\r\n']
+    """
+    return [pack(tuple(parts)) for parts in _parts_of(packed)]
+
+
+def single_reads(packed: bytes) -> list[bytes]:
+    """One GET for each key of an MGET of several; nothing for another command.
+
+    >>> single_reads(pack((b"MGET", b"a", b"b"))) == [pack((b"GET", b"a")), pack((b"GET", b"b"))]
+    True
+    """
+    name, *keys = next(_parts_of(packed))
+    return [pack((b"GET", key)) for key in keys] if name == b"MGET" and len(keys) > 1 else []
+
+
+def _parts_of(packed: bytes) -> Iterator[list[bytes]]:
+    """The parts of each of some packed commands, which are arrays of strings as replies may be."""
+    reader = hiredis.Reader(notEnoughData=NOTHING)
+    reader.feed(packed)
+    while (parts := reader.gets()) is not NOTHING:
+        yield parts
 
 
 class Decoder:

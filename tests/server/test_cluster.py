@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from nearcache import AsyncNearCache, ConfigError, NearCache, Settings, cli
 from nearcache.engine.core import Core
 from nearcache.local.snapshot import bucket_of
+from nearcache.transport.cluster import Cluster
 from tests.support import servers
 from tests.support.clusters import LocalCluster, Node
 from tests.support.twins import MODES, Twin, twin_of
@@ -192,6 +193,45 @@ async def test_a_slot_on_its_way(cluster: LocalCluster, caches: tuple[Twin, Twin
     assert await cache.set(key, "newer") is True
     await heard(caches)
     assert await other.get(key) == "newer"
+
+
+async def test_values_of_a_slot_on_its_way_are_read_from_either_node(
+    cluster: LocalCluster, caches: tuple[Twin, Twin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the values have gone, then the counters: ASK and TRYAGAIN are followed, and no value is missed."""
+    cache, other = caches
+    bucket, slot = bucket_of(KEYS[2], 16), slot_of(cache.settings.namespace, KEYS[2])
+    keys = [key for key in KEYS if bucket_of(key, 16) == bucket]
+    assert await cache.set_many(MANY) is True
+    told: list[str] = []
+    follow = Cluster.follow
+
+    def noted(self: Cluster, bucket: int, asked: Any, refusal: Any) -> Any:
+        told.append(refusal.code)
+        return follow(self, bucket, asked, refusal)
+
+    monkeypatch.setattr(Cluster, "follow", noted)
+    source = cluster.owner(slot)
+    target = next(node for node in cluster.primaries if node is not source)
+    target("CLUSTER", "SETSLOT", slot, "IMPORTING", source.name)
+    source("CLUSTER", "SETSLOT", slot, "MIGRATING", target.name)
+    prefix = f"{{{cache.settings.namespace}:{bucket}}}:"
+    gone = [key for number, key in enumerate(keys) if number % 2]
+    for names in ([f"{prefix}v:{key}" for key in gone], [f"{prefix}m"], [f"{prefix}v:{keys[0]}"]):
+        await asyncio.to_thread(source, "MIGRATE", "127.0.0.1", target.server.port, "", 0, 5000, "KEYS", *names)
+        for each in caches:
+            each.clear_local()
+            assert [await each.get(key) for key in keys] == [MANY[key] for key in keys]
+            each.clear_local()
+            assert await each.get_many([*KEYS, "absent"]) == MANY
+        assert "ASK" in told
+        told.clear()
+    assert await cache.set(keys[0], "new") is False  # names of a bucket and a channel: nobody executes it
+    await asyncio.to_thread(cluster.migrate_rest, slot, source, target)
+    await until(lambda: cache.health().journal == 0 and cache.healthy and other.healthy)
+    assert await cache.set(keys[0], "newer") is True
+    await heard(caches)
+    assert await other.get(keys[0]) == "newer"
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
