@@ -288,6 +288,10 @@ class Line:
         now = self.lines.core.runtime.monotonic()
         if now >= self._due:  # not at each message: each bucket would be asked what it has to do
             wait = LOOK
+            soon = now + self.lines.core.settings.max_staleness / 8
+            if any(now >= feed.next_beat for feed in feeds.values()):
+                for feed in feeds.values():  # their heartbeats go together
+                    feed.next_beat = now if feed.next_beat <= soon else feed.next_beat
             for feed in feeds.values():
                 wait = min(wait, await feed.until_next())
             self._due = now + wait

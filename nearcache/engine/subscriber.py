@@ -211,7 +211,7 @@ class Subscription:
     asked: deque[float] = field(default_factory=deque)
     """When the queries that are not answered yet were asked, oldest first."""
 
-    _next_beat: float = 0.0
+    next_beat: float = 0.0
     _step_at: float = FAR
     """When dropped entries are freed next."""
 
@@ -230,18 +230,18 @@ class Subscription:
         """Ask for the greeting."""
         await self._ask_greeting()
         core = self.subscriber.core
-        self._next_beat = core.runtime.monotonic() + core.settings.max_staleness / 4
+        self.next_beat = core.runtime.monotonic() + core.settings.max_staleness / 4
 
     async def until_next(self) -> float:
         """Do what is due, such as a heartbeat; for how many seconds nothing else will be."""
         core = self.subscriber.core
         now = core.runtime.monotonic()
-        if now >= self._next_beat:
-            self._next_beat = now + core.settings.max_staleness / 4
+        if now >= self.next_beat:
+            self.next_beat = now + core.settings.max_staleness / 4
             self.asked.append(core.runtime.monotonic())
             await self.bus.ask_beat()
         self._step_at = self._free_some(self._step_at)
-        return max(0.0, min(self._next_beat, self._silence_ends(), self._step_at) - now)
+        return max(0.0, min(self.next_beat, self._silence_ends(), self._step_at) - now)
 
     @property
     def silent(self) -> bool:

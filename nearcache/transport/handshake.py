@@ -40,6 +40,8 @@ _INTRODUCTION = struct.Struct(">QQQB")
 _ALTERNATES = 2
 _ROLE = (b"HELLO", b"3")
 """Its answer tells the role."""
+BEAT_HEAD = (_ROLE, (b"TIME",))
+"""The part of a heartbeat that asks for what is the server's."""
 
 
 class Query:
@@ -179,7 +181,10 @@ class BusProtocol:
         self.subscribe = resp.pack((b"SUBSCRIBE", names.channel))
         self._names = names
         self._seen = seen
-        self.beat = Query(_beat, (_ROLE, (b"HMGET", names.counters, b"s", b"f", b"i", b"l"), (b"TIME",)))
+        counters = (b"HMGET", names.counters, b"s", b"f", b"i", b"l")
+        self.beat = Query(_beat, (*BEAT_HEAD, counters))
+        self.counters = resp.pack(counters)
+        """The part of a heartbeat that asks for what is the bucket's own."""
         self.confirmed = False
         """Whether the server has confirmed the subscription."""
         self._pending: deque[Query] = deque()
@@ -269,7 +274,7 @@ def _introduced(answer: bytes, names: Names) -> Introduction:
 
 
 def _beat(replies: Sequence[Any]) -> Beat:
-    hello, (number, floor, history, share), (seconds, micros) = replies
+    hello, (seconds, micros), (number, floor, history, share) = replies
     server_time = int(seconds) * 1_000_000 + int(micros)
     told = history.decode(errors="replace") or None if isinstance(history, bytes) else None
     return Beat(whole(number), whole(floor), server_time, _role(hello) == b"master", told, share_of(share))

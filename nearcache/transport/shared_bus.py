@@ -2,6 +2,9 @@
 
 Each bucket has a channel, which is a Bus of the engine for questions. What comes is given per channel, in the order in
 which the server has sent it; between two channels no order is needed, since each bucket has numbers of its own.
+
+Heartbeats that are asked before the connection waits again go together: role and time of the server, then the counters
+of each bucket. Each bucket is proven by its own answer, which stands behind all messages that came before it.
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ from nearcache.transport import resp
 from nearcache.transport.async_transport import AsyncBus
 from nearcache.transport.client import RedisRemote
 from nearcache.transport.endpoint import Endpoint
-from nearcache.transport.handshake import BusProtocol, Query, refusal
+from nearcache.transport.handshake import BEAT_HEAD, BusProtocol, Query, refusal
 from nearcache.transport.interpreting import interprets
 from nearcache.transport.sync_transport import SyncBus
 
 _BEGUN = (b"subscribe", b"ssubscribe")
 _MESSAGES = (b"message", b"smessage")
 _ENDED = (b"unsubscribe", b"sunsubscribe")
+_BEAT_HEAD = b"".join(map(resp.pack, BEAT_HEAD))
 
 
 class Channel:
@@ -33,12 +37,12 @@ class Channel:
         self,
         remote: RedisRemote,
         send: Callable[[bytes], None],
-        request: Callable[[Channel, Query], bytes],
+        protocol: SharedProtocol,
         interrupt: Callable[[], None],
     ) -> None:
         self.names = remote.names
-        self._questions = BusProtocol(remote.names, lambda: remote.seen())  # noqa: PLW0108  # it is set later
-        self._send, self._request = send, request
+        self.questions = BusProtocol(remote.names, lambda: remote.seen())  # noqa: PLW0108  # it is set later
+        self._send, self._protocol = send, protocol
         self.interrupt = interrupt
         self.beside_beat: Callable[[], None] = lambda: None
         """Called with each heartbeat."""
@@ -47,10 +51,10 @@ class Channel:
         """Do nothing: the connection is open."""
 
     async def ask_greeting(self) -> None:
-        self._send(self._request(self, self._questions.greeting))
+        self._send(self._protocol.request(self, self.questions.greeting))
 
     async def ask_beat(self) -> None:
-        self._send(self._request(self, self._questions.beat))
+        self._protocol.beating.append(self)
         self.beside_beat()
 
     async def receive(self, timeout: float) -> Sequence[BusItem]:
@@ -71,15 +75,17 @@ class SharedProtocol:
 
     def __init__(self) -> None:
         self._channels: dict[bytes, Channel] = {}
-        self._pending: deque[tuple[Channel, Query | None]] = deque()
-        """What was asked, by which channel; None: its subscription."""
+        self._pending: deque[tuple[deque[Channel], Query | None]] = deque()
+        """What was asked, by which channels that have no answer yet; None: the subscription of one."""
         self._replies: list[Any] = []
+        self.beating: list[Channel] = []
+        """The channels whose heartbeat is to be asked."""
 
     def join(self, channel: Channel) -> bytes:
         """The bytes that subscribe a channel."""
         names = channel.names
         self._channels[names.channel] = channel
-        self._pending.append((channel, None))
+        self._pending.append((deque((channel,)), None))
         return resp.pack((b"SSUBSCRIBE" if names.sharded else b"SUBSCRIBE", names.channel))
 
     def leave(self, channel: Channel) -> bytes:
@@ -92,8 +98,16 @@ class SharedProtocol:
 
     def request(self, channel: Channel, query: Query) -> bytes:
         """The bytes of a question."""
-        self._pending.append((channel, query))
+        self._pending.append((deque((channel,)), query))
         return query.packed
+
+    def heartbeats(self) -> bytes:
+        """The bytes of the heartbeats that are to be asked."""
+        channels, self.beating = self.beating, []
+        if not channels:
+            return b""
+        self._pending.append((deque(channels), channels[0].questions.beat))  # what is asked differs, the answers don't
+        return _BEAT_HEAD + b"".join(channel.questions.counters for channel in channels)
 
     @interprets
     def parse(self, replies: Sequence[Any]) -> list[tuple[Bus, list[News]]]:
@@ -129,26 +143,28 @@ class SharedProtocol:
             raise RemoteFailed(f"the server ended the subscription: {kind.decode(errors='replace')}")
 
     def _answered(self, reply: Any, news: dict[Channel, list[News]]) -> None:
-        channel, query = self._pending[0]
-        fail = news.setdefault(channel, []).append
+        channels, query = self._pending[0]
+        channel = channels[0]
         if query is None:  # no push: the subscription was refused
             self._pending.popleft()
             self._channels.pop(channel.names.channel, None)
-            fail(refusal(reply))
+            news.setdefault(channel, []).append(refusal(reply))
             return
         self._replies.append(reply)
         if len(self._replies) < query.count:
             return
-        complete, self._replies = self._replies, []
-        self._pending.popleft()
-        elsewhere = [one for one in complete if isinstance(one, resp.ServerError) and one.code in ELSEWHERE]
-        if elsewhere:
-            fail(elsewhere[0])
-            return
+        # At once, also where other channels' answers are to come: a message behind this one has a higher number.
+        complete = self._replies
+        channels.popleft()
+        self._replies = complete[: len(BEAT_HEAD)] if channels else []
+        if not channels:
+            self._pending.popleft()
+        elsewhere = (one for one in complete if isinstance(one, resp.ServerError) and one.code in ELSEWHERE)
         try:
-            news[channel].append(query.parse(complete))
+            answer = next(elsewhere, None) or query.parse(complete)
         except RemoteFailed as failure:
-            fail(failure)
+            answer = failure
+        news.setdefault(channel, []).append(answer)
 
 
 class SyncSharedBus(SyncBus):
@@ -162,9 +178,14 @@ class SyncSharedBus(SyncBus):
         self._remotes = remotes
 
     async def join(self, bucket: int) -> Bus:
-        channel = Channel(self._remotes[bucket], self._connected.send, self._protocol.request, self.interrupt)
+        channel = Channel(self._remotes[bucket], self._connected.send, self._protocol, self.interrupt)
         self._connected.send(self._protocol.join(channel))
         return channel
+
+    async def receive(self, timeout: float) -> Sequence[Any]:
+        if self._protocol.beating:
+            self._connected.send(self._protocol.heartbeats())
+        return await super().receive(timeout)
 
     async def leave(self, channel: Bus) -> None:
         self._connected.send(self._protocol.leave(channel))  # type: ignore[arg-type]  # it was made here
@@ -181,9 +202,14 @@ class AsyncSharedBus(AsyncBus):
         self._remotes = remotes
 
     async def join(self, bucket: int) -> Bus:
-        channel = Channel(self._remotes[bucket], self._stream.send, self._protocol.request, self.interrupt)
+        channel = Channel(self._remotes[bucket], self._stream.send, self._protocol, self.interrupt)
         self._stream.send(self._protocol.join(channel))
         return channel
+
+    async def receive(self, timeout: float) -> Sequence[Any]:
+        if self._protocol.beating:
+            self._stream.send(self._protocol.heartbeats())
+        return await super().receive(timeout)
 
     async def leave(self, channel: Bus) -> None:
         self._stream.send(self._protocol.leave(channel))  # type: ignore[arg-type]  # it was made here
