@@ -141,8 +141,9 @@ class Core:
         if not self.parts:
             return [(self, list(keys))]
         found: dict[int, list[str]] = {}
+        buckets = len(self.parts)
         for key in keys:
-            found.setdefault(bucket_of(key, len(self.parts)), []).append(key)
+            found.setdefault(bucket_of(key, buckets), []).append(key)
         return [(self.parts[bucket], found[bucket]) for bucket in sorted(found)]
 
     def interrupt(self) -> None:

@@ -202,6 +202,8 @@ class Line:
     over: bool = False
     """Whether it has ended; decided under the lock of the tier, as what is wanted is."""
     _bus: SharedBus | None = None
+    _followed: frozenset[int] | None = None
+    """The buckets that were wanted when they were last compared with those that are subscribed."""
     _due: float = 0.0
     """When a bucket has something to do next (monotonic)."""
 
@@ -269,8 +271,11 @@ class Line:
 
     async def _follow(self, bus: SharedBus, feeds: dict[Bus, Subscription]) -> None:
         """Subscribe to the buckets that have come, and leave those that have gone."""
-        kept = {feed.subscriber.core.tier.proof.bucket: channel for channel, feed in feeds.items()}
         wanted = self.wanted
+        if len(feeds) == len(wanted) and self._followed is wanted:  # as at nearly every message
+            return
+        kept = {feed.subscriber.core.tier.proof.bucket: channel for channel, feed in feeds.items()}
+        self._followed = wanted
         if kept.keys() == wanted:
             return
         for bucket in kept.keys() - wanted:

@@ -97,6 +97,8 @@ class TaskRuntime:
 
     async def together(self, works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         """See Runtime; the connections are multiplexed."""
+        if len(works) == 1:  # as nearly always: keys of one bucket
+            return [await works[0]]
         return unwrapped(await asyncio.gather(*map(ended, works)))
 
     def start(self, work: Coroutine[Any, Any, object], name: str) -> BackgroundTask:

@@ -100,6 +100,8 @@ class ThreadRuntime:
         return background
 
     async def together(self, works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        if len(works) == 1:  # as nearly always: keys of one bucket
+            return [await works[0]]
         return unwrapped(gather(works))
 
     def start(self, work: Coroutine[Any, Any, object], name: str) -> BackgroundThread | None:
