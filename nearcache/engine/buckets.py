@@ -7,7 +7,9 @@ bucket. They share the settings, the entries of L1, the counters and whatever is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -24,9 +26,12 @@ from nearcache.events import (
     Disconnected,
     Drained,
     Event,
+    Flushed,
+    Journalled,
     Refused,
     changed,
 )
+from nearcache.local.effects import Cause
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.tier import Tier
 from nearcache.local.whole import WholeTier
@@ -38,6 +43,44 @@ C = TypeVar("C", bound=Core)
 _BEGIN = {Disconnected: "bus", CoherenceFailed: "refusal", BreakerOpened: "breaker", Refused: "refused"}
 _OF_BUCKET = (Disconnected, CoherenceFailed, Connected)
 _END = {Connected: ("bus", "refusal"), BreakerClosed: ("breaker",), Accepted: ("refused",)}
+
+
+class Held:
+    """What buckets have reported within ``as_one``."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Core, Flushed | Journalled]] = []
+        self.flushes: set[tuple[Hashable, Cause]] = set()
+        self.over = False
+        """Whether it has ended, though what was begun within it may go on."""
+
+    def takes(self, part: Core, event: Event) -> bool:
+        """Keep an event of a kind that is told together; whether it is one, and this has not ended."""
+        if self.over or not isinstance(event, Flushed | Journalled):
+            return False
+        self.events.append((part, event))
+        return True
+
+    def merged(self) -> Iterator[Flushed | Journalled]:
+        """One event of a kind for each server; it names the buckets if there are several, and none is left."""
+        events, self.events = self.events, []
+        groups: dict[tuple[type, Hashable], list[tuple[Core, Flushed | Journalled]]] = {}
+        for part, event in events:
+            groups.setdefault((type(event), part.place), []).append((part, event))
+        for some in groups.values():
+            part, event = some[0]
+            if len(some) > 1:
+                buckets = " ".join(sorted({str(one.tier.proof.bucket) for one, _ in some}, key=int))
+                place = f"primary {address_of(part.place)}, " if isinstance(part.place, tuple) else ""
+                reason = f"{place}buckets {buckets}: {event.reason}"
+                if isinstance(event, Flushed):
+                    event = Flushed(reason, sum(one.entries for _, one in some if isinstance(one, Flushed)))
+                else:
+                    event = Journalled(sum(one.keys for _, one in some if isinstance(one, Journalled)), reason)
+            yield event
+
+
+_held: ContextVar[Held | None] = ContextVar("nearcache_held", default=None)
 
 
 def address_of(place: Hashable | None) -> str | None:
@@ -71,6 +114,9 @@ class WholeCore(Core):
 
     def emit_of(self, part: Core, event: Event) -> None:
         """Emit what a bucket reports: the begin of a trouble once for each server, its end when no bucket is in it."""
+        held = _held.get()
+        if held is not None and held.takes(part, event):
+            return
         kind = type(event)
         subject: object = part.tier.proof.bucket if kind in _OF_BUCKET else part.breaker
         with self.tier.lock:
@@ -90,9 +136,36 @@ class WholeCore(Core):
                     others.discard(subject)
                 if any(troubles) or (kind is Connected and not all(one.tier.synced for one in self.parts)):
                     return
+        if held is not None and kind is Connected:  # a flush comes before it, as with one bucket
+            self._tell(held)
         if isinstance(event, Drained):
             event = changed(event, left=sum(len(one.tier.journal) for one in self.parts))
         self.emit(event)
+
+    def is_first(self, part: Core, cause: Cause) -> bool:
+        """See Core."""
+        held, flush = _held.get(), (part.place, cause)
+        if held is None or held.over:
+            return True
+        first = flush not in held.flushes
+        held.flushes.add(flush)
+        return first
+
+    @contextmanager
+    def as_one(self) -> Iterator[None]:
+        """See Core."""
+        held = Held()
+        token = _held.set(held)
+        try:
+            yield
+        finally:
+            _held.reset(token)
+            held.over = True
+            self._tell(held)
+
+    def _tell(self, held: Held) -> None:
+        for event in held.merged():
+            self.emit(event)
 
 
 def core_of_buckets(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +19,7 @@ from nearcache.engine.ports import Bus, Remote, Runtime
 from nearcache.engine.requests import Requests
 from nearcache.errors import NearCacheWarning, warn
 from nearcache.events import CorruptValue, Event, Flushed, Listener, LoadFailed, StaleFound, UnknownType, changed
-from nearcache.local.effects import Effects
+from nearcache.local.effects import Cause, Effects
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.loads import Loads, name_of
 from nearcache.local.singleflight import Flights
@@ -170,6 +170,20 @@ class Core:
         del part
         self.emit(event)
 
+    def count_flush(self, cause: Cause) -> None:
+        """Count a flush; those of several buckets by one cause as one."""
+        if self.whole is None or self.whole.is_first(self, cause):
+            self.counters.flushed(cause.value)
+
+    def is_first(self, part: Core, cause: Cause) -> bool:
+        """Whether no bucket on the same server has been flushed by this cause within ``as_one``."""
+        del part, cause
+        return True
+
+    def as_one(self) -> AbstractContextManager[None]:
+        """Within it, what several buckets of one server report for one cause is one event."""
+        return nullcontext()
+
     def emit_once(self, event: CorruptValue | LoadFailed | StaleFound | UnknownType) -> None:
         """Report something about a key or type, but not at each call; of REPORTED_MAX in REPORTED_FOR seconds."""
         reported, now = self.reported.setdefault(type(event), Reported()), self.runtime.monotonic()
@@ -209,9 +223,9 @@ class Core:
         """Count what a batch of messages did, and wake the callers that wait for its keys; outside the lock."""
         self.counters.invalidations_received += effects.received
         for cause in effects.untold:
-            self.counters.flushed(cause.value)
+            self.count_flush(cause)
         for cause, reason, entries in effects.flushes:
-            self.counters.flushed(cause.value)
+            self.count_flush(cause)
             self.emit(Flushed(reason, entries))
         if effects.restarted:
             self.loads.refills_until = self.runtime.monotonic() + REFILL

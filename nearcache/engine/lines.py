@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from nearcache.engine.breaker import Breaker
@@ -19,6 +20,7 @@ from nearcache.engine.rights import try_rights
 from nearcache.engine.subscriber import BACKOFF, Subscriber, Subscription
 from nearcache.local.waiters import Latch
 
+NOTHING = nullcontext()
 LOOK = 0.1
 """Seconds after which a line looks whether it has other buckets."""
 STEADY = 30.0
@@ -250,9 +252,10 @@ class Line:
             while not self.lines.ended and (self.wanted or feeds):
                 await self._follow(bus, feeds)
                 news = await self._receive(bus, feeds)
-                for channel, items in news:
-                    if channel in feeds:
-                        await self._take(bus, feeds, channel, items)
+                with self.lines.core.as_one() if len(news) > 1 else NOTHING:
+                    for channel, items in news:
+                        if channel in feeds:
+                            await self._take(bus, feeds, channel, items)
                 proven = proven or any(feed.phase is Phase.PROVEN for feed in feeds.values())
         except RemoteFailed as known:
             failure = known

@@ -46,7 +46,7 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
     if core.parts:
         items = {one.key: one for one in encoded}
         works = [_store(part, [items[key] for key in keys], policy) for part, keys in core.split(items)]
-        failed = _any(await core.runtime.together(works))
+        failed = await _together(core, works)
     elif encoded:
         failed = await _store(core, encoded, policy)
     if turned_down:  # what negative_ttl or the condition turns down is not what was there, either
@@ -54,7 +54,12 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
     return failed is None or _acknowledged(core, failed)
 
 
-def _any(results: Sequence[RemoteFailed | None]) -> RemoteFailed | None:
+async def _together(core: Core, works: Sequence[Coroutine[Any, Any, RemoteFailed | None]]) -> RemoteFailed | None:
+    """Write to several buckets; why one of them did not acknowledge, if any."""
+    if len(works) == 1:
+        return await works[0]
+    with core.as_one():
+        results = await core.runtime.together(works)
     return next((failed for failed in reversed(results) if failed is not None), None)
 
 
@@ -154,7 +159,7 @@ async def _drop(
     failed: RemoteFailed | None = None
     if core.parts:
         works = [_drop(one, operation, some, method, hold_ms) for one, some in core.split(keys)]
-        return _any(await core.runtime.together(works))
+        return await _together(core, works)
     for part in chunks(keys, BATCH):
         epoch, journal = core.tier.epoch, partial(core.tier.journal_keys, part, hold_ms=hold_ms)
         written = await _write(core, operation, partial(method, core.remote, part), journal, len(part))
@@ -177,7 +182,7 @@ async def clear(core: Core) -> bool:
 async def _in_each(core: Core, work: Callable[[Core], Coroutine[Any, Any, RemoteFailed | None]]) -> RemoteFailed | None:
     if not core.parts:
         return await work(core)
-    return _any(await core.runtime.together([work(one) for one in core.parts]))
+    return await _together(core, [work(one) for one in core.parts])
 
 
 async def _clear(core: Core) -> RemoteFailed | None:

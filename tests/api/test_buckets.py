@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from nearcache import CoherenceFailed, Connected, Disconnected, Drained, Flushed, current_load
+from nearcache import CoherenceFailed, Connected, Disconnected, Drained, Flushed, Journalled, current_load
 from nearcache.engine.core import Core
 from nearcache.local.deferred import STEP
+from nearcache.local.effects import Cause
 from nearcache.local.snapshot import bucket_of
 from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import EmbeddedServer
@@ -155,6 +156,22 @@ async def test_a_flush_of_one_bucket_leaves_the_others(make_cache: MakeCache, se
         assert await cache.get_many(KEYS) == MANY
 
 
+async def test_a_data_set_that_is_lost_is_told_once(make_cache: MakeCache, server: EmbeddedServer) -> None:
+    """FLUSHALL takes the counters of all buckets: one event, and one flush in the statistics."""
+    async with make_cache(buckets=16) as cache:
+        events = Heard(cache)
+        assert await cache.set_many(MANY) is True
+        assert await cache.get_many(KEYS) == MANY
+        with redis_of(server.url) as client:
+            client.flushall()
+        await until(lambda: not any(cache.peek(key) for key in KEYS))
+        await until(lambda: events.of(Flushed))
+        await until(lambda: cache.healthy)
+        assert [event.entries for event in events.of(Flushed) if event.entries] == [len(KEYS)]
+        assert events.of(Flushed)[0].reason.startswith("buckets 0 1 2 3 4")
+        assert cache.stats().flushes_by_reason[Cause.COUNTER.value] == 1
+
+
 async def test_an_outage_is_told_once(make_cache: MakeCache, proxy: FaultProxy) -> None:
     """Not by each bucket; what was not acknowledged is journalled by its bucket, and replayed."""
     async with make_cache(proxy.url, buckets=16, reconnect_max=0.05, breaker_reset=0.1) as cache:
@@ -164,10 +181,15 @@ async def test_an_outage_is_told_once(make_cache: MakeCache, proxy: FaultProxy) 
         assert await cache.set_many(dict.fromkeys(KEYS, "new")) is False
         assert cache.health().journal == len(KEYS)
         assert await cache.get_many(KEYS) == {}
+        told = events.of(Journalled)
+        assert [one.keys for one in told] == [len(KEYS)]
+        assert told[0].reason.startswith("buckets 0 1 2 3 4")
+        assert await cache.clear() is False
+        assert [one.keys for one in events.of(Journalled)[1:]] == [0]
         await until(lambda: events.of(Disconnected))
         assert cache.health().status in {"degraded", "down"}
         proxy.heal()
-        await until(lambda: sum(event.replayed for event in events.of(Drained)) == len(KEYS))
+        await until(lambda: cache.health().journal == 0)
         await until(lambda: cache.healthy and events.of(Connected))
         assert events.of(Drained)[-1].left == 0
         assert len(events.of(Disconnected)) == len(events.of(Connected)) == 1
