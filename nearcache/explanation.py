@@ -43,7 +43,10 @@ class Explanation:
     in_flight: tuple[str, ...] = ()
     """What is under way for the key: loads, a lease or a hold, a write in the journal."""
     left_l1: str | None = None
-    """Why the key left this L1 the last time, as far as that is remembered."""
+    """Why the key left this L1 the last time, as far as that is remembered; it may have come back since.
+
+    What dropped all of L1 is told of each key, also of one that was not there.
+    """
 
     def __str__(self) -> str:
         lines = [f"{self.key!r}: a read would {self.would}: {self.why}"]
@@ -56,7 +59,7 @@ class Explanation:
             "size": None if self.size is None else f"{self.size:,} bytes",
             "type": self.type,
             "in flight": "; ".join(self.in_flight) or None,
-            "left L1": self.left_l1,
+            "left L1" if self.l1_remaining is None else "left L1 before": self.left_l1,
         }
         return "\n".join(lines + [f"  {name}: {value}" for name, value in shown.items() if value is not None])
 

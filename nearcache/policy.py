@@ -136,6 +136,16 @@ class Policy:
             if not callable(given["condition"]):
                 raise ConfigError(f"condition={shown(given['condition'])}: must be a function from the value to a bool")
             chosen["condition"] = given["condition"]
+        if (
+            "l1_ttl" in chosen
+        ):  # a ttl that is shorter than the setting's l1_ttl is none: what L2 drops, L1 does not serve
+            ttl = chosen.get("ttl", self.ttl)
+            if not callable(ttl) and chosen["l1_ttl"] > ttl:
+                whose = "" if "ttl" in chosen else " (the setting's)"
+                raise ConfigError(
+                    f"l1_ttl={chosen['l1_ttl']}, ttl={ttl}{whose}: l1_ttl caps the freshness that ttl gives, so it "
+                    "must be at most ttl"
+                )
         if "early_refresh" in chosen and "xfetch_beta" in chosen:
             raise ConfigError(
                 "early_refresh and xfetch_beta both say when a value is refreshed early: give one of them"
@@ -194,7 +204,10 @@ def check_tags(tags: object, max_key_bytes: int, most: int | None = TAGS_MAX) ->
 
 def _check_name(what: str, name: object, max_bytes: int) -> str:
     if isinstance(name, list | tuple | set | frozenset):
-        raise InvalidKey(f"{what} {shown(name)}: several are given one by one, as in delete('a', 'b') or delete(*keys)")
+        way = "delete('a', 'b') or delete(*keys); get_many(['a', 'b']) reads several"
+        if what == "tag":
+            way = "invalidate_tags('a', 'b') or invalidate_tags(*tags)"
+        raise InvalidKey(f"{what} {shown(name)}: several are given one by one, as in {way}")
     if not isinstance(name, str):
         raise InvalidKey(
             f"{what} {shown(name)} is of type {type(name).__name__}: must be a string, as in f'user:{{id}}'"

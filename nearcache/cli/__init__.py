@@ -34,6 +34,7 @@ def app() -> typer.Typer:
     from nearcache.cli.explain import explain  # noqa: PLC0415
     from nearcache.cli.get import get  # noqa: PLC0415
     from nearcache.cli.l1 import l1  # noqa: PLC0415
+    from nearcache.cli.root import nearcache  # noqa: PLC0415
     from nearcache.cli.set import set_value  # noqa: PLC0415
     from nearcache.cli.top import top  # noqa: PLC0415
 
@@ -43,12 +44,3 @@ def app() -> typer.Typer:
     for command in (get, delete, explain, clear, l1, top, doctor, demo):
         app.command()(command)
     return app
-
-
-def nearcache() -> None:
-    """Look into a near cache in front of Redis or Valkey, and change it coherently.
-
-    Set NEARCACHE_URL and NEARCACHE_NAMESPACE, or give --url and --namespace to a command. Each command takes --json,
-    too. Exit code 0: all is well. 1: no, as the command's own --help says. 2: the server could not be asked, or
-    the call was wrong. Begin with `nearcache doctor`.
-    """

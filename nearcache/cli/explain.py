@@ -17,10 +17,11 @@ def explain(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Say what Redis has for a key, whether a read would be served from it, and why or why not; never the value itself.
+    """Say what Redis has for a key, and what a read would do.
 
-    This command has an L1 of its own, which is empty: ask cache.explain(key) in an application about the L1 there.
-    A type that only an application has registered can't be read here.
+    Whether it would be served from Redis, and why or why not; the value itself is never shown. This command has an
+    L1 of its own, which is empty: ask cache.explain(key) in an application about the L1 there. A type that only an
+    application has registered can't be read here.
 
     Exit code 1: a read would load. 2: Redis could not be asked.
     """

@@ -29,8 +29,18 @@ def get(
         value = cache.get(key, default=_NOTHING)
         check_answered(cache)
         found = value is not _NOTHING
+        value = _sayable(value)
         text = value if isinstance(value, str) else json.dumps(value, default=repr) if found else f"{key}: no value"
         if not found and not as_json:
             typer.echo(text, err=True)
             raise typer.Exit(1)
         finish({"key": key, "found": found, "value": value if found else None}, text, as_json=as_json, ok=found)
+
+
+def _sayable(value: object) -> object:
+    """A value as it is, if JSON can say it or what is in it, else as Python shows it: NaN, or keys that are no text."""
+    try:
+        json.dumps(value, default=repr, allow_nan=False)
+    except (TypeError, ValueError):
+        return repr(value)
+    return value

@@ -20,10 +20,11 @@ def l1(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the part of the keys, by hash, that the L1 of any instance may hold; with --share, set it for all of them.
+    """Print or set how much of the keys every L1 may hold.
 
-    Every instance follows within its max_staleness, and drops what its L1 holds where the share falls. No instance
-    holds more than its own setting l1_share. What was set is lost with the counter, as when Redis is flushed.
+    The part of the keys, by hash; with --share it is set for all instances. Every instance follows within its
+    max_staleness, and drops what its L1 holds where the share falls. No instance holds more than its own setting
+    l1_share. What was set is lost with the counter, as when Redis is flushed.
 
     Exit code 2: Redis could not be asked, or refused.
     """

@@ -12,7 +12,7 @@ from nearcache.cli.connect import AsJson, Namespace, Url, fail, finish, opened
 
 def set_value(
     key: Annotated[str, typer.Argument(help="The key.")],
-    value: Annotated[str, typer.Argument(help="JSON, or else a string as it is.")],
+    value: Annotated[str, typer.Argument(help="JSON, or else a string as it is; behind -- if it begins with a dash.")],
     url: Url = None,
     namespace: Namespace = None,
     *,
@@ -29,8 +29,10 @@ def set_value(
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)  # Python's parser takes NaN and Infinity, which are no JSON
     except ValueError:
         return text
     except RecursionError:
         fail("the value is nested too deep for JSON: store its parts under keys of their own")
+    return value

@@ -57,10 +57,11 @@ def top(
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Watch the instances of a namespace that have the setting announce; Ctrl-C ends it. --json prints them once.
+    """Watch the instances of a namespace.
 
-    Reads and loads a second, and who answered, are those of the last two seconds of each instance; one that has ended
-    is shown for some seconds more. On a cluster: how many of its primaries are up, and how many buckets are unproven.
+    Those that have the setting announce; Ctrl-C ends it, --json prints them once. Reads and loads a second, and who
+    answered, are those of the last two seconds of each instance; one that has ended is shown for some seconds more.
+    On a cluster: how many of its primaries are up, and how many buckets are unproven.
 
     Exit code 1: none announces itself, or one is not well. 2: Redis could not be asked.
     """

@@ -156,7 +156,8 @@ class Contents:
         One bucket of several moves its own entries one by one: this is for those that still serve after an error.
         """
         if not self._is_part:
-            self.drops.note((None, why))
+            if self.entries:
+                self.drops.note((None, why))
             return self._show(self._new_store())
         taken, store = self._new_store(), self._store
         for key in self._held():

@@ -84,6 +84,11 @@ def test_a_function_that_cannot_be_cached(kind: Any, function: Any, words: str) 
 def test_a_wrong_option_of_a_decorator(kind: Any) -> None:
     """Options are checked at decoration, not at the first call."""
     cache = kind.from_url("memory://")
-    for options, words in [({"ttl": -1}, "ttl=-1"), ({"l1_ttl": 0}, "l1_ttl=0"), ({"tll": 1}, "did you mean 'ttl'")]:
+    for options, words in [
+        ({"ttl": -1}, "ttl=-1"),
+        ({"l1_ttl": 0}, "l1_ttl=0"),
+        ({"ttl": 5, "l1_ttl": 9}, "l1_ttl=9.0, ttl=5.0: l1_ttl caps"),
+        ({"tll": 1}, "did you mean 'ttl'"),
+    ]:
         with pytest.raises(ConfigError, match=words):
             cache.cached("a:{a}", **options)

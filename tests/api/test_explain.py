@@ -75,6 +75,23 @@ async def test_why_it_left(make_cache: MakeCache) -> None:
         assert "evicted" not in str((await cache.explain("a")).left_l1), "the memory is bounded"
 
 
+async def test_what_was_never_there_has_left_nothing(make_cache: MakeCache) -> None:
+    """An L1 that was empty when all of it was dropped, as at the first proof; a key that is back is told so."""
+    async with make_cache() as cache:
+        cache.clear_local()
+        assert await cache.set("a", 1)
+        told = await cache.explain("a")
+        assert (told.tier, told.left_l1) == ("l1", None)
+        assert (await cache.explain("never")).left_l1 is None
+        assert await cache.delete("a")
+        gone = await cache.explain("a")
+        assert f"  left L1: {gone.left_l1}" in str(gone)
+        assert await cache.set("a", 2)
+        back = await cache.explain("a")
+        assert back.tier == "l1"
+        assert f"  left L1 before: {back.left_l1}" in str(back)
+
+
 async def test_why_l2_does_not_serve(make_cache: MakeCache) -> None:
     """A clear, a tag, a mark, an end, a foreign value: each has its words."""
     async with make_cache(stale_if_error=60) as cache:

@@ -176,3 +176,22 @@ async def test_jitter_spreads_the_ends(make_cache: MakeCache, server: EmbeddedSe
         ends = [await left(server, namespace, f"key:{number}") for number in range(50)]
         assert 490 < min(ends) <= max(ends) <= 1000
         assert len({round(end) for end in ends}) > 10
+
+
+@each("call", ["set", "get_or_set", "set_many"])
+async def test_l1_serves_no_longer_than_l2(make_cache: MakeCache, call: str) -> None:
+    """An l1_ttl above the ttl is refused as among the settings; a ttl below the setting's l1_ttl is none of these."""
+    async with make_cache("memory://", ttl=30, l1_ttl=20) as cache:
+
+        async def ask(**options: Any) -> object:
+            if call == "set_many":
+                return await cache.set_many({"a": 1}, **options)
+            return await getattr(cache, call)("a", cache.loader(1) if call == "get_or_set" else 1, **options)
+
+        with pytest.raises(ConfigError, match=r"^l1_ttl=10\.0, ttl=5\.0: .*it must be at most ttl$"):
+            await ask(ttl=5, l1_ttl=10)
+        with pytest.raises(ConfigError, match=r"^l1_ttl=60\.0, ttl=30\.0 \(the setting's\): .*at most ttl$"):
+            await ask(l1_ttl=60)
+        await ask(ttl=5)
+        await ask(ttl=60, l1_ttl=60)
+        await ask(ttl=lambda _: 60, l1_ttl=60)

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner, Result
 
-from nearcache import NearCache, cli
+from nearcache import NearCache, __version__, cli
+from nearcache.protocol.names import PROTOCOL
 from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
+from tests.support.cases import each
 from tests.support.waiting import redis_of, until
 
 SECRET = "s3cret-pa55"
@@ -47,6 +49,34 @@ async def test_set_and_get(fleet: NearCache) -> None:
     fleet.invalidate_tags("t")
     assert run(fleet, "get", "a").exit_code == 1
     assert json.loads(run(fleet, "get", "a", "--json").stdout) == {"key": "a", "found": False, "value": None}
+
+
+@each("text", ["NaN", "Infinity", "-Infinity", "[1, NaN]", "1e999"])
+async def test_what_is_no_json_is_a_string(fleet: NearCache, text: str) -> None:
+    """Also what Python's parser takes for a number, or would round to none."""
+    key = f"a:{text}"
+    assert run(fleet, "set", key, "--", text).exit_code == 0
+    assert fleet.get(key) == text
+    assert run(fleet, "get", key).stdout == f"{text}\n"
+
+
+@each("value, shown", [(float("nan"), "nan"), ([1, float("inf")], "[1, inf]"), ({(1, 2): 3}, "{(1, 2): 3}")])
+async def test_a_value_that_json_cannot_say(fleet: NearCache, value: object, shown: str) -> None:
+    """It is shown as Python shows it, and the output of --json is JSON."""
+    assert fleet.set("a", value)
+    told = run(fleet, "get", "a")
+    assert (told.exit_code, told.stdout) == (0, f"{shown}\n")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    assert json.loads(run(fleet, "get", "a", "--json").stdout, parse_constant=refuse)["value"] == shown
+
+
+def test_version() -> None:
+    """The release and the version of the protocol, without a command."""
+    told = CliRunner().invoke(cli.app(), ["--version"])
+    assert (told.exit_code, told.stdout) == (0, f"nearcache {__version__}, protocol {PROTOCOL.decode()}\n")
 
 
 def test_set_of_json_that_is_nested_too_deep(fleet: NearCache) -> None:

@@ -60,3 +60,7 @@ def test_the_help_of_the_command_has_each_and_its_exit_codes() -> None:
         name = command.name or command.callback.__name__  # type: ignore[union-attr]  # each has one
         assert re.search(rf"^  {name} ", shown, re.MULTILINE), name
         assert "Exit code" in runner.invoke(application, [name, "--help"]).output, name
+        summary = re.search(rf"^  {name} .*", shown, re.MULTILINE)
+        assert summary
+        assert summary[0].endswith("."), "the first sentence fits on a line of 80 characters"
+        assert not summary[0].endswith("..."), summary[0]

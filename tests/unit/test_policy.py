@@ -205,6 +205,9 @@ def test_several_keys_are_no_key(key: object) -> None:
     with pytest.raises(InvalidKey) as caught:
         check_key(key, 100)
     assert f"key {key!r}: several are given one by one, as in delete('a', 'b')" in str(caught.value)
+    assert "get_many(['a', 'b']) reads several" in str(caught.value)
+    with pytest.raises(InvalidKey, match=r"one by one, as in invalidate_tags\('a', 'b'\)"):
+        check_tags([key], 100)
 
 
 def test_a_string_of_another_class_becomes_a_plain_one() -> None:

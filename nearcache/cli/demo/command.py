@@ -24,7 +24,7 @@ def demo(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON document only.")] = False,
 ) -> None:
-    """Run workers through an outage of a server, and check every answer.
+    """Run workers through an outage, and check each answer.
 
     They share a real server and a database, read and update it, and lose the server for a while.
 

@@ -2,7 +2,7 @@
 
 A reader holds a value in its process, behind a proxy; a writer overwrites it on the server, directly, while something
 is wrong with the reader's link. Then the reader is asked every 10 ms. Only this library is judged; a peer that is not
-installed (``pip install coredis valkey-glide``) is named as NOT RUN.
+installed (``pip install coredis valkey-glide cachekit``) is named as NOT RUN.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from nearcache.testing import FaultProxy, commands, everyone
 from nearcache.transport.embedded import HOST, EmbeddedServer
 from tests.support.report import Report
 from tests.support.tables import Table
+from tests.torture import cachekit_peer
 
 MAX_STALENESS = 1.0
 SLACK = 0.25
@@ -96,12 +97,31 @@ async def _glide(proxy: FaultProxy, server: EmbeddedServer) -> AsyncIterator[Pai
         await writer.close()
 
 
+@asynccontextmanager
+async def _cachekit(proxy: FaultProxy, server: EmbeddedServer) -> AsyncIterator[Pair]:
+    rows: dict[str, str] = {}
+
+    async def read(key: str) -> str | None:
+        found: str | None = await reader.ask(what="read", key=key, row=rows.get(key))
+        return found
+
+    async def write(key: str, value: str) -> None:
+        rows[key] = value
+        if await writer.ask(what="invalidate", key=key, row=value) != "succeeded":
+            raise ConnectionError
+
+    async with cachekit_peer.running(proxy.url) as reader, cachekit_peer.running(server.url) as writer:
+        await read("first")  # starts the listener
+        yield Pair(read, write)
+
+
 PEERS: Mapping[str, tuple[str, Opened]] = {
     "nearcache": ("", _ours),
     "coredis, TrackingCache": ("coredis", _coredis),
     "Valkey GLIDE, server-assisted": ("valkey-glide", _glide),
+    "cachekit, with its listener": ("cachekit", _cachekit),
 }
-MODULES = {"coredis": "coredis", "valkey-glide": "glide"}
+MODULES = {"coredis": "coredis", "valkey-glide": "glide", "cachekit": "cachekit"}
 
 
 class Trial:
@@ -213,7 +233,7 @@ def show(report: Report) -> bool:
         rows.append([label, *cells])
     notes = [
         f"seconds after the write at which the old value was served last, of {WATCHED:g} watched; 0: never",
-        f"ours: max_staleness {MAX_STALENESS:g} s; GLIDE without a ttl of entries",
+        f"ours: max_staleness {MAX_STALENESS:g} s; GLIDE and cachekit without a ttl that ends meanwhile",
     ]
     report.show(Table("Old values served by near caches", ["cache", *SITUATIONS.values()], rows, notes))
     report.keep("peers", figures)
