@@ -219,7 +219,8 @@ class NearCache(BaseCache):
                 return entry.value if entry.decode is None else self._decoded(key, entry)
         except (KeyError, TypeError):
             pass
-        self._ready()
+        if self._closed or self._bus.thread is None:
+            self._ready()
         core = self._core
         value = run_sync(read.get(core, check_key(key, core.settings.max_key_bytes)))
         return default if value is MISSING else value
@@ -382,7 +383,8 @@ class NearCache(BaseCache):
         >>> cache.set("user:7", {"name": "Ada"}, ttl=60, tags=["users"]), cache.get("user:7")
         (True, {'name': 'Ada'})
         """
-        self._ready()
+        if self._closed or self._bus.thread is None:
+            self._ready()
         core = self._core
         policy = core.policy.over(options, STORING) if options else core.policy
         return run_sync(write.store(core, {check_key(key, core.settings.max_key_bytes): value}, policy))

@@ -291,4 +291,6 @@ class Core:
 
 def chunks(keys: Sequence[T], size: int) -> list[Sequence[T]]:
     """A sequence in parts of at most ``size``."""
+    if len(keys) <= size:
+        return [keys] if keys else []
     return [keys[start : start + size] for start in range(0, len(keys), size)]

@@ -41,7 +41,7 @@ async def fill(core: Core, loaded: Sequence[tuple[A, Encoded]]) -> set[A]:
             core.unused_leases.extend((one.key, one.lease_id) for one, _ in part)
             answers = [None] * len(part)
         else:
-            core.counters.fills_refused += sum(written is None for written in answers)
+            core.counters.fills_refused += answers.count(None)
         for (one, value), written in zip(part, answers, strict=True):
             one.grant = None
             if written is not None:

@@ -9,7 +9,6 @@ mark. So all that stands between the snapshots and the put is done without the l
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -41,14 +40,14 @@ were to execute more than one write in a microsecond would get ahead of it."""
 class Read:
     """A read of one key from L2, and its result."""
 
-    # Defaults of the class: most reads set few of them.
+    # The class has what holds until the read is done: to set all of it for each read takes as long as a snapshot.
     snapshot: Snapshot
     """Taken before anything was sent."""
     raw: bytes | None = None
     """The record, if there is one."""
     bounds: Bounds | None = None
     """Counter and floor, if they were read behind the record."""
-    judged: bool = False
+    judged = False
     """Whether the rules were applied to the record."""
     value: Any = MISSING
     """The fresh value, if there is one."""
@@ -145,15 +144,25 @@ class Batch:
         Raises:
             RemoteFailed: Redis did not answer.
         """
-        proven, keys = core.floors_proven, self.keys
+        keys, tier, requests = self.keys, core.tier, core.requests
+        # As Core.floors_proven.
+        proven = tier.synced and tier.floors.known and core.runtime.monotonic() < tier.proof.until
         # Where the last write of a key is not proven, L2 may have an older value, and is not asked for it.
         doubted = not all(map(_TRUSTED, self.snapshots))
         if doubted:
             keys = [key for key, snapshot in zip(keys, self.snapshots, strict=True) if snapshot.trusted]
             if not keys:
                 return
-        method = partial(core.remote.read, waited=waited) if waited else core.remote.read
-        records, self.bounds = await core.requests.ask(Operation.GET, method, keys, with_bounds=not proven)
+        # As Requests.ask, which is one more coroutine.
+        if requests.bypassed or not core.breaker.sends:
+            requests.permit()
+        try:
+            records, self.bounds = await core.remote.read(keys, with_bounds=not proven, waited=waited)
+        except RemoteFailed as failure:
+            requests.failed(failure, Operation.GET, len(keys))
+            raise
+        if core.breaker.failures or core.breaker.refused or not core.breaker.sends:
+            requests.answered(Operation.GET, records)
         if doubted:
             found = iter(records)
             records = [next(found) if snapshot.trusted else None for snapshot in self.snapshots]

@@ -33,8 +33,8 @@ async def get(core: Core, key: str) -> Any | Missing:
             core.counters.l1_hits += 1
             return core.entries.value_of(entry)
     if core.single.enter():
-        batch = Batch(core, (key,), (core.policy,))
         try:
+            batch = Batch(core, (key,), (core.policy,))
             await batch.read(core)
             value = batch.values[0]
             if value is MISSING and batch.records[0] is not None:
@@ -80,7 +80,8 @@ async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
         keys = [key for key in keys if key not in values]
     before = len(values)
     for part in chunks(keys, BATCH):
-        values |= await _read_many(core, part)
+        read = await _read_many(core, part)
+        values = values | read if values else read
     core.counters.misses += before + len(keys) - len(values)
     return values
 

@@ -86,10 +86,7 @@ class Requests:
         try:
             answer = await method(*args, **kwargs)
         except RemoteFailed as failure:
-            self.failed(failure, operation)
-            if isinstance(failure, RemoteTimeout) and args and isinstance(args[0], list) and len(args[0]) > 1:
-                self.batch_timeouts += 1
-                self.batch_size = len(args[0])
+            self.failed(failure, operation, len(args[0]) if args and isinstance(args[0], list) else 1)
             raise
         if breaker.failures or breaker.refused or not breaker.sends:
             self.answered(operation, answer)
@@ -109,11 +106,14 @@ class Requests:
         if self.breaker.refused:
             self._accepted(operation, answer)
 
-    def failed(self, failure: RemoteFailed, operation: Operation) -> None:
+    def failed(self, failure: RemoteFailed, operation: Operation, keys: int = 1) -> None:
         """Count a failure, and open the breaker when it is one too many; an error reply is a refusal."""
+        timeout = isinstance(failure, RemoteTimeout)
+        if timeout and keys > 1:
+            self.batch_timeouts += 1
+            self.batch_size = keys
         if failure.counted:
             return
-        timeout = isinstance(failure, RemoteTimeout)
         self.counters.failed(failure.code or ("timeout" if timeout else "connection"))
         if failure.answered:
             if self.breaker.ok():

@@ -48,7 +48,8 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
         works = [_store(part, [items[key] for key in keys], policy) for part, keys in core.split(items)]
         failed = await _together(core, works)
     elif encoded:
-        failed = await _store(core, encoded, policy)
+        store_all = _store if len(encoded) > BATCH else _store_part  # a coroutine less
+        failed = await store_all(core, encoded, policy)
     if turned_down:  # what negative_ttl or the condition turns down is not what was there, either
         failed = await _drop(core, Operation.DELETE, turned_down, _delete, 0) or failed
     return failed is None or _acknowledged(core, failed)

@@ -154,12 +154,12 @@ class ThreadReads(LoneReads):
         if thread in inside:
             await self._read_all((read,))
             return
-        me = _Reader(read)
         try:
             inside.add(thread)
             if len(inside) <= self._few:
                 await self._read_all((read,))
                 return
+            me = _Reader(read)
             try:
                 if self._enter(me) or self._wait(me):
                     batch = (me, *me.led)

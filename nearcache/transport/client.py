@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from redis.backoff import ExponentialWithJitterBackoff
 
@@ -64,6 +64,7 @@ _FINAL = (RemoteTimeout, RemoteMisconfigured, NotSent, BusRefused, Incompatible)
 """Failures after which a command is not repeated."""
 Call: TypeAlias = tuple[Sequence[bytes], Sequence[object]]
 """The names and the fields that a script is called with."""
+_BYTES = frozenset({bytes})
 _COUNTED = struct.Struct(">QQq")
 _LATE = struct.Struct(">cQ")
 
@@ -172,7 +173,7 @@ class RedisRemote:
         life = ttl_ms + stale_ms + TAG_LIFE_MARGIN_MS
         head = [len(items), pack_names(keys), self.seen(), life, deadline, stale_ms]
         try:
-            reply = await self._call(scripts.SET, names, [*head, *rest])
+            reply = (await self._call_all(scripts.SET, ((names, [*head, *rest]),)))[0]
         except resp.ServerError as error:
             if error.code != "OOM":
                 raise
@@ -336,6 +337,8 @@ class RedisRemote:
             script = script.sharded
         known = self._evalsha
         replies = await self._send((b"EVALSHA", script.sha) if known else (b"EVAL", script.text), calls)
+        if _BYTES.issuperset(map(type, replies)):  # as nearly always
+            return replies
         left = [at for at, one in enumerate(replies) if known and type(one) is not bytes and self._was_not_run(one)]
         if left:
             again = await self._send((b"EVAL", script.text), [calls[at] for at in left])
@@ -347,7 +350,10 @@ class RedisRemote:
         return replies
 
     async def _send(self, command: tuple[bytes, bytes], calls: Sequence[Call]) -> list[Any]:
-        packed, began = b"".join([_packed(command, *call) for call in calls]), monotonic()
+        packed = (
+            _packed(command, *calls[0]) if len(calls) == 1 else b"".join([_packed(command, *call) for call in calls])
+        )
+        began = monotonic()
         try:
             return await self._transport.execute(packed, len(calls))
         except RemoteFailed as failure:
@@ -364,7 +370,7 @@ class RedisRemote:
 
 def _packed(command: tuple[bytes, bytes], names: Sequence[bytes], fields: Sequence[object]) -> bytes:
     """A call of a script. Fields become bytes: resp.pack takes no int."""
-    rest = [b"%d" % len(names), *names]
+    rest: list[object] = [*command, b"%d" % len(names), *names]
     for field in fields:
-        rest.append(b"%d" % field if type(field) is int else cast("bytes", field))  # noqa: PERF401  # a call less
-    return resp.pack((*command, *rest))
+        rest.append(b"%d" % field if type(field) is int else field)  # noqa: PERF401  # a call less
+    return resp.pack(tuple(rest))
