@@ -351,7 +351,8 @@ class NearCache(BaseCache):
         return self._load(key, loader, self._policy.over(options), replace=True)
 
     def _load(self, key: str, loader: Callable[[], T], policy: Policy, *, replace: bool) -> T:
-        self._ready()
+        if self._closed or self._bus.thread is None:
+            self._ready()
         key = check_key(key, self._core.settings.max_key_bytes)
         try:
             flow = load.get_or_load(self._core, key, loader, policy, replace=replace)

@@ -266,7 +266,8 @@ class Attempt:
             Its outcome, and the ms it took.
         """
         core, loads = self.core, self.core.loads
-        core.counters.misses += sum(one.purpose is not Purpose.REFRESH for one in batch)
+        for one in batch:
+            core.counters.misses += one.purpose is not Purpose.REFRESH
         # Inside a load that has a permit it would wait for itself.
         limited = loads.limited(began, away=self.away) and loads.permitted.isdisjoint(core.runtime.callers())
         for one in batch:
@@ -285,8 +286,7 @@ class Attempt:
             core.counters.loads += 1
             loaded = loads.of(self.loader)
             loaded.loads += 1
-            loads_of = {one.key: one.new_load() for one in batch}
-            said = Loads(loads_of) if self.may_be_absent else loads_of[self.key]
+            said: Load = Loads({one.key: one.new_load() for one in batch}) if self.may_be_absent else self.new_load()
             current = CURRENT.set(said)
             try:
                 outcome = await core.runtime.load(loader)
