@@ -24,11 +24,11 @@ class Load:
     __slots__ = ("_old", "_tags", "key", "skipped", "ttl")
 
     def __init__(self, key: str, tags: Iterable[str], old: Callable[[], StaleValue | None]) -> None:
-        self.key = key
+        self.key: str = key
         self.ttl: float | timedelta | None = None
         """Set it to store the value for this time; None: the ttl of the call or of the settings."""
         self._tags = set(tags)
-        self.skipped = False
+        self.skipped: bool = False
         """Whether the value is not to be stored."""
         self._old: Callable[[], StaleValue | None] | None = old
 

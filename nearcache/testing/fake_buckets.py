@@ -41,7 +41,7 @@ class FakeBuckets:
     ) -> None:
         self._network, self._new_latch, self._timeout = network, new_latch, timeout
         self._names = [f"{namespace}:{bucket}" for bucket in range(buckets)]
-        self.remotes = [
+        self.remotes: list[FakeRemote] = [
             FakeRemote(network, name, new_latch, timeout, Client(cache, primary_of(bucket, primaries)))
             for bucket, name in enumerate(self._names)
         ]
@@ -105,7 +105,7 @@ class FakeSharedBus:
         self._channel, self._new_latch = channel, new_latch
         self._channels: list[Channel] = []
         self.resting: Latch | None = None
-        self.moved = False
+        self.moved: bool = False
         """Whether a ManualClock was moved since the last ``receive``, so that a heartbeat may be due."""
 
     async def open(self) -> None:
