@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overloa
 from nearcache.base import BaseCache, warned_of_default
 from nearcache.checks import Duration, Ttl, seconds
 from nearcache.engine import atomic, load, read, write
-from nearcache.engine.load_many import get_or_load_many, values_of
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
 from nearcache.engine.subscriber import Subscriber
@@ -244,7 +243,11 @@ class AsyncNearCache(BaseCache):
         policy = self._policy.over(options)
         await self._ready()
         found, absent = self._look_many(keys)
-        return found | values_of(await get_or_load_many(self._core, absent, load_many, policy)) if absent else found
+        if not absent:
+            return found
+        from nearcache.engine.load_many import get_or_load_many, values_of  # noqa: PLC0415  # few need it
+
+        return found | values_of(await get_or_load_many(self._core, absent, load_many, policy))
 
     async def refresh(self, key: str, loader: Callable[[], Awaitable[T]], **options: Unpack[LoadOptions]) -> T:
         """As :meth:`NearCache.refresh`."""

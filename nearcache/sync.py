@@ -14,7 +14,6 @@ from nearcache.base import BaseCache, warned_of_default
 from nearcache.checks import Duration, Ttl, seconds
 from nearcache.engine import atomic, load, read, write
 from nearcache.engine.core import Core
-from nearcache.engine.load_many import get_or_load_many, values_of
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
 from nearcache.errors import ConfigError
@@ -320,6 +319,8 @@ class NearCache(BaseCache):
         if not absent:
             return found
         try:
+            from nearcache.engine.load_many import get_or_load_many, values_of  # noqa: PLC0415  # few need it
+
             return found | values_of(run_sync(get_or_load_many(self._core, absent, load_many, policy)))
         except BaseException:
             for key in absent:

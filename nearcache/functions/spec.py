@@ -56,7 +56,7 @@ class Cache(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class FunctionSpec:
     """What a wrapper and its bound copies share."""
 

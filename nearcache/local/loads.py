@@ -35,7 +35,7 @@ class Permits(Protocol):
 FUNCTIONS_MAX = 1000
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Loaded:
     """What was loaded by one function."""
 
@@ -46,7 +46,7 @@ class Loaded:
     """Values that could be stored, and were not turned down."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Loads:
     """The loads of one cache.
 

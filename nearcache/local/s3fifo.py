@@ -26,7 +26,7 @@ GHOST_BITS = (1 << 30) - 1
 """Bits of a key's hash that a ghost keeps. If two keys share a ghost, an entry only comes into the wrong queue."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Used(Entry):
     """An entry that knows how often it was hit since it came into its queue, up to USES_MAX."""
 

@@ -59,7 +59,7 @@ def again(error: Exception, trace: TracebackType | None) -> Exception:
     return copied.with_traceback(trace)
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
+@dataclass(slots=True, eq=False, repr=False, weakref_slot=True)
 class Flight:
     """One load under way, and its outcome. Woken without an outcome: the leader gave up, and another has to lead."""
 

@@ -28,7 +28,7 @@ ENTRY_OVERHEAD = 250
 NEVER = float("-inf")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Proof:
     """What entries of L1 rest on: until when no message can have been missed.
 
@@ -81,7 +81,7 @@ NO_PROOF = Proof()
 """Of an entry that is in no tier."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Entry:
     """A value in L1, good while the clock stands before ``deadline`` (monotonic seconds) and before ``proof.until``."""
 

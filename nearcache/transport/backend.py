@@ -1,7 +1,5 @@
 """What a cache is given to work with: the connections to one server."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -34,9 +32,9 @@ class Backend(NamedTuple):
     """None: there is no other instance, so L1 needs no messages."""
     shown: str
     """The address without user and password."""
-    again: Callable[[], Backend]
+    again: Callable[[], "Backend"]
     """Makes a Backend of the same server with connections of its own."""
-    server: EmbeddedServer | None = None
+    server: "EmbeddedServer | None" = None
     """The server that was started here and is stopped with the cache."""
     reads: Callable[[ReadAll], LoneReads] = LoneReads
     """How reads of single keys go as one request."""
