@@ -77,6 +77,7 @@ class BucketTransport:
             Elsewhere: a command is served nowhere now.
         """
         refused = before = _refused(replies)
+        refusal = replies[refused[0]]
         for _ in range(HOPS):
             refusal = replies[refused[0]]
             self._cluster.trouble()
@@ -97,9 +98,8 @@ class BucketTransport:
                 behind = [at for at in range(before[0], len(replies)) if repeatable and at not in before]
                 if behind:
                     packed = b"".join(commands[at] for at in behind)
-                    for at, answer in zip(
-                        behind, await self.execute(packed, len(behind), repeatable=True), strict=True
-                    ):
+                    answers = await self.execute(packed, len(behind), repeatable=True)
+                    for at, answer in zip(behind, answers, strict=True):
                         replies[at] = answer
                 return replies
         raise Elsewhere(f"the cluster does not serve the bucket now: {refusal}")

@@ -16,7 +16,7 @@ ASK, MOVED, TRYAGAIN = (
 )
 
 
-class Server:
+class ScriptedNode:
     """A node that gives these replies, one list for each request."""
 
     def __init__(self, *answers: list[Any]) -> None:
@@ -37,13 +37,13 @@ class Pair:
 
     blocks = False
 
-    def __init__(self, first: Server, second: Server) -> None:
+    def __init__(self, first: ScriptedNode, second: ScriptedNode) -> None:
         self.owner, self.second = [first], second
 
     def trouble(self) -> None:
         """Nobody has to look for places."""
 
-    def follow(self, bucket: int, asked: Node, refusal: resp.ServerError) -> Server | None:
+    def follow(self, bucket: int, asked: Node, refusal: resp.ServerError) -> ScriptedNode | None:
         """As that of Cluster, where all nodes name the second."""
         del asked
         if refusal.code == "MOVED":
@@ -51,7 +51,7 @@ class Pair:
         return self.second if refusal.moved_to else None
 
 
-def execute(first: Server, second: Server, *commands: bytes, repeatable: bool = False) -> list[Any]:
+def execute(first: ScriptedNode, second: ScriptedNode, *commands: bytes, repeatable: bool = False) -> list[Any]:
     """The replies to commands of the bucket."""
     packed = b"".join(resp.pack(tuple(command.split())) for command in commands)
     transport = BucketTransport(cast("Cluster", Pair(first, second)), 0)
@@ -61,29 +61,32 @@ def execute(first: Server, second: Server, *commands: bytes, repeatable: bool = 
 @pytest.mark.parametrize(("refusal", "asking"), [(MOVED, []), (ASK, [b"ASKING"])], ids=["MOVED", "ASK"])
 def test_of_writes_only_what_was_refused_is_repeated(refusal: resp.ServerError, asking: list[bytes]) -> None:
     """The first was executed: to execute it twice would refuse a lease that was just given."""
-    first, second = Server([1, refusal, refusal]), Server([*["OK"] * len(asking), 2, *["OK"] * len(asking), 3])
+    first, second = (
+        ScriptedNode([1, refusal, refusal]),
+        ScriptedNode([*["OK"] * len(asking), 2, *["OK"] * len(asking), 3]),
+    )
     assert execute(first, second, b"EVALSHA a", b"EVALSHA b", b"EVALSHA c") == [1, 2, 3]
     assert second.asked == [[*asking, b"EVALSHA b", *asking, b"EVALSHA c"]]
 
 
 def test_bounds_are_read_behind_the_values_when_those_are_repeated() -> None:
     """The counters are still there: read before the values, a clear between the two would be missed."""
-    first, second = Server([ASK, [b"5", b"1"]], [[b"9", b"8"]]), Server(["OK", [b"v"]])
+    first, second = ScriptedNode([ASK, [b"5", b"1"]], [[b"9", b"8"]]), ScriptedNode(["OK", [b"v"]])
     assert execute(first, second, b"MGET a", b"HMGET m s f", repeatable=True) == [[b"v"], [b"9", b"8"]]
     assert (first.asked[1:], second.asked) == ([[b"HMGET m s f"]], [[b"ASKING", b"MGET a"]])
 
 
 def test_counters_that_have_gone_are_asked_behind_the_values() -> None:
     """The values are at both nodes, the counters at the other one."""
-    first, second = Server([TRYAGAIN, ASK], [b"1", ASK]), Server(["OK", b"2"], ["OK", [b"9", b"8"]])
+    first, second = ScriptedNode([TRYAGAIN, ASK], [b"1", ASK]), ScriptedNode(["OK", b"2"], ["OK", [b"9", b"8"]])
     assert execute(first, second, b"MGET a b", b"HMGET m s f", repeatable=True) == [[b"1", b"2"], [b"9", b"8"]]
     assert second.asked == [[b"ASKING", b"GET b"], [b"ASKING", b"HMGET m s f"]]
 
 
 def test_values_at_two_nodes_are_read_one_by_one() -> None:
     """And the bounds behind them once more."""
-    first = Server([TRYAGAIN, [b"5", b"1"]], [ASK, b"2", b"3"], [[b"9", b"8"]])
-    second = Server(["OK", b"1"])
+    first = ScriptedNode([TRYAGAIN, [b"5", b"1"]], [ASK, b"2", b"3"], [[b"9", b"8"]])
+    second = ScriptedNode(["OK", b"1"])
     found = execute(first, second, b"MGET a b c", b"HMGET m s f", repeatable=True)
     assert found == [[b"1", b"2", b"3"], [b"9", b"8"]]
     assert first.asked[1:] == [[b"GET a", b"GET b", b"GET c"], [b"HMGET m s f"]]
@@ -93,7 +96,7 @@ def test_values_at_two_nodes_are_read_one_by_one() -> None:
 @pytest.mark.parametrize("answers", [[[TRYAGAIN]], [[ASK], [TRYAGAIN]]])
 def test_a_script_of_a_slot_on_its_way_was_not_executed(answers: list[list[Any]]) -> None:
     """It is told as not sent, wherever it was refused."""
-    first, second = Server(answers[0]), Server(["OK", *(answers[1:] or [[]])[0]])
+    first, second = ScriptedNode(answers[0]), ScriptedNode(["OK", *(answers[1:] or [[]])[0]])
     with pytest.raises(Elsewhere) as caught:
         execute(first, second, b"EVALSHA a")
     assert caught.value.sent is False
@@ -101,7 +104,7 @@ def test_a_script_of_a_slot_on_its_way_was_not_executed(answers: list[list[Any]]
 
 def test_nodes_that_name_each_other_are_not_asked_for_ever() -> None:
     """Each request has its HOPS."""
-    first, second = Server([MOVED]), Server(*([MOVED] for _ in range(5)))
+    first, second = ScriptedNode([MOVED]), ScriptedNode(*([MOVED] for _ in range(5)))
     with pytest.raises(Elsewhere):
         execute(first, second, b"GET a", repeatable=True)
     assert len(second.asked) < 5
