@@ -19,6 +19,7 @@ from nearcache.protocol.filters import RESERVED, Filters
 from nearcache.protocol.packing import PLAIN
 from nearcache.protocol.records import Record, pack_tail
 from nearcache.protocol.registry import NO_TYPES, Types
+from nearcache.protocol.types import IMMUTABLE
 from nearcache.protocol.versions import CREATED_BITS, Version, created_of
 from nearcache.settings import Settings
 
@@ -169,7 +170,10 @@ class Entries:
             deadline = min(deadline, expires)
         # As _is_shared, a call less.
         copy = policy.copy
-        shared = copy == "none" or (copy == "auto" and type(value) not in _MUTABLE and self.types.is_immutable(value))
+        kind = type(value)
+        shared = copy == "none" or (
+            copy == "auto" and (kind in IMMUTABLE or (kind not in _MUTABLE and self.types.is_immutable(value)))
+        )
         kept, decode = (value, None) if shared else (payload, self._opener if copy == "auto" else self.decode_checked)
         entry: Entry = _new(self.tier.make_entry)  # what its __init__ does, which takes twice as long
         entry.value, entry.decode = kept, decode

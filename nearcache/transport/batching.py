@@ -253,25 +253,24 @@ class ThreadReads(LoneReads):
 class _Reader:
     """The read of one thread."""
 
-    __slots__ = ("done", "failed", "gone", "led", "next", "read", "waited", "wake")
-
+    # As those of Read, attributes of the class hold until they are set.
     wake: threading.Lock
     """Locked until the thread shall go on; only a thread that waits has one."""
+    done = False
+    """Whether the read has ended."""
+    failed = False
+    """Whether it led, and the request failed."""
+    waited = 0.0
+    """Seconds that it waited before it led."""
+    gone = False
+    """Whether its thread has left: it wakes no other."""
+    led: deque[_Reader] | tuple[()] = ()
+    """The reads that it does as a leader."""
+    next: _Reader | None = None
+    """The read whose thread it wakes."""
 
     def __init__(self, read: Read) -> None:
         self.read = read
-        self.done = False
-        """Whether the read has ended."""
-        self.failed = False
-        """Whether it led, and the request failed."""
-        self.waited = 0.0
-        """Seconds that it waited before it led."""
-        self.gone = False
-        """Whether its thread has left: it wakes no other."""
-        self.led: deque[_Reader] | tuple[()] = ()
-        """The reads that it does as a leader."""
-        self.next: _Reader | None = None
-        """The read whose thread it wakes."""
 
     def end(self, failure: RemoteFailed) -> None:
         """End the read with a failure."""
