@@ -15,6 +15,7 @@ In "kill -9" the replica may lack acknowledged writes: nothing is promised of th
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -100,8 +101,10 @@ PHASES: dict[str, tuple[Callable[[LocalCluster], None], bool]] = {
 """The fault, and whether it may lose acknowledged writes."""
 
 
-def play(cluster: LocalCluster, fault: Callable[[LocalCluster], None], folder: Path, *, lossy: bool) -> list[str]:
-    """One phase; its row of the table, of which the last column tells the violations."""
+def play(
+    cluster: LocalCluster, fault: Callable[[LocalCluster], None], folder: Path, *, lossy: bool
+) -> tuple[list[str], Counter[str]]:
+    """One phase: its row of the table, of which the last column tells the violations, and the words of its writes."""
     book = Book(folder / fault.__name__, 200 + int(4 * 90 / WRITE_PAUSE), REDIS_TIMEOUT + CONNECT_TIMEOUT)
     plans = [
         Plan(f"{kind} {number}", kind, cluster.url, f"cluster {fault.__name__}", writer=writer)  # type: ignore[arg-type]
@@ -132,7 +135,8 @@ def play(cluster: LocalCluster, fault: Callable[[LocalCluster], None], folder: P
     hits = sum(line[-1].hits - line[0].hits for line in samples if line)
     reads = sum(line[-1].reads - line[0].reads for line in samples if line)
     unanswered = sum(book.unanswered(*write) for write in book.writes())
-    return [
+    words = sum((one.done for one in figures), Counter[str]())
+    row = [
         f"{lasted:.1f}",
         f"{sum(one.verdict.reads for one in figures):,}",
         f"{hits / max(reads, 1):.0%}",
@@ -141,19 +145,23 @@ def play(cluster: LocalCluster, fault: Callable[[LocalCluster], None], folder: P
         f"{max(one.verdict.longest for one in figures) / 1e6:.0f}",
         str(len(wrong)),
     ]
+    return row, words
 
 
 def show(report: Report) -> bool:
     """Run the phases on each kind of server, print and keep; whether nothing was violated."""
     kinds = servers.KINDS[:1] if report.quick else servers.KINDS
-    rows = []
+    rows, words = [], {name: Counter[str]() for name in PHASES}
     for kind in kinds:
         with TemporaryDirectory(prefix="nearcache-cluster-") as folder, LocalCluster(kind, replicas=True) as cluster:
-            rows += [
-                [f"{kind}: {name}", *play(cluster, fault, Path(folder), lossy=lossy)]
-                for name, (fault, lossy) in PHASES.items()
-            ]
+            for name, (fault, lossy) in PHASES.items():
+                row, done = play(cluster, fault, Path(folder), lossy=lossy)
+                rows.append([f"{kind}: {name}", *row])
+                words[name] += done
     head = ["", "s", "reads", "hits", "not acknowledged", "stalest, ms", "longest read, ms", "violations"]
     report.show(Table("A cluster of three primaries with replicas", head, rows))
+    every = sorted({word for done in words.values() for word in done})
+    counts = [[word, *(f"{done[word]:,}" for done in words.values())] for word in every]
+    report.show(Table("What was written in each phase", ["", *PHASES], counts))
     report.keep("cluster", {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows})
     return all(row[-1] == "0" for row in rows)
