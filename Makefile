@@ -5,6 +5,8 @@ PYTHON ?= python3
 ARGS ?=
 # Tests wait for servers and faults more than they compute.
 WORKERS ?= 2
+# Each worker begins with whole files, so that what a file's tests share is made once; who is done takes from the rest.
+SPREAD := -n $(WORKERS) --dist worksteal
 
 VENV := .venv
 # Of this very Python: another one named by PYTHON=... makes the environment anew.
@@ -32,10 +34,10 @@ demo: $(READY) ## 4 processes share a cache on a real Valkey, through an outage
 	@$(BIN)/nearcache demo $(ARGS)
 
 test: $(READY) ## every test, against real servers; ends with the slowest ten
-	@$(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(ARGS)
+	@$(BIN)/python -m pytest $(SPREAD) --durations=10 $(ARGS)
 
 quick: $(READY) ## unit tests, schedules and doctests alone
-	@$(BIN)/python -m pytest tests/unit tests/schedules nearcache -n $(WORKERS) $(ARGS)
+	@$(BIN)/python -m pytest tests/unit tests/schedules nearcache $(SPREAD) $(ARGS)
 
 check: $(READY) ## linters, type checkers and the rules of imports
 	@echo "ruff:    $$($(BIN)/ruff --version)"
@@ -48,13 +50,13 @@ check: $(READY) ## linters, type checkers and the rules of imports
 # Processes that the tests kill leave no data; [tool.coverage] in pyproject.toml says what is measured.
 coverage: $(READY) ## every test with branch coverage
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
+	@$(BIN)/coverage run -m pytest $(SPREAD) $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
 # It makes an environment for each combination, so it needs none.
 matrix: ## the tests on each Python, with the lowest and the newest redis-py
-	@$(PYTHON) tests/support/matrix.py -n $(WORKERS) $(ARGS)
+	@$(PYTHON) tests/support/matrix.py $(SPREAD) $(ARGS)
 
 bench: $(RIVALS) ## benchmarks beside other caches, and the budget
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -131,11 +131,17 @@ def _no_thread_is_left_behind() -> Iterator[None]:
     assert not left, f"threads left behind: {left}"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the mark that tests here use."""
+    config.addinivalue_line("markers", "one_server: the shared server is of one kind, since the test is not about it")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each coroutine function the loop, and leave out kinds of servers that add nothing.
 
     ``make_cache`` asks for the shared server even where a test brings its own: each kind once, not each pair of kinds.
-    The faults of a proxy are those of the way to the server: one kind is behind it.
+    The faults of a proxy are those of the way to the server: one kind is behind it. A test that is marked
+    ``one_server`` is about something else than the server.
     """
     items[:] = [item for item in items if not _adds_nothing(item)]
     for item in items:
@@ -149,7 +155,8 @@ def _adds_nothing(item: pytest.Item) -> bool:
     if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
         return False
     asked = item.callspec.params
-    wanted = servers.KINDS[0] if "proxy" in item.fixturenames else asked.get("fresh_server")
+    one = "proxy" in item.fixturenames or item.get_closest_marker("one_server")
+    wanted = servers.KINDS[0] if one else asked.get("fresh_server")
     return wanted is not None and asked.get("server", wanted) != wanted
 
 

@@ -17,7 +17,7 @@ from tests.support.cases import each
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import shut
 
-pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+pytestmark = pytest.mark.one_server
 """What is told here is told before a server is asked."""
 
 

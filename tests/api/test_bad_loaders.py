@@ -13,6 +13,9 @@ from nearcache.transport.embedded import EmbeddedServer
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, redis_of, shut, until, value_name
 
+pytestmark = pytest.mark.one_server
+"""It is the loaders that differ here, not the servers."""
+
 ENDS = [KeyboardInterrupt, SystemExit, GeneratorExit]
 
 

@@ -15,7 +15,7 @@ from tests.support.faults import HttpServer
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, shut, until
 
-pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+pytestmark = pytest.mark.one_server
 """The shared server is not asked; those here are."""
 
 PASSWORD = "s3cret-pa55"

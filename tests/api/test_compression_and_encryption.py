@@ -17,6 +17,9 @@ from tests.support.cases import each
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, value_name
 
+pytestmark = pytest.mark.one_server
+"""To a server, values are bytes."""
+
 OLD, NEW = ("old", os.urandom(16)), ("new", os.urandom(32))
 ROWS = [{"id": number, "name": f"user {number}"} for number in range(200)]
 

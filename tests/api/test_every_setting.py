@@ -25,6 +25,9 @@ from tests.api import test_stale_and_early as by_the_clock
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, until, value_name
 
+pytestmark = pytest.mark.one_server
+"""What a setting does is the same on each kind of server."""
+
 
 def uncovered(settings: Iterable[str], tests: Iterable[str]) -> set[str]:
     """The settings that no test is named after."""

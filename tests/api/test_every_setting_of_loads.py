@@ -16,6 +16,9 @@ from tests.api.test_loading import Source
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import redis_of, until, value_name
 
+pytestmark = pytest.mark.one_server
+"""What a setting does is the same on each kind of server."""
+
 TTL = 0.15
 """Seconds; short, and waited for."""
 LONG = 600.0

@@ -16,6 +16,9 @@ from nearcache.transport.embedded import EmbeddedServer, free_port
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, redis_of, until
 
+pytestmark = pytest.mark.one_server
+"""What a setting does is the same on each kind of server."""
+
 
 async def timed(work: Any) -> float:
     """How long it takes, in seconds."""

@@ -19,6 +19,9 @@ from nearcache.transport.embedded import EmbeddedServer, free_port
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, channel_name, redis_of, until, value_name
 
+pytestmark = pytest.mark.one_server
+"""What is logged is the same on each kind of server."""
+
 ROOT = Path(__file__).parents[2]
 SECRET = "s3cret-pa55"
 

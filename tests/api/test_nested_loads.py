@@ -9,12 +9,17 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
+import pytest
+
 from nearcache import AsyncNearCache, LoadFailed, NearCache
 from nearcache.testing import FaultProxy
 from tests.api.test_every_setting_of_loads import AWAY, away
 from tests.api.test_loading import Source
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, until
+
+pytestmark = pytest.mark.one_server
+"""It is the loaders that differ here, not the servers."""
 
 
 async def test_two_branches_of_a_loader_share_a_load(make_cache: MakeCache) -> None:

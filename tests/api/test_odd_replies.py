@@ -21,7 +21,7 @@ def test_every_operation_fails_as_the_port_says(seed: int) -> None:
     assert answered > 20
 
 
-@pytest.mark.parametrize("server", ["valkey"], indirect=True)  # what replies come is not of its making
+@pytest.mark.one_server  # what replies come is not of its making
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_cache_lives_through_it(make_cache: MakeCache, server: EmbeddedServer, seed: int) -> None:
     """Reads miss, writes are not acknowledged, loads load; close ends; the next connection is right again."""

@@ -13,6 +13,9 @@ from tests.support.cases import each
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import redis_of, until, value_name
 
+pytestmark = pytest.mark.one_server
+"""What an option does is the same on each kind of server."""
+
 SHORT = 0.15
 """Seconds of a ttl that a test waits for."""
 

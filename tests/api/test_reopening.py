@@ -23,6 +23,9 @@ from nearcache.transport.embedded import EmbeddedServer
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard
 
+pytestmark = pytest.mark.one_server
+"""It is the caches that differ here, not the servers."""
+
 
 async def test_a_closed_cache_is_opened_again_by_with(make_cache: MakeCache) -> None:
     """Decorated functions and listeners go on; L1 is empty, Redis is not. In between it is closed."""

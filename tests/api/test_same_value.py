@@ -21,6 +21,9 @@ from tests.api.test_loading import Source
 from tests.support.twins import MakeCache, twin_of
 from tests.support.waiting import Heard, until
 
+pytestmark = pytest.mark.one_server
+"""To a server, values are bytes."""
+
 VALUES: list[Any] = [
     None,
     True,

@@ -25,7 +25,7 @@ from tests.support import servers
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, shut, until
 
-pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+pytestmark = pytest.mark.one_server
 """The shared server is not asked; those here are."""
 
 CONFIG = {"enable-debug-command": "yes", "enable-protected-configs": "yes"}

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
 from nearcache import NearCache
-from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
+from nearcache.transport.embedded import HOST, EmbeddedServer
+from tests.support.web import asked, eventually, served
 
 WSGI = """
 import json, os, time
@@ -67,48 +60,16 @@ SERVERS = {
 
 @pytest.fixture(params=SERVERS)
 def url(request: pytest.FixtureRequest, valkey: EmbeddedServer, namespace: str, tmp_path: Path) -> Iterator[str]:
-    """The address of an application whose master ends well, with its workers, and says nothing bad."""
+    """The address of an application that says nothing bad."""
     code, options = SERVERS[request.param]
     (tmp_path / "application.py").write_text(code)
-    port, log = free_port(), tmp_path / "log"
-    where = ["--bind", f"{HOST}:{port}"] if "gunicorn" in options else ["--host", HOST, "--port", str(port)]
+    where = ["--bind", f"{HOST}:PORT"] if "gunicorn" in options else ["--host", HOST, "--port", "PORT"]
     near = {"NEARCACHE_URL": valkey.url, "NEARCACHE_NAMESPACE": namespace, "NEARCACHE_REDIS_TIMEOUT": "2"}
-    with log.open("wb") as output:
-        master = subprocess.Popen(
-            [sys.executable, "-m", *options, *where, "application:app"],
-            cwd=tmp_path,
-            env={**os.environ, **near},
-            stdout=output,
-            stderr=output,
-        )
-        try:
-            eventually(lambda: asked(f"http://{HOST}:{port}/warm"))
-            yield f"http://{HOST}:{port}"
-            assert master.poll() is None
-            master.send_signal(signal.SIGTERM)
-            assert master.wait(20) in (0, -signal.SIGTERM), log.read_text()  # uvicorn ends by the signal that it got
-        finally:
-            master.kill()
-            master.wait()
+    with served(["-m", *options, *where, "application:app"], tmp_path, near, "/warm") as address:
+        yield address
+    log = (tmp_path / "log").read_text()
     for bad in ("Traceback", "WORKER TIMEOUT", "NearCacheWarning"):
-        assert bad not in log.read_text(), log.read_text()
-
-
-def asked(url: str) -> Any:
-    """What the application answers; None as long as it does not."""
-    try:
-        with urlopen(url, timeout=10) as answer:
-            return json.load(answer)
-    except (URLError, ConnectionError):
-        return None
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        assert bad not in log, log
 
 
 def test_workers_see_what_others_write(url: str, cache: NearCache) -> None:

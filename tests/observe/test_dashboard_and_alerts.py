@@ -152,7 +152,7 @@ def queried(url: str, expression: str) -> list[Any]:
 
 
 @needs_prometheus
-@pytest.mark.parametrize("server", ["valkey"], indirect=True)
+@pytest.mark.one_server
 def test_the_dashboard_shows_a_real_scrape(
     prometheus: tuple[str, CollectorRegistry], server: EmbeddedServer, namespace: str
 ) -> None:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 import pytest
 
 from nearcache.testing import FaultProxy
-from nearcache.transport.embedded import HOST, free_port
+from nearcache.transport.embedded import HOST
+from tests.support.web import answer_of, eventually, served
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 EXAMPLES = {
@@ -32,57 +26,28 @@ COMMANDS = {
 
 
 @contextmanager
-def running(kind: str, folder: Path, redis: str, *, needs_redis: bool) -> Iterator[str]:
+def running(kind: str, folder: Path, redis: str, namespace: str, *, needs_redis: bool) -> Iterator[str]:
     """The address of the example, served by its server."""
-    port = str(free_port())
     example = EXAMPLES[kind].replace("NEEDS_REDIS = False", f"NEEDS_REDIS = {needs_redis}")
     (folder / f"{kind}.py").write_text(example)
-    environ = {"NEARCACHE_URL": redis, "NEARCACHE_NAMESPACE": f"t-{port}", "NEARCACHE_MAX_STALENESS": "0.4"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *(word.replace("PORT", port) for word in COMMANDS[kind])],
-            cwd=folder,
-            env={**os.environ, **environ},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        eventually(lambda: asked(f"http://{HOST}:{port}/live")[0] == 200)
-        yield f"http://{HOST}:{port}"
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
-    finally:
-        process.kill()
-        process.wait()
+    environ = {"NEARCACHE_URL": redis, "NEARCACHE_NAMESPACE": namespace, "NEARCACHE_MAX_STALENESS": "0.4"}
+    with served(["-m", *COMMANDS[kind]], folder, environ, "/live") as address:
+        yield address
     assert b"Traceback" not in (folder / "log").read_bytes()
 
 
 def asked(url: str) -> tuple[int, Any]:
-    """Status and body; 0 as long as nobody answers."""
-    try:
-        with urlopen(url, timeout=10) as answer:
-            return answer.status, json.load(answer)
-    except HTTPError as error:
-        with error:
-            return error.code, json.load(error)
-    except (URLError, ConnectionError):
-        return 0, None
+    """Status and document; 0 as long as nobody answers."""
+    status, body = answer_of(url)
+    return status, json.loads(body or "null")
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@pytest.mark.parametrize("server", ["valkey"], indirect=True)
+@pytest.mark.one_server
 @pytest.mark.parametrize("needs_redis", [False, True])
 @pytest.mark.parametrize("kind", ["wsgi", "asgi"])
-def test_ready_and_alive(kind: str, needs_redis: bool, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_ready_and_alive(kind: str, needs_redis: bool, proxy: FaultProxy, namespace: str, tmp_path: Path) -> None:
     """Ready before the first use; while Redis is away still, with the reason, unless asked to fail."""
-    with running(kind, tmp_path, proxy.url, needs_redis=needs_redis) as url:
+    with running(kind, tmp_path, proxy.url, namespace, needs_redis=needs_redis) as url:
         assert asked(f"{url}/ready") == (200, {"cache": "ok", "reason": None})
         assert asked(f"{url}/a") == (200, {"page": "the page /a"})
         proxy.cut()

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import cast
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
+from nearcache.transport.embedded import HOST, EmbeddedServer
+from tests.support.web import answer_of, eventually, served
 
 WORKERS = 4
 BURST = 100
@@ -95,56 +90,24 @@ def url(request: pytest.FixtureRequest, server: EmbeddedServer, namespace: str, 
     """The address of an application with four workers."""
     for name, text in {"wsgi": WSGI, "asgi": ASGI, "configuration": CONFIG}.items():
         (tmp_path / f"{name}.py").write_text(text)
-    files, port, log = tmp_path / "metrics", str(free_port()), tmp_path / "log"
+    files = tmp_path / "metrics"
     files.mkdir()
-    command = [word.replace("PORT", port) for word in COMMANDS[request.param]]
-    with log.open("wb") as output:
-        master = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            env={
-                **os.environ,
-                "NEARCACHE_URL": server.url,
-                "NEARCACHE_NAMESPACE": namespace,
-                "PROMETHEUS_MULTIPROC_DIR": str(files),
-            },
-            cwd=tmp_path,
-            stdout=output,
-            stderr=output,
-        )
-        try:
-            eventually(lambda: asked(f"http://{HOST}:{port}/metrics") is not None)
-            yield f"http://{HOST}:{port}"
-            master.send_signal(signal.SIGTERM)
-            assert master.wait(20) in (0, -signal.SIGTERM), log.read_text()
-        finally:
-            master.kill()
-            master.wait()
+    environ = {
+        "NEARCACHE_URL": server.url,
+        "NEARCACHE_NAMESPACE": namespace,
+        "PROMETHEUS_MULTIPROC_DIR": str(files),
+    }
+    with served(["-m", *COMMANDS[request.param]], tmp_path, environ, "/metrics") as address:
+        yield address
     # prometheus-client reads the file of another worker that is just making it, and that scrape fails: nothing of ours.
-    told = log.read_text()
+    told = (tmp_path / "log").read_text()
     assert told.count("Traceback") == told.count("struct.error: unpack_from requires a buffer"), told
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def asked(url: str) -> str | None:
-    """What the application answers; None as long as it does not."""
-    try:
-        with urlopen(url, timeout=10) as answer:
-            return cast("str", answer.read().decode())
-    except (URLError, ConnectionError):
-        return None
 
 
 def sums(url: str) -> dict[str, float]:
     """What one scrape has: the sums by name and result."""
     found: dict[str, float] = {}
-    for family in text_string_to_metric_families(asked(f"{url}/metrics") or ""):
+    for family in text_string_to_metric_families(answer_of(f"{url}/metrics")[1]):
         for sample in family.samples:
             name = f"{sample.name} {sample.labels.get('result', '')}".strip()
             found[name] = found.get(name, 0) + sample.value
@@ -161,9 +124,9 @@ def test_the_sums_of_a_scrape_equal_the_load(url: str, namespace: str) -> None:
     workers: list[str] = []
 
     def send(number: int) -> None:
-        worker = None
-        while worker is None:  # refused while the workers start
-            worker = asked(f"{url}/key-{number % KEYS}")
+        status = 0
+        while status != 200:  # refused while the workers start
+            status, worker = answer_of(f"{url}/key-{number % KEYS}")
         workers.append(worker)
 
     def everyone() -> bool:

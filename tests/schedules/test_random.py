@@ -15,8 +15,15 @@ from tests.support.ablations.rules import Rules
 
 LENGTH = 90
 """Steps of a schedule, before everything is let come to its end."""
-SEEDS = {without.FILLS_IN_SILENCE.name: 108, without.REFUSES_IN_SILENCE.name: 108}
-"""Where a missing guard shows within a hundred schedules though it is rare; 7 for all others."""
+SEEDS = {
+    without.NO_STAMP.name: 113,
+    without.REFUSED_PUT_DROPS_NOTHING.name: 101,
+    without.NEVER_PASSED_BY.name: 110,
+    without.FORGET_UNKNOWN_WRITES.name: 100,
+    without.FILLS_IN_SILENCE.name: 108,
+    without.REFUSES_IN_SILENCE.name: 108,
+}
+"""Where a missing guard shows early though it is rare; 7 for all others."""
 TRIES = 4000
 """Random schedules within which a missing guard must show; most show within a hundred."""
 
@@ -26,7 +33,7 @@ def draw(dice: random.Random, length: int) -> list[int]:
     return [dice.randrange(2**20) for _ in range(length)]
 
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(st.integers(0, 2**20), min_size=30, max_size=LENGTH))
 def test_any_order_of_everything_keeps_the_promises(draws: list[int]) -> None:
     """G1, G3, G4, G5; at the end no flight, waiter or lease is left, nobody sleeps, and nothing old is served."""
@@ -37,7 +44,7 @@ def test_any_order_of_everything_keeps_the_promises(draws: list[int]) -> None:
 def test_many_orders_keep_the_promises(seed: int) -> None:
     """The same without shrinking, which is quicker: more and longer schedules."""
     dice = random.Random(seed)
-    for _ in range(150):
+    for _ in range(100):
         play(draw(dice, 2 * LENGTH), Rules())
 
 

@@ -24,12 +24,8 @@ LONG = 5.0
 """Seconds that nothing here may take; what hangs would take longer."""
 
 
-@pytest.fixture(autouse=True)
-def _one_server(server: EmbeddedServer) -> None:
-    """The shared server plays no part."""
-
-
-pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+pytestmark = pytest.mark.one_server
+"""The shared server plays no part."""
 
 
 async def test_a_server_that_greets_a_byte_at_a_time(make_cache: MakeCache) -> None:

@@ -18,13 +18,8 @@ from nearcache import AsyncNearCache, NearCache
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.waiting import redis_of, until
 
-
-@pytest.fixture(autouse=True)
-def _one_server(server: EmbeddedServer) -> None:
-    """It is the processes that differ here, not the servers."""
-
-
-pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+pytestmark = pytest.mark.one_server
+"""It is the processes that differ here, not the servers."""
 
 
 def run(script: str, *args: str) -> tuple[str, str, int]:

@@ -10,7 +10,7 @@ import pytest
 
 from nearcache.transport.embedded import EmbeddedServer
 
-pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+pytestmark = pytest.mark.one_server
 """It is the processes that differ here, not the servers."""
 
 THREADS = """

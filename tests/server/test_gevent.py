@@ -12,7 +12,7 @@ import pytest
 
 from nearcache.testing import FaultProxy
 
-pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+pytestmark = pytest.mark.one_server
 """It is the program that is patched, not the server."""
 
 TIMEOUT = 0.3

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
-from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
+from nearcache.transport.embedded import HOST, EmbeddedServer
+from tests.support.web import asked, eventually, served
 
-pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+pytestmark = pytest.mark.one_server
 """It is the processes that differ here, not the servers."""
 
 WORKERS = 4
@@ -48,46 +41,16 @@ def app(environ, start_response):
 
 @pytest.fixture
 def url(server: EmbeddedServer, namespace: str, tmp_path: Path) -> Iterator[str]:
-    """The address of an application whose master ends well, with its workers, and says nothing bad."""
+    """The address of an application that says nothing bad."""
     (tmp_path / "application.py").write_text(APP)
-    port = free_port()
-    options = ["--preload", "--workers", str(WORKERS), "--bind", f"{HOST}:{port}", "--chdir", str(tmp_path)]
-    log = tmp_path / "log"
-    with log.open("wb") as output:
-        master = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "gunicorn", *options, "--no-control-socket", "application:app"],
-            env={**os.environ, "NEARCACHE_URL": server.url, "NEARCACHE_NAMESPACE": namespace},
-            stdout=output,
-            stderr=output,
-        )
-        try:
-            eventually(lambda: asked(f"http://{HOST}:{port}/?get=made"))
-            yield f"http://{HOST}:{port}/"
-            assert master.poll() is None
-            master.send_signal(signal.SIGTERM)
-            assert master.wait(20) == 0, log.read_text()
-        finally:
-            master.kill()
-            master.wait()
-    assert "Traceback" not in log.read_text()
-    assert "WORKER TIMEOUT" not in log.read_text()
-
-
-def asked(url: str) -> Any:
-    """What the application answers; None as long as it does not."""
-    try:
-        with urlopen(url, timeout=10) as answer:
-            return json.load(answer)
-    except (URLError, ConnectionError):
-        return None
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    options = ["--preload", "--workers", str(WORKERS), "--bind", f"{HOST}:PORT", "--no-control-socket"]
+    near = {"NEARCACHE_URL": server.url, "NEARCACHE_NAMESPACE": namespace}
+    with served(
+        ["-W", "error", "-m", "gunicorn", *options, "application:app"], tmp_path, near, "/?get=made"
+    ) as address:
+        yield f"{address}/"
+    for bad in ("Traceback", "WORKER TIMEOUT"):
+        assert bad not in (tmp_path / "log").read_text()
 
 
 def all_workers(url: str) -> dict[int, Any]:

@@ -22,7 +22,7 @@ from nearcache.transport import resp
 from nearcache.transport.sync_connection import SocketConnection
 from tests.support.connections import PING, SLACK, TIMEOUT, Make, echo
 
-pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+pytestmark = pytest.mark.one_server
 """The proxy in front of it decides when replies come."""
 
 

@@ -25,7 +25,7 @@ from tests.support.values import BERLIN, CODEC, ONE_OF_EACH, form, plain, throug
 
 
 @given(values)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_value_comes_back_equal_and_of_its_type(value: object) -> None:
     """Whatever is carried comes back the same: at any depth, as a key, with bytearrays among it."""
     through(value)

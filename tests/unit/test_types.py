@@ -47,7 +47,7 @@ from tests.support.models import (
 
 
 @given(registered)
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_a_value_of_registered_types_comes_back_equal_and_of_its_type(value: object) -> None:
     """At any depth, as a key, with what equality leaves out; and it may be encoded again."""
     before = shape(value)
