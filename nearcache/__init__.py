@@ -35,7 +35,6 @@ from nearcache.events import (
     Refused,
     UnknownType,
 )
-from nearcache.functions.wrapper import AsyncCachedFunction, CachedFunction
 from nearcache.interface import AsyncCache, Cache
 from nearcache.protocol.codec import Codec, MsgpackCodec
 from nearcache.settings import Settings
@@ -43,6 +42,7 @@ from nearcache.sync import NearCache
 
 if TYPE_CHECKING:
     from nearcache.explanation import Explanation
+    from nearcache.functions.wrapper import AsyncCachedFunction, CachedFunction
     from nearcache.health import Health
     from nearcache.stats import Stats
 
@@ -93,7 +93,13 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # for a type checker, it would make any name a name of this module
-    _LATER = {"Explanation": "explanation", "Health": "health", "Stats": "stats"}
+    _LATER = {
+        "AsyncCachedFunction": "functions.wrapper",
+        "CachedFunction": "functions.wrapper",
+        "Explanation": "explanation",
+        "Health": "health",
+        "Stats": "stats",
+    }
     """By module, the classes that few programs name, and that take their time to import."""
 
     def __getattr__(name):  # noqa: ANN001, ANN202  # as above

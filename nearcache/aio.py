@@ -16,8 +16,6 @@ from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
 from nearcache.engine.subscriber import Subscriber
 from nearcache.errors import ConfigError
-from nearcache.functions.cached import cached_async
-from nearcache.functions.wrapper import AsyncCachedFunction
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.policy import (
     STORING,
@@ -36,6 +34,7 @@ from nearcache.transport.backend import AsyncClient, Backend
 
 if TYPE_CHECKING:
     from nearcache.explanation import Explanation
+    from nearcache.functions.wrapper import AsyncCachedFunction
 
 D = TypeVar("D")
 P = ParamSpec("P")
@@ -332,4 +331,6 @@ class AsyncNearCache(BaseCache):
     ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], AsyncCachedFunction[P, T]]: ...
     def cached(self, target: Any = None, /, **options: Any) -> Any:
         """As :meth:`NearCache.cached`, for coroutine functions; ``invalidate`` and ``refresh`` are awaited too."""
+        from nearcache.functions.cached import cached_async  # noqa: PLC0415  # not every program decorates
+
         return cached_async(self, target, **options)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, ove
 
 from nearcache.checks import Duration, Ttl
 from nearcache.events import Listener
-from nearcache.functions.wrapper import AsyncCachedFunction, CachedFunction
 from nearcache.policy import CachedOptions, LoadOptions, WriteOptions
 from nearcache.settings import Settings
 
 if TYPE_CHECKING:
     from nearcache.explanation import Explanation
+    from nearcache.functions.wrapper import AsyncCachedFunction, CachedFunction
     from nearcache.health import Health
     from nearcache.stats import Stats
 

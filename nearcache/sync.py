@@ -17,8 +17,6 @@ from nearcache.engine.core import Core
 from nearcache.engine.ports import MISSING
 from nearcache.engine.replay import replay_journal
 from nearcache.errors import ConfigError
-from nearcache.functions.cached import cached_sync
-from nearcache.functions.wrapper import CachedFunction
 from nearcache.local.s3fifo import USES_MAX
 from nearcache.policy import (
     STORING,
@@ -38,6 +36,7 @@ from nearcache.transport.backend import Backend, Client
 
 if TYPE_CHECKING:
     from nearcache.explanation import Explanation
+    from nearcache.functions.wrapper import CachedFunction
 
 D = TypeVar("D")
 P = ParamSpec("P")
@@ -642,4 +641,6 @@ class NearCache(BaseCache):
         >>> square(7), square.peek(7), square.key(7)
         (49, 49, 'square:7')
         """
+        from nearcache.functions.cached import cached_sync  # noqa: PLC0415  # not every program decorates
+
         return cached_sync(self, target, **options)
