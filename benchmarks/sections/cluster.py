@@ -123,7 +123,7 @@ async def _measure(
             cases |= {f"{name} {word}": (loop, KEYS) for word, loop in _loops(cache, keys).items()}
         for name, peer in (("Redis", client), ("RedisCluster", clients)):
             for key in keys:
-                peer.set(key, msgpack.packb(VALUE))
+                peer.set(key, _packed())
             cases |= {f"{name} {word}": (loop, KEYS) for word, loop in _peers_loops(peer, keys).items()}
         cases |= _floors(others, keys)
         for number in range(rounds + 1):
@@ -176,6 +176,10 @@ def _peers_loops(client: Any, keys: list[str]) -> dict[str, Callable[[], object]
     return {"GET": gets, "MGET": get_many, "SET": puts}
 
 
+def _packed() -> Any:
+    return msgpack.packb(VALUE)
+
+
 def _floors(servers: Sequence[EmbeddedServer], keys: list[str]) -> dict[str, Case]:
     """Loops of clients that have nothing to look up: on all of these servers by turns, and a script on the first."""
     clients = [redis.Redis(port=server.port) for server in servers]
@@ -193,7 +197,7 @@ def _floors_loops(clients: Sequence[redis.Redis], keys: list[str]) -> dict[str, 
         put(key, VALUE)
     for key in keys:
         for client in clients:
-            client.set(f"all:{key}", msgpack.packb(VALUE))
+            client.set(f"all:{key}", _packed())
 
     def gets() -> None:
         for key, get, _, _ in placed:
@@ -205,7 +209,7 @@ def _floors_loops(clients: Sequence[redis.Redis], keys: list[str]) -> dict[str, 
 
     def scripts() -> None:
         for key, _, _, script in placed:
-            script(keys=[key], args=[msgpack.packb(VALUE)])
+            script(keys=[key], args=[_packed()])
 
     return {"GET": gets, "MGET": get_many, "script": scripts}
 
