@@ -17,6 +17,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -219,9 +220,12 @@ def _subscribe(client: redis.Redis) -> None:
     connection: Any = client.connection_pool.make_connection()
     connection.send_command("SUBSCRIBE", CHANNEL)
 
+    connection._sock.settimeout(None)  # its own layers would cost more than the message
+
     def take_in() -> None:
-        while connection._sock.recv(4096):  # a client's layers would cost more than the message
-            pass
+        with suppress(OSError):
+            while connection._sock.recv(4096):
+                pass
 
     threading.Thread(target=take_in, daemon=True).start()
 
