@@ -14,6 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from nearcache.transport.embedded import HOST, EmbeddedServer
 from tests.support.web import answer_of, eventually, served
 
+pytestmark = pytest.mark.one_server
+"""It is the workers that differ here, not the servers."""
+
 WORKERS = 4
 BURST = 100
 KEYS = 20
@@ -107,7 +110,8 @@ def url(request: pytest.FixtureRequest, server: EmbeddedServer, namespace: str, 
 def sums(url: str) -> dict[str, float]:
     """What one scrape has: the sums by name and result."""
     found: dict[str, float] = {}
-    for family in text_string_to_metric_families(answer_of(f"{url}/metrics")[1]):
+    status, text = answer_of(f"{url}/metrics")
+    for family in text_string_to_metric_families(text if status == 200 else ""):
         for sample in family.samples:
             name = f"{sample.name} {sample.labels.get('result', '')}".strip()
             found[name] = found.get(name, 0) + sample.value

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from nearcache.transport.embedded import HOST, free_port
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 PAUSE = 0.02
 
 
@@ -59,7 +59,7 @@ def answer_of(url: str) -> tuple[int, str]:
     except HTTPError as error:
         with error:
             return error.code, error.read().decode()
-    except (URLError, ConnectionError):
+    except OSError:  # refused, ended, or not in time
         return 0, ""
 
 
