@@ -154,10 +154,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _adds_nothing(item: pytest.Item) -> bool:
     if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
         return False
-    asked = item.callspec.params
+    kinds = {item.callspec.params[name] for name in ("server", "fresh_server") if name in item.callspec.params}
     one = "proxy" in item.fixturenames or item.get_closest_marker("one_server")
-    wanted = servers.KINDS[0] if one else asked.get("fresh_server")
-    return wanted is not None and asked.get("server", wanted) != wanted
+    return kinds - {servers.KINDS[0]} != set() if one else len(kinds) > 1
 
 
 @pytest.hookimpl(tryfirst=True)
