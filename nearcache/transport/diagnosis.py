@@ -32,7 +32,7 @@ def _advice(pattern: str, text: str, *, final: bool = False) -> Advice:
 
 ADVICE = (
     _advice(
-        "permissions? to access (a|the|one of the) channel|access.* channels? used",
+        "permissions? to access (a|the|one of the) channel|access.* channels? used|can't publish to the channel",
         "Redis 7 gives a new user no channels: ACL SETUSER <user> '&<namespace>:*' (docs/security.md has all rights)",
     ),
     _advice("NOPERM|no permissions", "docs/security.md has the rights that the user needs"),

@@ -188,6 +188,8 @@ class Endpoint:
         problem = ""
         try:
             given = dict(module.parse_url(url))
+            if isinstance(given.get("ssl_min_version"), str):  # redis-py 6.0 leaves the text as it is
+                given["ssl_min_version"] = _whole(given["ssl_min_version"], "ssl_min_version")
         except ValueError as error:
             problem = f"{shown}: {error}"
         if problem:  # raised here, as in _parts
@@ -353,3 +355,10 @@ def _our_arguments(chosen: type[Any], settings: Settings) -> dict[str, Any]:
 
         ours["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
     return ours
+
+
+def _whole(text: str, name: str) -> int:
+    """A number of the URL; the error of ``int`` would quote the text."""
+    if not text.isdecimal():
+        raise ValueError(f"Invalid value for '{name}' in connection URL")
+    return int(text)

@@ -20,8 +20,6 @@ from nearcache.transport.embedded import HOST, EmbeddedServer, find_binary, free
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, shut, until
 
-pytestmark = pytest.mark.one_server
-
 FAST: dict[str, Any] = {"reconnect_max": 0.05, "redis_timeout": 0.2, "max_staleness": 0.5}
 PASSWORD = "s3cret-pa55"
 
