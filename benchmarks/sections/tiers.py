@@ -212,8 +212,8 @@ def _show_ways(report: Report, server: EmbeddedServer) -> None:
         if name in (REDIS, OF_L2):
             bars[f"{name}, far"] = [[name, there.median, there.lower, there.upper]]
             bars[f"{name}, near"] = [[name, here.median, here.lower, here.upper]]
-        else:
-            bars[name] = [[name, there.median, there.lower, there.upper]]
+        else:  # far away it is the same, but for chance
+            bars[name] = [[name, here.median, here.lower, here.upper]]
     report.chart(
         Chart(
             "ways",
