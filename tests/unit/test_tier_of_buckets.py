@@ -121,6 +121,19 @@ def test_what_was_dropped_serves_nobody_who_asks_for_it(whole: WholeTier) -> Non
     assert gone[0] not in whole.entries
 
 
+def test_what_was_dropped_does_not_come_back_by_another_proof(whole: WholeTier) -> None:
+    """A bucket is dropped · values of a tag come, more than are dropped one by one · the tag is invalidated."""
+    part, gone = whole.parts[1], of_bucket(1)
+    part.drop_all()
+    part.proof.until = 1.0
+    for key in gone[: STEP + 1]:
+        assert put(whole, key, 3, tags=("new",))
+    yet_to_leave = [key for key, entry in whole.entries.items() if key in gone and entry.version == version_of(1, 1)]
+    assert yet_to_leave
+    part.apply_tags(["new"], 5)
+    assert not any(part.entry(key) for key in yet_to_leave)
+
+
 def test_a_tag_finds_the_entries_of_its_bucket_alone(whole: WholeTier) -> None:
     """Also behind a flush, after which the index still has what is yet to leave."""
     part, other = whole.parts[1], of_bucket(2)
