@@ -79,7 +79,6 @@ class BucketTransport:
         refused = before = _refused(replies)
         refusal = replies[refused[0]]
         for _ in range(HOPS):
-            refusal = replies[refused[0]]
             self._cluster.trouble()
             again = [at for at in refused if replies[at].code == refusal.code]
             if refusal.code == "TRYAGAIN" and repeatable and (reads := resp.single_reads(commands[again[0]])):
@@ -92,7 +91,7 @@ class BucketTransport:
                 answers = await self._ask(there, [commands[at] for at in again], repeatable, asking=asking)
                 for at, answer in zip(again, answers, strict=True):
                     replies[at] = answer
-                node = node if asking else there
+                node = there
             refused = _refused(replies)
             if not refused:
                 behind = [at for at in range(before[0], len(replies)) if repeatable and at not in before]
@@ -102,6 +101,7 @@ class BucketTransport:
                     for at, answer in zip(behind, answers, strict=True):
                         replies[at] = answer
                 return replies
+            refusal = replies[refused[0]]
         raise Elsewhere(f"the cluster does not serve the bucket now: {refusal}")
 
     @staticmethod
