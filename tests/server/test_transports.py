@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from unittest.mock import patch
 
 import pytest
 
@@ -15,6 +16,9 @@ from nearcache.engine.ports import RemoteFailed, RemoteMisconfigured, RemoteTime
 from nearcache.protocol.names import Names
 from nearcache.testing import FaultProxy, black_hole
 from nearcache.transport import resp
+from nearcache.transport.async_connection import Pipeline
+from nearcache.transport.async_transport import AsyncTransport
+from nearcache.transport.embedded import EmbeddedServer
 from nearcache.transport.handshake import Handshake
 from nearcache.transport.sync_transport import SyncTransport
 from tests.support import servers
@@ -206,3 +210,34 @@ async def test_an_answer_that_is_no_refusal_of_resp3_is_a_failure(make: Make, pr
     with pytest.raises(RemoteFailed):
         await make.transport(proxy.url.replace("/0", "/99")).execute(PING)
     assert proxy.accepted == 1
+
+
+async def test_a_connection_that_is_discarded_before_anybody_could_use_it(server: EmbeddedServer) -> None:
+    """A command that runs in the same turn of the loop connects anew; the loop goes on."""
+    make = Make("aio", "ns")
+    transport: AsyncTransport = make.transport(server.url)
+    ready = asyncio.get_running_loop().create_future()
+    connects, connect, make_one = 0, transport._connect, transport._make
+
+    async def discarded() -> Pipeline:
+        pipeline = await make_one()
+        if not ready.done():
+            transport.discard_idle()
+            ready.set_result(None)  # its waiter runs before the callbacks of the task that connects
+        return pipeline
+
+    async def counted() -> Pipeline:
+        nonlocal connects
+        connects += 1
+        assert connects < 10, "a command asks for the connection again and again, and gives the loop no turn"
+        return await connect()
+
+    async def command() -> object:
+        await ready
+        return await transport.execute(PING)
+
+    with patch.object(transport, "_make", discarded), patch.object(transport, "_connect", counted):
+        behind = asyncio.create_task(command())
+        assert await transport.execute(PING) == [b"PONG"]
+        assert await behind == [b"PONG"]
+    await transport.close()
