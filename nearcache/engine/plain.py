@@ -144,9 +144,7 @@ class Batch:
         Raises:
             RemoteFailed: Redis did not answer.
         """
-        keys, tier, requests = self.keys, core.tier, core.requests
-        # As Core.floors_proven.
-        proven = tier.synced and tier.floors.known and core.runtime.monotonic() < tier.proof.until
+        keys, requests, proven = self.keys, core.requests, core.floors_proven
         # Where the last write of a key is not proven, L2 may have an older value, and is not asked for it.
         doubted = not all(map(_TRUSTED, self.snapshots))
         if doubted:

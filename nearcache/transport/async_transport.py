@@ -76,8 +76,8 @@ class AsyncTransport:
         """Connect once for all tasks that wait; the cancellation of one does not cancel it for the others."""
         if self._closed:
             raise NotSent("closed")
-        # The task has connected · the connection is discarded · a command runs before the task's callbacks: to await the
-        # task gives the loop no turn, so that they never run, and the command asks for the connection again for ever.
+        # The task has connected · the connection is discarded · a command runs before the task's callbacks: to await
+        # the task gives the loop no turn, so that they never run, and the command asks for the connection for ever.
         if self._connecting is None or self._connecting.done():
             self._connecting = asyncio.get_running_loop().create_task(self._make(), name="nearcache-connect")
             self._connecting.add_done_callback(self._connected)
