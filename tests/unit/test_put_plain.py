@@ -17,7 +17,7 @@ def proven() -> Tier:
 
 
 def test_a_plain_record_is_put_unless_something_was_heard_since_its_snapshot() -> None:
-    """A clear, and a value that was returned without a version; else it is alive and in L1."""
+    """A clear, a value that was returned without a version, the end of a proof; else it is alive and in L1."""
     entry = Entry("v", 5.0, version_of(3, 1), (), 1, 5.0)
     tier = proven()
     assert tier.put_plain([(7, "a", entry, tier.snapshot("a"))], 1.0) == (1, [])
@@ -31,3 +31,9 @@ def test_a_plain_record_is_put_unless_something_was_heard_since_its_snapshot() -
     assert tier.put_plain([(7, "a", entry, before)], 1.0) == (0, [7])
     tier = proven()
     assert tier.put_plain([(7, "a", entry, tier.snapshot("a"))], 10.0) == (0, [7]), "without a proof"
+    tier = proven()
+    tier.synced = False
+    assert tier.put_plain([(7, "a", entry, tier.snapshot("a"))], 1.0) == (0, [7]), "messages may have been missed"
+    tier = proven()
+    tier.floors.known = False
+    assert tier.put_plain([(7, "a", entry, tier.snapshot("a"))], 1.0) == (0, [7]), "a clear may not be known"
