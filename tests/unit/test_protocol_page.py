@@ -149,10 +149,20 @@ def test_every_state_of_the_bus_is_on_the_page() -> None:
 
 
 def test_files_that_a_page_names_exist() -> None:
-    """As `engine/load.py`, below the repository or the package."""
+    """As `engine/load.py`, below the repository or the package; a bare name, as `load.py`, would be no address."""
     for page in sorted((ROOT / "docs").rglob("*.md")):
         for name in set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|lua))\b", page.read_text())):
             assert (ROOT / name).exists() or (ROOT / "nearcache" / name).exists(), f"{page.name}: {name}"
+    assert not re.findall(r"`[a-z_]+\.(?:py|lua)`", (ROOT / "docs" / "design.md").read_text())
+
+
+def test_classes_that_the_design_names_exist() -> None:
+    """As `ThreadLatch`, or `BaseCache._look`: the last part of the name occurs in the sources."""
+    known = {word for path in (ROOT / "nearcache").rglob("*.py") for word in re.findall(r"\w+", path.read_text())}
+    text = (ROOT / "docs" / "design.md").read_text()
+    named = {name.rpartition(".")[2] for name in re.findall(r"`([A-Z]\w+(?:\.\w+)*)`", text)}
+    assert len(named) > 20
+    assert named <= known, named - known
 
 
 def test_nothing_refers_to_a_page_outside_the_repository() -> None:
