@@ -1,7 +1,7 @@
 -- In front of every script. Numbers stay below 2^53, so Lua's doubles carry them exactly.
--- What may be refused comes first and changes nothing. A number is taken late, and its message follows at once: a number
--- without a message would make every other instance flush. Once a script has written, Redis checks memory no more; so a
--- script that stores begins with HINCRBY, which a full server refuses, and one that only removes begins with DEL.
+-- What may be refused comes first and changes nothing. Once a script has written, Redis checks memory no more: a script that
+-- stores takes its number before it writes anything else, and a full server refuses that; one that only removes begins with
+-- DEL. A number without a message would make every other instance flush: they are next to each other.
 local function now() -- server time in microseconds
     local t = redis.call('TIME')
     return t[1] * 1000000 + t[2]
@@ -16,20 +16,19 @@ local function begin(m, seen) -- a new m, above every number that was ever given
     redis.call('HSET', m, 's', text, 'f', text)
     return s
 end
-local function standing(m, seen) -- the counter as it stands; a new m if it is absent or damaged
-    local s = redis.pcall('HINCRBY', m, 's', 0)
+-- Take the next number and publish it; the number, or the refusal: then nothing was done. A new m if the counter is absent or
+-- damaged, or if it was copied or set back, so that the number was given out before.
+local function tell(m, channel, kind, names, seen)
+    local s = redis.pcall('HINCRBY', m, 's', 1)
     if type(s) == 'table' then
-        if not string.find(s.err, 'not an integer', 1, true) then
-            return redis.call('HINCRBY', m, 's', 0) -- refused, or somebody else's: the error is the answer
+        if not (string.find(s.err, 'not an integer', 1, true) or string.find(s.err, 'overflow', 1, true)) then
+            return nil, s -- refused, or somebody else's
         end
-        s = 0
+        s = begin(m, seen)
+    elseif s <= math.max(seen, 1) or s >= 2 ^ 53 then
+        redis.call('HINCRBY', m, 's', -1) -- HSET may be refused
+        s = begin(m, seen)
     end
-    if s > 0 and s < 2 ^ 53 then return s end
-    return begin(m, seen)
-end
-local function tell(m, channel, kind, names, seen) -- take the next number and publish it; the number, or the refusal
-    local s = redis.call('HINCRBY', m, 's', 1)
-    if s <= seen then s = begin(m, seen) end -- the counter was copied or set back: s was given out before
     local told = redis.pcall('PUBLISH', channel, struct.pack('>BBI8', 1, kind, s) .. names)
     if type(told) ~= 'table' then return s end
     redis.call('HINCRBY', m, 's', -1)

@@ -12,18 +12,16 @@ local v = record_at(KEYS[3])
 -- A client whose estimate of this clock is ahead takes a value for ended that lives yet: its end is judged here.
 local ended = v and #v >= 25 and struct.unpack('>I8', v, 18) <= created
 if alive(v, ARGV[6]) and not ended then return 'V' end
-local s = standing(KEYS[1], seen)
+local s, refused = tell(KEYS[1], KEYS[2], 73, ARGV[1], seen) -- 73: I
+if refused then return refused end
 for n = 5, #KEYS do
-    if floor_of(KEYS[n], s) then
+    if floor_of(KEYS[n], s - 1) then
         redis.pcall('PEXPIRE', KEYS[n], ARGV[3], 'GT')
     else
-        redis.call('SET', KEYS[n], string.format('%.0f', s), 'PX', ARGV[3])
+        redis.call('SET', KEYS[n], string.format('%.0f', s - 1), 'PX', ARGV[3])
     end
 end
 if found then redis.call('DEL', KEYS[4]) end -- a lease: what its loader brings is older
-local refused
-s, refused = tell(KEYS[1], KEYS[2], 73, ARGV[1], seen) -- 73: I
-if refused then return refused end
 redis.call('SET', KEYS[3], struct.pack('>BI8I8I8I4', 0xC2, s, created, created + ARGV[7] * 1000, 0) .. ARGV[8],
     'PX', ARGV[7] + ARGV[5])
 return struct.pack('>I8I8', s, created)

@@ -6,7 +6,6 @@
 local seen, created = tonumber(ARGV[2]), now()
 if created <= tonumber(ARGV[3]) then return false end
 redis.call('DEL', KEYS[3])
-standing(KEYS[1], seen)
 local stale = ARGV[4] == '1'
 local s, refused = tell(KEYS[1], KEYS[2], #KEYS == 3 and 67 or stale and 83 or 84, ARGV[1], seen) -- C, S or T
 if refused then return refused end

@@ -14,7 +14,6 @@ for n = 3, #KEYS, 2 do
     local set = longer and redis.pcall('SET', l, 'D', 'PX', ARGV[3])
     if found and not holds and (not set or set.err) then redis.call('DEL', l) end
 end
-standing(KEYS[1], seen)
 local s, refused = tell(KEYS[1], KEYS[2], 73, ARGV[1], seen) -- 73: I
 if refused then return refused end
 return struct.pack('>I8I8', s, created) .. (type(head) == 'string' and head or '')

@@ -28,12 +28,11 @@ before = counts and before or tonumber(ARGV[5])
 if not before then return 'A' end
 local after = before + ARGV[4]
 if math.abs(after) >= 2 ^ 53 then return 'R' end
-standing(KEYS[1], seen)
 local hold, found = held(KEYS[4])
-if found and not hold then redis.call('DEL', KEYS[4]) end
 local refused
 s, refused = tell(KEYS[1], KEYS[2], 73, ARGV[1], seen) -- 73: I
 if refused then return refused end
+if found and not hold then redis.call('DEL', KEYS[4]) end
 local record = struct.pack('>BI8I8I8I4Bi8', 0xC3, s, created, fresh_until, 0, 0, after)
 if counts then
     redis.call('SET', KEYS[3], record, 'KEEPTTL')

@@ -9,6 +9,5 @@ for n, key in ipairs(ARGV) do
     local hold, found = held(KEYS[2 + 2 * n])
     if found and not hold then redis.call('DEL', KEYS[2 + 2 * n]) end
 end
-standing(KEYS[1], 0)
 local s, refused = tell(KEYS[1], KEYS[2], 73, names, 0) -- 73: I
 return refused or s

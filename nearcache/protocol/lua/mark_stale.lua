@@ -11,7 +11,6 @@ for n = 4, #KEYS, 2 do
     local hold, found = held(KEYS[n + 1])
     if found and not hold then redis.call('DEL', KEYS[n + 1]) end
 end
-standing(KEYS[1], seen)
 local s, refused = tell(KEYS[1], KEYS[2], 73, ARGV[1], seen) -- 73: I
 if refused then return refused end
 for n = 4, #KEYS, 2 do

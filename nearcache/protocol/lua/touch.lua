@@ -11,11 +11,10 @@ if #head < 29 or head ~= ARGV[5] then return 'C' end
 local fresh_until = struct.unpack('>I8', head, 18)
 if fresh_until <= created then return 'C' end
 local window = math.max(redis.call('PTTL', KEYS[3]) - math.ceil((fresh_until - created) / 1000), 0)
-standing(KEYS[1], seen)
--- A floor that has gone meanwhile is not made anew: the value has died with it.
-for n = 4, #KEYS do redis.pcall('PEXPIRE', KEYS[n], ARGV[3] + window, 'GT') end
 local s, refused = tell(KEYS[1], KEYS[2], 73, ARGV[1], seen) -- 73: I
 if refused then return refused end
+-- A floor that has gone meanwhile is not made anew: the value has died with it.
+for n = 4, #KEYS do redis.pcall('PEXPIRE', KEYS[n], ARGV[3] + window, 'GT') end
 redis.call('SETRANGE', KEYS[3], 17, struct.pack('>I8', created + ARGV[6] * 1000))
 redis.call('PEXPIRE', KEYS[3], ARGV[6] + window)
 return struct.pack('>I8I8', s, created)

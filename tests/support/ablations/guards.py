@@ -74,7 +74,7 @@ ADDS_OVER_ANYTHING: Changes = (("if alive(v, ARGV[6]) and not ended then return 
 ADDED_TAGS_UNCHECKED: Changes = (("given = tonumber(ARGV[4])", "given = 2 ^ 53"),)
 _WRITES = ("set", "delete", "mark_stale", "clear")
 SEEN_BY_NOBODY: Mapping[str, Changes] = {
-    **dict.fromkeys(_WRITES, (("if s <= seen then", "if false then"), ("seen + 1", "0"))),
+    **dict.fromkeys(_WRITES, (("math.max(seen, 1)", "1"), ("seen + 1", "0"))),
     "lease": (("seen + 1", "0"),),
     "greet": (("if number < seen then", "if false then"), ("seen + 1", "0")),
 }
