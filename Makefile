@@ -55,8 +55,8 @@ coverage: $(READY) ## every test with branch coverage
 	@$(BIN)/coverage report
 
 # It makes an environment for each combination, so it needs none.
-matrix: ## the tests on each Python, with the lowest and the newest redis-py
-	@$(PYTHON) tests/support/matrix.py $(SPREAD) $(ARGS)
+matrix: ## the tests on each Python, with the lowest and the newest redis-py; QUICK=1: fewer tests
+	@$(PYTHON) tests/support/matrix.py $(if $(QUICK),--quick) $(SPREAD) $(ARGS)
 
 bench: $(RIVALS) ## benchmarks beside other caches, and the budget
 	@$(BIN)/python -m benchmarks $(ARGS)

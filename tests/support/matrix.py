@@ -3,7 +3,7 @@
 Contract: needs nothing but Python 3.11. Each combination has an environment of its own in ``.matrix/``, which is kept
 for the next run. What can't be run here is named as NOT RUN, with the reason. The exit code is 0 if nothing has failed.
 
-    python tests/support/matrix.py [--only NAME] [arguments for pytest]
+    python tests/support/matrix.py [--quick] [--only NAME] [arguments for pytest]
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ FOLDER = ROOT / ".matrix"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 REDIS_WANTED, VALKEY_WANTED = "7.0", "9."
 """What the releases of the two servers begin with."""
+QUICK = ("tests/unit", "tests/schedules", "tests/api", "nearcache")
+"""The tests of a quick run: the whole public interface, on both servers, without what kills servers and processes."""
 
 
 class Outcome(NamedTuple):
@@ -208,7 +210,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; 0 if nothing has failed, and something has passed."""
     parser = argparse.ArgumentParser(prog="matrix", description=(__doc__ or "").split("\n", 1)[0], allow_abbrev=False)
     parser.add_argument("--only", default="", metavar="NAME", help="combinations whose name has this in it: 3.12")
+    parser.add_argument("--quick", action="store_true", help=f"only the tests in {', '.join(QUICK)}")
     asked, rest = parser.parse_known_args(arguments)
+    if asked.quick:
+        rest += QUICK
     FOLDER.mkdir(exist_ok=True)
     outcomes = list(combine(asked.only, rest))
     if not outcomes:
