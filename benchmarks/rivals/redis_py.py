@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,24 +9,21 @@ from typing import Any
 import hiredis
 import msgpack  # type: ignore[import-untyped]
 import redis
+from redis.cluster import RedisCluster
 
 from benchmarks.rivals.base import (
-    HIT,
-    ROOM,
     TTL,
     VALUE,
     WIRE_GET,
     WIRE_LOAD,
     WIRE_SET,
     Cases,
-    NotRun,
     Rival,
     Stage,
     case,
     load,
     new_keys,
 )
-from nearcache.transport.embedded import EmbeddedServer
 
 
 def getting(client: Any) -> Callable[[str], Any]:
@@ -45,7 +41,9 @@ def getting_async(client: Any) -> Callable[[str], Awaitable[Any]]:
 
 
 def getting_many(client: Any) -> Callable[[Sequence[str]], list[Any]]:
-    """MGET and unpack each value."""
+    """MGET, or what a client of a cluster has in its stead, and unpack each value."""
+    if isinstance(client, RedisCluster):
+        return lambda keys: [msgpack.unpackb(packed) for packed in client.mget_nonatomic(keys)]
     return lambda keys: [msgpack.unpackb(packed) for packed in client.execute_command("MGET", *keys)]
 
 
@@ -98,30 +96,4 @@ async def cases(stage: Stage) -> AsyncIterator[Cases]:
         }
 
 
-@asynccontextmanager
-async def tracking(stage: Stage) -> AsyncIterator[Cases]:
-    """Client-side caching, on Debian's Redis if there is one, since redis-py refuses Valkey at once."""
-    from redis.cache import CacheConfig
-
-    with EmbeddedServer(binary=shutil.which("redis-server")) as server:
-        with redis.Redis(port=server.port) as plain:
-            info: Any = plain.info("server")
-        try:
-            client = redis.Redis(port=server.port, protocol=3, cache_config=CacheConfig(max_size=ROOM))
-            client.ping()
-        except redis.ConnectionError as error:
-            name = info.get("server_name", "redis")
-            version = info.get(f"{name}_version", info["redis_version"])
-            raise NotRun(f"{name} {version}: {error}", excused="client-side caching" in str(error)) from error
-        with client:
-            client.mset({key: str(value) for key, value in stage.values.items()})
-            for key in stage.values:
-                client.get(key)
-            yield {
-                HIT: case("redis-py client-side caching, get", "get(key)", get=client.get),
-                WIRE_SET: case("redis-py client-side caching, set", "do(key, '8')", do=client.set),
-            }
-
-
 RIVAL = Rival("redis-py", "redis", cases)
-TRACKING = Rival("redis-py client-side caching", "redis", tracking)

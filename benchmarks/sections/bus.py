@@ -26,7 +26,7 @@ from typing import Any, cast
 import redis
 
 from benchmarks.rivals import near, redis_py
-from benchmarks.sections.fleet import PERCENTILES, Delays, Fleet, costs, percentile
+from benchmarks.sections.fleet import PERCENTILES, Delays, Fleet, costs
 from nearcache import NearCache
 from nearcache.engine.bus_state import BusSignal, Phase
 from nearcache.engine.ports import Bus
@@ -43,7 +43,7 @@ from nearcache.transport import resp
 from nearcache.transport.embedded import EmbeddedServer
 from nearcache.transport.handshake import BusProtocol
 from tests.support.report import Report
-from tests.support.tables import Spread, Table
+from tests.support.tables import Spread, Table, percentile
 
 NAMES = Names("bus")
 KEYS = tuple(f"user:{number}:profile" for number in range(20_000))

@@ -13,7 +13,6 @@ a core of its own.
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,54 +25,51 @@ import redis
 from redis.cluster import ClusterNode, RedisCluster
 
 from benchmarks.rivals import redis_py
-from benchmarks.sections.l2 import Case, Rounds, emptied, turns
+from benchmarks.sections import l2
+from benchmarks.sections.fleet import cpu
+from benchmarks.sections.l2 import (
+    KEYS,
+    MANY,
+    VALUE,
+    Case,
+    Rounds,
+    Row,
+    by_hundreds,
+    compare,
+    emptied,
+    ours_one_by_one,
+    peers_one_by_one,
+    ratios,
+    spread,
+)
 from nearcache import NearCache
 from nearcache.transport.cluster import BUCKETS
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.clusters import LocalCluster
 from tests.support.report import Report
-from tests.support.tables import Spread, Table
+from tests.support.tables import Table
 
-KEYS = 400
-"""Read or set in each loop, each once."""
-MANY = 100
-"""Keys that one call reads."""
 THREADS = 4
 """That read or set at once, for the throughput."""
 LOOPS = 5
 """Of each kind, for the throughput."""
-OPTIONS: Any = {"namespace": "c", "ttl": 3600, "l1_max_entries": 10 * KEYS, "redis_timeout": 5, "max_staleness": 20}
-VALUE = {"id": 7, "name": "Ada"}
+OPTIONS: Any = {**l2.OPTIONS, "namespace": "c"}
 BUDGET = 1.1
 CHANNEL = "floor"
 SCRIPT = f"redis.call('SET', KEYS[1], ARGV[1]) redis.call('PUBLISH', '{CHANNEL}', KEYS[1])"
 """What a set can't be less than: it writes, and tells those that listen."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """Two loops whose times are compared."""
-
-    label: str
-    ours: str
-    peer: str
-    budget: bool = False
-
-    def ratio(self, rounds: Rounds, at: int) -> Spread:
-        """Per round; ``at``: 0 for the clock, 1 for this process's processor time."""
-        return Spread.of([ours[at] / peer[at] for ours, peer in rounds[self.label]])
-
-
 ROWS = (
-    Row("L2 hit, beside one server", "cluster get", "server get", budget=True),
+    Row("L2 hit, beside one server", "cluster get", "server get", most=BUDGET),
     Row("L2 hit, beside RedisCluster", "cluster get", "RedisCluster GET"),
     Row("control: GET, RedisCluster beside Redis", "RedisCluster GET", "Redis GET"),
     Row("floor: GET, three servers by turns beside one", "three GET", "Redis GET"),
-    Row("set, beside one server", "cluster set", "server set", budget=True),
+    Row("set, beside one server", "cluster set", "server set", most=BUDGET),
     Row("set, beside RedisCluster", "cluster set", "RedisCluster SET"),
     Row("control: SET, RedisCluster beside Redis", "RedisCluster SET", "Redis SET"),
     Row("floor: script, three servers by turns beside one", "three script", "Redis script"),
-    Row(f"get_many of {MANY}, beside one server", "cluster get_many", "server get_many", budget=True),
+    Row(f"get_many of {MANY}, beside one server", "cluster get_many", "server get_many", most=BUDGET),
     Row(f"get_many of {MANY}, beside RedisCluster", "cluster get_many", "RedisCluster MGET"),
     Row(f"control: {MANY} keys, RedisCluster beside Redis", "RedisCluster MGET", "Redis MGET"),
     Row(f"floor: {MANY} keys, 16 MGET on three beside one", "three MGET", "Redis MGET"),
@@ -86,13 +82,13 @@ def show(report: Report) -> bool:
     with EmbeddedServer() as server, LocalCluster("valkey") as cluster:
         with EmbeddedServer() as second, EmbeddedServer() as third:
             measured, problems = asyncio.run(_measure(_url(server), cluster, (server, second, third), rounds))
-        report.show(_ratios(measured, problems))
+        report.show(ratios("Three primaries beside one server", ROWS, measured, problems))
         one = _throughput(_url(server), [server.port], problems)
         three = _throughput(cluster.url, [node.server.port for node in cluster.nodes], problems)
         report.show(_throughputs(one, three, problems))
     for row in ROWS:
-        if row.budget:
-            report.budget(f"cluster: {row.label}", row.ratio(measured, 0), BUDGET, "× time", row.peer)
+        if row.most:
+            report.budget(f"cluster: {row.label}", row.ratio(measured), BUDGET, "× time", row.peer)
     figures = {count: {name: asdict(kind) for name, kind in kinds.items()} for count, kinds in ((1, one), (3, three))}
     report.keep("cluster", {"rounds": measured, "throughput": figures, "problems": problems})
     return not problems
@@ -109,7 +105,6 @@ async def _measure(
     keys = [f"user:{number}" for number in range(KEYS)]
     node_of: Any = ClusterNode  # redis-py has no types here
     nodes = [node_of("127.0.0.1", node.server.port) for node in cluster.nodes]
-    measured: Rounds = {row.label: [] for row in ROWS}
     problems: list[str] = []
     with (
         NearCache.from_url(url, **OPTIONS) as alone,
@@ -121,60 +116,18 @@ async def _measure(
         for name, cache in (("server", alone), ("cluster", many)):
             if not cache.set_many(dict.fromkeys(keys, VALUE)):
                 raise RuntimeError(f"{cache.url} did not store the values")
-            cases |= {f"{name} {word}": (loop, KEYS) for word, loop in _loops(cache, keys).items()}
+            cases |= {f"{name} {word}": loop for word, loop in ours_one_by_one(cache, cache, keys).items()}
         for name, peer in (("Redis", client), ("RedisCluster", clients)):
             for key in keys:
                 peer.set(key, _packed())
-            cases |= {f"{name} {word}": (loop, KEYS) for word, loop in _peers_loops(peer, keys).items()}
+            cases |= {f"{name} {word}": loop for word, loop in peers_one_by_one(peer, keys).items()}
         cases |= _floors(others, keys)
-        for number in range(rounds + 1):
-            for row in random.sample(ROWS, len(ROWS)):
-                took = await turns(cases[row.ours], cases[row.peer])
-                if number:  # the first one fills caches and pools
-                    measured[row.label].append(took)
+        measured = await compare(ROWS, cases, rounds)
         for cache in (alone, many):
             stats = cache.stats()
             if stats.misses or stats.l2_errors or stats.journalled or stats.l1_hits:
                 problems.append(f"{cache.url}: {stats}")
     return measured, problems
-
-
-def _loops(cache: NearCache, keys: list[str]) -> dict[str, Callable[[], object]]:
-    def get() -> None:
-        emptied(cache)
-        for key in keys:
-            cache.get(key)
-
-    def get_many() -> None:
-        emptied(cache)
-        for at in range(0, len(keys), MANY):
-            cache.get_many(keys[at : at + MANY])
-
-    def put() -> None:
-        for key in keys:
-            cache.set(key, VALUE)
-
-    return {"get": get, "get_many": get_many, "set": put}
-
-
-def _peers_loops(client: Any, keys: list[str]) -> dict[str, Callable[[], object]]:
-    get, put = redis_py.getting(client), redis_py.setting(client)
-    read_many = client.mget_nonatomic if isinstance(client, RedisCluster) else client.mget
-
-    def gets() -> None:
-        for key in keys:
-            get(key)
-
-    def get_many() -> None:
-        for at in range(0, len(keys), MANY):
-            for packed in read_many(keys[at : at + MANY]):
-                msgpack.unpackb(packed)
-
-    def puts() -> None:
-        for key in keys:
-            put(key, VALUE)
-
-    return {"GET": gets, "MGET": get_many, "SET": puts}
 
 
 def _packed() -> Any:
@@ -205,8 +158,7 @@ def _floors_loops(clients: Sequence[redis.Redis], keys: list[str]) -> dict[str, 
             get(key)
 
     def get_many() -> None:
-        for at in range(0, len(keys), MANY):
-            _read_by_buckets(clients, [f"all:{key}" for key in keys[at : at + MANY]])
+        by_hundreds(lambda part: _read_by_buckets(clients, [f"all:{key}" for key in part]), keys)
 
     def scripts() -> None:
         for key, _, _, script in placed:
@@ -268,13 +220,8 @@ def _throughput(url: str, ports: Sequence[int], problems: list[str]) -> dict[str
             took, before = 0.0, _busy(ports)
             for _ in range(LOOPS):
                 emptied(cache)
-                parts = [keys[at::THREADS] for at in range(THREADS)]
-                threads = [threading.Thread(target=work, args=(part,)) for part in parts]
                 began = time.perf_counter()
-                for thread in threads:
-                    thread.start()
-                for thread in threads:
-                    thread.join()
+                spread(work, keys, THREADS)
                 took += time.perf_counter() - began
             busy = [(after - was) / (LOOPS * KEYS) * 1e6 for was, after in zip(before, _busy(ports), strict=True)]
             measured[name] = Throughput(LOOPS * KEYS / took, max(busy), sum(busy))
@@ -288,25 +235,8 @@ def _busy(ports: Sequence[int]) -> list[float]:
     taken = []
     for port in ports:
         with redis.Redis(port=port) as client:
-            cpu: Any = client.info("cpu")
-        taken.append(cpu["used_cpu_sys"] + cpu["used_cpu_user"])
+            taken.append(cpu(client))
     return taken
-
-
-def _ratios(rounds: Rounds, problems: list[str]) -> Table:
-    rows = []
-    for row in ROWS:
-        clock, processor = row.ratio(rounds, 0), row.ratio(rounds, 1)
-        ours, peer = (Spread.of([one[at][0] for one in rounds[row.label]]).median for at in (0, 1))
-        figures = [f"{one.median:.2f} ({one.range()})" for one in (clock, processor)]
-        rows.append([row.label, f"{ours:.1f}", f"{peer:.1f}", *figures])
-    notes = [
-        "µs per operation by the clock; ratios of the median round (least–greatest)",
-        "processor's: of this process alone, its bus included; redis-py's clients unpack and pack by msgpack, too",
-        *(f"WORTHLESS: {one}" for one in problems),
-    ]
-    head = ["", "µs", "beside µs", "by the clock", "processor's"]
-    return Table(f"Three primaries beside one server, {len(rounds[ROWS[0].label])} rounds", head, rows, notes)
 
 
 def _throughputs(one: dict[str, Throughput], three: dict[str, Throughput], problems: list[str]) -> Table:

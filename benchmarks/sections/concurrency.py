@@ -26,7 +26,7 @@ from nearcache import AsyncNearCache, NearCache
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.processes import Cache, connected, done
 from tests.support.report import Chart, Report
-from tests.support.tables import Table, duration
+from tests.support.tables import Table, duration, percentile
 
 LEVELS = (1, 4, 16, 64, 256)
 L1, L2, MIXED, PEER = "L1 hits", "L2 hits", "mixed", "redis-py GET"
@@ -47,10 +47,10 @@ class Found:
 
     def take(self, taken: Sequence[Sequence[int]], seconds: float) -> None:
         """Add a round."""
-        calls = sorted(ns for one in taken for ns in one)
+        calls = [ns for one in taken for ns in one]
         self.rates.append(len(calls) / seconds)
-        self.medians.append(calls[len(calls) // 2])
-        self.tails.append(calls[len(calls) * 99 // 100])
+        self.medians.append(percentile(calls, 0.5))
+        self.tails.append(percentile(calls, 0.99))
 
     def told(self) -> dict[str, float]:
         """The medians of the rounds."""

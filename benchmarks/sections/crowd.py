@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 
@@ -16,22 +15,10 @@ PATIENCE = 30.0
 """Seconds that all may take to be proven again."""
 
 
-@dataclass(frozen=True)
-class Post:
-    """What a process is told at its start."""
-
-    url: str
-    instances: int
-
-
-def attend(post: Post, pipe: Connection) -> None:
+async def attend(url: str, instances: int, pipe: Connection) -> None:
     """A process from beginning to end."""
-    asyncio.run(_attend(post, pipe))
-
-
-async def _attend(post: Post, pipe: Connection) -> None:
     async with AsyncExitStack() as stack:
-        waiting = [connected(AsyncNearCache, post.url, namespace="storm", ttl=600) for _ in range(post.instances)]
+        waiting = [connected(AsyncNearCache, url, namespace="storm", ttl=600) for _ in range(instances)]
         await serve(pipe, Crowd([await stack.enter_async_context(one) for one in waiting]))
 
 

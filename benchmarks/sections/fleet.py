@@ -23,7 +23,7 @@ from typing import Any
 
 import redis
 
-from benchmarks.sections.receiver import Heard, Post, receive
+from benchmarks.sections.receiver import Heard, receive
 from nearcache import NearCache
 from nearcache.protocol import messages
 from nearcache.protocol.names import Names
@@ -31,7 +31,7 @@ from nearcache.protocol.records import pack_names
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.processes import Crew
 from tests.support.report import Chart, Report
-from tests.support.tables import Table
+from tests.support.tables import Table, percentile
 
 NAMESPACE = "fleet"
 FIRST, ALL = 20, 24
@@ -61,15 +61,6 @@ class Delays:
         return percentile(self.dropped, part) / percentile(self.raw, part) if self.raw else math.nan
 
 
-def percentile(values: Sequence[float], part: float) -> float:
-    """The value below which this part of them is.
-
-    >>> percentile([3.0, 1.0, 2.0], 0.5)
-    2.0
-    """
-    return sorted(values)[math.ceil(part * len(values)) - 1] if values else math.nan
-
-
 class Fleet:
     """The writer, and all who hear of it."""
 
@@ -82,8 +73,8 @@ class Fleet:
 
     def crew(self, first: int, end: int) -> Crew:
         """More processes, by their numbers."""
-        posts = [Post(number, self._url, NAMESPACE, self.keys) for number in range(first, end)]
-        return Crew(receive, {f"receiver-{post.number}": (post,) for post in posts})
+        told = self._url, NAMESPACE, self.keys
+        return Crew(receive, {f"receiver-{number}": (number, *told) for number in range(first, end)})
 
     def ask(self, order: str, argument: Any = 0) -> list[Any]:
         """Tell all of them, and wait for all answers."""

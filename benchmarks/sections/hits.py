@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from benchmarks.harness.timing import Case, Times, compare
-from benchmarks.rivals import cachebox, cachetools, lru_cache
+from benchmarks.rivals import memory
 from benchmarks.rivals.base import COPIES, COPIES_LRU, DECORATED, DECORATED_INT, HIT, HIT_LRU, NotRun, Stage, number_of
 from benchmarks.rivals.near import OPTIONS, past_l1
 from nearcache import AsyncNearCache, NearCache
@@ -23,7 +23,7 @@ from nearcache.transport.embedded import EmbeddedServer
 from tests.support.report import Chart, Report
 from tests.support.tables import Table, duration
 
-GET, PEER = "lru: cache.get(key)", lru_cache.HIT
+GET, PEER = "lru: cache.get(key)", memory.LRU_HIT
 SIZES = {"hot": 200, "random": 10_000}
 """Distinct keys. With 10,000 of them every look-up misses the processor's cache."""
 KINDS = (DECORATED, DECORATED_INT, HIT, HIT_LRU, COPIES, COPIES_LRU)
@@ -34,7 +34,7 @@ BUDGET = (
     ("lru: cache.get(key)", PEER, 5.0),
     *(
         (f"{eviction}: @cache.cached, str argument", peer, 0.8)
-        for peer in (cachebox.COPYING_LRU, cachebox.COPYING)
+        for peer in (memory.COPYING_LRU, memory.COPYING)
         for eviction in ("s3fifo", "lru")
     ),
 )
@@ -84,7 +84,7 @@ async def _measure(server: EmbeddedServer, size: int, rounds: int) -> tuple[Time
                 raise RuntimeError(f"{server.url} did not store the values")
             cases.append(Case(f"lru: cache.get(key), a dict, copy={copy!r}", "get(key)", {"get": cache.get}))
             caches.append(cache)
-        for rival in (lru_cache.RIVAL, cachetools.RIVAL, cachebox.RIVAL):
+        for rival in (memory.LRU_CACHE, memory.CACHETOOLS, memory.CACHEBOX):
             try:
                 offers = await rival.enter(stack, Stage(server, values))
             except NotRun as error:

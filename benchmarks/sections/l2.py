@@ -13,7 +13,7 @@ import gc
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -94,7 +94,7 @@ def show(report: Report) -> bool:
     rounds = 5 if report.quick else 15
     with EmbeddedServer() as server:
         measured, problems = asyncio.run(_measure(server.url, rounds))
-    report.show(_ratios(measured, problems))
+    report.show(ratios("The way to Redis, beside redis-py", ROWS, measured, problems))
     for row in ROWS:
         unit, at_least = ("× throughput", True) if row.least else ("× time", False)
         report.budget(row.label, row.ratio(measured), row.least or row.most, unit, row.peer, at_least=at_least)
@@ -113,17 +113,12 @@ async def _measure(url: str, rounds: int) -> tuple[Rounds, list[str]]:
             for key in keys:
                 client.set(key, packed)
             cases = {
-                **_one_by_one(cache, writer, keys),
-                **_peers_one_by_one(client, keys),
+                **ours_one_by_one(cache, writer, keys),
+                **{f"redis-py {word}": case for word, case in peers_one_by_one(client, keys).items()},
                 **_in_threads(cache, client, keys),
                 **_in_tasks(aio, aclient, keys),
             }
-            measured: Rounds = {row.label: [] for row in ROWS}
-            for number in range(rounds + 1):
-                for row in random.sample(ROWS, len(ROWS)):
-                    took = await turns(cases[row.ours], cases[row.peer])
-                    if number:  # the first one fills caches and pools
-                        measured[row.label].append(took)
+            measured = await compare(ROWS, cases, rounds)
             stats = {"get": cache.stats(), "aio": aio.stats()}
     problems = []
     for name, one in stats.items():
@@ -138,7 +133,18 @@ Case = tuple[Callable[[], object], int]
 """A loop, perhaps of coroutines, and how many operations it does."""
 
 
-async def turns(ours: Case, peer: Case) -> tuple[Took, Took]:
+async def compare(rows: Sequence[Row], cases: Mapping[str, Case], rounds: int) -> Rounds:
+    """Per row and round, µs per operation of both loops."""
+    measured: Rounds = {row.label: [] for row in rows}
+    for number in range(rounds + 1):
+        for row in random.sample(rows, len(rows)):
+            took = await _turns(cases[row.ours], cases[row.peer])
+            if number:  # the first one fills caches and pools
+                measured[row.label].append(took)
+    return measured
+
+
+async def _turns(ours: Case, peer: Case) -> tuple[Took, Took]:
     """What each takes, over all its turns."""
     took = {ours: (0.0, 0.0), peer: (0.0, 0.0)}
     for _ in range(TURNS):
@@ -197,10 +203,12 @@ def unbatched(cache: BaseCache) -> Iterator[None]:
         core.single = batched
 
 
-def _one_by_one(cache: NearCache, writer: NearCache, keys: list[str]) -> dict[str, Case]:
+def ours_one_by_one(cache: NearCache, writer: NearCache, keys: list[str]) -> dict[str, Case]:
+    """Our loops of get, get_many and set."""
+
     def get() -> None:
         emptied(cache)
-        _each(cache.get, keys)
+        each(cache.get, keys)
 
     def get_alone() -> None:
         with unbatched(cache):
@@ -208,85 +216,88 @@ def _one_by_one(cache: NearCache, writer: NearCache, keys: list[str]) -> dict[st
 
     def get_many() -> None:
         emptied(cache)
-        _by_hundreds(cache.get_many, keys)
+        by_hundreds(cache.get_many, keys)
 
     def put() -> None:
-        for key in keys:
-            writer.set(key, VALUE)
+        each(lambda key: writer.set(key, VALUE), keys)
 
     loops = {"get": get, "get, no batching": get_alone, "get_many": get_many, "set": put}
     return {name: (loop, KEYS) for name, loop in loops.items()}
 
 
-def _peers_one_by_one(client: Any, keys: list[str]) -> dict[str, Case]:
+def peers_one_by_one(client: Any, keys: list[str]) -> dict[str, Case]:
+    """The same of a client of redis-py, which unpacks and packs."""
     get, get_many, put = redis_py.getting(client), redis_py.getting_many(client), redis_py.setting(client)
-
-    def puts() -> None:
-        for key in keys:
-            put(f"set:{key}", VALUE)
-
     return {
-        "redis-py GET": (partial(_each, get, keys), KEYS),
-        "redis-py MGET": (partial(_by_hundreds, get_many, keys), KEYS),
-        "redis-py SET": (puts, KEYS),
+        "GET": (partial(each, get, keys), KEYS),
+        "MGET": (partial(by_hundreds, get_many, keys), KEYS),
+        "SET": (partial(each, lambda key: put(f"set:{key}", VALUE), keys), KEYS),
     }
 
 
-def _by_hundreds(call: Callable[[list[str]], object], keys: list[str]) -> None:
+def by_hundreds(call: Callable[[list[str]], object], keys: list[str]) -> None:
+    """Call with so many keys at a time."""
     for at in range(0, len(keys), MANY):
         call(keys[at : at + MANY])
 
 
-def _each(call: Callable[[str], object], keys: list[str]) -> None:
+def each(call: Callable[[str], object], keys: Iterable[str]) -> None:
+    """Call with each key."""
     for key in keys:
         call(key)
 
 
+def spread(call: Callable[[list[str]], object], keys: list[str], count: int) -> None:
+    """Call with parts of the keys, in so many threads at once."""
+    threads = [threading.Thread(target=call, args=(keys[at::count],)) for at in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def _in_threads(cache: NearCache, client: Any, keys: list[str]) -> dict[str, Case]:
-    def spread(call: Callable[[str], object], count: int) -> None:
+    def loop(call: Callable[[str], object], count: int) -> None:
         emptied(cache)
-        threads = [threading.Thread(target=_each, args=(call, keys[at::count])) for at in range(count)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        spread(partial(each, call), keys, count)
 
     cases: dict[str, Case] = {}
     for count in THREADS:
-        cases[f"get, {count}"] = (partial(spread, cache.get, count), KEYS)
-        cases[f"redis-py GET, {count}"] = (partial(spread, redis_py.getting(client), count), KEYS)
+        cases[f"get, {count}"] = (partial(loop, cache.get, count), KEYS)
+        cases[f"redis-py GET, {count}"] = (partial(loop, redis_py.getting(client), count), KEYS)
     return cases
 
 
 def _in_tasks(cache: AsyncNearCache, client: Any, keys: list[str]) -> dict[str, Case]:
     ours, peer = cache.get, redis_py.getting_async(client)
 
-    async def each(call: Callable[[str], Awaitable[object]], part: list[str]) -> None:
+    async def one(call: Callable[[str], Awaitable[object]], part: list[str]) -> None:
         for key in part:
             await call(key)
 
-    async def spread(call: Callable[[str], Awaitable[object]], count: int) -> None:
+    async def loop(call: Callable[[str], Awaitable[object]], count: int) -> None:
         emptied(cache)
-        await asyncio.gather(*(each(call, keys[at::count]) for at in range(count)))
+        await asyncio.gather(*(one(call, keys[at::count]) for at in range(count)))
 
     async def alone() -> None:
         with unbatched(cache):
-            await spread(ours, 1)
+            await loop(ours, 1)
 
     cases: dict[str, Case] = {
-        "aio get": (lambda: spread(ours, 1), KEYS),
+        "aio get": (lambda: loop(ours, 1), KEYS),
         "aio get, no batching": (alone, KEYS),
-        "redis.asyncio GET": (lambda: spread(peer, 1), KEYS),
+        "redis.asyncio GET": (lambda: loop(peer, 1), KEYS),
     }
     for count in TASKS:
-        cases[f"aio get, {count}"] = (partial(spread, ours, count), KEYS)
-        cases[f"redis.asyncio GET, {count}"] = (partial(spread, peer, count), KEYS)
+        cases[f"aio get, {count}"] = (partial(loop, ours, count), KEYS)
+        cases[f"redis.asyncio GET, {count}"] = (partial(loop, peer, count), KEYS)
     return cases
 
 
-def _ratios(rounds: Rounds, problems: list[str]) -> Table:
+def ratios(title: str, compared: Sequence[Row], rounds: Rounds, problems: Sequence[str]) -> Table:
+    """The table of some rows."""
     rows = []
-    for row in ROWS:
+    for row in compared:
         ratio = row.ratio(rounds)
         ours, peer = (Spread.of([one[at][0] for one in rounds[row.label]]).median for at in (0, 1))
         rows.append(
@@ -305,4 +316,4 @@ def _ratios(rounds: Rounds, problems: list[str]) -> Table:
         *(f"WORTHLESS: {one}" for one in problems),
     ]
     head = ["", "ours µs", "peer's µs", "ratio", "least–greatest", "processor's"]
-    return Table(f"The way to Redis, beside redis-py, {len(rounds[ROWS[0].label])} rounds", head, rows, notes)
+    return Table(f"{title}, {len(rounds[compared[0].label])} rounds", head, rows, notes)

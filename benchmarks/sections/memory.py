@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import rivals
-from benchmarks.rivals import cachetools, near
+from benchmarks.rivals import memory, near
 from tests.support.report import ROOT, Chart, Report
 from tests.support.tables import Table, figure
 
@@ -28,7 +28,7 @@ SIZES = (10_000, 100_000, 1_000_000)
 JUDGED = (10_000, 100_000)
 """Numbers of entries for which there is a budget."""
 BUDGET = 1.3
-OURS, CONTROL = tuple(near.FILLS), cachetools.TTL_CACHE
+OURS, CONTROL = tuple(near.FILLS), memory.TTL_CACHE
 TRACED, RESIDENT = "tracemalloc", "resident"
 UNSEEN = {"cachebox.TTLCache", "moka-py", "theine"}
 """They allocate outside of Python's allocator, wholly or in part."""

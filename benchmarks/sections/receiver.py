@@ -17,21 +17,6 @@ PATIENCE = 5.0
 """Seconds that a process waits for what it has not heard of yet."""
 
 
-@dataclass(frozen=True)
-class Post:
-    """What a process is told at its start."""
-
-    number: int
-    url: str
-    namespace: str
-    keys: tuple[str, ...]
-
-    @property
-    def asynchronous(self) -> bool:
-        """Every other process is one of asyncio."""
-        return self.number % 2 == 1
-
-
 @dataclass
 class Heard:
     """What a process heard of in a round; times are CLOCK_MONOTONIC in ns, by key."""
@@ -44,21 +29,17 @@ class Heard:
     stale: int = 0
 
 
-def receive(post: Post, pipe: Connection) -> None:
+async def receive(number: int, url: str, namespace: str, keys: Sequence[str], pipe: Connection) -> None:
     """A process from beginning to end."""
-    asyncio.run(_receive(post, pipe))
-
-
-async def _receive(post: Post, pipe: Connection) -> None:
-    make = AsyncNearCache if post.asynchronous else NearCache
-    raw = RawSubscriber(post.url, post.namespace)
+    make = AsyncNearCache if number % 2 else NearCache
+    raw = RawSubscriber(url, namespace)
     try:
         # The server sends to its subscribers in some order: the raw one is before the cache's in half of the processes.
-        if post.number % 4 < 2:
+        if number % 4 < 2:
             raw.start()
-        async with connected(make, post.url, namespace=post.namespace, ttl=3600) as cache:
+        async with connected(make, url, namespace=namespace, ttl=3600) as cache:
             raw.start()
-            await serve(pipe, Receiver(post, cache, raw))
+            await serve(pipe, Receiver(number, keys, cache, raw))
     finally:
         raw.stop()
 
@@ -66,10 +47,10 @@ async def _receive(post: Post, pipe: Connection) -> None:
 class Receiver:
     """One process's part."""
 
-    def __init__(self, post: Post, cache: Cache, raw: RawSubscriber) -> None:
-        self._post, self._cache, self._raw = post, cache, raw
+    def __init__(self, number: int, keys: Sequence[str], cache: Cache, raw: RawSubscriber) -> None:
+        self._number, self._keys, self._cache, self._raw = number, keys, cache, raw
         self._round = 0
-        self._heard = Heard(post.number, busy=False)
+        self._heard = Heard(number, busy=False)
         self._silent = self._deaf = False
         self._rest = threading.Event()
         self._work: list[asyncio.Task[None] | threading.Thread] = []
@@ -84,21 +65,21 @@ class Receiver:
             if time.monotonic() > until:
                 return False
             if not self._deaf:
-                await done(self._cache.get_many(self._post.keys))
+                await done(self._cache.get_many(self._keys))
             await asyncio.sleep(0.01)
-        self._heard = Heard(self._post.number, busy=bool(self._work))
+        self._heard = Heard(self._number, busy=bool(self._work))
         self._raw.heard.clear()
         self._round = round_number
         return True
 
     def _prepared(self, before: int) -> bool:
         if self._deaf:  # then at least the message of these values is not taken for a later write's
-            return len(self._raw.times()) == len(self._post.keys)
-        return all(self._cache.peek(key) == before for key in self._post.keys)
+            return len(self._raw.times()) == len(self._keys)
+        return all(self._cache.peek(key) == before for key in self._keys)
 
     async def settle(self, _: int) -> Heard:
         """Wait until every write was heard of, by the raw subscriber too, unless it was silenced."""
-        every = len(self._post.keys)
+        every = len(self._keys)
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             heard, raw = len(self._heard.dropped), len(self._raw.heard)
@@ -107,19 +88,19 @@ class Receiver:
             await asyncio.sleep(0.01)
         self._heard.raw = self._raw.times()
         if not self._deaf:
-            self._heard.stale = sum(self._cache.peek(key, self._round) != self._round for key in self._post.keys)
+            self._heard.stale = sum(self._cache.peek(key, self._round) != self._round for key in self._keys)
         return self._heard
 
     async def compute(self, numbers: Sequence[int]) -> None:
         """Have a thread that computes in pure Python, if the own number is among these."""
-        if self._post.number in numbers:
+        if self._number in numbers:
             thread = threading.Thread(target=self._compute, name="compute", daemon=True)
             thread.start()
             self._work.append(thread)
 
     async def read(self, numbers: Sequence[int]) -> None:
         """Read from L1 at full rate, in a thread or, on asyncio, in a task."""
-        if self._post.number not in numbers:
+        if self._number not in numbers:
             return
         if isinstance(self._cache, AsyncNearCache):
             self._work.append(asyncio.create_task(self._read_in_a_task(self._cache)))
@@ -160,11 +141,11 @@ class Receiver:
 
     def _read_in_a_thread(self, cache: NearCache) -> None:
         while not self._rest.is_set():
-            for key in self._post.keys:
+            for key in self._keys:
                 cache.peek(key)
 
     async def _read_in_a_task(self, cache: AsyncNearCache) -> None:
         while not self._rest.is_set():
-            for key in self._post.keys:
+            for key in self._keys:
                 cache.peek(key)
             await asyncio.sleep(0)

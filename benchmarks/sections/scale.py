@@ -8,7 +8,6 @@ the growth is an upper bound.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
 import statistics
@@ -118,10 +117,10 @@ class Listeners:
         return all(cache.wait_healthy(10) for cache in self._caches)
 
 
-def listen(url: str, namespace: str, pipe: Connection) -> None:
+async def listen(url: str, namespace: str, pipe: Connection) -> None:
     """A worker process from beginning to end."""
     with ExitStack() as stack:
-        asyncio.run(serve(pipe, Listeners(url, namespace, stack)))
+        await serve(pipe, Listeners(url, namespace, stack))
 
 
 def by_instances(server: EmbeddedServer, rounds: int) -> dict[str, Costs]:

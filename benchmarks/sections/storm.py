@@ -21,14 +21,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from benchmarks.sections.crowd import Post, attend
-from benchmarks.sections.fleet import cpu, percentile
+from benchmarks.sections.crowd import attend
+from benchmarks.sections.fleet import cpu
 from nearcache import Settings
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.processes import Crew
 from tests.support.report import Report
 from tests.support.sentinels import Group, group
-from tests.support.tables import Table, figure
+from tests.support.tables import Table, figure, percentile
 
 PROCESSES, EACH = 4, 50
 INSTANCES = PROCESSES * EACH
@@ -155,7 +155,7 @@ def show(report: Report) -> bool:
 
 @contextmanager
 def _crew(url: str) -> Iterator[Crew]:
-    with Crew(attend, {f"crowd-{number}": (Post(url, EACH),) for number in range(PROCESSES)}) as crew:
+    with Crew(attend, {f"crowd-{number}": (url, EACH) for number in range(PROCESSES)}) as crew:
         if sum(crew.ask("warm")) != INSTANCES:
             raise RuntimeError("an instance does not read what another one has set")
         yield crew

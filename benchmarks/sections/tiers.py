@@ -22,14 +22,14 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.harness.timing import Case, Times, compare
-from benchmarks.rivals import cachekit, cashews, coredis, glide, near, redis_py
+from benchmarks.rivals import near, redis_py, tracking
 from benchmarks.rivals.base import DECORATED, HIT, WIRE_GET, NotRun, Rival, Stage
 from nearcache import AsyncNearCache, NearCache
 from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.processes import Cache, connected, done
 from tests.support.report import Chart, Report
-from tests.support.tables import Table, duration
+from tests.support.tables import Table, duration, percentile
 
 SIZES = {"100 B": 100, "1 KB": 1_000, "10 KB": 10_000, "100 KB": 100_000, "1 MB": 1_000_000}
 QUERY = 0.005
@@ -59,26 +59,15 @@ WAYS: Sequence[tuple[str, Rival, str]] = (
     (OF_L2, near.SYNC, WIRE_GET),
     (OF_L1, near.SYNC, HIT),
     ("AsyncNearCache: from L1", near.ASYNC, HIT),
-    ("Valkey GLIDE: its cache", glide.RIVAL, HIT),
-    ("coredis: TrackingCache", coredis.RIVAL, HIT),
-    ("cashews: client_side", cashews.CLIENT_SIDE, HIT),
-    ("cachekit: its L1", cachekit.RIVAL, DECORATED),
-    ("redis-py: client-side caching", redis_py.TRACKING, HIT),
+    ("Valkey GLIDE: its cache", tracking.GLIDE, HIT),
+    ("coredis: TrackingCache", tracking.COREDIS, HIT),
+    ("cashews: client_side", tracking.CASHEWS, HIT),
+    ("cachekit: its L1", tracking.CACHEKIT, DECORATED),
+    ("redis-py: client-side caching", tracking.REDIS_PY, HIT),
 )
 """What a way is called, and whose statement it is."""
 Call = Callable[[], Any]
 Samples = dict[str, list[float]]
-
-
-def percentile(ascending: Sequence[float], part: float) -> float | None:
-    """The value below which this part of them is; None of too few.
-
-    >>> percentile([1.0, 2.0, 3.0, 4.0], 0.5), percentile([1.0], 0.999)
-    (2.0, None)
-    """
-    if len(ascending) * (1 - part) < 1 - 1e-9:
-        return None
-    return ascending[math.ceil(part * len(ascending)) - 1]
 
 
 def records(size: int) -> list[dict[str, Any]]:
@@ -253,8 +242,10 @@ def show(report: Report) -> bool:
 
 
 def _percentiles(line: Sequence[float]) -> dict[str, float | None]:
-    ascending = sorted(line)
-    return {name: percentile(ascending, part) for name, part in PERCENTILES.items()}
+    return {
+        name: percentile(line, part) if len(line) * (1 - part) >= 1 - 1e-9 else None  # too few to tell
+        for name, part in PERCENTILES.items()
+    }
 
 
 def _chart(name_of_class: str, sizes: dict[str, dict[str, dict[str, float | None]]]) -> Chart:

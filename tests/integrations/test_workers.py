@@ -12,7 +12,8 @@ import pytest
 
 from nearcache import NearCache
 from nearcache.transport.embedded import HOST, EmbeddedServer
-from tests.support.web import asked, eventually, served
+from tests.support.waiting import wait_until
+from tests.support.web import asked, served
 
 WSGI = """
 import json, os, time
@@ -86,8 +87,8 @@ def test_workers_see_what_others_write(url: str, cache: NearCache) -> None:
     def all_have(value: object) -> bool:
         return set(ask_all()) == {value} == set(found.values()) and len(found) == 2
 
-    eventually(partial(all_have, "loaded"))
+    wait_until(partial(all_have, "loaded"))
     for turn in range(3):
         found.clear()
         assert cache.set("a", turn)
-        eventually(partial(all_have, turn))
+        wait_until(partial(all_have, turn))

@@ -13,7 +13,8 @@ import pytest
 
 from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import HOST
-from tests.support.web import answer_of, eventually, served
+from tests.support.waiting import wait_until
+from tests.support.web import answer_of, served
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 EXAMPLES = {
@@ -51,11 +52,11 @@ def test_ready_and_alive(kind: str, needs_redis: bool, proxy: FaultProxy, namesp
         assert asked(f"{url}/ready") == (200, {"cache": "ok", "reason": None})
         assert asked(f"{url}/a") == (200, {"page": "the page /a"})
         proxy.cut()
-        eventually(lambda: asked(f"{url}/a")[0] == 200 and asked(f"{url}/ready")[1]["cache"] == "down")
+        wait_until(lambda: asked(f"{url}/a")[0] == 200 and asked(f"{url}/ready")[1]["cache"] == "down")
         status, body = asked(f"{url}/ready")
         assert status == (503 if needs_redis else 200)
         assert body["reason"]
         assert asked(f"{url}/live") == (200, {})
         assert asked(f"{url}/b") == (200, {"page": "the page /b"})
         proxy.heal()
-        eventually(lambda: asked(f"{url}/ready") == (200, {"cache": "ok", "reason": None}))
+        wait_until(lambda: asked(f"{url}/ready") == (200, {"cache": "ok", "reason": None}))

@@ -12,7 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from nearcache.transport.embedded import HOST, EmbeddedServer
-from tests.support.web import answer_of, eventually, served
+from tests.support.waiting import wait_until
+from tests.support.web import answer_of, served
 
 pytestmark = pytest.mark.one_server
 """It is the workers that differ here, not the servers."""
@@ -138,13 +139,13 @@ def test_the_sums_of_a_scrape_equal_the_load(url: str, namespace: str) -> None:
             list(pool.map(send, range(BURST)))
         return len(set(workers)) == WORKERS
 
-    eventually(everyone)
-    eventually(lambda: sum(gets(url).values()) == 2 * len(workers))
+    wait_until(everyone)
+    wait_until(lambda: sum(gets(url).values()) == 2 * len(workers))
     now = sums(url)
     assert now["nearcache_loads_total"] >= KEYS
     assert all(now[f"nearcache_gets_total {result}"] for result in ("l1_hit", "l2_hit", "miss"))
-    eventually(lambda: sums(url).get("nearcache_healthy") == 1)
+    wait_until(lambda: sums(url).get("nearcache_healthy") == 1)
 
     send(1)
     os.kill(int(workers[-1]), signal.SIGTERM)  # its counts of the last second are written as it ends
-    eventually(lambda: sum(gets(url).values()) == 2 * len(workers))
+    wait_until(lambda: sum(gets(url).values()) == 2 * len(workers))

@@ -8,8 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +19,7 @@ from nearcache.errors import ConfigError
 from nearcache.transport import embedded
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support import servers
+from tests.support.waiting import wait_until
 
 
 def ask(server: EmbeddedServer, *command: str, timeout: float = 5.0) -> object:
@@ -35,14 +34,6 @@ def is_gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until it is true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not become true in time"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("kind", servers.KINDS)
@@ -99,7 +90,7 @@ def test_a_crash_is_noticed() -> None:
     """A server that ended by itself is not running, and starts again."""
     with EmbeddedServer() as server:
         os.kill(server.pid, signal.SIGKILL)
-        wait_for(lambda: not server.running)
+        wait_until(lambda: not server.running)
         server.start()
         assert ask(server, "PING") is True
 
@@ -204,7 +195,7 @@ def test_no_server_outlives_its_process(number: signal.Signals) -> None:
         assert not is_gone(pid)
         child.send_signal(number)
         child.wait()
-        wait_for(lambda: is_gone(pid) and not folder.exists())
+        wait_until(lambda: is_gone(pid) and not folder.exists())
 
 
 def test_no_server_outlives_the_interpreter() -> None:
@@ -212,7 +203,7 @@ def test_no_server_outlives_the_interpreter() -> None:
     child, pid, folder = run_child("")
     with child:
         assert child.wait() == 0
-        wait_for(lambda: is_gone(pid) and not folder.exists())
+        wait_until(lambda: is_gone(pid) and not folder.exists())
 
 
 def test_a_forks_child_does_not_end_the_server() -> None:
@@ -230,7 +221,7 @@ def test_a_forks_child_does_not_end_the_server() -> None:
         assert child.stdout.readline() == "0 True True\n"
         child.communicate("\n")
         assert child.returncode == 0
-        wait_for(lambda: is_gone(pid) and not folder.exists())
+        wait_until(lambda: is_gone(pid) and not folder.exists())
 
 
 def test_no_server_outlives_its_process_while_a_forks_child_lives() -> None:
@@ -249,7 +240,7 @@ def test_no_server_outlives_its_process_while_a_forks_child_lives() -> None:
         try:
             child.kill()
             child.wait()
-            wait_for(lambda: is_gone(pid) and not folder.exists())
+            wait_until(lambda: is_gone(pid) and not folder.exists())
             assert not is_gone(worker)
         finally:
             os.kill(worker, signal.SIGKILL)

@@ -16,7 +16,7 @@ import pytest
 
 from nearcache import AsyncNearCache, NearCache
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.waiting import redis_of, until
+from tests.support.waiting import redis_of, until, wait_until
 
 pytestmark = pytest.mark.one_server
 """It is the processes that differ here, not the servers."""
@@ -162,10 +162,7 @@ def test_a_loop_that_ended_leaves_no_connection(server: EmbeddedServer, namespac
         client.execute_command("ACL", "SETUSER", "deaf", "reset", "on", ">pa55", "~*", "+@all")
         before = {one["id"] for one in client.client_list()}
         asyncio.run(main())
-        deadline = time.monotonic() + 5
-        while {one["id"] for one in client.client_list()} - before:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: {one["id"] for one in client.client_list()} <= before)
     assert kept
 
 
@@ -189,10 +186,7 @@ def test_a_cache_dropped_in_the_middle_of_its_bus(server: EmbeddedServer, namesp
     holder[0].on_event(drop)
     holder[0].get("a")
     assert dropped.wait(5)
-    deadline = time.monotonic() + 5
-    while threads_of_ours() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not threads_of_ours()
+    wait_until(lambda: not threads_of_ours())
 
 
 EMBEDDED = """

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from nearcache.transport.embedded import HOST, EmbeddedServer
-from tests.support.web import asked, eventually, served
+from tests.support.waiting import wait_until
+from tests.support.web import asked, served
 
 pytestmark = pytest.mark.one_server
 """It is the processes that differ here, not the servers."""
@@ -67,7 +68,7 @@ def all_workers(url: str) -> dict[int, Any]:
             list(pool.map(ask, range(2 * WORKERS)))
         return len(answers) == WORKERS
 
-    eventually(everyone)
+    wait_until(everyone)
     return answers
 
 
@@ -83,6 +84,6 @@ def test_workers_are_coherent_with_each_other(url: str) -> None:
     for turn in range(5):
         _, acknowledged, _ = asked(f"{url}?set=made&value={turn}")
         assert acknowledged is True
-        eventually(partial(all_have, f"{url}?get=made", str(turn)))
+        wait_until(partial(all_have, f"{url}?get=made", str(turn)))
     assert set(all_workers(f"{url}?get=new").values()) == {"loaded"}
     assert set(all_workers(f"{url}?get=made")) == set(first)

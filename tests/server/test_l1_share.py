@@ -39,12 +39,10 @@ class Instance:
         return self.cache.explain(KEYS[-1]).left_l1
 
 
-def attend(url: str, namespace: str, pipe: Connection) -> None:
+async def attend(url: str, namespace: str, pipe: Connection) -> None:
     """Run an Instance."""
-    import asyncio  # in the process alone
-
     with NearCache.from_url(url, namespace=namespace, max_staleness=STALENESS) as cache:
-        asyncio.run(serve(pipe, Instance(cache)))
+        await serve(pipe, Instance(cache))
 
 
 def told(cache: NearCache, *words: str) -> float:

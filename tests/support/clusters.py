@@ -11,6 +11,7 @@ import redis
 
 from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
 from tests.support import servers
+from tests.support.waiting import wait_until
 
 CONFIG = {
     "enable-debug-command": "yes",
@@ -162,10 +163,4 @@ class LocalCluster:
     @staticmethod
     def wait(condition: Any, within: float = PATIENCE) -> None:
         """Wait until something holds."""
-        until = time.monotonic() + within
-        while True:
-            with suppress(redis.RedisError):
-                if condition():
-                    return
-            assert time.monotonic() < until, "the cluster does not come to rest"
-            time.sleep(0.05)
+        wait_until(condition, within, despite=[redis.RedisError])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import subprocess
@@ -32,7 +31,7 @@ UNITS = {"percentunit": (100, "%"), "s": (1000, "ms"), "bytes": (1 / 1024, "KiB"
 """What a unit of Grafana is shown as."""
 
 
-def attend(url: str, name: str, settings: dict[str, Any], port: int, pipe: Connection) -> None:
+async def attend(url: str, name: str, settings: dict[str, Any], port: int, pipe: Connection) -> None:
     """Run one instance, with its metrics at a port."""
     from prometheus_client import start_http_server  # in the process alone
 
@@ -41,7 +40,7 @@ def attend(url: str, name: str, settings: dict[str, Any], port: int, pipe: Conne
     start_http_server(port, HOST)
     with NearCache.from_url(url, namespace=NAMESPACE, audit_fraction=0.01, **settings) as cache:
         register(cache)
-        asyncio.run(serve(pipe, Shop(cache, name)))
+        await serve(pipe, Shop(cache, name))
 
 
 @contextmanager

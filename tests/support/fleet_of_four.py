@@ -45,11 +45,11 @@ class Shop:
             await asyncio.sleep(0.01)
 
 
-def attend(url: str, name: str, settings: dict[str, object], pipe: Connection) -> None:
+async def attend(url: str, name: str, settings: dict[str, object], pipe: Connection) -> None:
     """Run one instance."""
     socket.gethostname = lambda: name
     with NearCache.from_url(url, namespace=NAMESPACE, announce=True, **settings) as cache:  # type: ignore[arg-type]
-        asyncio.run(serve(pipe, Shop(cache, name)))
+        await serve(pipe, Shop(cache, name))
 
 
 def picture(seconds: float = 6.0, width: int = 150) -> str:

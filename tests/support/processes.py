@@ -1,6 +1,6 @@
 """A crew of worker processes: started together, given orders over pipes, and ended.
 
-A worker process runs a module's function of its own arguments and a pipe; as a rule that function makes a cache and
+A worker process runs a module's coroutine function of its own arguments and a pipe; as a rule that makes a cache and
 hands an object to ``serve``, whose methods are the orders. ``Crew.ask`` gives an order to all processes and waits for
 all answers, so that it is a barrier. The processes may run on another interpreter than the one that gives the orders,
 so they are started as a program (``python -m tests.support.processes``) and not by multiprocessing, which would give
@@ -10,17 +10,20 @@ them the paths of this interpreter's modules.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from nearcache import AsyncNearCache, NearCache
 
@@ -29,20 +32,21 @@ ANSWER_TIMEOUT = 60.0
 ROOT = Path(__file__).parents[2]
 
 Cache = NearCache | AsyncNearCache
+T = TypeVar("T")
 
 
 class Crew:
     """Some processes, each of which runs ``work(*arguments, pipe)``.
 
     Args:
-        work: a function of a module, since a spawned process finds it by its name.
+        work: a coroutine function of a module, since a spawned process finds it by its name.
         arguments: of each process, by the name of the process.
     """
 
     python: ClassVar[str] = sys.executable
     """The interpreter of the processes; it needs the library's dependencies, and gets the library from this folder."""
 
-    def __init__(self, work: Callable[..., None], arguments: Mapping[str, Sequence[Any]]) -> None:
+    def __init__(self, work: Callable[..., Coroutine[Any, Any, None]], arguments: Mapping[str, Sequence[Any]]) -> None:
         self._work, self._arguments = work, arguments
         self._members: dict[str, tuple[subprocess.Popen[bytes], Connection]] = {}
 
@@ -152,6 +156,37 @@ async def done(answer: Any) -> Any:
     return await answer if inspect.isawaitable(answer) else answer
 
 
+async def side_by_side(cache: Cache, callers: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run callers of a cache together, and return what they return.
+
+    Those of a NearCache run in a thread each, with a loop of their own: in them ``done`` blocks as the cache does. The
+    loop of this process waits for them.
+    """
+    coroutines = list(callers)
+    if isinstance(cache, NearCache):
+        with ThreadPoolExecutor(len(coroutines)) as pool:
+            return list(pool.map(asyncio.run, coroutines))
+    return await asyncio.gather(*coroutines)
+
+
+def loader_of(cache: Cache, begin: Callable[..., tuple[Any, float]]) -> Callable[..., Any]:
+    """Make a loader of the kind that a cache takes; ``begin`` gives the value, and how many seconds the load takes."""
+
+    @functools.wraps(begin)
+    def load(*arguments: Any) -> Any:
+        value, seconds = begin(*arguments)
+        time.sleep(seconds)
+        return value
+
+    @functools.wraps(begin)
+    async def load_async(*arguments: Any) -> Any:
+        value, seconds = begin(*arguments)
+        await asyncio.sleep(seconds)
+        return value
+
+    return load if isinstance(cache, NearCache) else load_async
+
+
 @asynccontextmanager
 async def connected(make: type[Cache], url: str, **settings: Any) -> AsyncIterator[Any]:
     """A healthy cache of either class, closed at the end.
@@ -171,4 +206,4 @@ async def connected(make: type[Cache], url: str, **settings: Any) -> AsyncIterat
 if __name__ == "__main__":
     orders = Connection(int(sys.argv[1]))
     work, its_arguments = orders.recv()
-    work(*its_arguments, orders)
+    asyncio.run(work(*its_arguments, orders))

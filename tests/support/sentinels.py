@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ from typing import Any
 
 from nearcache.transport.embedded import HOST, EmbeddedServer, find_binary
 from tests.support.servers import REDIS, make
-from tests.support.waiting import redis_of
+from tests.support.waiting import redis_of, wait_until
 
 SERVICE = "main"
 DOWN_AFTER = 0.4
 """Seconds of silence after which a Sentinel holds a server to be down."""
-PATIENCE = 20.0
 
 
 @dataclass
@@ -52,7 +50,7 @@ class Group:
     def fail_over(self) -> None:
         """Replace the primary by hand, and wait until all Sentinels name the new one. The old one lives on."""
         old = self.primary
-        wait_until(lambda: self.ask(self.sentinels[0], "FAILOVER", SERVICE) == b"OK", patient=True)
+        wait_until(lambda: self.ask(self.sentinels[0], "FAILOVER", SERVICE) == b"OK", despite=[Exception])
         self.wait_for_another(old)
 
     def wait_for_another(self, old: EmbeddedServer) -> None:
@@ -83,21 +81,6 @@ class Group:
 def url_of(sentinels: Sequence[EmbeddedServer], service: str = SERVICE) -> str:
     """The URL of a service of these Sentinels."""
     return f"redis+sentinel://{','.join(f'{HOST}:{one.port}' for one in sentinels)}/{service}/0"
-
-
-def wait_until(condition: Any, *, patient: bool = False) -> None:
-    """Ask again until it is true; ``patient``: an error is no answer."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            if condition():
-                return
-        except Exception:
-            if not patient:
-                raise
-        if time.monotonic() > deadline:
-            raise AssertionError("the Sentinels did not come to that in time")
-        time.sleep(0.02)
 
 
 @contextmanager

@@ -37,6 +37,15 @@ class Spread:
         return f"{self.least:{form}}–{self.greatest:{form}}"
 
 
+def percentile(values: Sequence[float], part: float) -> float:
+    """The value below which this part of them is, by the nearest rank: one of them; NaN if there are none.
+
+    >>> percentile([3.0, 1.0, 2.0], 0.5), percentile([], 0.5)
+    (2.0, nan)
+    """
+    return sorted(values)[math.ceil(part * len(values)) - 1] if values else math.nan
+
+
 @dataclass(frozen=True)
 class Table:
     """A title, a head, rows of the same length, and notes below."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import redis
@@ -36,6 +36,24 @@ async def until(condition: Callable[[], object], within: float = PATIENCE) -> An
         if time.monotonic() > deadline:
             raise AssertionError(f"not true within {within} s: {_text(condition)}")
         await asyncio.sleep(PAUSE)
+
+
+def wait_until(
+    condition: Callable[[], object], within: float = 2 * PATIENCE, *, despite: Sequence[type[Exception]] = ()
+) -> None:
+    """Block until something is true; an exception of a kind in ``despite`` is no answer.
+
+    Raises:
+        AssertionError: it was not true within so many seconds.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        with suppress(*despite):
+            if condition():
+                return
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not true within {within} s: {_text(condition)}")
+        time.sleep(PAUSE)
 
 
 def _text(condition: Callable[[], object]) -> str:

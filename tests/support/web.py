@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from nearcache.transport.embedded import HOST, free_port
+from tests.support.waiting import wait_until
 
 PATIENCE = 30.0
-PAUSE = 0.02
 
 
 @contextmanager
@@ -41,7 +40,7 @@ def served(command: Sequence[str], folder: Path, environ: Mapping[str, str], rea
             stderr=output,
         )
     try:
-        eventually(lambda: answer_of(f"http://{HOST}:{port}{ready}")[0] == 200)
+        wait_until(lambda: answer_of(f"http://{HOST}:{port}{ready}")[0] == 200)
         yield f"http://{HOST}:{port}"
         assert master.poll() is None
         master.send_signal(signal.SIGTERM)
@@ -67,11 +66,3 @@ def asked(url: str) -> Any:
     """The document that is answered; None as long as there is none."""
     status, body = answer_of(url)
     return json.loads(body) if status == 200 else None
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until it is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(PAUSE)

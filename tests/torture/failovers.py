@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nearcache.transport.embedded import HOST, EmbeddedServer
-from tests.support.sentinels import wait_until
+from tests.support.waiting import wait_until
 from tests.torture.book import Window, now
 from tests.torture.faults import REST, Stage, Steps
 from tests.torture.histories import LAG

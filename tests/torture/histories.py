@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -14,13 +13,12 @@ from nearcache.testing import FaultProxy, everyone, subscribers
 from nearcache.transport.embedded import HOST, free_port
 from tests.support import servers
 from tests.support.processes import Crew
+from tests.support.waiting import wait_until
 from tests.torture.book import LATE, Window, name, now
-from tests.torture.faults import REST, CannotRun, Stage, Steps
+from tests.torture.faults import REST, Stage, Steps
 from tests.torture.stranger import roam
 from tests.torture.worker import MAX_STALENESS, NAMESPACE, REDIS_TIMEOUT
 
-PATIENCE = 10.0
-"""Seconds that a phase waits for what it needs."""
 LAG = int(0.1e9)
 """ns that a replica may be behind while its link is whole."""
 BACK = 10
@@ -51,12 +49,8 @@ def replicate(stage: Stage) -> None:
     stage.link = stage.cleanup.enter_context(FaultProxy(stage.server.port))
     config = {"replicaof": f"{HOST} {stage.link.port}", "repl-diskless-sync-delay": "0"}
     stage.spare = stage.cleanup.enter_context(servers.make(stage.kind, config))
-    end = time.monotonic() + PATIENCE
     with stage.client(stage.spare.port) as client:
-        while client.info("replication")["master_link_status"] != "up":
-            if time.monotonic() > end:
-                raise CannotRun("the replica did not get in step with its primary")
-            time.sleep(0.01)
+        wait_until(lambda: client.info("replication")["master_link_status"] == "up")
 
 
 def _lead_to_spare(stage: Stage) -> None:

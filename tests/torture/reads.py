@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from nearcache import current_load
-from tests.support.processes import done
+from tests.support.processes import done, loader_of
 from tests.torture.book import KEYS, Book, name, now, options, tags
 from tests.torture.judge import Read
 
@@ -42,9 +40,7 @@ class Reads:
         self._cache, self._book, self._raised, self._loads = cache, book, raised, loads
         self.going = True
         self.seen: list[Read] = []
-        asynchronous = inspect.iscoroutinefunction(cache.get)
-        self._load: Callable[[int], Any] = self._load_slowly if asynchronous else self._load_here
-        self._load_many: Callable[[list[str]], Any] = self._load_many_slowly if asynchronous else self._load_many_here
+        self._load, self._load_many = loader_of(cache, self._row), loader_of(cache, self._rows)
         self._decorated = cache.cached("item:{key}", lease=LEASE)(self._load)
 
     async def run(self, rng: random.Random) -> None:
@@ -93,25 +89,9 @@ class Reads:
             return [await done(self._cache.get_or_set(name(key), load, **told))]
         return [await done(self._decorated(key))]
 
-    def _load_here(self, key: int) -> int:
-        version = self._book.row(key)
-        time.sleep(random.uniform(0, random.choice(LOAD_TIMES)))
-        return version
+    def _row(self, key: int) -> tuple[int, float]:
+        return self._book.row(key), random.uniform(0, random.choice(LOAD_TIMES))
 
-    async def _load_slowly(self, key: int) -> int:
-        version = self._book.row(key)
-        await asyncio.sleep(random.uniform(0, random.choice(LOAD_TIMES)))
-        return version
-
-    def _load_many_here(self, names: list[str]) -> dict[str, int]:
-        versions = self._rows(names)
-        time.sleep(random.uniform(0, random.choice(LOAD_TIMES)))
-        return versions
-
-    async def _load_many_slowly(self, names: list[str]) -> dict[str, int]:
-        versions = self._rows(names)
-        await asyncio.sleep(random.uniform(0, random.choice(LOAD_TIMES)))
-        return versions
-
-    def _rows(self, names: list[str]) -> dict[str, int]:
-        return {one: self._book.row(int(one.removeprefix("item:"))) for one in names}
+    def _rows(self, names: list[str]) -> tuple[dict[str, int], float]:
+        versions = {one: self._book.row(int(one.removeprefix("item:"))) for one in names}
+        return versions, random.uniform(0, random.choice(LOAD_TIMES))

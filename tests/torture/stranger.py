@@ -22,11 +22,11 @@ PAUSE = 0.03
 """Seconds between two calls."""
 
 
-def roam(url: str, prefix: str, without: str | None, pipe: Connection) -> None:
+async def roam(url: str, prefix: str, without: str | None, pipe: Connection) -> None:
     """A process from beginning to end."""
     if without is not None:
         guards.GUARDS[without].take_away()
-    asyncio.run(serve(pipe, Stranger(url, prefix)))
+    await serve(pipe, Stranger(url, prefix))
 
 
 class Stranger:

@@ -77,14 +77,10 @@ class Figures:
     clears: list[Clear] = field(default_factory=list)
 
 
-def work(plan: Plan, book: Book, pipe: Connection) -> None:
+async def work(plan: Plan, book: Book, pipe: Connection) -> None:
     """A process from beginning to end."""
     if plan.without is not None:
         guards.GUARDS[plan.without].take_away()
-    asyncio.run(_work(plan, book, pipe))
-
-
-async def _work(plan: Plan, book: Book, pipe: Connection) -> None:
     make = NearCache if plan.kind == "threads" else AsyncNearCache
     settings = {
         "ttl": plan.ttl,

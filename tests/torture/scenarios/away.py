@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 from nearcache import AsyncNearCache, NearCache
 from nearcache.local.snapshot import stripe_of
 from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.processes import Cache, connected, done
+from tests.support.processes import Cache, connected, done, side_by_side
 from tests.support.report import Report
 from tests.support.tables import Table
 from tests.torture.scenarios.outages import Loader
@@ -44,12 +43,7 @@ class Trial:
     async def play(self, keys: list[str], seconds: float) -> None:
         """Everybody reads for so long."""
         end = time.monotonic() + seconds
-        callers = [self._read(key, end) for key in keys]
-        if isinstance(self._cache, NearCache):
-            with ThreadPoolExecutor(len(callers)) as pool:
-                list(pool.map(asyncio.run, callers))
-        else:
-            await asyncio.gather(*callers)
+        await side_by_side(self._cache, [self._read(key, end) for key in keys])
 
     async def _read(self, key: str, end: float) -> None:
         load = self.loaders[key].call

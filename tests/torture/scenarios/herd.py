@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import redis
 
 from nearcache import AsyncNearCache, NearCache
-from tests.support.processes import Cache, connected, done, serve
+from tests.support.processes import connected, done, loader_of, serve, side_by_side
 
 CALLERS = {"threads": 50, "tasks": 200}
 """In each process."""
@@ -24,15 +23,6 @@ LEASE = 0.5
 """Seconds of the lease whose holder is killed."""
 PATIENCE = 10.0
 """Seconds that the others wait for a load, however short the lease is, and that a load hangs which is to be killed."""
-
-
-@dataclass(frozen=True)
-class Post:
-    """What a process is told at its start."""
-
-    number: int
-    url: str
-    kind: str
 
 
 @dataclass
@@ -49,110 +39,69 @@ def loads_of(moment: int) -> str:
     return f"loads:{moment}"
 
 
-def attend(post: Post, pipe: Connection) -> None:
+async def attend(url: str, kind: str, pipe: Connection) -> None:
     """A process from beginning to end."""
-    asyncio.run(_attend(post, pipe))
-
-
-async def _attend(post: Post, pipe: Connection) -> None:
-    make = NearCache if post.kind == "threads" else AsyncNearCache
-    with redis.Redis.from_url(post.url) as client:
+    make = NearCache if kind == "threads" else AsyncNearCache
+    with redis.Redis.from_url(url) as client:
         client.ping()
-        async with connected(make, post.url, namespace="stampede", ttl=60) as cache:
-            await serve(pipe, Caller(cache, client))
+        async with connected(make, url, namespace="stampede", ttl=60) as cache:
+            await serve(pipe, Caller(cache, client, CALLERS[kind]))
 
 
 class Caller:
     """One process's part."""
 
-    def __init__(self, cache: Cache, client: Any) -> None:
-        self._cache, self._client = cache, client
+    def __init__(self, cache: Any, client: Any, callers: int) -> None:
+        self._cache, self._client, self._callers = cache, client, callers
 
     async def together(self, moment: int) -> Answers:
         """Everybody asks by get_or_set."""
-        return await self._ask(moment)
+        return await self._get_or_set(moment, LOADER)
 
     async def killed(self, moment: int) -> Answers:
-        """The same, with a lease that ends soon."""
-        return await self._ask(moment, PATIENCE, lease=LEASE)
+        """The same, with a lease that ends soon, and a first load that hangs."""
+        return await self._get_or_set(moment, PATIENCE, lease=LEASE)
 
-    async def _ask(self, moment: int, first: float = LOADER, **options: Any) -> Answers:
-        key = f"key:{moment}"
-        cache = self._cache
-        if isinstance(cache, NearCache):
-            return self._in_threads(moment, lambda: cache.get_or_set(key, lambda: self._load(moment, first), **options))
-        return await self._in_tasks(
-            moment, lambda: cache.get_or_set(key, lambda: self._load_async(moment, first), **options)
-        )
+    async def _get_or_set(self, moment: int, first: float, **options: Any) -> Answers:
+        load = self._loader(moment, first)
+        return await self._answers(moment, lambda: done(self._cache.get_or_set(f"key:{moment}", load, **options)))
 
     async def naive(self, moment: int) -> Answers:
         """Everybody asks by get, loads if there is nothing, and sets."""
-        key = f"key:{moment}"
-        if isinstance(self._cache, NearCache):
-            return self._in_threads(moment, lambda: self._naively(key, moment))
-        return await self._in_tasks(moment, lambda: self._naively_async(key, moment))
+        key, load = f"key:{moment}", self._loader(moment, LOADER)
+
+        async def ask() -> Any:
+            value = await done(self._cache.get(key))
+            if value is None:
+                value = await done(load())
+                await done(self._cache.set(key, value))
+            return value
+
+        return await self._answers(moment, ask)
 
     async def bare(self, moment: int) -> Answers:
         """Everybody sleeps."""
-        if isinstance(self._cache, NearCache):
-            return self._in_threads(moment, lambda: time.sleep(LOADER))
-        return await self._in_tasks(moment, lambda: asyncio.sleep(LOADER))
+        return await self._answers(moment, lambda: asyncio.sleep(LOADER))
 
-    def _naively(self, key: str, moment: int) -> Any:
-        value = self._cache.get(key)
-        if value is None:
-            value = self._load(moment)
-            self._cache.set(key, value)
-        return value
+    def _loader(self, moment: int, first: float) -> Callable[[], Any]:
+        """It tells who loads, and when it began; the first load of a round takes its own time."""
 
-    async def _naively_async(self, key: str, moment: int) -> Any:
-        value = await done(self._cache.get(key))
-        if value is None:
-            value = await self._load_async(moment)
-            await done(self._cache.set(key, value))
-        return value
+        def begin() -> tuple[int, float]:
+            number = self._client.rpush(loads_of(moment), f"{os.getpid()} {time.monotonic_ns()}")
+            return os.getpid(), first if number == 1 else LOADER
 
-    def _load(self, moment: int, first: float = LOADER) -> int:
-        time.sleep(first if self._note(moment) == 1 else LOADER)
-        return os.getpid()
+        return loader_of(self._cache, begin)
 
-    async def _load_async(self, moment: int, first: float = LOADER) -> int:
-        await asyncio.sleep(first if self._note(moment) == 1 else LOADER)
-        return os.getpid()
-
-    def _note(self, moment: int) -> int:
-        """Tell who loads, and when it began; which of all loads it is."""
-        number: int = self._client.rpush(loads_of(moment), f"{os.getpid()} {time.monotonic_ns()}")
-        return number
-
-    def _in_threads(self, moment: int, call: Callable[[], Any]) -> Answers:
+    async def _answers(self, moment: int, ask: Callable[[], Awaitable[Any]]) -> Answers:
         answers = Answers()
 
-        def ask() -> None:
-            time.sleep(max(0.0, (moment - time.monotonic_ns()) / 1e9))
+        async def caller() -> None:
+            await asyncio.sleep(max(0.0, (moment - time.monotonic_ns()) / 1e9))
             try:
-                answers.values.append(call())
+                answers.values.append(await ask())
             except Exception as error:  # counted, and fails the run
                 answers.raised.append(repr(error))
             answers.took.append(time.monotonic_ns() - moment)
 
-        threads = [threading.Thread(target=ask, name=f"caller-{number}") for number in range(CALLERS["threads"])]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return answers
-
-    async def _in_tasks(self, moment: int, call: Callable[[], Any]) -> Answers:
-        answers = Answers()
-
-        async def ask() -> None:
-            await asyncio.sleep(max(0.0, (moment - time.monotonic_ns()) / 1e9))
-            try:
-                answers.values.append(await call())
-            except Exception as error:  # as above
-                answers.raised.append(repr(error))
-            answers.took.append(time.monotonic_ns() - moment)
-
-        await asyncio.gather(*(ask() for _ in range(CALLERS["tasks"])))
+        await side_by_side(self._cache, [caller() for _ in range(self._callers)])
         return answers

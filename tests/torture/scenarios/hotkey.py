@@ -14,14 +14,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
 from nearcache import AsyncNearCache, NearCache
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.processes import Cache, Crew, connected, serve
+from tests.support.processes import Cache, Crew, connected, done, loader_of, serve, side_by_side
 from tests.support.report import Report
 from tests.support.tables import Table
 from tests.torture.scenarios.took import HEAD, Took
@@ -51,14 +51,6 @@ TOLERANCE = 0.1
 """How far the number of loads may be from duration / (interval + load), beside the one that begins or ends it."""
 
 
-@dataclass(frozen=True)
-class Post:
-    """What a process is told at its start."""
-
-    number: int
-    url: str
-
-
 @dataclass
 class Seen:
     """What the readers of a process saw; times in ns."""
@@ -71,14 +63,10 @@ class Seen:
     wrong: list[str] = field(default_factory=list)
 
 
-def read(post: Post, pipe: Connection) -> None:
+async def read(number: int, url: str, pipe: Connection) -> None:
     """A process from beginning to end."""
-    asyncio.run(_read(post, pipe))
-
-
-async def _read(post: Post, pipe: Connection) -> None:
-    make = AsyncNearCache if post.number % 2 else NearCache
-    async with connected(make, post.url, namespace="hotkey", ttl=TTL, jitter=0) as cache:
+    make = AsyncNearCache if number % 2 else NearCache
+    async with connected(make, url, namespace="hotkey", ttl=TTL, jitter=0) as cache:
         await serve(pipe, Reading(cache))
 
 
@@ -102,80 +90,52 @@ class Readers:
         until: CLOCK_MONOTONIC in ns.
     """
 
-    def __init__(self, cache: Cache, mode: str, until: int) -> None:
+    def __init__(self, cache: Any, mode: str, until: int) -> None:
         self._cache, self._mode, self._until = cache, mode, until
         self._seen = Seen()
+        self._load, self._load_other = loader_of(cache, self._begin), loader_of(cache, lambda: (7, 0.0))
+        self._caller = threading.get_ident if isinstance(cache, NearCache) else asyncio.current_task
         self._own: set[object] = set()
         """The readers' own threads or tasks."""
 
     async def run(self) -> Seen:
         """Read at the rate asked for until the end."""
-        if isinstance(self._cache, NearCache):
-            threads = [threading.Thread(target=self._thread, args=(self._cache, one)) for one in range(READERS)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        else:
-            await asyncio.gather(*(self._task(self._cache, number) for number in range(READERS)))
+        await side_by_side(self._cache, [self._read(number) for number in range(READERS)])
         return self._seen
 
-    def _thread(self, cache: NearCache, number: int) -> None:
-        options, clock = OPTIONS[self._mode], time.perf_counter_ns
-        cache.get_or_set(self._mode, self._load, **options)  # the first load is nobody's fault
-        cache.get_or_set("other", lambda: 7, ttl=3600)
-        self._own.add(threading.get_ident())
-        for due in self._turns(number):
-            time.sleep(max(0.0, due - time.monotonic()))
-            since = clock()
-            value = cache.get_or_set(self._mode, self._load, **options)
-            between = clock()
-            cache.get_or_set("other", lambda: 7, ttl=3600)
-            self._note(since, between, clock(), value)
-
-    async def _task(self, cache: AsyncNearCache, number: int) -> None:
-        options, clock = OPTIONS[self._mode], time.perf_counter_ns
-        await cache.get_or_set(self._mode, self._load_async, **options)
-        await cache.get_or_set("other", _seven, ttl=3600)
-        self._own.add(asyncio.current_task())
+    async def _read(self, number: int) -> None:
+        clock = time.perf_counter_ns
+        await self._hot()  # the first load is nobody's fault
+        await self._other()
+        self._own.add(self._caller())
         for due in self._turns(number):
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             since = clock()
-            value = await cache.get_or_set(self._mode, self._load_async, **options)
+            value = await self._hot()
             between = clock()
-            await cache.get_or_set("other", _seven, ttl=3600)
-            self._note(since, between, clock(), value)
+            await self._other()
+            self._seen.hot.append(between - since)
+            self._seen.other.append(clock() - between)
+            if value != 7:
+                self._seen.wrong.append(f"{self._mode} gave {value!r}")
 
-    def _turns(self, number: int) -> Any:
+    def _hot(self) -> Awaitable[Any]:
+        return done(self._cache.get_or_set(self._mode, self._load, **OPTIONS[self._mode]))
+
+    def _other(self) -> Awaitable[Any]:
+        return done(self._cache.get_or_set("other", self._load_other, ttl=3600))
+
+    def _turns(self, number: int) -> Iterator[float]:
         """When to read; after a late read the next ones follow in their time, and none is left out."""
         due = time.monotonic() + PAUSE * number / READERS
         while due * 1e9 < self._until:
             yield due
             due = max(due + PAUSE, time.monotonic() - 5 * PAUSE)
 
-    def _note(self, since: int, between: int, end: int, value: Any) -> None:
-        self._seen.hot.append(between - since)
-        self._seen.other.append(end - between)
-        if value != 7:
-            self._seen.wrong.append(f"{self._mode} gave {value!r}")
-
-    def _load(self) -> int:
-        self._count(threading.get_ident())
-        time.sleep(LOADER)
-        return 7
-
-    async def _load_async(self) -> int:
-        self._count(asyncio.current_task())
-        await asyncio.sleep(LOADER)
-        return 7
-
-    def _count(self, caller: object) -> None:
+    def _begin(self) -> tuple[int, float]:
         self._seen.loads += 1
-        self._seen.by_readers += caller in self._own
-
-
-async def _seven() -> int:
-    return 7
+        self._seen.by_readers += self._caller() in self._own
+        return 7, LOADER
 
 
 def late(ns: Sequence[int]) -> int:
@@ -193,7 +153,7 @@ def show(report: Report) -> bool:
     rows, faults, kept, waited = [], [], {}, {}
     with (
         EmbeddedServer() as server,
-        Crew(read, {str(number): (Post(number, server.url),) for number in range(PROCESSES)}) as crew,
+        Crew(read, {str(number): (number, server.url) for number in range(PROCESSES)}) as crew,
     ):
         for mode in OPTIONS:
             lasts = seconds if mode != NEITHER else max(6.0, seconds / 3)

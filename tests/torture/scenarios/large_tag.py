@@ -6,7 +6,6 @@ and a single set at its place: it says how far one call of anything is from the 
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import time
 from collections.abc import Callable
@@ -33,12 +32,8 @@ class Turn(NamedTuple):
     tag: float
 
 
-def attend(number: int, url: str, pipe: Connection) -> None:
+async def attend(number: int, url: str, pipe: Connection) -> None:
     """A process from beginning to end."""
-    asyncio.run(_attend(number, url, pipe))
-
-
-async def _attend(number: int, url: str, pipe: Connection) -> None:
     make = NearCache if number % 2 else AsyncNearCache
     async with connected(make, url, namespace="tags", ttl=600, l1_max_entries=2 * ENTRIES, redis_timeout=2) as cache:
         await serve(pipe, Holder(cache, number))

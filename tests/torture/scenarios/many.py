@@ -24,7 +24,7 @@ import redis
 from nearcache import AsyncNearCache, NearCache
 from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.processes import Cache, Crew, connected, done, serve
+from tests.support.processes import Cache, Crew, connected, done, loader_of, serve, side_by_side
 from tests.support.report import Report
 from tests.support.tables import Table
 from tests.torture.scenarios.operations import BUS_CUT, trouble
@@ -53,36 +53,27 @@ class Told:
     longest: float = 0.0
 
 
-def attend(number: int, url: str, proxied: str, pipe: Connection) -> None:
+async def attend(number: int, url: str, proxied: str, pipe: Connection) -> None:
     """A process from beginning to end."""
-    asyncio.run(_attend(number, url, proxied, pipe))
-
-
-async def _attend(number: int, url: str, proxied: str, pipe: Connection) -> None:
     make = NearCache if number % 2 else AsyncNearCache
     with redis.Redis.from_url(url) as client:
         client.ping()
         async with connected(make, proxied, namespace="many", ttl=60, redis_timeout=2, reconnect_max=0.05) as cache:
-            await serve(pipe, Reader(cache, client, threads=bool(number % 2)))
+            await serve(pipe, Reader(cache, client))
 
 
 class Reader:
     """One process's part."""
 
-    def __init__(self, cache: Cache, client: Any, *, threads: bool) -> None:
+    def __init__(self, cache: Cache, client: Any) -> None:
         self._cache: Any = cache
         self._client = client
-        self._threads = threads
         self._told = Told()
 
     async def read(self, order: str, kind: str, moment: float) -> Told:
         """Read from several threads or tasks at the moment."""
         self._told = Told()
-        reads = [self._read(order, kind, moment) for _ in range(READERS)]
-        if self._threads:
-            await asyncio.gather(*(asyncio.to_thread(asyncio.run, read) for read in reads))
-        else:
-            await asyncio.gather(*reads)
+        await side_by_side(self._cache, [self._read(order, kind, moment) for _ in range(READERS)])
         return self._told
 
     async def _read(self, order: str, kind: str, moment: float) -> None:
@@ -99,22 +90,8 @@ class Reader:
         told.longest = max(told.longest, time.monotonic() - moment)
 
     async def _together(self, order: str, names: list[str], kind: str) -> dict[str, str]:
-        def begin(keys: list[str]) -> dict[str, str]:
-            return self._note(order, keys, fails=kind == FAILING)
-
-        def load(keys: list[str]) -> dict[str, str]:
-            values = begin(keys)
-            time.sleep(LOADER)
-            return values
-
-        async def load_async(keys: list[str]) -> dict[str, str]:
-            values = begin(keys)
-            await asyncio.sleep(LOADER)
-            return values
-
-        values: dict[str, str] = await done(
-            self._cache.get_or_set_many(names, load if self._threads else load_async, lease=30)
-        )
+        load = loader_of(self._cache, lambda keys: (self._note(order, keys, fails=kind == FAILING), LOADER))
+        values: dict[str, str] = await done(self._cache.get_or_set_many(names, load, lease=30))
         return values
 
     async def _naive(self, order: str, names: list[str]) -> dict[str, str]:

@@ -29,7 +29,7 @@ from typing import Any
 from nearcache import AsyncNearCache, NearCache, RemoteUnavailable
 from nearcache.testing import FaultProxy, commands, subscribers
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.processes import Cache, Crew, connected, done, serve
+from tests.support.processes import Cache, Crew, connected, done, serve, side_by_side
 from tests.support.report import Report
 from tests.support.tables import Table
 from tests.torture.scenarios import large_tag
@@ -56,12 +56,8 @@ class Told:
     """How often the process has lost its bus, or a message, meanwhile."""
 
 
-def attend(number: int, url: str, timeout: float, pipe: Connection) -> None:
+async def attend(number: int, url: str, timeout: float, pipe: Connection) -> None:
     """A process from beginning to end."""
-    asyncio.run(_attend(number, url, timeout, pipe))
-
-
-async def _attend(number: int, url: str, timeout: float, pipe: Connection) -> None:
     make = NearCache if number % 2 else AsyncNearCache
     settings = {"redis_timeout": timeout, "breaker_reset": 0.02, "reconnect_max": 0.05, "on_unavailable": "raise"}
     async with connected(make, url, namespace="operations", ttl=600, **settings) as cache:
@@ -99,11 +95,7 @@ class Worker:
                 except Exception as error:  # whatever it is, it is a violation
                     told.raised.append(repr(error))
 
-        parts = [names[part::WORKERS] for part in range(WORKERS)]
-        if self._number % 2:
-            await asyncio.gather(*(asyncio.to_thread(asyncio.run, work(part)) for part in parts))
-        else:
-            await asyncio.gather(*map(work, parts))
+        await side_by_side(self._cache, [work(names[part::WORKERS]) for part in range(WORKERS)])
         told.flushes = self._cache.stats().flushes - flushes
         return told
 

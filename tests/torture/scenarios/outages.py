@@ -19,7 +19,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +26,7 @@ from typing import Any
 from nearcache import AsyncNearCache, NearCache
 from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.processes import Cache, connected, done
+from tests.support.processes import Cache, connected, done, side_by_side
 from tests.support.report import Report
 from tests.support.tables import Spread, Table
 from tests.torture import faults
@@ -159,17 +158,11 @@ class Trial:
         self._loader.most = 0
         keys = [self._new() for _ in range(CROWD * 10)]
         self.outcome.asked += len(keys)
-        if isinstance(cache, NearCache):
-            with ThreadPoolExecutor(CROWD) as pool:
-                values = list(pool.map(lambda key: cache.get_or_set(key, load), keys))
-        else:
 
-            async def caller(number: int) -> list[Any]:
-                return [await cache.get_or_set(key, load) for key in keys[number::CROWD]]
+        async def caller(number: int) -> int:
+            return sum([await done(cache.get_or_set(key, load)) == 7 for key in keys[number::CROWD]])
 
-            found = await asyncio.gather(*map(caller, range(CROWD)))
-            values = list(itertools.chain.from_iterable(found))
-        self.outcome.loaded += sum(value == 7 for value in values)
+        self.outcome.loaded += sum(await side_by_side(cache, map(caller, range(CROWD))))
         self.outcome.together[phase] = self._loader.most
 
     async def _return(self) -> None:

@@ -13,7 +13,6 @@ show its race: a check that cannot fail is no check.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from tests.support.ablations import rules
 from tests.support.ablations.guards import FILLS_BELOW_FLOORS, FILLS_WITHOUT_LEASE, changed
 from tests.support.report import Report
 from tests.support.tables import Table
+from tests.support.waiting import wait_until
 
 NAMESPACE = "races"
 ROUNDS = 20
@@ -63,19 +63,6 @@ class Stage:
     def executed(self, command: str) -> int:
         """How often the server has executed a command."""
         return int(self.client.info("commandstats").get(f"cmdstat_{command}", {}).get("calls", 0))
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Wait until it is true.
-
-    Raises:
-        TimeoutError: it never was.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {PATIENCE:.0f} s for {what}")
-        time.sleep(0.001)
 
 
 @contextmanager
@@ -112,9 +99,9 @@ def fill_race(on: Stage, key: str) -> bool:
     on.proxy.hold("replies", commands)
     try:
         with beside(lambda: on.reader.get(key)):
-            wait_for(lambda: on.executed("mget") > gets, "the reader's GET")
+            wait_until(lambda: on.executed("mget") > gets)
             on.writer.set(key, NEW)
-            wait_for(lambda: on.reader.stats().invalidations_received > heard, "the message of the write")
+            wait_until(lambda: on.reader.stats().invalidations_received > heard)
             on.proxy.release()
     finally:
         on.proxy.release()

@@ -184,12 +184,8 @@ async def _soon(value: Any) -> Any:
     return value
 
 
-def work(kind: str, url: str, seed: int, pipe: Connection) -> None:
+async def work(kind: str, url: str, seed: int, pipe: Connection) -> None:
     """A process from beginning to end."""
-    asyncio.run(_work(kind, url, seed, pipe))
-
-
-async def _work(kind: str, url: str, seed: int, pipe: Connection) -> None:
     before = Census.take(None)
     make = AsyncNearCache if kind == "asyncio" else NearCache
     async with connected(make, url, **SETTINGS) as cache:

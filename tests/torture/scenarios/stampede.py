@@ -24,7 +24,7 @@ from nearcache.transport.embedded import EmbeddedServer
 from tests.support.processes import Crew
 from tests.support.report import Report
 from tests.support.tables import Spread, Table
-from tests.torture.scenarios.herd import CALLERS, LEASE, LOADER, PATIENCE, Answers, Post, attend, loads_of
+from tests.torture.scenarios.herd import CALLERS, LEASE, LOADER, PATIENCE, Answers, attend, loads_of
 from tests.torture.scenarios.took import HEAD, Took, milliseconds
 
 PROCESSES = 8
@@ -79,15 +79,15 @@ def run(crew: Crew, client: Any, kind: str, order: str) -> Round:
 
 def play(server: EmbeddedServer, client: Any, kind: str, rounds: int) -> dict[str, list[Round]]:
     """All rounds of threads, or of tasks."""
-    posts = [Post(number, server.url, kind) for number in range(PROCESSES)]
+    processes = {str(number): (server.url, kind) for number in range(PROCESSES)}
     found: dict[str, list[Round]] = {TOGETHER: [], KILLED: [], NAIVE: [], BARE: []}
-    with Crew(attend, {str(post.number): (post,) for post in posts}) as crew:
+    with Crew(attend, processes) as crew:
         _warm_up(crew, client, kind)
         for _ in range(rounds):
             for order in (TOGETHER, NAIVE, BARE):
                 found[order].append(run(crew, client, kind, order))
     for _ in range(max(1, rounds // 3)):
-        with Crew(attend, {str(post.number): (post,) for post in posts}) as crew:
+        with Crew(attend, processes) as crew:
             _warm_up(crew, client, kind)
             found[KILLED].append(run(crew, client, kind, KILLED))
     return found

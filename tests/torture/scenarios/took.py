@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.support.tables import percentile
+
 HEAD = ("calls", "p50 ms", "p99 ms", "max ms")
 """The head over ``Took.cells``."""
 
@@ -28,11 +30,7 @@ class Took:
         >>> Took.of([])
         Took(calls=0, p50=nan, p99=nan, longest=nan)
         """
-        if not ns:
-            return cls(0, math.nan, math.nan, math.nan)
-        ordered = sorted(ns)
-        p50, p99 = (ordered[math.ceil(len(ordered) * part) - 1] / 1e6 for part in (0.5, 0.99))
-        return cls(len(ns), p50, p99, ordered[-1] / 1e6)
+        return cls(len(ns), *(percentile(ns, part) / 1e6 for part in (0.5, 0.99, 1.0)))
 
     def cells(self) -> list[str]:
         """For a row of a table."""
