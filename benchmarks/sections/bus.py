@@ -30,7 +30,8 @@ from benchmarks.sections.fleet import PERCENTILES, Delays, Fleet, costs
 from nearcache import NearCache
 from nearcache.engine.bus_state import BusSignal, Phase
 from nearcache.engine.ports import Bus
-from nearcache.engine.subscriber import Subscriber, Subscription
+from nearcache.engine.subscriber import Subscriber
+from nearcache.engine.subscription import Subscription
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.store import Entry
 from nearcache.protocol import messages

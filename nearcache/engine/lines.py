@@ -17,7 +17,8 @@ from nearcache.engine.bus_state import GRAVITY, BusSignal, BusState, Phase, Repo
 from nearcache.engine.ports import Background, Bus, News, Places, RemoteFailed, SharedBus
 from nearcache.engine.replay import LONGEST_PAUSE, replay_journal
 from nearcache.engine.rights import try_rights
-from nearcache.engine.subscriber import BACKOFF, Subscriber, Subscription
+from nearcache.engine.subscriber import BACKOFF, Subscriber
+from nearcache.engine.subscription import Subscription
 from nearcache.local.waiters import Latch
 
 NOTHING = nullcontext()

@@ -24,7 +24,7 @@ from nearcache.engine.core import Core
 from nearcache.engine.ports import RemoteFailed
 from nearcache.local.singleflight import Outcome
 from nearcache.observe.metrics import METRICS, Metric, look_at
-from nearcache.transport.endpoint import CLUSTERS, SENTINELS
+from nearcache.transport.urls import CLUSTERS, SENTINELS
 
 P = ParamSpec("P")
 T = TypeVar("T")

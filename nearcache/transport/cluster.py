@@ -29,10 +29,11 @@ from nearcache.settings import Settings
 from nearcache.transport import resp
 from nearcache.transport.client import RedisRemote, Transport
 from nearcache.transport.cluster_bucket import BucketTransport
-from nearcache.transport.endpoint import Endpoint, redact, scheme_of
+from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.handshake import SharedHandshake
 from nearcache.transport.interpreting import interprets
 from nearcache.transport.shared_bus import AsyncSharedBus, SyncSharedBus
+from nearcache.transport.urls import redact, scheme_of
 
 BUCKETS = 16
 """Where the settings say nothing."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import SplitResult, parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 import redis
 import redis.asyncio
@@ -31,19 +31,12 @@ from nearcache.engine.ports import Bus, RemoteFailed, RemoteMisconfigured, Remot
 from nearcache.errors import ConfigError
 from nearcache.settings import Settings
 from nearcache.transport.diagnosis import problem_of_client, problem_of_scheme
+from nearcache.transport.urls import SENTINELS, check_scheme, parts_of, redact, scheme_of
 
-SCHEMES = ("redis", "rediss", "unix")
-_ADDRESS = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)([^/?#@]*@)?"
-    r"(?P<place>(([\w.%-]+|\[[0-9A-Fa-f:.]+\])?(:\d+)?(,(?=[\w\[])|(?=[/?]|$)))*(/[^?#@]*)?)(\?|$)"
-)
-_HOST = re.compile(r"([\w.%-]*|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 PROBES = 3
 """Times that a port is asked whether it speaks TLS: a busy machine may take longer than a time limit to say so."""
 RESP2 = 2
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-SENTINELS = ("redis+sentinel", "rediss+sentinel")
-CLUSTERS = ("redis+cluster", "rediss+cluster")
 # Arguments of a pool, or that it gives its connections for its own purposes.
 _POOLS_OWN = re.compile(
     "max_connections$|timeout$|maint|orig_|oss_cluster|event_dispatcher|himport|connection_pool|cache|parser_class|command_packer|connection_class"
@@ -176,13 +169,13 @@ class Endpoint:
 
             return sentinel.from_url(url, settings, asynchronous=asynchronous)
         shown = shown or redact(url)
-        _check_scheme(scheme_of(url), shown)
+        check_scheme(scheme_of(url), shown)
         if re.search(r"[?#].*@", url, flags=re.DOTALL):
             raise ConfigError(
                 f"{shown}: an @ stands behind ? or #: special characters must be quoted in passwords and options "
                 "(%40 for @, %3F for ?, %23 for #)"
             )
-        parts = _parts(url, shown)
+        parts = parts_of(url, shown)
         module: Any = redis.asyncio.connection if asynchronous else redis.connection
         given: dict[str, Any] = {}
         problem = ""
@@ -192,7 +185,7 @@ class Endpoint:
                 given["ssl_min_version"] = _whole(given["ssl_min_version"], "ssl_min_version")
         except ValueError as error:
             problem = f"{shown}: {error}"
-        if problem:  # raised here, as in _parts
+        if problem:  # raised here, as in parts_of
             raise ConfigError(problem)
         chosen = given.pop("connection_class", module.Connection)
         if parse_qs(parts.query).get("db"):  # it counts more than the path's
@@ -247,31 +240,9 @@ class Endpoint:
         except Exception as error:  # noqa: BLE001  # the constructor may be the user's and raise anything
             # Only a TypeError's text, which names the argument, is known to hold no value.
             problem = f"{error}" if isinstance(error, TypeError) else type(error).__name__
-        if problem:  # raised here, as in _parts
+        if problem:  # raised here, as in parts_of
             raise ConfigError(f"{shown}: redis-py refuses these connection options: {problem}")
         return endpoint
-
-
-def _parts(url: str, shown: str) -> SplitResult:
-    """The parts of a URL that may work."""
-    parts: SplitResult | None = None
-    with suppress(ValueError):
-        split = urlsplit(url)
-        parts = None if split.port == 0 else split
-    if parts is None:  # raised here: the error of before may have the password, and would be its context
-        raise ConfigError(
-            f"{shown}: the port must be a number from 1 to 65535, and special characters of a password be quoted "
-            "(%23 for #, %2F for /)"
-        )
-    if parts.scheme == "unix":
-        if not parts.path or parts.netloc.rpartition("@")[2]:
-            raise ConfigError(f"{shown}: a unix URL needs a path and no host, as in unix:///run/redis.sock")
-    elif not re.fullmatch(r"/?|/\d+", parts.path):
-        raise ConfigError(f"{shown}: what follows the host must be the number of a database, as in /0")
-    elif not parts.hostname or re.search(r"\s", parts.hostname):
-        database = "" if scheme_of(shown) in CLUSTERS else "/0"
-        raise ConfigError(f"{shown}: the host is missing, as in {scheme_of(shown)}://localhost:6379{database}")
-    return parts
 
 
 def _connects(chosen: type[Any]) -> bool:
@@ -288,52 +259,6 @@ def _address(chosen: type[Any], given: Mapping[str, Any]) -> str:
     host = str(given.get("host") or "localhost")
     host = f"[{host}]" if ":" in host else host
     return f"redis{'s' * tls}://{host}:{given.get('port') or 6379}/{database}"
-
-
-def redact(url: str) -> str:
-    """A URL without user, password and options, which may be shown.
-
-    A password may stand in it unquoted, with any character. So the options are cut off only where a whole address
-    stands before them; else everything up to the last @ may be the password. Where no host was given, the password
-    stands in place of a port or behind it: what does not look like an address is not shown.
-
-    >>> redact("redis://me:secret@host:6379/0?password=also@secret")
-    'redis://host:6379/0'
-    >>> redact("redis://me:se?c#ret@host:6379/0")
-    'redis://host:6379/0'
-    >>> redact("redis://me:secret")
-    'redis://...'
-    """
-    whole = _ADDRESS.match(url)
-    if whole is not None:
-        scheme, place = whole["scheme"], whole["place"]
-    else:
-        begin = re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)?", url)
-        scheme = begin[0] if begin else ""
-        place = re.sub(r"[?#].*", "", url[len(scheme) :].rpartition("@")[2], flags=re.DOTALL)
-    hosts, slash, path = place.partition("/")
-    if not all(map(_HOST.fullmatch, hosts.split(","))) or not (scheme or re.search(r":\d+$|^$", hosts)):
-        return f"{scheme}..."
-    form = "[^/]*(/[0-9]{0,5})?" if "+sentinel" in scheme else "[0-9]{0,5}"
-    known = (scheme == "unix://" and not hosts) or re.fullmatch(form, path)
-    return f"{scheme}{hosts}{slash}{path if known else '...'}"
-
-
-def scheme_of(url: object) -> str:
-    """The scheme of a URL, "" if it has none.
-
-    Raises:
-        ConfigError: it is no string.
-    """
-    if not isinstance(url, str):
-        raise ConfigError(f"a URL is a string, not a {type(url).__name__}; for a client of yours use NearCache(client)")
-    return url.split("://", 1)[0] if "://" in url else ""
-
-
-def _check_scheme(scheme: str, shown: str) -> None:
-    if scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in (*SCHEMES, "memory", "null", "embedded", *SENTINELS, *CLUSTERS))
-        raise ConfigError(f"{shown or 'an empty URL'}: the URL must begin with one of {known}")
 
 
 def _our_arguments(chosen: type[Any], settings: Settings) -> dict[str, Any]:

@@ -19,7 +19,7 @@ SHORT = re.compile(r"`(Invalidation|Subscription|Requests|Tier)\.(\w+)`")
 """A method that a table names by its class alone."""
 HOMES = {
     "Invalidation": "nearcache/local/invalidation.py",
-    "Subscription": "nearcache/engine/subscriber.py",
+    "Subscription": "nearcache/engine/subscription.py",
     "Requests": "nearcache/engine/requests.py",
     "Tier": "nearcache/local/tier.py",
 }

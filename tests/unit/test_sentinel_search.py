@@ -14,8 +14,9 @@ from nearcache.protocol.answers import Beat, Greeting
 from nearcache.runtime.run_sync import run_sync
 from nearcache.transport import resp
 from nearcache.transport.endpoint import PROBES, Endpoint
-from nearcache.transport.sentinel import SentinelEndpoint, WatchedBus, from_url
+from nearcache.transport.sentinel import SentinelEndpoint, from_url
 from nearcache.transport.sentinel_search import Opinion, Search, Sentinels, UnknownService, name_of
+from nearcache.transport.sentinel_watch import WatchedBus
 
 A, B = ("10.0.0.1", 6379), ("10.0.0.2", 6379)
 
@@ -195,7 +196,9 @@ def test_the_sentinels_are_asked_in_turn_one_at_a_time(monkeypatch: pytest.Monke
     """A heartbeat whose question still waits asks none, and a failure is no end."""
     _, own, _ = watched()
     asked: list[Any] = []
-    monkeypatch.setattr("nearcache.transport.sentinel._thread.start_new_thread", lambda look, args: asked.append(args))
+    monkeypatch.setattr(
+        "nearcache.transport.sentinel_watch._thread.start_new_thread", lambda look, args: asked.append(args)
+    )
     run_sync(own.ask_beat())
     run_sync(own.ask_beat())
     assert [name_of(place) for (place,) in asked] == ["s0:26379"]
@@ -212,7 +215,7 @@ def test_the_sentinels_are_asked_in_turn_one_at_a_time(monkeypatch: pytest.Monke
         raise RuntimeError("can't start new thread")
 
     own._look(*asked[1])
-    monkeypatch.setattr("nearcache.transport.sentinel._thread.start_new_thread", none)
+    monkeypatch.setattr("nearcache.transport.sentinel_watch._thread.start_new_thread", none)
     run_sync(own.ask_beat())
     assert not own._asking
 

@@ -23,9 +23,9 @@ from nearcache.findings import Finding
 from nearcache.primaries import named
 from nearcache.protocol.names import acl
 from nearcache.settings import Settings
-from nearcache.transport.endpoint import CLUSTERS, redact, scheme_of
 from nearcache.transport.examine import Server, examine
 from nearcache.transport.open import open_url
+from nearcache.transport.urls import CLUSTERS, redact, scheme_of
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 

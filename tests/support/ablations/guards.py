@@ -15,7 +15,7 @@ from nearcache.local.tier import Tier
 from nearcache.protocol import scripts
 from nearcache.protocol.names import Names
 from nearcache.transport.async_transport import AsyncTransport
-from nearcache.transport.sentinel import WatchedBus
+from nearcache.transport.sentinel_watch import WatchedBus
 from nearcache.transport.sync_transport import SyncTransport
 from tests.support.ablations import rules
 from tests.support.ablations.rules import Rules

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from nearcache.engine import atomic, filling, read, subscriber, write
+from nearcache.engine import atomic, filling, read, subscription, write
 from nearcache.engine import buckets as engine_buckets
 from nearcache.engine.attempt import Attempt
 from nearcache.engine.load_many import Search
@@ -281,7 +281,7 @@ JOURNAL_WITHOUT_EPOCH = Rules(tier=JournalWithoutEpoch)
 ACKNOWLEDGEMENTS_END_ENTRIES = Rules(tier=AcknowledgementsEndEntries)
 JOURNAL_WITHOUT_NUMBERS = Rules(patched=((Journal, "replayed", _replayed_by_name),))
 JOURNAL_WITHOUT_DEADLINES = Rules(patched=((Journal, "note", _note_without_deadline),))
-NEVER_DRAINED = Rules(patched=((subscriber, "replay_journal", _never_drain),))
+NEVER_DRAINED = Rules(patched=((subscription, "replay_journal", _never_drain),))
 CLOCK_OF_CONNECTIONS = Rules(patched=((Requests, "earliest_now", _clock_of_connections),))
 LATE_SETS_STORED = Rules(server=LateSetsStored)
 LATE_SETS_ACKNOWLEDGED = Rules(server=LateSetsAcknowledged)
@@ -321,7 +321,7 @@ CLEAR_ELSEWHERE = Rules(patched=((write, "clear", _clear_elsewhere),))
 ANY_EPOCH_RAISES_STAMPS = Rules(tier=AnyEpochRaisesStamps, server=CountsOn, patched=_ABOVE_IS_BELIEVED)
 TURNS_BY_STRIPE = Rules(tier=TurnsByStripe)
 ANY_ANSWER_MAKES_FLOORS_KNOWN = Rules(patched=((Floors, "raised", _raised_unnoticed),))
-ANY_BEAT_PROVES = Rules(patched=((subscriber.Subscription, "_beaten", _beaten_in_any_phase),), server=CountsOn)
+ANY_BEAT_PROVES = Rules(patched=((subscription.Subscription, "_beaten", _beaten_in_any_phase),), server=CountsOn)
 CONNECTIONS_OUTLIVE_THE_PROOF = Rules(patched=((ModelRemote, "discard_idle", _keeps_connections),))
 EVERY_NEW_SERVER_ENDS_DEADLINES = Rules(patched=((Invalidation, "greeted", _forgets_every_clock),))
 SEEN_BY_NOBODY = Rules(server=SeenByNobody)
