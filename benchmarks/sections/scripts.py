@@ -24,6 +24,7 @@ from nearcache.protocol.records import HEAD_BYTES
 from nearcache.transport import resp
 from nearcache.transport.client import RedisRemote
 from nearcache.transport.handshake import Handshake
+from nearcache.transport.port import Transport
 from tests.support import servers
 from tests.support.report import Report
 from tests.support.tables import Spread, Table
@@ -43,7 +44,7 @@ BATCH = 250
 """Calls that are sent before replies are read."""
 
 
-class Recorder:
+class Recorder(Transport):
     """A transport that sends on one connection, and keeps the last command that it sent."""
 
     handshake: Handshake | None = None

@@ -169,10 +169,10 @@ class Batch:
         self.records = records
         if self.bounds is not None or records == [None]:
             return
-        taken = self._take_in(core, 0)
+        taken = self.take_in(core, 0)
         while taken < len(records):
             await core.runtime.give_way()
-            taken = self._take_in(core, taken)
+            taken = self.take_in(core, taken)
 
     def unjudged(self) -> list[Read]:
         """Reads of the records that are not plain."""
@@ -184,7 +184,7 @@ class Batch:
                 reads.append(read)
         return reads
 
-    def _take_in(self, core: Core, begin: int) -> int:
+    def take_in(self, core: Core, begin: int) -> int:
         """Judge the plain records from ``begin`` on, and put their values; the floors were proven before the request.
 
         Returns:

@@ -6,7 +6,7 @@ threaded ones never suspend, the asyncio ones do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from enum import Enum
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -109,6 +109,15 @@ class Remote(Protocol):
             keys: at most BATCH.
             with_bounds: whether counter and floor are read too, after the records.
             waited: seconds that the callers have waited already; the request has so much less.
+        """
+        ...
+
+    def read_each(
+        self, asks: Sequence[tuple[Remote, Sequence[str]]]
+    ) -> Awaitable[Sequence[Sequence[bytes | None] | RemoteFailed]]:
+        """As ``read`` for keys of several buckets of this remote's server, by one request: what stands there for each.
+
+        A failure among it says that this bucket has to be asked by itself, as one that has moved.
         """
         ...
 

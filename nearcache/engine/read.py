@@ -68,34 +68,44 @@ async def fetch(core: Core, key: str, policy: Policy) -> Read:
 async def get_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
     """The fresh values of some keys that the fast path did not serve."""
     if core.parts:
-        found: dict[str, Any] = {}
-        for some in await core.runtime.together([get_many(one, some) for one, some in core.split(keys)]):
-            found |= some
-        return found
-    tier = core.tier
-    near = keys if tier.fallback.used else [key for key in keys if key in tier.entries]
-    values = {key: core.entries.value_of(entry) for key in near if (entry := fresh_entry(core, key)) is not None}
-    core.counters.l1_hits += len(values)
+        from nearcache.engine.wide import get_many_of_buckets  # noqa: PLC0415  # few have several
+
+        return await get_many_of_buckets(core, keys)
+    values = near(core, keys)
     if values:
         keys = [key for key in keys if key not in values]
     before = len(values)
     for part in chunks(keys, BATCH):
-        read = await _read_many(core, part)
-        values = values | read if values else read
+        found = await read_many(core, part)
+        values = values | found if values else found
     core.counters.misses += before + len(keys) - len(values)
     return values
 
 
-async def _read_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
-    """As ``get_many`` for keys of one request, without counting the misses."""
+def near(core: Core, keys: Sequence[str]) -> dict[str, Any]:
+    """The values of some keys of one bucket that are here all the same."""
+    entries = core.tier.entries
+    if not core.tier.fallback.used and entries.keys().isdisjoint(keys):
+        return {}
+    here = keys if core.tier.fallback.used else [key for key in keys if key in entries]
+    values = {key: core.entries.value_of(entry) for key in here if (entry := fresh_entry(core, key)) is not None}
+    core.counters.l1_hits += len(values)
+    return values
+
+
+async def read_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
+    """The values of keys of one bucket, by one request."""
     batch = Batch(core, keys, [core.policy] * len(keys))
     try:
         await batch.read(core)
     except RemoteFailed:
         return {}
-    values = dict(zip(keys, batch.values, strict=True))
-    if None not in batch.entries:  # all were plain
-        return values
+    return dict(zip(keys, batch.values, strict=True)) if None not in batch.entries else await judged(core, batch)
+
+
+async def judged(core: Core, batch: Batch) -> dict[str, Any]:
+    """The values of a batch of which not every record was plain."""
+    values = dict(zip(batch.keys, batch.values, strict=True))
     reads = batch.unjudged()
     await settle(core, reads)
     values.update((read.key, read.value) for read in reads)
@@ -106,7 +116,8 @@ async def fetch_many(core: Core, keys: Sequence[str], policy: Policy) -> list[Re
     """Read some keys from L2, BATCH of them by one request."""
     done: list[Read] = []
     if core.parts:
-        found = {read.key: read for one, some in core.split(keys) for read in await fetch_many(one, some, policy)}
+        works = [fetch_many(one, some, policy) for one, some in core.split(keys)]
+        found = {read.key: read for some in await core.runtime.together(works) for read in some}
         return [found[key] for key in keys]
     for part in chunks(keys, BATCH):
         reads = [Read(key, policy) for key in part]

@@ -32,7 +32,7 @@ def run_sync(flow: Coroutine[Any, Any, T]) -> T:
         point = flow.send(None)
         while isinstance(point, Question):  # called by user code inside one of several flows
             try:
-                replies = run_sync(point.send(point.packed, point.count))
+                replies = point.answer()
             except BaseException as failure:  # noqa: BLE001  # the flow has to take it
                 point = flow.throw(failure)
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
-from nearcache.engine.ports import RemoteFailed, RemoteTimeout
+from nearcache.engine.ports import Remote, RemoteFailed, RemoteTimeout
 from nearcache.local.waiters import Latch
 from nearcache.protocol.answers import (
     Absent,
@@ -70,6 +70,11 @@ class FakeRemote:
     async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
         del waited
         return await self._ask("read", lambda server: server.read(keys, with_bounds=with_bounds))
+
+    async def read_each(
+        self, asks: Sequence[tuple[Remote, Sequence[str]]]
+    ) -> Sequence[Sequence[bytes | None] | RemoteFailed]:
+        return [(await remote.read(keys, with_bounds=False)).records for remote, keys in asks]
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[TagFloor | None]:
         return await self._ask("tag_floors", lambda server: server.tag_floors(tags))

@@ -20,9 +20,10 @@ from nearcache.transport import resp
 from nearcache.transport.async_connection import Pipeline, Stream, connect_deadline
 from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.handshake import BusProtocol, Handshake
+from nearcache.transport.port import Transport
 
 
-class AsyncTransport:
+class AsyncTransport(Transport):
     """One multiplexed connection, made at the first use and made again after a loss."""
 
     handshake: Handshake | None = None

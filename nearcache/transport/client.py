@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 from redis.backoff import ExponentialWithJitterBackoff
 
@@ -14,6 +14,7 @@ from nearcache.engine.ports import (
     BusRefused,
     Incompatible,
     NotSent,
+    Remote,
     RemoteFailed,
     RemoteMisconfigured,
     RemoteTimeout,
@@ -45,6 +46,7 @@ from nearcache.protocol.versions import share_of
 from nearcache.transport import resp
 from nearcache.transport.handshake import Handshake
 from nearcache.transport.interpreting import interpreted, raise_odd
+from nearcache.transport.port import Transport
 from nearcache.transport.replies import (
     NOT_ADDED,
     NOT_COUNTED,
@@ -64,48 +66,10 @@ _FINAL = (RemoteTimeout, RemoteMisconfigured, NotSent, BusRefused, Incompatible)
 """Failures after which a command is not repeated."""
 Call: TypeAlias = tuple[Sequence[bytes], Sequence[object]]
 """The names and the fields that a script is called with."""
+_NOT_HERE = NotSent("it is not known that this server has the bucket")
 _BYTES = frozenset({bytes})
 _COUNTED = struct.Struct(">QQq")
 _LATE = struct.Struct(">cQ")
-
-
-class Transport(Protocol):
-    """Connections to one server: a connection pool for threads, one multiplexed connection for asyncio."""
-
-    handshake: Handshake | None
-    """Asked on each new connection before it is used; None: nothing is asked."""
-
-    async def execute(
-        self, packed: bytes, count: int = 1, *, repeatable: bool = False, waited: float = 0.0
-    ) -> list[Any]:
-        """Send packed commands once, and return their replies; an error reply is an object among them.
-
-        Args:
-            packed: the commands.
-            count: of the replies.
-            repeatable: the caller repeats the commands after a failure, so a connection that may be dead will do.
-            waited: seconds that the caller has waited for others: the wait for replies is so much shorter.
-
-        Raises:
-            RemoteFailed: the connection failed; the server may have executed the commands.
-        """
-        ...
-
-    async def pause(self, seconds: float) -> None:
-        """Wait before a read is repeated."""
-        ...
-
-    async def connect(self) -> None:
-        """Make a connection, unless there is one."""
-        ...
-
-    def discard_idle(self) -> None:
-        """Use no present connection for further commands; close those that are idle."""
-        ...
-
-    async def close(self) -> None:
-        """Close every connection."""
-        ...
 
 
 @interpreted
@@ -120,7 +84,7 @@ class RedisRemote:
         retries: int,
         redis_timeout: float,
     ) -> None:
-        self._transport = transport
+        self.transport = self._transport = transport
         self.names = self._names = names
         self._common = (names.counters, names.channel)
         """In front of the names of every script: a server of a cluster then knows all of its slot."""
@@ -156,6 +120,28 @@ class RedisRemote:
         # The bounds are read behind the values, so that a clear between the two makes them look old, not new.
         packed += resp.pack((b"HMGET", self._names.counters, b"s", b"f"))
         return self._read(partial(reading_of, len(keys)), packed, 2, waited)
+
+    async def read_each(
+        self, asks: Sequence[tuple[Remote, Sequence[str]]]
+    ) -> Sequence[Sequence[bytes | None] | RemoteFailed]:
+        server = self._transport.server
+        answers: list[Sequence[bytes | None] | RemoteFailed] = [_NOT_HERE] * len(asks)
+        if server is None:
+            return answers
+        here, commands = [], []
+        for at, (remote, keys) in enumerate(asks):
+            one = cast("RedisRemote", remote)
+            if one.transport.server is server:  # to the others its connections have not introduced this client (U)
+                here.append(at)
+                commands.append(resp.pack((b"MGET", *one.names.values(keys))))
+        packed, began = b"".join(commands), monotonic()
+        try:
+            replies = await server.execute_along(packed, len(here), repeatable=True)
+        except RemoteFailed as failure:
+            replies = await self._again(failure, began, packed, len(here), repeatable=True, transport=server)
+        for at, reply in zip(here, replies, strict=True):
+            answers[at] = reply if isinstance(reply, RemoteFailed) else values_of(reply, len(asks[at][1]))
+        return answers
 
     def tag_floors(self, tags: Sequence[str]) -> Coroutine[Any, Any, Sequence[TagFloor | None]]:
         packed = resp.pack((b"MGET", *self._names.tags(tags)))
@@ -311,7 +297,14 @@ class RedisRemote:
             raise_odd(self, surprise)
 
     async def _again(
-        self, failure: RemoteFailed, began: float, packed: bytes, count: int = 1, *, repeatable: bool = False
+        self,
+        failure: RemoteFailed,
+        began: float,
+        packed: bytes,
+        count: int = 1,
+        *,
+        repeatable: bool = False,
+        transport: Transport | None = None,
     ) -> list[Any]:
         """Repeat a failed command that is a read or was not sent: within redis_timeout in all, not after a timeout."""
         for failures in range(1, self._retries + 1):
@@ -323,7 +316,7 @@ class RedisRemote:
             if not self.may_repeat():  # the breaker has opened meanwhile
                 break
             try:
-                return await self._transport.execute(packed, count, repeatable=repeatable)
+                return await (transport or self._transport).execute(packed, count, repeatable=repeatable)
             except RemoteFailed as another:
                 failure = another
         raise failure

@@ -27,11 +27,12 @@ from nearcache.local.interrupts import make_lock
 from nearcache.protocol.names import Names
 from nearcache.settings import Settings
 from nearcache.transport import resp
-from nearcache.transport.client import RedisRemote, Transport
+from nearcache.transport.client import RedisRemote
 from nearcache.transport.cluster_bucket import BucketTransport
 from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.handshake import SharedHandshake
 from nearcache.transport.interpreting import interprets
+from nearcache.transport.port import Transport
 from nearcache.transport.shared_bus import AsyncSharedBus, SyncSharedBus
 from nearcache.transport.urls import redact, scheme_of
 

@@ -15,14 +15,14 @@ What has failed without having been executed is a miss, or is journalled.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nearcache.engine.breaker import ELSEWHERE
-from nearcache.engine.gathering import Question, gathers
+from nearcache.engine.gathering import gathers
 from nearcache.engine.ports import NotSent
 from nearcache.transport import resp
 from nearcache.transport.handshake import Handshake
+from nearcache.transport.port import Transport
 
 if TYPE_CHECKING:
     from nearcache.transport.cluster import Cluster, Node
@@ -41,7 +41,7 @@ def _refused(replies: Sequence[Any]) -> list[int]:
     return [at for at, one in enumerate(replies) if type(one) is resp.ServerError and one.code in ELSEWHERE]
 
 
-class BucketTransport:
+class BucketTransport(Transport):
     """The connections of a bucket. The port documents the methods."""
 
     handshake: Handshake | None = None
@@ -55,8 +55,8 @@ class BucketTransport:
     ) -> list[Any]:
         cluster = self._cluster
         node = cluster.owner[self._bucket] or await cluster.find(self._bucket)
-        if cluster.blocks and gathers():
-            replies = await Question(node, partial(self._send, node, repeatable), packed, count)
+        if gathers():
+            replies = await node.transport.execute_along(packed, count, repeatable=repeatable)
         else:
             replies = await node.transport.execute(packed, count, repeatable=repeatable, waited=waited)
         for reply in replies:
@@ -64,9 +64,10 @@ class BucketTransport:
                 return await self._repeat(node, resp.commands_of(packed), replies, repeatable)
         return replies
 
-    @staticmethod
-    async def _send(node: Node, repeatable: bool, packed: bytes, count: int) -> list[Any]:
-        return await node.transport.execute(packed, count, repeatable=repeatable)
+    @property
+    def server(self) -> Transport | None:
+        node = self._cluster.owner[self._bucket]
+        return None if node is None else node.transport
 
     async def _repeat(self, node: Node, commands: list[bytes], replies: list[Any], repeatable: bool) -> list[Any]:
         """The replies, after what was not executed was repeated where the node says.

@@ -8,9 +8,10 @@ from typing import cast
 from nearcache.engine.ports import SharedBus
 from nearcache.protocol.names import Names
 from nearcache.settings import Settings
-from nearcache.transport.client import RedisRemote, Transport
+from nearcache.transport.client import RedisRemote
 from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.handshake import SharedHandshake
+from nearcache.transport.port import Transport
 from nearcache.transport.shared_bus import AsyncSharedBus, SyncSharedBus
 
 

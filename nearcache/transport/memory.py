@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import monotonic
 
+from nearcache.engine.ports import Remote
 from nearcache.local.interrupts import make_lock
 from nearcache.protocol.answers import (
     Absent,
@@ -50,6 +51,9 @@ class MemoryRemote:
 
     async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
         return Reading([None] * len(keys), Bounds(self._number, 0) if with_bounds else None)
+
+    async def read_each(self, asks: Sequence[tuple[Remote, Sequence[str]]]) -> Sequence[Sequence[bytes | None]]:
+        return [[None] * len(keys) for _, keys in asks]
 
     async def tag_floors(self, tags: Sequence[str]) -> Sequence[TagFloor | None]:
         return [None] * len(tags)

@@ -18,9 +18,10 @@ from nearcache.settings import Settings
 from nearcache.transport.async_transport import AsyncBus, AsyncTransport
 from nearcache.transport.backend import Backend, Buckets
 from nearcache.transport.batching import TaskReads, ThreadReads
-from nearcache.transport.client import RedisRemote, Transport
+from nearcache.transport.client import RedisRemote
 from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.memory import MemoryRemote
+from nearcache.transport.port import Transport
 from nearcache.transport.resp import SILENCES
 from nearcache.transport.sync_transport import SyncBus, SyncTransport
 from nearcache.transport.urls import CLUSTERS, redact, scheme_of

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from nearcache.engine.gathering import Question, gathers, turn
 from nearcache.engine.ports import NotSent, RemoteFailed, RemoteTimeout
 from nearcache.protocol.answers import BusItem
 from nearcache.protocol.names import Names
 from nearcache.transport import resp
 from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.handshake import BusProtocol, Handshake
+from nearcache.transport.port import Transport
 from nearcache.transport.sync_connection import SocketConnection
 
 
@@ -31,7 +34,7 @@ class Permit:
             transport.add_permit()
 
 
-class SyncTransport:
+class SyncTransport(Transport):
     """A bounded connection pool; the connection used last is used first."""
 
     handshake: Handshake | None = None
@@ -49,9 +52,32 @@ class SyncTransport:
         """Connections of an earlier generation are not used again."""
         self._closed = False
 
+    async def execute_along(self, packed: bytes, count: int, *, repeatable: bool = False) -> list[Any]:
+        if not gathers():
+            return await self.execute(packed, count, repeatable=repeatable)
+        return await Question(self, partial(self._execute_in_turn, repeatable), packed, count)
+
+    async def _execute_in_turn(self, repeatable: bool, packed: bytes, count: int) -> list[Any]:
+        return await self.execute(packed, count, repeatable=repeatable, sent=turn())
+
     async def execute(
-        self, packed: bytes, count: int = 1, *, repeatable: bool = False, waited: float = 0.0
+        self,
+        packed: bytes,
+        count: int = 1,
+        *,
+        repeatable: bool = False,
+        waited: float = 0.0,
+        sent: Awaitable[None] | None = None,
     ) -> list[Any]:
+        """See Transport.
+
+        Args:
+            packed: see there.
+            count: see there.
+            repeatable: see there.
+            waited: see there.
+            sent: awaited between sending and receiving.
+        """
         try:
             permit = self._permits.get_nowait()
         except Empty:
@@ -63,6 +89,9 @@ class SyncTransport:
                 failure.counted = waited > 0  # what it has waited for tells
                 raise
             try:
+                if sent is not None:
+                    await _send(connection, packed, sent)
+                    packed = b""
                 replies = connection.execute(packed, count, waited)
             except RemoteFailed as failure:
                 if isinstance(failure, RemoteTimeout):
@@ -146,6 +175,15 @@ class SyncTransport:
             raise
         connection.generation = generation
         return connection
+
+
+async def _send(connection: SocketConnection, packed: bytes, sent: Awaitable[None]) -> None:
+    try:
+        connection.send(packed)
+        await sent
+    except BaseException:  # an interrupt, too: replies will come that nobody awaits
+        connection.close()
+        raise
 
 
 class SyncBus:

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
+from nearcache.engine.gathering import turn
 from nearcache.engine.ports import RemoteFailed, RemoteMisconfigured, RemoteTimeout
 from nearcache.protocol.names import Names
 from nearcache.testing import FaultProxy, black_hole
@@ -35,6 +36,22 @@ async def test_replies_come_in_the_order_of_the_commands(make: Make, proxy: Faul
     for text in texts:
         assert await transport.execute(echo(text)) == [text.encode()]
     assert proxy.accepted == 1
+
+
+async def test_replies_may_be_awaited_after_other_servers_were_asked(proxy: FaultProxy) -> None:
+    """In threads; an interrupt between the two leaves no reply to the next command, and the connection's permit."""
+    transport = SyncTransport(Make("sync", "n").endpoint(proxy.url), TIMEOUT, 1)
+    sending = transport.execute(echo("a"), sent=turn())
+    sending.send(None)
+    with pytest.raises(StopIteration) as ended:
+        sending.send(None)
+    assert ended.value.value == [b"a"]
+    interrupted = transport.execute(echo("b"), sent=turn())
+    interrupted.send(None)
+    interrupted.close()
+    assert await transport.execute(echo("c")) == [b"c"]
+    assert proxy.accepted == 2
+    await transport.close()
 
 
 async def test_an_error_reply_is_an_object_and_harms_nothing(make: Make, proxy: FaultProxy) -> None:

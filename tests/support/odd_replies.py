@@ -28,6 +28,7 @@ from nearcache.transport import resp
 from nearcache.transport.client import RedisRemote
 from nearcache.transport.embedded import HOST
 from nearcache.transport.handshake import BusProtocol, Handshake
+from nearcache.transport.port import Transport
 
 TEXTS = (b"", b"0", b"12", b"OK", b"x" * 47, b"9" * 400, b"\0" * 16, b"\xff" * 24, b"V", b"D", b"B12", b"Bx", b"G")
 NUMBERS = (b"0", b"-1", b"7", b"9223372036854775807")
@@ -62,7 +63,7 @@ def odd_reply(chance: random.Random, depth: int = 2) -> bytes:
     return chance.choice(makers)()
 
 
-class OddTransport:
+class OddTransport(Transport):
     """Gives one odd reply per command, right after it was sent."""
 
     handshake: Handshake | None = None
@@ -148,6 +149,11 @@ def attack(seed: int, count: int) -> tuple[float, int, int]:
         listen,
         lambda: run_sync(remote.read(["a"], with_bounds=False)),
         lambda: run_sync(remote.read(["a", "b", "c"], with_bounds=True)),
+        lambda: [
+            Reading(one)
+            for one in run_sync(remote.read_each([(remote, ["a", "b"]), (remote, ["c"])]))
+            if not isinstance(one, RemoteFailed)
+        ],
         lambda: run_sync(remote.tag_floors(tags)),
         lambda: run_sync(remote.set([item], tags, 1)),
         lambda: run_sync(remote.delete(["a"])),

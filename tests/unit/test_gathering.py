@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nearcache.engine.gathering import Question, gather, gathers, unwrapped
+from nearcache.engine.gathering import Question, gather, gathers, turn, unwrapped
 from nearcache.engine.ports import RemoteFailed
 from nearcache.runtime.run_sync import run_sync
 
@@ -48,6 +48,50 @@ def test_questions_of_one_server_are_one_request() -> None:
         [],
     ]
     assert (one.requests, two.requests) == ([b"abe", b"c"], [b"d", b"f"])
+    assert not gathers()
+
+
+class Slow(Answering):
+    """Suspends between sending and receiving, as connections of threads do, and notes both."""
+
+    def __init__(self, log: list[str], failure: BaseException | None = None) -> None:
+        super().__init__(failure)
+        self.log = log
+
+    async def send(self, packed: bytes, count: int) -> list[Any]:
+        """One request."""
+        self.log.append(f"sent {packed.decode()}")
+        try:
+            await turn()
+            replies = await super().send(packed, count)
+        finally:
+            self.log.append(f"over {packed.decode()}")
+        return replies
+
+
+def test_all_servers_are_asked_before_the_first_has_answered() -> None:
+    """They work at the same time; and in every thread the requests are begun in one order."""
+    log: list[str] = []
+    servers = sorted((Slow(log) for _ in range(3)), key=id)
+    works = [flow((server, letter)) for server, letter in reversed(list(zip(servers, "abc", strict=True)))]
+    assert unwrapped(gather(works)) == [[[("c", 1)]], [[("b", 1)]], [[("a", 1)]]]
+    assert log == ["sent a", "sent b", "sent c", "over a", "over b", "over c"]
+
+
+def test_an_interrupt_of_the_gathering_ends_every_request_and_flow() -> None:
+    """What was sent and not received is ended, so that no connection keeps replies of another request."""
+    log: list[str] = []
+    one, two = sorted((Slow(log) for _ in range(2)), key=id)
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    works = [flow((one, "a")), flow((two, "b"))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nearcache.engine.gathering._Request.finish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            gather(works)
+    assert log == ["sent a", "sent b", "over a", "over b"]
     assert not gathers()
 
 

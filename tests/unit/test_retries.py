@@ -13,12 +13,13 @@ from nearcache.runtime.run_sync import run_sync
 from nearcache.transport import client as commands
 from nearcache.transport.client import RedisRemote
 from nearcache.transport.handshake import Handshake
+from nearcache.transport.port import Transport
 from nearcache.transport.resp import ServerError
 
 TIMEOUT = 0.2
 
 
-class Recorder:
+class Recorder(Transport):
     """Fails as it is told, and counts."""
 
     handshake: Handshake | None = None
