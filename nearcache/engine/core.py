@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+from zlib import crc32
 
 from nearcache.counters import Counters
 from nearcache.engine.breaker import Breaker
@@ -23,7 +24,6 @@ from nearcache.local.effects import Cause, Effects
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.loads import Loads, name_of
 from nearcache.local.singleflight import Flights
-from nearcache.local.snapshot import bucket_of
 from nearcache.local.tier import Tier
 from nearcache.local.waiters import Waiters
 from nearcache.policy import Policy
@@ -134,7 +134,8 @@ class Core:
 
     def of(self, key: str) -> Core:
         """The core of a key's bucket."""
-        return self.parts[bucket_of(key, len(self.parts))] if self.parts else self
+        parts = self.parts
+        return parts[crc32(key.encode()) % len(parts)] if parts else self  # as bucket_of, a call less
 
     def split(self, keys: Iterable[str]) -> list[tuple[Core, list[str]]]:
         """Some keys by their buckets, in the order of the buckets."""
@@ -143,7 +144,7 @@ class Core:
         found: dict[int, list[str]] = {}
         buckets = len(self.parts)
         for key in keys:
-            found.setdefault(bucket_of(key, buckets), []).append(key)
+            found.setdefault(crc32(key.encode()) % buckets, []).append(key)  # as bucket_of, a call less
         return [(self.parts[bucket], found[bucket]) for bucket in sorted(found)]
 
     def interrupt(self) -> None:

@@ -43,7 +43,9 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
         else:
             encoded.append(one)
     failed: RemoteFailed | None = None
-    if core.parts:
+    if len(encoded) == 1:  # coroutines less
+        failed = await _store_part(core.of(encoded[0].key), encoded, policy)
+    elif core.parts:
         items = {one.key: one for one in encoded}
         works = [_store(part, [items[key] for key in keys], policy) for part, keys in core.split(items)]
         failed = await _together(core, works)

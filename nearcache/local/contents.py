@@ -198,12 +198,10 @@ class Contents:
         found = (self.entries.get(key) for key in self._deferred.left)
         return sum(one is not None and one.proof.generation != self.proof.generation for one in found)
 
-    def _note_own(self, key: str) -> None:
-        """An entry of one bucket of several is about to be put: note its key, and forget those that have left."""
-        self._own.add(key)
-        if len(self._own) > self._own_max:
-            self._own = set(self._held())
-            self._own_max = max(OWN_MIN, 2 * len(self._own))
+    def _forget_left(self) -> None:
+        """Forget the keys of entries of this bucket that have left, and look again when it has twice as many."""
+        self._own = set(self._held())
+        self._own_max = max(OWN_MIN, 2 * len(self._own))
 
     def _show(self, store: Store[Any]) -> Store[Any]:
         """Let readers see this store; the one that they saw before."""

@@ -159,7 +159,9 @@ class Tier(Contents):
             # The turn is that of the snapshot: what is put began after the mark, if there is one.
             self.marks.end(key)
         if self._is_part:
-            self._note_own(key)
+            self._own.add(key)
+            if len(self._own) > self._own_max:
+                self._forget_left()
         try:
             self._store.put(key, entry)
         except ValueError:  # alone it is larger than l1_max_bytes: cachetools refuses it
