@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -17,7 +18,7 @@ from typing import cast
 import hypothesis
 import pytest
 
-from nearcache.testing import FakeServer, FaultProxy
+from nearcache.testing import FakeServer, FaultProxy, ManualClock
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support import monitoring, servers
 from tests.support.report import SUMMARY
@@ -102,6 +103,22 @@ def make_cache(
 def fake() -> FakeServer:
     """A fake server of this test alone."""
     return FakeServer()
+
+
+@pytest.fixture
+def clock() -> Iterator[ManualClock]:
+    """The time of this process; entered before the caches of a test are made, and left after they are closed."""
+    with ManualClock() as manual:
+        yield manual
+
+
+@pytest.fixture
+def eager_switches() -> Iterator[None]:
+    """Threads hand over at nearly every chance."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture(params=MODES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ from tests.support.twins import MakeCache
 from tests.support.waiting import until
 
 TTL = 10.0
-
-
-@pytest.fixture
-def clock() -> Iterator[ManualClock]:
-    """Entered before the caches of a test are made, and left after they are closed."""
-    with ManualClock() as manual:
-        yield manual
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
@@ -23,7 +22,7 @@ from tests.api import test_every_setting_of_loads as of_loads
 from tests.api import test_every_setting_of_the_link as of_the_link
 from tests.api import test_stale_and_early as by_the_clock
 from tests.support.twins import MakeCache, Twin
-from tests.support.waiting import Heard, redis_of, until, value_name
+from tests.support.waiting import Heard, redis_of, timed, until, value_name
 
 pytestmark = pytest.mark.one_server
 """What a setting does is the same on each kind of server."""
@@ -64,13 +63,6 @@ async def kept_ms(cache: Twin, key: str) -> float:
     """Milliseconds that Redis keeps a key."""
     with redis_of(cache.url) as client:
         return float(client.pttl(value_name(cache.settings.namespace, key)))
-
-
-async def timed(work: Any) -> float:
-    """How long it takes, in seconds."""
-    begun = time.monotonic()
-    await work
-    return time.monotonic() - begun
 
 
 async def test_namespace_keeps_caches_apart(make_cache: MakeCache, namespace: str) -> None:

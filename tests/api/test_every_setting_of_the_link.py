@@ -14,17 +14,10 @@ from nearcache import BreakerOpened, Connected, Flushed, NearCache
 from nearcache.testing import FaultProxy, black_hole, commands
 from nearcache.transport.embedded import EmbeddedServer, free_port
 from tests.support.twins import MakeCache
-from tests.support.waiting import Heard, redis_of, until
+from tests.support.waiting import Heard, redis_of, timed, until
 
 pytestmark = pytest.mark.one_server
 """What a setting does is the same on each kind of server."""
-
-
-async def timed(work: Any) -> float:
-    """How long it takes, in seconds."""
-    begun = time.monotonic()
-    await work
-    return time.monotonic() - begun
 
 
 @pytest.mark.parametrize("seconds", [0.3, 30.0])

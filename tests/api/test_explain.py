@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,13 +10,6 @@ from nearcache import InvalidKey
 from nearcache.testing import FakeServer, ManualClock
 from tests.support.twins import MakeCache
 from tests.support.waiting import until
-
-
-@pytest.fixture
-def clock() -> Iterator[ManualClock]:
-    """The time of everything in this process."""
-    with ManualClock() as clock:
-        yield clock
 
 
 async def test_where_it_stands(make_cache: MakeCache) -> None:

@@ -7,7 +7,6 @@ import logging
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -121,13 +120,6 @@ def test_an_exception_that_cannot_be_made_again_is_shared() -> None:
         assert (type(copied), str(copied), copied.args) == (type(error), str(error), error.args)
         assert copied.__cause__ is cause
     assert again(missing, None).filename == "name"  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def clock() -> Iterator[ManualClock]:
-    """A clock that stands still."""
-    with ManualClock() as manual:
-        yield manual
 
 
 async def test_an_error_that_a_stale_value_hides_is_told(

@@ -38,13 +38,6 @@ REAL = {
 """Modules that read the real time, and what for."""
 
 
-@pytest.fixture
-def clock() -> Iterator[ManualClock]:
-    """Entered before the caches of a test are made, and left after they are closed."""
-    with ManualClock() as manual:
-        yield manual
-
-
 @pytest.fixture(params=MODES)
 def alone(request: pytest.FixtureRequest, clock: ManualClock, runner: asyncio.Runner) -> Iterator[Twin]:
     """A cache without a server."""

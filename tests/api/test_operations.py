@@ -14,7 +14,7 @@ from nearcache import CodecError, ConfigError, InvalidKey, RemoteUnavailable, Va
 from nearcache.testing import FakeServer
 from tests.support.cases import each
 from tests.support.twins import MakeCache, Twin, twin_on
-from tests.support.waiting import until
+from tests.support.waiting import gone, until
 
 
 @pytest.fixture(params=["server", "fake", "memory"])
@@ -72,15 +72,6 @@ async def test_a_dead_value_is_no_obstacle(cache: Twin, end: str) -> None:
         }[end]()
     assert await cache.add("job", 2, tags=["jobs"]) is True
     assert await cache.get("job") == 2
-
-
-async def gone(cache: Twin, key: str) -> None:
-    """Wait until a key is a miss."""
-
-    async def missing() -> bool:
-        return await cache.get(key) is None
-
-    await until(missing)
 
 
 async def test_of_many_adds_one_is_told_true(cache: Twin) -> None:

@@ -10,8 +10,8 @@ import pytest
 from nearcache import ConfigError
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.cases import each
-from tests.support.twins import MakeCache, Twin
-from tests.support.waiting import redis_of, until, value_name
+from tests.support.twins import MakeCache
+from tests.support.waiting import gone, redis_of, until, value_name
 
 pytestmark = pytest.mark.one_server
 """What an option does is the same on each kind of server."""
@@ -29,15 +29,6 @@ async def left(server: EmbeddedServer, namespace: str, key: str) -> float:
 def settings_of(place: str, **options: Any) -> dict[str, Any]:
     """The options, when they are to be settings."""
     return options if place == "setting" else {}
-
-
-async def gone(cache: Twin, key: str) -> None:
-    """Wait until a key is missing."""
-
-    async def missing() -> bool:
-        return await cache.get(key) is None
-
-    await until(missing)
 
 
 @pytest.mark.parametrize("url", [None, "memory://"])

@@ -5,7 +5,6 @@ A smoke test of each promise on real servers is in test_every_setting_of_loads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ from tests.api.test_every_setting_of_loads import LONG, TTL, Counting
 from tests.api.test_loading import Source
 from tests.support.twins import MakeCache
 from tests.support.waiting import Heard, until
-
-
-@pytest.fixture
-def clock() -> Iterator[ManualClock]:
-    """Entered before the caches of a test are made, and left after they are closed."""
-    with ManualClock() as manual:
-        yield manual
 
 
 @pytest.fixture

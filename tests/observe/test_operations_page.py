@@ -23,13 +23,6 @@ def test_every_event_is_explained() -> None:
     assert {kind.__name__ for kind in events.Event.__subclasses__()} <= rows
 
 
-def test_every_link_inside_the_page_leads_somewhere() -> None:
-    """Headings have the anchors that GitHub gives them."""
-    headings = re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\(#([\w-]+)\)", PAGE)) <= anchors
-
-
 def test_the_rate_limiter(server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs as it stands there: so many requests in a window, and open without Redis."""
     monkeypatch.setenv("NEARCACHE_URL", server.url)

@@ -53,10 +53,3 @@ def test_the_settings_of_the_compose_file_are_known(monkeypatch: pytest.MonkeyPa
 def test_the_urls_of_sentinel_are_taken(url: str) -> None:
     """Each example."""
     assert "/main/0" in NearCache.from_url(url, namespace="shop").url
-
-
-def test_every_link_inside_the_page_leads_somewhere() -> None:
-    """Headings have the anchors that GitHub gives them."""
-    headings = re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\(#([\w-]+)\)", PAGE)) <= anchors

@@ -22,7 +22,7 @@ from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
 from tests.support import servers
 from tests.support.sentinels import SERVICE, Group, group, sentinel_of, url_of
 from tests.support.twins import MODES, MakeCache, Twin, twin_of
-from tests.support.waiting import Heard, redis_of, shut, until
+from tests.support.waiting import Heard, redis_of, refused, shut, until
 
 SYNC: Any = redis.sentinel.Sentinel  # not annotated by each release of redis-py
 ASYNC: Any = redis.asyncio.sentinel.Sentinel
@@ -206,12 +206,6 @@ async def test_what_can_never_work(make_cache: MakeCache, steady: Group) -> None
             await refused(cache)
         assert words in str(cache.health().reason)
         await shut(cache)
-
-
-async def refused(cache: Twin) -> None:
-    """A read in which the bus is refused."""
-    assert await cache.get("a") is None
-    await until(lambda: cache.health().bus == "refused")
 
 
 async def test_a_sentinel_and_its_servers_with_passwords(make_cache: MakeCache, server: EmbeddedServer) -> None:

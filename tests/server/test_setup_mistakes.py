@@ -17,8 +17,8 @@ import trustme
 
 from nearcache import ConfigError, NearCacheWarning
 from nearcache.transport.embedded import HOST, EmbeddedServer, find_binary, free_port
-from tests.support.twins import MakeCache, Twin
-from tests.support.waiting import Heard, redis_of, shut, until
+from tests.support.twins import MakeCache
+from tests.support.waiting import Heard, redis_of, refused, shut, until
 
 FAST: dict[str, Any] = {"reconnect_max": 0.05, "redis_timeout": 0.2, "max_staleness": 0.5}
 PASSWORD = "s3cret-pa55"
@@ -88,12 +88,6 @@ async def warned_of(make_cache: MakeCache, url: str, words: str) -> None:
     assert health.status != "ok"
     assert words in (health.reason or "")
     await shut(cache)  # a connection that the end of the port resets is left open by some releases of Python
-
-
-async def refused(cache: Twin) -> None:
-    """A read in which the bus is refused."""
-    assert await cache.get("a") is None
-    await until(lambda: cache.health().bus == "refused")
 
 
 @pytest.fixture(scope="module")

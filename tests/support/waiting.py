@@ -107,3 +107,25 @@ async def shut(cache: Any) -> None:
     closing = cache.cache.close()
     if inspect.isawaitable(closing):
         await closing
+
+
+async def refused(cache: Any) -> None:
+    """Read until the bus is refused."""
+    assert await cache.get("a") is None
+    await until(lambda: cache.health().bus == "refused")
+
+
+async def gone(cache: Any, key: str) -> None:
+    """Wait until a key is a miss."""
+
+    async def missing() -> bool:
+        return await cache.get(key) is None
+
+    await until(missing)
+
+
+async def timed(work: Awaitable[object]) -> float:
+    """How long something takes, in seconds."""
+    begun = time.monotonic()
+    await work
+    return time.monotonic() - begun

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -12,19 +11,11 @@ import pytest
 from nearcache import NearCache
 from nearcache.settings import SettingsOptions
 
+pytestmark = pytest.mark.usefixtures("eager_switches")
 EVICTIONS = get_args(get_type_hints(SettingsOptions)["eviction"])
 KEYS = [f"key:n{number}" for number in range(60)]
 ROOM = 40
 """Fewer than there are keys: every round evicts."""
-
-
-@pytest.fixture(autouse=True)
-def _eager_switches() -> Iterator[None]:
-    """Threads hand over at nearly every chance."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 class Reader(threading.Thread):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -325,15 +324,6 @@ class TestS3Fifo:
             store.popitem()
 
 
-@pytest.fixture
-def _eager_switches() -> Iterator[None]:
-    """Threads hand over at nearly every chance."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
 class Reader(threading.Thread):
     """Looks keys up as a hit does, without a lock, until it is stopped."""
 
@@ -365,7 +355,7 @@ class Reader(threading.Thread):
             self.wrong.append(key)
 
 
-@pytest.mark.usefixtures("_eager_switches")
+@pytest.mark.usefixtures("eager_switches")
 def test_readers_without_a_lock_see_a_key_error_and_nothing_worse(policy: Any) -> None:
     """Two readers against a writer that evicts at each step: the entry, or a KeyError; the writer never fails."""
     store = policy(50)
