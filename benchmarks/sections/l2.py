@@ -26,7 +26,7 @@ import redis.asyncio
 from benchmarks.rivals import redis_py
 from nearcache import AsyncNearCache, NearCache
 from nearcache.base import BaseCache
-from nearcache.engine.plain import LoneReads, read_all
+from nearcache.engine.plain import LoneReads
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.report import Report
 from tests.support.tables import Spread, Table
@@ -196,7 +196,7 @@ def emptied(cache: BaseCache) -> None:
 def unbatched(cache: BaseCache) -> Iterator[None]:
     """Each read is a request of its own."""
     core = cache._core
-    batched, core.single = core.single, LoneReads(partial(read_all, core))
+    batched, core.single = core.single, LoneReads(core)
     try:
         yield
     finally:

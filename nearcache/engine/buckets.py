@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.core import Core
-from nearcache.engine.plain import LoneReads, ReadAll
+from nearcache.engine.plain import LoneReads
 from nearcache.engine.ports import Bus, Remote, Runtime
 from nearcache.events import (
     Accepted,
@@ -175,7 +175,7 @@ def core_of_buckets(
     remotes: Sequence[Remote],
     new_bus: Callable[[], Bus],
     tier: WholeTier,
-    reads: Callable[[ReadAll], LoneReads],
+    reads: Callable[[Core], LoneReads],
 ) -> WholeCore:
     """The core of a cache whose buckets have these remotes."""
 

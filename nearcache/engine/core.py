@@ -15,7 +15,7 @@ from nearcache.engine.breaker import Breaker
 from nearcache.engine.bus_state import BusState
 from nearcache.engine.chores import Chores
 from nearcache.engine.entries import Entries
-from nearcache.engine.plain import LoneReads, ReadAll, read_all
+from nearcache.engine.plain import LoneReads
 from nearcache.engine.ports import Bus, Remote, Runtime
 from nearcache.engine.requests import Requests
 from nearcache.errors import NearCacheWarning, warn
@@ -75,7 +75,7 @@ class Core:
     """Of a cache of several buckets: the core of each, which does all that concerns one key; else nothing."""
     whole: Core | None = None
     """Of the core of one bucket of several: the core of the cache."""
-    reads: Callable[[ReadAll], LoneReads] = LoneReads
+    reads: Callable[[Core], LoneReads] = LoneReads
     """How reads of single keys go to Redis: alone, or along with those of other threads or tasks."""
     counters: Counters = field(default_factory=Counters)
     flights: Flights = field(default_factory=Flights)
@@ -124,7 +124,7 @@ class Core:
             self.emit,
         )
         self.chores = Chores(self.runtime)
-        self.single = self.reads(partial(read_all, self))
+        self.single = self.reads(self)
         self.tier.fallback.keeps_flushed = self.settings.stale_if_error > 0
 
     @property

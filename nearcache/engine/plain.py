@@ -9,7 +9,8 @@ mark. So all that stands between the snapshots and the put is done without the l
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from operator import attrgetter
+from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgpack import unpackb  # type: ignore[import-untyped]
@@ -73,7 +74,6 @@ class Read:
         return b"" if self.raw is None else self.raw[:HEAD_BYTES]
 
 
-_TRUSTED = attrgetter("trusted")
 ReadAll: TypeAlias = Callable[..., Awaitable[None]]
 """``read_all`` for one cache: called with reads, and with the seconds that they have waited."""
 
@@ -81,8 +81,8 @@ ReadAll: TypeAlias = Callable[..., Awaitable[None]]
 class LoneReads:
     """Every read is a request of its own."""
 
-    def __init__(self, read_all: ReadAll) -> None:
-        self._read_all = read_all
+    def __init__(self, core: Core) -> None:
+        self._read_all: ReadAll = partial(read_all, core)
 
     def enter(self) -> bool:
         """Whether the caller may send a request of its own; then it has to ``leave``."""
@@ -91,9 +91,17 @@ class LoneReads:
     def leave(self) -> None:
         """The caller's own request has ended."""
 
-    def read_one(self, read: Read) -> Awaitable[None]:
+    def read_one(self, read: Read) -> Awaitable[Any]:
         """Do a read, perhaps by one request with those of other threads or tasks."""
         return self._read_all((read,))
+
+    def find(self, key: str, policy: Policy) -> Awaitable[Any]:
+        """As ``read_one``, but what comes of it is what stands in the ``values`` of a Batch."""
+        return self._find(Read(key, policy))
+
+    async def _find(self, read: Read) -> Any:
+        await self.read_one(read)
+        return read.value if read.judged or read.raw is None else read
 
 
 async def read_all(core: Core, reads: Sequence[Read], waited: float = 0.0) -> None:
@@ -104,100 +112,106 @@ async def read_all(core: Core, reads: Sequence[Read], waited: float = 0.0) -> No
         reads: at most BATCH.
         waited: seconds that they have waited already; the request has so much less.
     """
-    keys, policies = [], []
-    for read in reads:
-        keys.append(read.key)
-        policies.append(read.policy)
-    batch = Batch(core, keys, policies)
-    try:
-        await batch.read(core, waited)
-    except RemoteFailed as failure:
-        for read, snapshot in zip(reads, batch.snapshots, strict=True):
-            read.snapshot, read.failure = snapshot, failure if snapshot.trusted else None
-        return
-    bounds = batch.bounds
-    columns = zip(reads, batch.snapshots, batch.records, batch.values, batch.entries, strict=True)
-    for read, snapshot, raw, value, entry in columns:
-        read.snapshot, read.raw, read.bounds, read.value, read.entry = snapshot, raw, bounds, value, entry
-        read.judged = entry is not None
+    batch = Batch(core, [read.key for read in reads], [read.policy for read in reads])
+    await batch.read(waited)
+    for at, read in enumerate(reads):
+        batch.fill(at, read)
 
 
 class Batch:
     """Reads of some keys by one request. Each list has an item for each key."""
 
-    __slots__ = ("bounds", "entries", "keys", "policies", "records", "snapshots", "values")
+    __slots__ = ("_core", "bounds", "entries", "failure", "keys", "policies", "records", "snapshots", "values")
 
     def __init__(self, core: Core, keys: Sequence[str], policies: Sequence[Policy]) -> None:
+        self._core = core
         self.keys = keys
         self.policies = policies
-        self.snapshots = core.tier.snapshots(keys)
+        self.snapshots = core.tier.take(keys)
         """Taken before anything is sent."""
         self.records: Sequence[bytes | None] = [None] * len(keys)
         self.bounds: Bounds | None = None
         self.values: list[Any] = [MISSING] * len(keys)
+        """What the plain records hold; for the others a Read, whose record is yet to be judged."""
         self.entries: list[Entry | None] = [None] * len(keys)
-        """Values and entries of the plain records; those of the others are yet to be judged."""
+        """Those of the plain records."""
+        self.failure: RemoteFailed | None = None
+        """Why Redis did not answer."""
 
-    async def read(self, core: Core, waited: float = 0.0) -> None:
-        """Ask for the records, and take in those that are plain.
-
-        Raises:
-            RemoteFailed: Redis did not answer.
-        """
-        keys, tier, requests = self.keys, core.tier, core.requests
+    async def read(self, waited: float = 0.0) -> None:
+        """Ask for the records, and take in those that are plain."""
+        core, keys, trusted = self._core, self.keys, self.snapshots.trusted
+        tier, requests = core.tier, core.requests
         # As Core.floors_proven. Each call between two requests is one part in a hundred of a lone read's time.
         proven = tier.synced and tier.floors.known and core.runtime.monotonic() < tier.proof.until
         # Where the last write of a key is not proven, L2 may have an older value, and is not asked for it.
-        doubted = not all(map(_TRUSTED, self.snapshots))
+        doubted = False in trusted
         if doubted:
-            keys = [key for key, snapshot in zip(keys, self.snapshots, strict=True) if snapshot.trusted]
-            if not keys:
-                return
-        # As Requests.ask, which is one more coroutine.
-        if requests.bypassed or not core.breaker.sends:
-            requests.permit()
-        try:
+            keys = list(compress(keys, trusted))
+        if not keys:
+            return
+        try:  # as Requests.ask, which is one more coroutine
+            if requests.bypassed or not core.breaker.sends:
+                requests.permit()
             records, self.bounds = await core.remote.read(keys, with_bounds=not proven, waited=waited)
         except RemoteFailed as failure:
             requests.failed(failure, Operation.GET, len(keys))
-            raise
+            self.fail(failure)
+            return
         if core.breaker.failures or core.breaker.refused or not core.breaker.sends:
             requests.answered(Operation.GET, records)
         if doubted:
             found = iter(records)
-            records = [next(found) if snapshot.trusted else None for snapshot in self.snapshots]
+            records = [next(found) if one else None for one in trusted]
         self.records = records
-        if self.bounds is not None or records == [None]:
-            return
-        taken = self.take_in(core, 0)
-        while taken < len(records):
-            await core.runtime.give_way()
-            taken = self.take_in(core, taken)
+        if self.bounds is None and records != [None]:
+            judged = self.judge(0)
+            while judged < len(records):
+                await core.runtime.give_way()
+                judged = self.judge(judged)
+            self.put()
+        elif records != [None]:
+            self._leave_unjudged()
 
-    def unjudged(self) -> list[Read]:
-        """Reads of the records that are not plain."""
-        reads = []
+    def fail(self, failure: RemoteFailed) -> None:
+        """Give the reads up: no value was put, and none may be returned."""
+        count = len(self.keys)
+        self.failure, self.records, self.values, self.entries = (
+            failure,
+            [None] * count,
+            [MISSING] * count,
+            [None] * count,
+        )
+
+    def fill(self, at: int, read: Read) -> Read:
+        """Note the result for a key in a read of it."""
+        read.snapshot, read.raw, read.bounds = self.snapshots.of(at), self.records[at], self.bounds
+        read.entry = self.entries[at]
+        if read.entry is not None:
+            read.value, read.judged = self.values[at], True
+        elif read.snapshot.trusted:
+            read.failure = self.failure
+        return read
+
+    def _leave_unjudged(self) -> None:
         for at, (raw, entry) in enumerate(zip(self.records, self.entries, strict=True)):
-            if raw is not None and entry is None:
-                read = Read(self.keys[at], self.policies[at])
-                read.snapshot, read.raw, read.bounds = self.snapshots[at], raw, self.bounds
-                reads.append(read)
-        return reads
+            if entry is None:
+                self.values[at] = MISSING if raw is None else self.fill(at, Read(self.keys[at], self.policies[at]))
 
-    def take_in(self, core: Core, begin: int) -> int:
-        """Judge the plain records from ``begin`` on, and put their values; the floors were proven before the request.
+    def judge(self, begin: int) -> int:
+        """Judge the records from ``begin`` on by what holds of plain ones; the floors were proven before the request.
 
         Returns:
             Where the next ones begin: after about AT_ONCE bytes of records.
         """
+        core = self._core
         entries, now = core.entries, core.runtime.monotonic()
         decode, entry_of, unpack = entries.decode_checked, entries.entry, WHOLE.unpack_from
         plain_form, sealed_from = entries.plain_form, entries.sealed_from
         longest = WHOLE_BYTES + core.settings.max_value_bytes
         server_now = int((now + core.invalidation.server_offset) * 1e6)
         lowest, highest = core.tier.floors.namespace, min(core.invalidation.last, server_now + FUTURE_MAX)
-        keys, policies, snapshots, values, kept = self.keys, self.policies, self.snapshots, self.values, self.entries
-        plain: list[tuple[int, str, Entry, Snapshot]] = []
+        keys, policies, marks, values, kept = self.keys, self.policies, self.snapshots.marks, self.values, self.entries
         at, size = begin - 1, 0
         for raw in self.records[begin:]:
             at += 1
@@ -205,9 +219,9 @@ class Batch:
                 continue
             magic, number, created, fresh_until, load_ms, tags = unpack(raw)
             alive = magic == MAGIC and not tags and lowest <= number <= highest and server_now < fresh_until
-            snapshot, payload = snapshots[at], raw[WHOLE_BYTES:]
+            payload = raw[WHOLE_BYTES:]
             form = payload[:1]
-            if not alive or snapshot.mark is not NO_MARK or form >= sealed_from:
+            if not alive or marks[at] is not NO_MARK or form >= sealed_from:
                 continue
             try:
                 if form == plain_form and len(payload) <= CHECKED_BYTES:  # as MsgpackCodec.decode
@@ -219,17 +233,20 @@ class Batch:
                     value = decode(payload)
             except CodecError:
                 continue
-            key, version = keys[at], number << CREATED_BITS | created
             values[at] = value
-            kept[at] = entry = entry_of(key, value, payload, version, fresh_until, policies[at], (), load_ms)
-            plain.append((at, key, entry, snapshot))
+            version = number << CREATED_BITS | created
+            kept[at] = entry_of(keys[at], value, payload, version, fresh_until, policies[at], (), load_ms)
             size += len(raw)
             if size > AT_ONCE:
                 break
-        if plain:
-            put, again = core.tier.put_plain(plain, now)
-            for place in again:
-                values[place], kept[place] = MISSING, None
-            core.counters.l2_hits += len(plain) - len(again)
-            core.counters.fills_refused += len(plain) - len(again) - put
         return at + 1
+
+    def put(self) -> None:
+        """Put the plain values; what is not plain is left as a Read."""
+        core, entries = self._core, self.entries
+        put = core.tier.put_plain(self.keys, entries, self.snapshots, core.runtime.monotonic())
+        plain = len(entries) - entries.count(None)
+        core.counters.l2_hits += plain
+        core.counters.fills_refused += plain - put
+        if plain < len(entries):
+            self._leave_unjudged()

@@ -35,22 +35,15 @@ async def get(core: Core, key: str) -> Any | Missing:
     if core.single.enter():
         try:
             batch = Batch(core, (key,), (core.policy,))
-            await batch.read(core)
-            value = batch.values[0]
-            if value is MISSING and batch.records[0] is not None:
-                reads = batch.unjudged()
-                await settle(core, reads)
-                value = reads[0].value
-        except RemoteFailed:
-            value = MISSING
+            await batch.read()
         finally:
             core.single.leave()
+        value = batch.values[0]
     else:
-        read = Read(key, core.policy)  # as fetch, a coroutine less
-        await core.single.read_one(read)
-        if read.raw is not None and not read.judged:
-            await settle(core, (read,))
-        value = read.value
+        value = await core.single.find(key, core.policy)
+    if type(value) is Read:
+        await settle(core, (value,))
+        value = value.value
     if value is MISSING:
         core.counters.misses += 1
     return value
@@ -96,17 +89,14 @@ def near(core: Core, keys: Sequence[str]) -> dict[str, Any]:
 async def read_many(core: Core, keys: Sequence[str]) -> dict[str, Any]:
     """The values of keys of one bucket, by one request."""
     batch = Batch(core, keys, [core.policy] * len(keys))
-    try:
-        await batch.read(core)
-    except RemoteFailed:
-        return {}
+    await batch.read()
     return dict(zip(keys, batch.values, strict=True)) if None not in batch.entries else await judged(core, batch)
 
 
 async def judged(core: Core, batch: Batch) -> dict[str, Any]:
     """The values of a batch of which not every record was plain."""
     values = dict(zip(batch.keys, batch.values, strict=True))
-    reads = batch.unjudged()
+    reads = [value for value in batch.values if type(value) is Read]
     await settle(core, reads)
     values.update((read.key, read.value) for read in reads)
     return {key: value for key, value in values.items() if value is not MISSING}

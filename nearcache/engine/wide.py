@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import Any, TypeAlias
 
 from nearcache.engine.core import Core, chunks
@@ -14,7 +13,6 @@ from nearcache.engine.read import judged, near, read_many
 from nearcache.engine.requests import Operation
 from nearcache.protocol.answers import BATCH
 
-_TRUSTED = attrgetter("trusted")
 Asked: TypeAlias = list[tuple[Core, Sequence[str]]]
 """Keys of some buckets that one server has, by the cores of these."""
 Values: TypeAlias = Coroutine[Any, Any, dict[str, Any]]
@@ -65,7 +63,7 @@ async def _read_of_server(rounds: Sequence[Asked], left: Left) -> dict[str, Any]
         batches: list[tuple[Core, Batch]] = []
         for core, keys in asked:
             batch = Batch(core, keys, [core.policy] * len(keys))
-            if _is_quiet(core) and all(map(_TRUSTED, batch.snapshots)):
+            if _is_quiet(core) and False not in batch.snapshots.trusted:
                 batches.append((core, batch))
             else:
                 left.append(partial(read_many, core, keys))
@@ -88,10 +86,11 @@ async def _read(batches: Sequence[tuple[Core, Batch]], values: dict[str, Any], l
             left.append(partial(read_many, core, batch.keys))
             continue
         batch.records = answer
-        taken = batch.take_in(core, 0)
-        while taken < len(answer):
+        done = batch.judge(0)
+        while done < len(answer):
             await core.runtime.give_way()
-            taken = batch.take_in(core, taken)
+            done = batch.judge(done)
+        batch.put()
         if None in batch.entries:
             left.append(partial(judged, core, batch))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import NamedTuple
 from zlib import crc32
 
@@ -22,6 +23,26 @@ class Snapshot(NamedTuple):
     """False: the key is journalled. The value in L2 may be older, and a fill may undo the write: load only."""
     mark: Mark = NO_MARK
     """A record that began before it may be older than a value that was returned before this read began."""
+
+
+class Snapshots(NamedTuple):
+    """Those of several keys, by columns: to make one for each key takes twice as long."""
+
+    epoch: int
+    stripes: list[int]
+    stamps: list[Version]
+    turns: list[int]
+    trusted: list[bool]
+    marks: list[Mark]
+
+    def of(self, at: int) -> Snapshot:
+        """The one of a key."""
+        return Snapshot(self.epoch, self.stripes[at], self.stamps[at], self.turns[at], self.trusted[at], self.marks[at])
+
+    def each(self) -> list[Snapshot]:
+        """One for each key."""
+        columns = (self.stripes, self.stamps, self.turns, self.trusted, self.marks)
+        return list(map(Snapshot, repeat(self.epoch), *columns))
 
 
 def bucket_of(key: str, buckets: int) -> int:

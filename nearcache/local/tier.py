@@ -13,7 +13,7 @@ it, and the message drops the entry.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import ceil
 from zlib import crc32
 
@@ -23,7 +23,7 @@ from nearcache.local.deferred import STEP
 from nearcache.local.floors import Floors
 from nearcache.local.journal import KEYS, Batch, Journal
 from nearcache.local.marks import NO_MARK, Mark, Marks
-from nearcache.local.snapshot import STRIPES, Snapshot, stripe_of
+from nearcache.local.snapshot import STRIPES, Snapshot, Snapshots, stripe_of
 from nearcache.local.store import NEVER, Entry
 from nearcache.protocol.answers import TagFloor
 from nearcache.protocol.versions import Version, number_of, version_of
@@ -64,25 +64,25 @@ class Tier(Contents):
 
     def snapshot(self, key: str) -> Snapshot:
         """A snapshot for a read of one key that begins now."""
-        return self.snapshots((key,))[0]
+        return self.take((key,)).of(0)
 
     def snapshots(self, keys: Sequence[str]) -> list[Snapshot]:
+        """Snapshots for writes or loads that begin now."""
+        return self.take(keys).each()
+
+    def take(self, keys: Sequence[str]) -> Snapshots:
         """Snapshots for reads that begin now, under one hold of the lock."""
         with self.lock:
-            epoch, stamps, turn_of = self.epoch, self.stamps, self.turns.get
-            journal, marks = self.journal, self.marks
-            if journal.keys or journal.tags or journal.clear is not None or marks.used:
-                covers, mark_of = journal.covers, marks.of
-                return [
-                    Snapshot(epoch, at := stripe_of(key), stamps[at], turn_of(key, 0), not covers(key), mark_of(key))
-                    for key in keys
-                ]
-            # As nearly always. crc32 and tuple.__new__ stand for stripe_of and Snapshot: two calls less for each key.
-            new, taken = tuple.__new__, []
-            for key in keys:
-                at = crc32(key.encode()) % STRIPES
-                taken.append(new(Snapshot, (epoch, at, stamps[at], turn_of(key, 0), True, NO_MARK)))
-            return taken
+            stamps, journal = self.stamps, self.journal
+            stripes = [code % STRIPES for code in map(crc32, map(str.encode, keys))]  # as stripe_of
+            turns, trusted, marks = [0] * len(stripes), [True] * len(stripes), [NO_MARK] * len(stripes)
+            if self.turns:
+                turns = [self.turns.get(key, 0) for key in keys]
+            if journal.keys or journal.tags or journal.clear is not None:
+                trusted = [not journal.covers(key) for key in keys]
+            if self.marks.used:
+                marks = [self.marks.of(key) for key in keys]
+            return Snapshots(self.epoch, stripes, [stamps[at] for at in stripes], turns, trusted, marks)
 
     def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put the value of a read, a fill or an own set, unless something was written since the snapshot; the one rule.
@@ -99,59 +99,77 @@ class Tier(Contents):
         Returns:
             False: refused. True: the entry is in L1 now, unless L1 may not hold its key (``hold``).
         """
+        epoch, stripe, stamp, turn, _, _ = snapshot
         with self.lock:
-            return self._put(key, entry, snapshot, own=own)
+            return bool(self._put(((key, entry, stripe, stamp, turn),), epoch, own=own))
 
-    def put_plain(self, reads: Sequence[tuple[int, str, Entry, Snapshot]], now: float) -> tuple[int, list[int]]:
+    def put_plain(self, keys: Sequence[str], entries: list[Entry | None], snapshots: Snapshots, now: float) -> int:
         """Put what one request has brought, under one hold of the lock, unless its floors may have risen since.
 
         Args:
-            reads: of each read its place, its key, its entry and its snapshot; of one epoch.
+            keys: the keys.
+            entries: of each key; None: it is not plain. Set to None are those that have to be judged again: since their
+                snapshots a clear, an invalidation, a flush or a loss has come, or a value of the key was returned
+                without a version.
+            snapshots: of the keys.
             now: monotonic seconds.
 
         Returns:
-            How many were put, and the places of those that have to be judged again: since their snapshots a clear, an
-            invalidation, a flush or a loss has come, or a value of the key was returned without a version.
+            How many were put.
         """
-        put, again = 0, []
+        epoch, stripes, stamps, turns, _, _ = snapshots
         with self.lock:
-            if self.epoch != reads[0][3].epoch or not (self.synced and self.floors.known and now < self.proof.until):
-                return 0, [place for place, _, _, _ in reads]
-            for place, key, entry, snapshot in reads:
-                if self.turns and self.turns.get(key, 0) != snapshot.turn:
-                    again.append(place)
-                else:
-                    put += self._put(key, entry, snapshot)
-        return put, again
+            if self.epoch != epoch or not (self.synced and self.floors.known and now < self.proof.until):
+                entries[:] = [None] * len(entries)
+            elif self.turns:
+                for at, (key, turn) in enumerate(zip(keys, turns, strict=True)):
+                    if self.turns.get(key, 0) != turn:
+                        entries[at] = None
+            return self._put(zip(keys, entries, stripes, stamps, turns, strict=True), epoch)
 
-    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
-        if self.fallback.used:
-            self.fallback.drop(key)
-        held = self.entries.get(key)
-        if held is not None and held.proof is not self.proof:
-            held = self._prove(key)
-        _, stripe, before, turn, _, _ = snapshot
-        version, stamp = entry.version, self.stamps[stripe]
-        same = self.epoch == snapshot.epoch
-        allowed = (
-            self.synced
-            and same
-            and self.turns.get(key, 0) == turn
-            and (stamp == before or version >= stamp)
-            and (held is None or held.version <= version)
-        )
-        if allowed:
-            allowed = stripe >= self.stripes_held or self._keep(key, entry)
-        elif held is not None and (own or held.version < version):
-            self._drop(key, drops.OWN_WRITE if own else drops.OLDER)
-        if not same:
-            self._note_version(key, version, snapshot.epoch)
-        elif stamp < version:
-            self.stamps[stripe] = version
+    def _put(
+        self, reads: Iterable[tuple[str, Entry | None, int, Version, int]], epoch: int, *, own: bool = False
+    ) -> int:
+        """Put by the one rule.
+
+        Args:
+            reads: of each its key, its entry if there is one, and of its snapshot stripe, stamp and turn.
+            epoch: of the snapshots.
+            own: as of ``put``.
+
+        Returns:
+            How many were put.
+        """
+        put = 0
+        for key, entry, stripe, before, turn in reads:
+            if entry is None:
+                continue
+            if self.fallback.used:
+                self.fallback.drop(key)
+            held = self.entries.get(key)
+            if held is not None and held.proof is not self.proof:
+                held = self._prove(key)
+            version, stamp = entry.version, self.stamps[stripe]
+            same = self.epoch == epoch
+            allowed = (
+                self.synced
+                and same
+                and self.turns.get(key, 0) == turn
+                and (stamp == before or version >= stamp)
+                and (held is None or held.version <= version)
+            )
+            if allowed:
+                put += stripe >= self.stripes_held or self._keep(key, entry)
+            elif held is not None and (own or held.version < version):
+                self._drop(key, drops.OWN_WRITE if own else drops.OLDER)
+            if not same:
+                self._note_version(key, version, epoch)
+            elif stamp < version:
+                self.stamps[stripe] = version
         deferred = self._deferred
         if deferred.dead or deferred.doomed or deferred.left:  # more leave than come, also where no bus frees them
-            self._free_some(2)
-        return allowed
+            self._free_some(2 * put or 2)
+        return put
 
     def _keep(self, key: str, entry: Entry) -> bool:
         entry.proof = self.proof

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import redis
 import redis.asyncio
 
-from nearcache.engine.plain import LoneReads, ReadAll
+from nearcache.engine.core import Core
+from nearcache.engine.plain import LoneReads
 from nearcache.engine.ports import Bus, Places, Remote
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Backend(NamedTuple):
     """Makes a Backend of the same server with connections of its own."""
     server: "EmbeddedServer | None" = None
     """The server that was started here and is stopped with the cache."""
-    reads: Callable[[ReadAll], LoneReads] = LoneReads
+    reads: Callable[[Core], LoneReads] = LoneReads
     """How reads of single keys go as one request."""
     primary: Callable[[], str | None] = lambda: None
     """The primary that Sentinels named last."""

@@ -10,22 +10,23 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from threading import get_ident
 from time import monotonic
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from nearcache.engine.plain import LoneReads, Read, ReadAll
+from nearcache.engine.plain import Batch, LoneReads, Read, ReadAll
 from nearcache.engine.ports import NotSent, RemoteFailed
 from nearcache.local.interrupts import make_lock
+from nearcache.policy import Policy
 from nearcache.protocol.answers import BATCH
 
 FEW = 2
 """Up to this number of threads, each reads for itself. Above it one reads for all: others would wait for the GIL."""
 
-Asked: TypeAlias = "tuple[Read, asyncio.Future[None]]"
-"""The read of one task, and what wakes it."""
+Asked: TypeAlias = "tuple[str, Policy, asyncio.Future[Any], Read | None]"
+"""What one task asks for, what wakes it, and what gets the result; None: it is told the value."""
 
 
 class TaskReads(LoneReads):
@@ -36,8 +37,8 @@ class TaskReads(LoneReads):
     costs a lone reader a turn of the loop.
     """
 
-    def __init__(self, read_all: ReadAll) -> None:
-        super().__init__(read_all)
+    def __init__(self, batch: Callable[[Sequence[str], Sequence[Policy]], Batch]) -> None:
+        self._batch = batch
         self._gathering: list[Asked] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -55,52 +56,58 @@ class TaskReads(LoneReads):
     def leave(self) -> None:
         self._alone = False
 
-    def read_one(self, read: Read) -> Awaitable[None]:
+    def read_one(self, read: Read) -> Awaitable[Any]:
+        return self.find(read.key, read.policy, read)
+
+    def find(self, key: str, policy: Policy, read: Read | None = None) -> Awaitable[Any]:
         batch = self._gathering
         if batch is None:
-            self._loop = asyncio.get_running_loop()
-            return self._begin(read, self._loop)
-        answer: asyncio.Future[None] = self._loop.create_future()  # type: ignore[union-attr]  # set with the batch
-        batch.append((read, answer))
-        if len(batch) == BATCH - 1:  # and the first one
+            return self._begin(key, policy, read, asyncio.get_running_loop())
+        answer: asyncio.Future[Any] = self._loop.create_future()  # type: ignore[union-attr]  # set with the batch
+        batch.append((key, policy, answer, read))
+        if len(batch) == BATCH:
             self._gathering = None
         return answer
 
-    async def _begin(self, read: Read, loop: asyncio.AbstractEventLoop) -> None:
+    async def _begin(self, key: str, policy: Policy, read: Read | None, loop: asyncio.AbstractEventLoop) -> Any:
         """Wait for the end of the turn, then do the read, or let it be done along with those that have come."""
-        others: list[Asked] = []
-        self._gathering = others
+        answer: asyncio.Future[Any] = loop.create_future()
+        self._loop = loop
+        self._gathering = batch = [(key, policy, answer, read)]
         try:
             await asyncio.sleep(0)
-            self._crowded = bool(others)
-            if not others:
-                self._gathering = None
-                await self._read_all((read,))
-                return
-            answer: asyncio.Future[None] = loop.create_future()
-            others.append((read, answer))
-        finally:
-            if self._gathering is others:
-                self._gathering = None
-            if others:
-                task = loop.create_task(self._send(others), name="nearcache-read")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-        await answer
-
-    async def _send(self, batch: list[Asked]) -> None:
-        batch = [asked for asked in batch if not asked[1].done()]  # without those cancelled meanwhile
-        try:
-            if batch:
-                await self._read_all([read for read, _ in batch])
-        except BaseException as failure:  # as the cancellation at the end of the loop
-            for read, _ in batch:
-                read.failure = NotSent(f"not read: {type(failure).__name__}")
+        except BaseException:
+            answer.cancel()
             raise
         finally:
-            for _, answer in batch:
+            if self._gathering is batch:
+                self._gathering = None
+            self._crowded = len(batch) > 1
+            if self._crowded:
+                task = loop.create_task(self._send(batch), name="nearcache-read")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        if not self._crowded:
+            await self._send(batch)
+        return await answer
+
+    async def _send(self, asked: list[Asked]) -> None:
+        asked = [one for one in asked if not one[2].done()]  # without those cancelled meanwhile
+        if not asked:
+            return
+        keys, policies, answers, reads = zip(*asked, strict=True)
+        batch = self._batch(keys, policies)
+        try:
+            await batch.read()
+        except BaseException as failure:  # as the cancellation at the end of the loop
+            batch.fail(NotSent(f"not read: {type(failure).__name__}"))
+            raise
+        finally:
+            for at, (answer, read, value) in enumerate(zip(answers, reads, batch.values, strict=True)):
+                if read is not None:
+                    batch.fill(at, read)
                 if not answer.done():
-                    answer.set_result(None)
+                    answer.set_result(value)
 
 
 class ThreadReads(LoneReads):
@@ -128,7 +135,7 @@ class ThreadReads(LoneReads):
     """
 
     def __init__(self, read_all: ReadAll, *, few: int = FEW, turn: float = 60.0, patience: float = 60.0) -> None:
-        super().__init__(read_all)
+        self._read_all = read_all
         self._few = few
         self._turn = turn
         self._patience = patience

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import redis
 import redis.asyncio
 
-from nearcache.engine.plain import LoneReads, ReadAll
+from nearcache.engine.core import Core
+from nearcache.engine.plain import Batch, LoneReads, read_all
 from nearcache.engine.ports import Bus, RemoteFailed
 from nearcache.errors import ConfigError, warn
 from nearcache.protocol.names import Names
@@ -101,11 +102,12 @@ def _transport(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Tr
     return SyncTransport(endpoint, settings.redis_timeout, settings.max_connections)
 
 
-def _reads(settings: Settings, asynchronous: bool) -> Callable[[ReadAll], LoneReads]:
+def _reads(settings: Settings, asynchronous: bool) -> Callable[[Core], LoneReads]:
     if asynchronous:
-        return TaskReads
+        return lambda core: TaskReads(partial(Batch, core))
     longest = settings.redis_connect_timeout + SILENCES * settings.redis_timeout
-    return partial(ThreadReads, turn=settings.redis_timeout / 10, patience=longest)
+    turn = settings.redis_timeout / 10
+    return lambda core: ThreadReads(partial(read_all, core), turn=turn, patience=longest)
 
 
 def _open_cluster(seeds: list[Endpoint], shown: str, settings: Settings, asynchronous: bool) -> Backend:

@@ -6,11 +6,12 @@ import asyncio
 import itertools
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from nearcache.engine.plain import Read
-from nearcache.engine.ports import NotSent, RemoteFailed
+from nearcache.engine.ports import MISSING, NotSent, RemoteFailed
 from nearcache.policy import Policy
 from nearcache.protocol.answers import BATCH
 from nearcache.settings import Settings
@@ -18,7 +19,7 @@ from nearcache.transport.batching import TaskReads
 
 
 class Redis:
-    """Reads that are answered when the test says so; a record is its key and the version at the sending."""
+    """Reads that are answered when the test says so; a value is its key and the version at the sending."""
 
     def __init__(self, *, held: bool = False) -> None:
         self.version = 0
@@ -26,25 +27,50 @@ class Redis:
         self.gates: list[asyncio.Future[None]] = []
         self._held = held
 
-    async def read_all(self, reads: Sequence[Read]) -> None:
+    def reads(self) -> TaskReads:
+        """Reads from here."""
+        return TaskReads(lambda keys, _: Asked(self, keys))  # type: ignore[arg-type, return-value]
+
+    async def read(self, batch: Asked) -> None:
         """Wait for the gate; the values are those of the moment at which it was sent."""
-        self.calls.append(tuple(read.key for read in reads))
-        records = [f"{read.key}={self.version}".encode() for read in reads]
+        self.calls.append(tuple(batch.keys))
+        values = [f"{key}={self.version}" for key in batch.keys]
         self.gates.append(asyncio.get_running_loop().create_future())
         if self._held:
             await self.gates[-1]
-        for read, record in zip(reads, records, strict=True):
-            read.raw = record
+        batch.values = values
 
 
-def new(key: str) -> Read:
-    """A read of a key."""
-    return Read(key, Policy.of(Settings()))
+class Asked:
+    """In place of a Batch."""
+
+    def __init__(self, server: Redis, keys: Sequence[str]) -> None:
+        self.keys = keys
+        self.values: list[Any] = [MISSING] * len(keys)
+        self.failure: RemoteFailed | None = None
+        self._server = server
+
+    async def read(self) -> None:
+        """Ask the server."""
+        await self._server.read(self)
+
+    def fail(self, failure: RemoteFailed) -> None:
+        """As a Batch does."""
+        self.failure, self.values = failure, [MISSING] * len(self.keys)
+
+    def fill(self, at: int, read: Read) -> None:
+        """As a Batch does."""
+        read.value, read.failure = self.values[at], self.failure
 
 
-async def one(reads: TaskReads, key: str) -> Read:
-    """Do a read."""
-    read = new(key)
+async def one(reads: TaskReads, key: str) -> Any:
+    """The value of a key."""
+    return await reads.find(key, Policy.of(Settings()))
+
+
+async def filled(reads: TaskReads, key: str) -> Read:
+    """A read that was done along with others."""
+    read = Read(key, Policy.of(Settings()))
     await reads.read_one(read)
     return read
 
@@ -55,7 +81,7 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-def ask(reads: TaskReads, *keys: str) -> list[asyncio.Task[Read]]:
+def ask(reads: TaskReads, *keys: str) -> list[asyncio.Task[Any]]:
     """A task per key, all in one turn."""
     return [asyncio.ensure_future(one(reads, key)) for key in keys]
 
@@ -63,28 +89,28 @@ def ask(reads: TaskReads, *keys: str) -> list[asyncio.Task[Read]]:
 async def test_reads_of_one_turn_go_as_one() -> None:
     """Each gets the record of its own key."""
     server = Redis()
-    done = await asyncio.gather(*ask(TaskReads(server.read_all), "a", "b", "a"))
-    assert [read.raw for read in done] == [b"a=0", b"b=0", b"a=0"]
+    done = await asyncio.gather(*ask(server.reads(), "a", "b", "a"))
+    assert done == ["a=0", "b=0", "a=0"]
     assert [sorted(keys) for keys in server.calls] == [["a", "a", "b"]]
 
 
 async def test_a_lone_read_is_sent_at_the_end_of_the_turn_as_it_is() -> None:
     """No timer, and no task but its own."""
     server = Redis(held=True)
-    (task,) = ask(TaskReads(server.read_all), "a")
+    (task,) = ask(server.reads(), "a")
     await turns(2)
     assert server.calls == [("a",)]
     assert len(asyncio.all_tasks()) == 2
     server.gates[0].set_result(None)
-    assert (await task).raw == b"a=0"
+    assert await task == "a=0"
 
 
 async def test_a_batch_is_bounded() -> None:
     """Redis answers nobody else meanwhile."""
     server = Redis()
     keys = [f"k{number}" for number in range(2 * BATCH + 7)]
-    done = await asyncio.gather(*ask(TaskReads(server.read_all), *keys))
-    assert [read.raw for read in done] == [f"{key}=0".encode() for key in keys]
+    done = await asyncio.gather(*ask(server.reads(), *keys))
+    assert done == [f"{key}=0" for key in keys]
     assert sorted(map(len, server.calls)) == [7, BATCH, BATCH]
 
 
@@ -92,7 +118,7 @@ async def test_a_batch_is_bounded() -> None:
 async def test_h_a_read_never_joins_what_was_sent(size: int) -> None:
     """(H): what was sent earlier may have run before a write that the caller knows of."""
     server = Redis(held=True)
-    reads = TaskReads(server.read_all)
+    reads = server.reads()
     first = ask(reads, *["a"] * size)
     await turns()
     assert len(server.calls) == 1
@@ -102,8 +128,8 @@ async def test_h_a_read_never_joins_what_was_sent(size: int) -> None:
     assert len(server.calls) == 2
     for gate in server.gates:
         gate.set_result(None)
-    assert {(await task).raw for task in first} == {b"a=0"}
-    assert {(await task).raw for task in second} == {b"a=1"}
+    assert {await task for task in first} == {"a=0"}
+    assert {await task for task in second} == {"a=1"}
 
 
 @pytest.mark.parametrize("victim", [0, 1, 2])
@@ -111,7 +137,7 @@ async def test_h_a_read_never_joins_what_was_sent(size: int) -> None:
 async def test_a_cancelled_read_harms_nobody(victim: int, when: str) -> None:
     """Whoever it is, also the one that the others joined; what nobody waits for any more is not asked."""
     server = Redis(held=True)
-    reads = TaskReads(server.read_all)
+    reads = server.reads()
     tasks = ask(reads, "a", "b", "c")
     await turns(1 if when == "before it is sent" else 5)
     tasks[victim].cancel()
@@ -124,15 +150,14 @@ async def test_a_cancelled_read_harms_nobody(victim: int, when: str) -> None:
         if number == victim:
             assert isinstance(outcome, asyncio.CancelledError)
         else:
-            assert isinstance(outcome, Read)
-            assert outcome.raw == f"{'abc'[number]}=0".encode()
+            assert outcome == f"{'abc'[number]}=0"
     assert len(server.calls) == 1
 
 
 async def test_when_all_have_given_up_nothing_is_sent() -> None:
     """And the next read is a batch of its own."""
     server = Redis()
-    reads = TaskReads(server.read_all)
+    reads = server.reads()
     tasks = ask(reads, "a", "b", "c")
     await turns(1)
     for task in tasks:
@@ -140,19 +165,20 @@ async def test_when_all_have_given_up_nothing_is_sent() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     await turns()
     assert server.calls == []
-    assert [read.raw for read in await asyncio.gather(*ask(reads, "d"))] == [b"d=0"]
+    assert await asyncio.gather(*ask(reads, "d")) == ["d=0"]
 
 
 async def test_the_end_of_the_loop_is_told_as_a_failure() -> None:
     """Those who wait for a batch that is cancelled were not cancelled themselves."""
     server = Redis(held=True)
-    reads = TaskReads(server.read_all)
-    tasks = ask(reads, "a", "b")
+    reads = server.reads()
+    tasks = [asyncio.ensure_future(filled(reads, "a")), *ask(reads, "b")]
     await turns()
     (batch,) = [task for task in asyncio.all_tasks() if task.get_name() == "nearcache-read"]
     batch.cancel()
-    for outcome in await asyncio.gather(*tasks):
-        assert isinstance(outcome.failure, NotSent)
+    read, value = await asyncio.gather(*tasks)
+    assert isinstance(read.failure, NotSent)
+    assert value is MISSING
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -162,24 +188,25 @@ async def test_at_random_every_read_ends_and_none_is_older_than_its_asking(seed:
     version = itertools.count(1)
     now = 0
 
-    async def read_all(reads: Sequence[Read]) -> None:
+    async def read(batch: Asked) -> None:
         nonlocal now
-        records = [f"{read.key}={now}".encode() for read in reads]
+        batch.values = [f"{key}={now}" for key in batch.keys]
         now = next(version)
         await turns(chance.randrange(4))
-        failure = RemoteFailed("at random") if chance.random() < 0.2 else None
-        for read, record in zip(reads, records, strict=True):
-            read.raw, read.failure = record, failure
+        if chance.random() < 0.2:
+            batch.failure = RemoteFailed("at random")
 
-    reads = TaskReads(read_all)
+    server = Redis()
+    server.read = read  # type: ignore[method-assign]
+    reads = server.reads()
 
     async def work(name: str) -> None:
         for _ in range(50):
             await turns(chance.randrange(3))
             asked_at = now
-            read = await one(reads, name)
-            key, found = bytes(read.raw or b"").split(b"=")
-            assert key == name.encode()
+            value = (await filled(reads, name)).value if chance.random() < 0.3 else await one(reads, name)
+            key, found = value.split("=")
+            assert key == name
             assert int(found) >= asked_at
 
     tasks = [asyncio.ensure_future(work(f"k{number}")) for number in range(20)]

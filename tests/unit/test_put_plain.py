@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nearcache.local.marks import Mark
+from nearcache.local.snapshot import Snapshots
 from nearcache.local.store import Entry
 from nearcache.local.tier import Tier
 from nearcache.protocol.versions import version_of
@@ -16,24 +17,40 @@ def proven() -> Tier:
     return tier
 
 
+def put(tier: Tier, snapshots: Snapshots, now: float = 1.0) -> tuple[int, bool]:
+    """How many records of one were put, and whether it counts as plain."""
+    entries: list[Entry | None] = [None, Entry("v", 5.0, version_of(3, 1), (), 1, 5.0)]
+    return tier.put_plain(["not plain", "a"], entries, snapshots, now), entries[1] is not None
+
+
+def taken(tier: Tier) -> Snapshots:
+    """The snapshots of a read that begins."""
+    return tier.take(["not plain", "a"])
+
+
 def test_a_plain_record_is_put_unless_something_was_heard_since_its_snapshot() -> None:
     """A clear, a value that was returned without a version, the end of a proof; else it is alive and in L1."""
-    entry = Entry("v", 5.0, version_of(3, 1), (), 1, 5.0)
     tier = proven()
-    assert tier.put_plain([(7, "a", entry, tier.snapshot("a"))], 1.0) == (1, [])
+    assert put(tier, taken(tier)) == (1, True)
+    assert list(tier.entries) == ["a"]
     tier = proven()
-    before = tier.snapshot("a")
+    before = taken(tier)
     tier.apply_clear(4)
-    assert tier.put_plain([(7, "a", entry, before)], 1.0) == (0, [7])
+    assert put(tier, before) == (0, False)
     tier = proven()
-    before = tier.snapshot("a")
-    tier.returned_unversioned("a", Mark(1.0, 0.0), before)
-    assert tier.put_plain([(7, "a", entry, before)], 1.0) == (0, [7])
+    before = taken(tier)
+    tier.returned_unversioned("a", Mark(1.0, 0.0), before.of(1))
+    assert put(tier, before) == (0, False)
     tier = proven()
-    assert tier.put_plain([(7, "a", entry, tier.snapshot("a"))], 10.0) == (0, [7]), "without a proof"
+    before = taken(tier)
+    tier.apply_changes(["a"], version_of(4, 0))
+    assert put(tier, before) == (0, True), "it was alive when it was asked for"
+    assert not tier.entries
+    tier = proven()
+    assert put(tier, taken(tier), 10.0) == (0, False), "without a proof"
     tier = proven()
     tier.synced = False
-    assert tier.put_plain([(7, "a", entry, tier.snapshot("a"))], 1.0) == (0, [7]), "messages may have been missed"
+    assert put(tier, taken(tier)) == (0, False), "messages may have been missed"
     tier = proven()
     tier.floors.known = False
-    assert tier.put_plain([(7, "a", entry, tier.snapshot("a"))], 1.0) == (0, [7]), "a clear may not be known"
+    assert put(tier, taken(tier)) == (0, False), "a clear may not be known"

@@ -7,29 +7,48 @@ from dataclasses import replace
 from typing import Any
 
 from nearcache.local.marks import NO_MARK, Mark
-from nearcache.local.snapshot import Snapshot, stripe_of
+from nearcache.local.snapshot import Snapshot, Snapshots, stripe_of
 from nearcache.local.store import Entry, Proof
 from nearcache.local.tier import Tier
 from nearcache.protocol.answers import TagFloor
 from nearcache.protocol.versions import Version, number_of, version_of
 
 
-class NoSnapshot(Tier):
+class OneByOne(Tier):
+    """Puts what has come together one by one."""
+
+    def _put(
+        self, reads: Iterable[tuple[str, Entry | None, int, Version, int]], epoch: int, *, own: bool = False
+    ) -> int:
+        """Put each."""
+        return sum(
+            self._put_one(key, entry, Snapshot(epoch, stripe, stamp, turn), own=own)
+            for key, entry, stripe, stamp, turn in reads
+            if entry is not None
+        )
+
+    def _put_one(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+        """Put one."""
+        epoch, stripe, stamp, turn, _, _ = snapshot
+        return bool(super()._put(((key, entry, stripe, stamp, turn),), epoch, own=own))
+
+
+class NoSnapshot(OneByOne):
     """The put looks at nothing that was written since the snapshot."""
 
-    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put_one(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put with the stamp and the epoch of now."""
         now = snapshot._replace(epoch=self.epoch, stamp=self.stamps[snapshot.stripe])
-        return super()._put(key, entry, now, own=own)
+        return super()._put_one(key, entry, now, own=own)
 
 
-class WroteLeavesStamp(Tier):
+class WroteLeavesStamp(OneByOne):
     """An own write raises no stamp: what was asked before it may be put after it."""
 
-    def _put(self, key: str, entry: Any, snapshot: Any, *, own: bool = False) -> bool:
+    def _put_one(self, key: str, entry: Any, snapshot: Any, *, own: bool = False) -> bool:
         """Put, and set the stamp back after an own write."""
         before = self.stamps[snapshot.stripe]
-        done = super()._put(key, entry, snapshot, own=own)
+        done = super()._put_one(key, entry, snapshot, own=own)
         if own:
             self.stamps[snapshot.stripe] = before
         return done
@@ -40,12 +59,12 @@ class WroteLeavesStamp(Tier):
         super().wrote(key, 0, epoch)
 
 
-class FreshForEver(Tier):
+class FreshForEver(OneByOne):
     """Once proven, L1 is served without a further proof."""
 
-    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put_one(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put with a proof that does not end by itself."""
-        done = super()._put(key, entry, snapshot, own=own)
+        done = super()._put_one(key, entry, snapshot, own=own)
         if done:
             entry.proof = Proof(float("inf"))
         return done
@@ -66,70 +85,70 @@ class UnknownIsJournalled(Tier):
         self.journal_keys([key])
 
 
-class NoStamp(Tier):
+class NoStamp(OneByOne):
     """The put does not look whether the key was written since the snapshot."""
 
-    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put_one(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put with the stamp of now."""
-        return super()._put(key, entry, snapshot._replace(stamp=self.stamps[snapshot.stripe]), own=own)
+        return super()._put_one(key, entry, snapshot._replace(stamp=self.stamps[snapshot.stripe]), own=own)
 
 
-class NoEpoch(Tier):
+class NoEpoch(OneByOne):
     """The put does not look whether a clear, a tag, a loss or a flush came since the snapshot."""
 
-    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put_one(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put with the epoch of now."""
-        return super()._put(key, entry, snapshot._replace(epoch=self.epoch), own=own)
+        return super()._put_one(key, entry, snapshot._replace(epoch=self.epoch), own=own)
 
 
-class PutAnything(Tier):
+class PutAnything(OneByOne):
     """The put looks at nothing."""
 
-    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put_one(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put."""
         with self.lock:
             self._store[key] = entry
         return True
 
 
-class PutLeavesStamp(Tier):
+class PutLeavesStamp(OneByOne):
     """A put does not raise the stamp, so that a slower put does not know of it."""
 
-    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put_one(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put, and set the stamp back."""
         before = self.stamps[snapshot.stripe]
-        done = super()._put(key, entry, snapshot, own=own)
+        done = super()._put_one(key, entry, snapshot, own=own)
         self.stamps[snapshot.stripe] = before
         return done
 
 
-class RefusedPutDropsNothing(Tier):
+class RefusedPutDropsNothing(OneByOne):
     """A refused put leaves an older entry, also after an own write."""
 
-    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put_one(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put, and bring back what was dropped."""
         held = self.entries.get(key)
-        done = super()._put(key, entry, snapshot, own=own)
+        done = super()._put_one(key, entry, snapshot, own=own)
         if not done and held is not None:
             self._store[key] = held
         return done
 
 
-class OwnPutAsAnyOther(Tier):
+class OwnPutAsAnyOther(OneByOne):
     """A refused own write drops only what is older."""
 
-    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put_one(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put as if somebody else had written it."""
         del own
-        return super()._put(key, entry, snapshot)
+        return super()._put_one(key, entry, snapshot)
 
 
-class NumbersAlone(Tier):
+class NumbersAlone(OneByOne):
     """A version is its number: two loads under one number are not told apart."""
 
-    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put_one(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put without the time."""
-        return super()._put(key, replace(entry, version=version_of(number_of(entry.version), 0)), snapshot, own=own)
+        return super()._put_one(key, replace(entry, version=version_of(number_of(entry.version), 0)), snapshot, own=own)
 
 
 class NeverPassedBy(Tier):
@@ -172,21 +191,21 @@ class NoMarks(Tier):
         super().returned_unversioned(key, None, snapshot, fallback)
 
 
-class MarksEndWithAnyFill(Tier):
+class MarksEndWithAnyFill(OneByOne):
     """A mark ends when a fill of its own process is answered, whenever its lease was given."""
 
-    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put_one(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """End it."""
         self.marks.end(key)
-        return super()._put(key, entry, snapshot, own=own)
+        return super()._put_one(key, entry, snapshot, own=own)
 
 
 class SnapshotsWithoutMarks(Tier):
     """A reader looks at the mark of now alone."""
 
-    def snapshots(self, keys: Sequence[str]) -> list[Snapshot]:
+    def take(self, keys: Sequence[str]) -> Snapshots:
         """Without the marks."""
-        return [taken._replace(mark=NO_MARK) for taken in super().snapshots(keys)]
+        return super().take(keys)._replace(marks=[NO_MARK] * len(keys))
 
 
 class AnyEpochRaisesStamps(Tier):
@@ -200,12 +219,11 @@ class AnyEpochRaisesStamps(Tier):
 class TurnsByStripe(Tier):
     """Keys of one stripe share a turn."""
 
-    def snapshots(self, keys: Sequence[str]) -> list[Snapshot]:
+    def take(self, keys: Sequence[str]) -> Snapshots:
         """With the turns of all keys of the stripe."""
-        return [
-            taken._replace(turn=sum(turn for key, turn in self.turns.items() if stripe_of(key) == taken.stripe))
-            for taken in super().snapshots(keys)
-        ]
+        taken = super().take(keys)
+        turns = [sum(turn for key, turn in self.turns.items() if stripe_of(key) == at) for at in taken.stripes]
+        return taken._replace(turns=turns)
 
 
 class StalePassesNothing(Tier):
@@ -244,14 +262,14 @@ class JournalWithoutEpoch(Tier):
         self.epoch = before
 
 
-class AcknowledgementsEndEntries(Tier):
+class AcknowledgementsEndEntries(OneByOne):
     """An acknowledged write takes its key for settled."""
 
-    def _put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
+    def _put_one(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Forget the journal's entry."""
         if own:
             self.journal.keys.pop(key, None)
-        return super()._put(key, entry, snapshot, own=own)
+        return super()._put_one(key, entry, snapshot, own=own)
 
     def wrote(self, key: str, version: Version, epoch: int) -> None:
         """Forget the journal's entry."""
