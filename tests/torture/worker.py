@@ -46,6 +46,8 @@ class Plan:
     """Whether its reads load what they do not find."""
     clears: bool = True
     """Whether a writer clears the namespace now and then."""
+    every_word: bool = False
+    """Whether it begins with everything once, before it goes on at random."""
     without: str | None = None
     """A guard that is taken away."""
 
@@ -72,7 +74,9 @@ class Figures:
     """When the bus's messages were applied, by key."""
     raw: list[tuple[int, str]]
     done: Counter[str] = field(default_factory=Counter)
-    """What was done, by name."""
+    """What was written, by name."""
+    ways: Counter[str] = field(default_factory=Counter)
+    """How it was read, by name."""
     operations: list[Operation] = field(default_factory=list)
     clears: list[Clear] = field(default_factory=list)
 
@@ -142,9 +146,16 @@ class Instance:
         workers: list[Callable[[random.Random], Coroutine[Any, Any, None]]] = [self._reads.run]
         workers = workers * READERS if self._writes is None else [*workers, self._writes.run]
         for number, worker in enumerate(workers):
-            work = worker(random.Random(f"{self._plan.seed} {self._plan.who} {number}"))
+            work = self._work(worker, random.Random(f"{self._plan.seed} {self._plan.who} {number}"))
             self._tasks.append(asyncio.create_task(self._somewhere(work)))
         self._tasks.append(asyncio.create_task(self._sample()))
+
+    async def _work(self, worker: Callable[[random.Random], Coroutine[Any, Any, None]], rng: random.Random) -> None:
+        if self._plan.every_word:
+            await self._reads.each_way(rng)
+            if self._writes is not None and worker == self._writes.run:
+                await self._writes.each_word(rng)
+        await worker(rng)
 
     async def _somewhere(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a worker where this kind of cache is used."""
@@ -202,6 +213,7 @@ class Instance:
         verdict = judge(self._reads.seen, Case(self._book, int(MAX_STALENESS * 1e9), window, writes))
         raw = [(when, key) for when, data in self._raw.heard for key in _names(data)] if self._raw is not None else []
         figures = Figures(self._plan.who, verdict, self._raised, self._samples, self._dropped, raw)
+        figures.ways = self._reads.counted
         if self._writes is not None:
             figures.done, figures.operations = self._writes.counted, self._writes.operations
             figures.clears = self._writes.clears

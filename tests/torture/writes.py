@@ -49,8 +49,9 @@ def _shared(what: str, key: int) -> str:
     return f"{what}:{key // WRITERS % SHARED}"
 
 
+Act: TypeAlias = "tuple[float, str, str, int, Call]"
 ONE, SEVERAL, TAGGED, ALL = "one", "several", "tagged", "all"
-ACTS: Sequence[tuple[float, str, str, int, Call]] = (
+ACTS: Sequence[Act] = (
     (0.38, "set", ONE, SET, _set),
     (0.08, "set_many", SEVERAL, SET, _set_many),
     (0.34, "delete", ONE, DROP, lambda cache, rows: cache.delete(*_names(rows))),
@@ -112,6 +113,13 @@ class Writes:
                 await asyncio.sleep(rng.uniform(0, 4 * WRITE_PAUSE if more else WRITE_PAUSE))
             await asyncio.sleep(rng.uniform(0, 2 * WRITE_PAUSE))
 
+    async def each_word(self, rng: random.Random) -> None:
+        """Do everything once."""
+        for act in self._acts:
+            await self._act(act, self._own[0], rng)
+        for what in OTHERS:
+            await self._operate(self._own[0], rng, what)
+
     async def late(self) -> bool | None:
         """Set the late keys, and delete them; whether the set was acknowledged, None: none of them is written here.
 
@@ -126,8 +134,10 @@ class Writes:
         return stored
 
     async def _write(self, key: int, rng: random.Random) -> None:
-        weights = WEIGHTS[: len(self._acts)]
-        _, what, which, how, call = rng.choices(self._acts, weights)[0]
+        await self._act(rng.choices(self._acts, WEIGHTS[: len(self._acts)])[0], key, rng)
+
+    async def _act(self, act: Act, key: int, rng: random.Random) -> None:
+        _, what, which, how, call = act
         alike = [one for one in self._busy if tags(one) == tags(key)]
         keys = {
             ONE: [key],
@@ -137,8 +147,8 @@ class Writes:
         }
         await self._note(what, keys[which], how, call)
 
-    async def _operate(self, key: int, rng: random.Random) -> None:
-        what, start = rng.choice(list(OTHERS)), now()
+    async def _operate(self, key: int, rng: random.Random, what: str | None = None) -> None:
+        what, start = rng.choice(list(OTHERS)) if what is None else what, now()
         try:
             answer = await done(OTHERS[what](self._cache, key))
             changed = bool(answer)

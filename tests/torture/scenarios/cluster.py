@@ -1,6 +1,8 @@
 """The checker on a cluster of three primaries with replicas: phases of a cluster, judged as those of one server.
 
-Two processes read and write, two more write; every read is judged by what was acknowledged before it began. Phases:
+Two processes read, two more read and write; every read is judged by what was acknowledged before it began. Each begins
+with every word once, and goes on at random; what was written and how it was read is told for each phase, and a phase in
+which a word is missing fails. Phases:
 
     steady            nothing happens
     slots move        half of the buckets move to another primary, key by key
@@ -29,8 +31,9 @@ from tests.support.report import Report
 from tests.support.tables import Table
 from tests.torture.book import Book, Window, now
 from tests.torture.judge import Case, at_the_end
+from tests.torture.reads import BEHIND
 from tests.torture.worker import CONNECT_TIMEOUT, MAX_STALENESS, NAMESPACE, REDIS_TIMEOUT, Figures, Plan, work
-from tests.torture.writes import WRITE_PAUSE
+from tests.torture.writes import ACTS, OTHERS, WRITE_PAUSE
 
 BEFORE, AFTER = 2.0, 2.0
 """Seconds without a fault."""
@@ -38,6 +41,14 @@ LAG = int(1e9)
 """ns: what was acknowledged so long before a kill may not have come to the replica."""
 KINDS = (("threads", None), ("asyncio", None), ("threads", 0), ("asyncio", 1))
 """The kind of each process, and the number of those that write."""
+
+WORDS = (
+    *(what for _, what, *_ in ACTS),
+    *OTHERS,
+    *("get", "get_many", "get_or_set_many", "a decorated function", "get_or_set", "get_or_set, tags of the loader"),
+    *(f"get_or_set, {option}: {BEHIND}" for option in ("early_refresh", "stale_while_revalidate")),
+)
+"""Each is done in each phase, and acknowledged if it is a write."""
 
 
 def steady(_: LocalCluster) -> None:
@@ -104,10 +115,10 @@ PHASES: dict[str, tuple[Callable[[LocalCluster], None], bool]] = {
 def play(
     cluster: LocalCluster, fault: Callable[[LocalCluster], None], folder: Path, *, lossy: bool
 ) -> tuple[list[str], Counter[str]]:
-    """One phase: its row of the table, of which the last column tells the violations, and the words of its writes."""
+    """One phase: its row of the table, of which the last column tells the violations, and the words of its work."""
     book = Book(folder / fault.__name__, 200 + int(4 * 90 / WRITE_PAUSE), REDIS_TIMEOUT + CONNECT_TIMEOUT)
     plans = [
-        Plan(f"{kind} {number}", kind, cluster.url, f"cluster {fault.__name__}", writer=writer)  # type: ignore[arg-type]
+        Plan(f"{kind} {number}", kind, cluster.url, f"cluster {fault.__name__}", writer=writer, every_word=True)  # type: ignore[arg-type]
         for number, (kind, writer) in enumerate(KINDS)
     ]
     for node in cluster.primaries:  # of the values of the phase before
@@ -135,7 +146,10 @@ def play(
     hits = sum(line[-1].hits - line[0].hits for line in samples if line)
     reads = sum(line[-1].reads - line[0].reads for line in samples if line)
     unanswered = sum(book.unanswered(*write) for write in book.writes())
-    words = sum((one.done for one in figures), Counter[str]())
+    words = sum((one.done + one.ways for one in figures), Counter[str]())
+    missing = [word for word in WORDS if not words[word]]
+    if missing:
+        print(f"    never done: {', '.join(missing)}")
     row = [
         f"{lasted:.1f}",
         f"{sum(one.verdict.reads for one in figures):,}",
@@ -143,7 +157,7 @@ def play(
         f"{unanswered:,}",
         f"{max(stale, default=0) / 1e6:.0f}",
         f"{max(one.verdict.longest for one in figures) / 1e6:.0f}",
-        str(len(wrong)),
+        str(len(wrong) + len(missing)),
     ]
     return row, words
 
@@ -162,6 +176,6 @@ def show(report: Report) -> bool:
     report.show(Table("A cluster of three primaries with replicas", head, rows))
     every = sorted({word for done in words.values() for word in done})
     counts = [[word, *(f"{done[word]:,}" for done in words.values())] for word in every]
-    report.show(Table("What was written in each phase", ["", *PHASES], counts))
+    report.show(Table("What was done in each phase", ["", *PHASES], counts))
     report.keep("cluster", {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows})
     return all(row[-1] == "0" for row in rows)
