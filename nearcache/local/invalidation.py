@@ -61,6 +61,8 @@ class Invalidation:
         """Whether a probe has come back."""
         self._bad = 0
         """Bad messages since the last heartbeat: those that can't be read, or come after a gap."""
+        self._renews = False
+        """Whether a heartbeat has flushed, for another counter than before, and no greeting has come since."""
         self._bad_until: float | None = None
         """Until when bad messages count as told, as of the last heartbeat (monotonic); None: none was told."""
         self.server_offset = 0.0
@@ -171,7 +173,7 @@ class Invalidation:
                 told = self._bad_until is None
                 self._flush(effects, Cause.COUNTER, reason, beat.number or 0, restart=True, told=told)
                 self._tier.floors.restart()
-                effects.restarted = True
+                effects.restarted = self._renews = True
             elif beat.history != self.history:
                 self._flush(
                     effects,
@@ -180,6 +182,7 @@ class Invalidation:
                     self.last,
                 )
                 self._tier.floors.restart()
+                self._renews = True
             elif beat.number > self.last:
                 self.ahead = self.ahead or (beat.number, now)
             else:
@@ -269,7 +272,7 @@ class Invalidation:
         with self._tier.lock:
             self._tier.synced = False
             self._tier.epoch += 1
-            self.ahead = None
+            self.ahead, self._renews = None, False
 
     def greeted(self, greeting: Greeting) -> None:
         """A new connection has reached a server: if it is new to commands too, no deadline of the journal holds for it.
@@ -306,10 +309,14 @@ class Invalidation:
                 self.last = greeting.number
             elif not (prove and greeting.number == self.last and not another_history and self._bad <= FLUSHES_MAX):
                 reason = "the connection was lost and nothing proves that no message was"
-                self._flush(effects, Cause.RECONNECT, reason, greeting.number, restart=another_history)
+                # After a heartbeat that has flushed for the same cause, what came in between goes too, and that is all.
+                told = Effects() if self._renews else effects
+                self._flush(told, Cause.RECONNECT, reason, greeting.number, restart=another_history)
+                effects.everything = True
+                effects.restarted = another_history
             if another_history:
                 tier.floors.restart()
-                effects.restarted = bool(effects.flushes)
+            self._renews = False
             tier.fallback.back()
             self.identity, self.history = greeting.identity, greeting.history
             tier.synced = True

@@ -42,6 +42,8 @@ _ROLE = (b"HELLO", b"3")
 """Its answer tells the role."""
 BEAT_HEAD = (_ROLE, (b"TIME",))
 """The part of a heartbeat that asks for what is the server's."""
+GREETING_HEAD = (_ROLE, *_INFO)
+"""That of a greeting."""
 
 
 class Query:
@@ -194,9 +196,16 @@ class BusProtocol:
     @property
     def greeting(self) -> Query:
         """The question for a greeting."""
-        parse = partial(_greeting, self._names)
-        share = (b"HMGET", self._names.counters, b"l")
-        return Query(parse, (_ROLE, *_INFO, _greet(self._names, self._seen()), share))
+        return Query(partial(_greeting, self._names), (*GREETING_HEAD, *self._introduction))
+
+    @property
+    def introduction(self) -> bytes:
+        """The part of a greeting that asks for what is the bucket's own."""
+        return b"".join(map(resp.pack, self._introduction))
+
+    @property
+    def _introduction(self) -> Sequence[tuple[bytes, ...]]:
+        return _greet(self._names, self._seen()), (b"HMGET", self._names.counters, b"l")
 
     def request(self, query: Query) -> bytes:
         """The bytes to send for ``greeting`` or ``beat``; ``parse`` gives its result when all replies are there."""

@@ -3,8 +3,9 @@
 Each bucket has a channel, which is a Bus of the engine for questions. What comes is given per channel, in the order in
 which the server has sent it; between two channels no order is needed, since each bucket has numbers of its own.
 
-Heartbeats that are asked before the connection waits again go together: role and time of the server, then the counters
-of each bucket. Each bucket is proven by its own answer, which stands behind all messages that came before it.
+Greetings that are asked before the connection waits again go together, and so do heartbeats: what is the server's is
+asked once, then what is each bucket's own. Each bucket is proven by its own answer, which stands behind all messages
+that came before it.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from nearcache.transport import resp
 from nearcache.transport.async_transport import AsyncBus
 from nearcache.transport.client import RedisRemote
 from nearcache.transport.endpoint import Endpoint
-from nearcache.transport.handshake import BEAT_HEAD, BusProtocol, Query, refusal
+from nearcache.transport.handshake import BEAT_HEAD, GREETING_HEAD, BusProtocol, Query, refusal
 from nearcache.transport.interpreting import interprets
 from nearcache.transport.sync_transport import SyncBus
 
 _BEGUN = (b"subscribe", b"ssubscribe")
 _MESSAGES = (b"message", b"smessage")
 _ENDED = (b"unsubscribe", b"sunsubscribe")
-_BEAT_HEAD = b"".join(map(resp.pack, BEAT_HEAD))
+_GREETING_HEAD, _BEAT_HEAD = (b"".join(map(resp.pack, head)) for head in (GREETING_HEAD, BEAT_HEAD))
 
 
 class Channel:
@@ -36,13 +37,12 @@ class Channel:
     def __init__(
         self,
         remote: RedisRemote,
-        send: Callable[[bytes], None],
         protocol: SharedProtocol,
         interrupt: Callable[[], None],
     ) -> None:
         self.names = remote.names
         self.questions = BusProtocol(remote.names, lambda: remote.seen())  # noqa: PLW0108  # it is set later
-        self._send, self._protocol = send, protocol
+        self._protocol = protocol
         self.interrupt = interrupt
         self.beside_beat: Callable[[], None] = lambda: None
         """Called with each heartbeat."""
@@ -51,7 +51,7 @@ class Channel:
         """Do nothing: the connection is open."""
 
     async def ask_greeting(self) -> None:
-        self._send(self._protocol.request(self, self.questions.greeting))
+        self._protocol.greeting.append(self)
 
     async def ask_beat(self) -> None:
         self._protocol.beating.append(self)
@@ -75,9 +75,12 @@ class SharedProtocol:
 
     def __init__(self) -> None:
         self._channels: dict[bytes, Channel] = {}
-        self._pending: deque[tuple[deque[Channel], Query | None]] = deque()
-        """What was asked, by which channels that have no answer yet; None: the subscription of one."""
+        self._pending: deque[tuple[deque[Channel], Query | None, int]] = deque()
+        """What was asked, by which channels that have no answer yet, and how many replies are for all of them; None:
+        the subscription of one."""
         self._replies: list[Any] = []
+        self.greeting: list[Channel] = []
+        """The channels whose greeting is to be asked."""
         self.beating: list[Channel] = []
         """The channels whose heartbeat is to be asked."""
 
@@ -85,7 +88,7 @@ class SharedProtocol:
         """The bytes that subscribe a channel."""
         names = channel.names
         self._channels[names.channel] = channel
-        self._pending.append((deque((channel,)), None))
+        self._pending.append((deque((channel,)), None, 0))
         return resp.pack((b"SSUBSCRIBE" if names.sharded else b"SUBSCRIBE", names.channel))
 
     def leave(self, channel: Channel) -> bytes:
@@ -96,18 +99,19 @@ class SharedProtocol:
         del self._channels[names.channel]
         return resp.pack((b"SUNSUBSCRIBE" if names.sharded else b"UNSUBSCRIBE", names.channel))
 
-    def request(self, channel: Channel, query: Query) -> bytes:
-        """The bytes of a question."""
-        self._pending.append((deque((channel,)), query))
-        return query.packed
-
-    def heartbeats(self) -> bytes:
-        """The bytes of the heartbeats that are to be asked."""
-        channels, self.beating = self.beating, []
-        if not channels:
-            return b""
-        self._pending.append((deque(channels), channels[0].questions.beat))  # what is asked differs, the answers don't
-        return _BEAT_HEAD + b"".join(channel.questions.counters for channel in channels)
+    def questions(self) -> bytes:
+        """The bytes of the greetings and heartbeats that are to be asked."""
+        greeting, self.greeting = self.greeting, []
+        beating, self.beating = self.beating, []
+        packed = b""
+        # What is asked for each channel differs, the form of the answers doesn't.
+        if greeting:
+            self._pending.append((deque(greeting), greeting[0].questions.greeting, len(GREETING_HEAD)))
+            packed = _GREETING_HEAD + b"".join([channel.questions.introduction for channel in greeting])
+        if beating:
+            self._pending.append((deque(beating), beating[0].questions.beat, len(BEAT_HEAD)))
+            packed += _BEAT_HEAD + b"".join([channel.questions.counters for channel in beating])
+        return packed
 
     @interprets
     def parse(self, replies: Sequence[Any]) -> list[tuple[Bus, list[News]]]:
@@ -143,7 +147,7 @@ class SharedProtocol:
             raise RemoteFailed(f"the server ended the subscription: {kind.decode(errors='replace')}")
 
     def _answered(self, reply: Any, news: dict[Channel, list[News]]) -> None:
-        channels, query = self._pending[0]
+        channels, query, shared = self._pending[0]
         channel = channels[0]
         if query is None:  # no push: the subscription was refused
             self._pending.popleft()
@@ -156,7 +160,7 @@ class SharedProtocol:
         # At once, also where other channels' answers are to come: a message behind this one has a higher number.
         complete = self._replies
         channels.popleft()
-        self._replies = complete[: len(BEAT_HEAD)] if channels else []
+        self._replies = complete[:shared] if channels else []
         if not channels:
             self._pending.popleft()
         elsewhere = (one for one in complete if isinstance(one, resp.ServerError) and one.code in ELSEWHERE)
@@ -178,13 +182,13 @@ class SyncSharedBus(SyncBus):
         self._remotes = remotes
 
     async def join(self, bucket: int) -> Bus:
-        channel = Channel(self._remotes[bucket], self._connected.send, self._protocol, self.interrupt)
+        channel = Channel(self._remotes[bucket], self._protocol, self.interrupt)
         self._connected.send(self._protocol.join(channel))
         return channel
 
     async def receive(self, timeout: float) -> Sequence[Any]:
-        if self._protocol.beating:
-            self._connected.send(self._protocol.heartbeats())
+        if self._protocol.beating or self._protocol.greeting:
+            self._connected.send(self._protocol.questions())
         return await super().receive(timeout)
 
     async def leave(self, channel: Bus) -> None:
@@ -202,13 +206,13 @@ class AsyncSharedBus(AsyncBus):
         self._remotes = remotes
 
     async def join(self, bucket: int) -> Bus:
-        channel = Channel(self._remotes[bucket], self._stream.send, self._protocol, self.interrupt)
+        channel = Channel(self._remotes[bucket], self._protocol, self.interrupt)
         self._stream.send(self._protocol.join(channel))
         return channel
 
     async def receive(self, timeout: float) -> Sequence[Any]:
-        if self._protocol.beating:
-            self._stream.send(self._protocol.heartbeats())
+        if self._protocol.beating or self._protocol.greeting:
+            self._stream.send(self._protocol.questions())
         return await super().receive(timeout)
 
     async def leave(self, channel: Bus) -> None:

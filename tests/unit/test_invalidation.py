@@ -220,6 +220,21 @@ def test_a_counter_that_is_lost_or_went_back_flushes(invalidation: Invalidation,
     assert not invalidation._tier.floors.known
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_greeting_behind_a_lost_counter_is_the_same_flush(invalidation: Invalidation, *, lost: bool) -> None:
+    """One cause is told and counted once, and what came in between goes too; a loss between the two is another one."""
+    assert invalidation.beat(beat(None), 20.0, 20.1).flushes
+    hold(invalidation, "a", number=3)
+    if lost:
+        invalidation.lost()
+    effects, kept = invalidation.back(greeting(9), 21.0, prove=True)
+    assert kept == 0
+    assert (len(effects.flushes), effects.untold) == (int(lost), [])
+    assert effects.everything
+    invalidation.lost()
+    assert invalidation.back(greeting(12), 22.0, prove=True)[0].flushes
+
+
 def test_an_own_write_that_the_bus_does_not_bring_flushes(invalidation: Invalidation) -> None:
     """Commands and messages are another server's each, or the server does not publish."""
     hold(invalidation, "a")
