@@ -1,7 +1,9 @@
 """The rules of several buckets on a real cluster, each with its guard and without: without, what is promised is broken.
 
-The schedules of ``tests/schedules/buckets.py`` do the same on a model, for every rule; those of a new owner that lags
-(X3, X4) need a replica at a chosen moment, and are there alone.
+The schedules of ``tests/schedules/buckets.py`` do the same on a model. For a new owner that lags (X4) a slot is given
+to a node with copies of its names from before the last write: what a replica has that takes over, at a moment that can
+be chosen. There three guards stand one behind the other on a real server, and all are taken away: ``greet`` passes over
+the numbers of another server, the client tells it the highest number that it has seen, and compares its identity.
 """
 
 from __future__ import annotations
@@ -11,12 +13,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import redis
+from redis.crc import key_slot
 
 from nearcache import NearCache
+from nearcache.engine import buckets as engine_buckets
 from nearcache.engine.ports import RemoteFailed
 from nearcache.local.snapshot import bucket_of
+from nearcache.protocol import scripts
+from nearcache.protocol.scripts import Script
 from tests.support import servers
 from tests.support.ablations import rules
+from tests.support.ablations.bus import AnyServerIsTheSame
 from tests.support.ablations.rules import Rules
 from tests.support.clusters import LocalCluster, Node
 from tests.support.report import SUMMARY
@@ -141,6 +149,86 @@ def a_clear_from_elsewhere(cluster: LocalCluster, reader: NearCache, writer: Nea
     return f"behind the message of a clear L1 still served {left[0]}" if left else None
 
 
+@contextmanager
+def nobody_knows(cache: NearCache) -> Iterator[None]:
+    """The cache does not find out where its buckets are."""
+    places: Any = cache._backend.buckets.places  # type: ignore[union-attr]  # there are buckets
+    owners = places.owners
+
+    async def away() -> Any:
+        raise RemoteFailed("away")
+
+    places.owners = away
+    try:
+        yield
+    finally:
+        places.owners = owners
+        places.trouble()
+
+
+def another(cluster: LocalCluster, node: Node) -> Node:
+    """Another primary."""
+    return next(one for one in cluster.primaries if one is not node)
+
+
+def a_bucket_has_moved(cluster: LocalCluster, reader: NearCache, writer: NearCache) -> Broken:
+    """What proves the other buckets of the old server says nothing about one that has gone."""
+    node, part = node_of(cluster, reader, KEYS[0]), reader._core.of(KEYS[0])
+    same = [key for key in KEYS if place_of(reader, key) == part.place]
+    other = next(key for key in same if bucket_of(key, 16) != bucket_of(KEYS[0], 16))
+    with nobody_knows(reader):
+        cluster.migrate(key_slot(part.remote.names.counters), another(cluster, node))  # type: ignore[attr-defined]  # of a client
+        LocalCluster.wait(lambda: not part.tier.synced)
+        proof = part.tier.proof.until
+        LocalCluster.wait(lambda: writer.set(KEYS[0], 2))
+        LocalCluster.wait(lambda: reader._core.runtime.monotonic() > proof + 0.1)
+        served, others = reader.peek(KEYS[0]), reader.peek(other)
+    assert others == 1
+    return None if served is None else f"{KEYS[0]} was served {STALENESS} s after its bucket had left its primary"
+
+
+def the_new_owner_lags(cluster: LocalCluster, reader: NearCache, writer: NearCache) -> Broken:
+    """It has not the last write, and gives its number to another."""
+    node, part, key = node_of(cluster, reader, KEYS[0]), reader._core.of(KEYS[0]), KEYS[0]
+    names: Any = part.remote.names  # type: ignore[attr-defined]  # of a client
+    slot, target = key_slot(names.counters), another(cluster, node)
+    with redis.Redis(port=node.server.port) as source, redis.Redis(port=target.server.port, protocol=2) as lagging:
+        copies = {name: source.dump(name) for name in (names.counters, names.value(key))}
+        assert writer.set(key, 2)
+        LocalCluster.wait(lambda: reader.get(key) == 2 and reader.peek(key) == 2)
+        with nobody_knows(reader):
+            target("CLUSTER", "SETSLOT", slot, "IMPORTING", node.name)
+            with lagging.client() as one:
+                for name, copy in copies.items():
+                    one.execute_command("ASKING")
+                    one.restore(name, 0, copy)
+            source.delete(*source.keys(names.counters[:-1] + b"*"))
+            for each in (target, *cluster.primaries):
+                each("CLUSTER", "SETSLOT", slot, "NODE", target.name)
+            LocalCluster.wait(lambda: not part.tier.synced)
+            LocalCluster.wait(lambda: writer.set(key, 3))
+        LocalCluster.wait(lambda: part.healthy)
+    LocalCluster.wait(lambda: heard(reader, writer))
+    found = reader.get(key)
+    return None if found == 3 else f"{key} is {found} for ever, which the new owner has never had"
+
+
+class Believes(AnyServerIsTheSame):
+    """It takes any server for the same, and tells none what it has seen."""
+
+    seen = property(lambda _: 0)
+
+
+PASSES_OVER = b"    number = math.max(s + 1, time)\n"
+assert PASSES_OVER in scripts.GREET.text
+BELIEVES = Rules(
+    patched=(
+        (engine_buckets, "Invalidation", Believes),
+        (scripts, "GREET", Script.of(scripts.GREET.text.replace(PASSES_OVER, b""))),
+    )
+)
+
+
 def a_lost_bus(cluster: LocalCluster, reader: NearCache, writer: NearCache) -> Broken:
     """The bus of one primary is lost, and a message with it."""
     node, part = node_of(cluster, reader, KEYS[0]), reader._core.of(KEYS[0])
@@ -162,6 +250,8 @@ def a_lost_bus(cluster: LocalCluster, reader: NearCache, writer: NearCache) -> B
 RULES: dict[str, tuple[Callable[[LocalCluster, NearCache, NearCache], Broken], Rules]] = {
     "X1 one last": (one_message_leaves_the_others, rules.ONE_LAST),
     "X2 one proof": (a_primary_is_away, rules.ONE_PROOF),
+    "X3 one proof": (a_bucket_has_moved, rules.ONE_PROOF),
+    "X4 any owner is the same": (the_new_owner_lags, BELIEVES),
     "X5 no comparison at back": (a_lost_bus, rules.ANY_RETURN_PROVES),
     "X6 partial is done": (a_clear_is_told_as_done, rules.PARTIAL_IS_DONE),
     "X6 partial is forgotten": (a_clear_is_forgotten, rules.PARTIAL_IS_FORGOTTEN),
