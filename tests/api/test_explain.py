@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from nearcache import InvalidKey
+from nearcache.protocol.names import Names
 from nearcache.testing import FakeServer, ManualClock
 from tests.support.twins import MakeCache
-from tests.support.waiting import until
+from tests.support.waiting import redis_of, until
 
 
 async def test_where_it_stands(make_cache: MakeCache) -> None:
@@ -101,6 +103,39 @@ async def test_why_l2_does_not_serve(make_cache: MakeCache) -> None:
             assert reason in told.why
             assert told.would == "load"
             assert await cache.get("a") is None
+
+
+async def test_what_is_broken_in_redis(make_cache: MakeCache) -> None:
+    """A foreign value, a damaged one, a tag's floor and a counter that were evicted: each has its words, too."""
+    async with make_cache() as cache:
+        names = Names(cache.settings.namespace)
+        value, (floor,) = names.value("a"), names.tags(["t"])
+        with redis_of(cache.url) as client:
+            steps: dict[str, Callable[[], object]] = {
+                "what it has is no record": lambda: client.set(value, b"garbage"),
+                "the value can't be read": lambda: client.setrange(value, client.strlen(value) - 1, b"\xc1"),
+                "the floor of the tag 't' is not there": lambda: client.delete(floor),
+                "its number was never given out": lambda: client.hincrby(names.counters, "s", -1),
+            }
+            for reason, step in steps.items():
+                await cache.set("a", 1, tags=["t"])
+                cache.clear_local()
+                step()
+                told = await cache.explain("a")
+                assert (told.would, told.tier) == ("load", None)
+                assert reason in told.why
+                if reason == "the value can't be read":
+                    assert told.type is None
+
+
+async def test_an_l1_without_a_proof(make_fake: MakeCache, clock: ManualClock, fake: FakeServer) -> None:
+    """Its entry is there, and does not serve."""
+    async with make_fake(ttl=60, jitter=0) as cache:
+        await cache.set("a", 1)
+        with fake.bus_held():
+            clock.advance(2 * cache.settings.max_staleness)
+            told = await cache.explain("a")
+        assert (told.would, told.why) == ("serve from L2", "L1: nothing proves that no message was missed")
 
 
 async def test_ends_and_outages(make_fake: MakeCache, clock: ManualClock, fake: FakeServer) -> None:

@@ -53,7 +53,7 @@ def wait_until(
                 return
         if time.monotonic() > deadline:
             raise AssertionError(f"not true within {within} s: {_text(condition)}")
-        time.sleep(PAUSE)
+        time.sleep(4 * PAUSE)  # as a rule the condition asks a server or another process
 
 
 def _text(condition: Callable[[], object]) -> str:
