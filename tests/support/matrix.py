@@ -93,7 +93,9 @@ def environment(python: Path, name: str, redis: str) -> Path:
     ours = folder / "bin" / "python"
     # redis-py comes as asked for here; every other package as in the development environment.
     pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("redis==")]
-    made_from = "\n".join([_output([str(python), "-VV"]), redis, (ROOT / "pyproject.toml").read_text(), *pins])
+    # Of pyproject.toml the part that is installed: what else it says is of tools, and changes no environment.
+    project = repr(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"])
+    made_from = "\n".join([_output([str(python), "-VV"]), redis, project, *pins])
     digest = hashlib.sha256(made_from.encode()).hexdigest()
     stamp = folder / "made-from"
     if stamp.exists() and stamp.read_text() == digest:
