@@ -60,6 +60,7 @@ async def test_it_does_what_one_server_does(cluster: FakeServer, caches: tuple[T
     assert [await each_of.incr("hits") for each_of in (cache, other)] == [1, 2]
     assert await other.get_or_set("loaded", other.loader("value")) == "value"
     assert await cache.clear() is True
+    await cluster.async_settle()
     assert await other.get("loaded") is None
     told = cache.health().primaries
     assert [one.address for one in told] == ["fake:0", "fake:1", "fake:2"]

@@ -132,7 +132,12 @@ async def test_the_reason_of_no_quorum_and_of_no_sentinel(make_cache: MakeCache)
             own.sentinels[0].kill()
             report = doctor(own.url)
             assert {one["kind"] for one in report["findings"] if one["level"] != "note"} == {"quorum"}
-            assert "the connection failed: ConnectionRefusedError" in str(report["findings"])
+            # On a busy machine the refusal may come later than redis_connect_timeout, and that is the reason then.
+            dead = f"the Sentinel {HOST}:{own.sentinels[0].port}: "
+            told = [one["detail"] for one in report["findings"] if one["kind"] == "quorum"]
+            assert {f"{dead}the connection failed: ConnectionRefusedError", f"{dead}connecting took too long"} & set(
+                told
+            )
             assert report["server"]["watched"]["answering"] == "1 of 2"
             own.servers[0].kill()
             await until(lambda: "start more Sentinels, or mend their network" in str(cache.health().reason))

@@ -138,8 +138,8 @@ def cases(files: Files, secure: Callable[..., int], server: EmbeddedServer) -> M
 
 
 def table() -> Mapping[str, str]:
-    """What was wrong, and what is told, as the page has it."""
-    (found,) = re.findall(r"^\| what was wrong \| what is told \|\n\|[-|]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    """What was wrong, and what is reported, as the page has it."""
+    (found,) = re.findall(r"^\| what was wrong \| what is reported \|\n\|[-|]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     rows = [re.fullmatch(r"\| (.*) \| `(.*)` \|", line) for line in found.splitlines()]
     return {row[1]: row[2] for row in rows if row}
 
