@@ -97,6 +97,11 @@ class Policy:
         return int(1000 * max(self.stale_while_revalidate, self.stale_if_error))
 
     @property
+    def usual(self) -> bool:
+        """Whether an entry of L1 ends with its record, is not refreshed before, and is copied where need be."""
+        return self.l1_ttl is self.early_refresh is self.xfetch_beta is None and self.copy == "auto"
+
+    @property
     def timed(self) -> bool:
         """Whether a load has a time limit, so that no other load may be waited for inside it."""
         return self.loader_soft_timeout is not None or self.loader_hard_timeout is not None

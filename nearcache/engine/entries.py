@@ -24,7 +24,7 @@ from nearcache.protocol.versions import CREATED_BITS, Version, created_of
 from nearcache.settings import Settings
 
 _new = object.__new__
-_MUTABLE = frozenset({dict, list, set})
+MUTABLE = frozenset({dict, list, set})
 MEASURED = 64 * 1024
 """A value that is too large by no more is packed all the same, so that the error says its size."""
 
@@ -60,7 +60,7 @@ class Entries:
     """A payload that begins with a byte below this one is the codec's as it stands, and need not be opened."""
     types: Types = NO_TYPES
     """The registered types."""
-    _opener: Opener = field(init=False)
+    opener: Opener = field(init=False)
     """Makes the values of hits of what an entry holds."""
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class Entries:
             self.types = self.codec.types
             self.plain_form = bytes((PLAIN,))
         self.decode_checked = self.codec.decode if type(self.codec) is MsgpackCodec else self.decode
-        self._opener = Opener(self.decode_checked, lambda value: copies_of(value, self.types))
+        self.opener = Opener(self.decode_checked, lambda value: copies_of(value, self.types))
         if self.filters.active or type(self.codec) is not MsgpackCodec:  # whose bytes never look like the filters'
             self._seal = self.filters.seal
         if keys is not None:
@@ -172,9 +172,9 @@ class Entries:
         copy = policy.copy
         kind = type(value)
         shared = copy == "none" or (
-            copy == "auto" and (kind in IMMUTABLE or (kind not in _MUTABLE and self.types.is_immutable(value)))
+            copy == "auto" and (kind in IMMUTABLE or (kind not in MUTABLE and self.types.is_immutable(value)))
         )
-        kept, decode = (value, None) if shared else (payload, self._opener if copy == "auto" else self.decode_checked)
+        kept, decode = (value, None) if shared else (payload, self.opener if copy == "auto" else self.decode_checked)
         entry: Entry = _new(self.tier.make_entry)  # what its __init__ does, which takes twice as long
         entry.value, entry.decode = kept, decode
         entry.deadline, entry.expires = deadline, expires
@@ -200,7 +200,7 @@ class Entries:
             until = began + min(self.settings.outage_life, encoded.ttl_ms / 1000)
         size = len(encoded.key) + len(encoded.payload)
         shared = _is_shared(encoded.value, policy, self.types)
-        opens = self._opener if policy.copy == "auto" else self.decode_checked
+        opens = self.opener if policy.copy == "auto" else self.decode_checked
         kept, decode = (encoded.value, None) if shared else (encoded.payload, opens)
         return self.tier.make_entry(kept, until, 0, policy.tags, size, until, decode)
 

@@ -140,39 +140,41 @@ class Tier(Contents):
         Returns:
             How many were put.
         """
-        put = 0
+        # What is looked up once here changes only along with the epoch, also by a signal handler in the middle.
+        put, held_of, turn_of, stamps, proof = 0, self.entries.get, self.turns.get, self.stamps, self.proof
+        special = self.marks.used or self._is_part or self._store.max_bytes is not None
+        keep = self._keep if special else self._store.put
         for key, entry, stripe, before, turn in reads:
             if entry is None:
                 continue
             if self.fallback.used:
                 self.fallback.drop(key)
-            held = self.entries.get(key)
-            if held is not None and held.proof is not self.proof:
+            held = held_of(key)
+            if held is not None and held.proof is not proof:
                 held = self._prove(key)
-            version, stamp = entry.version, self.stamps[stripe]
-            same = self.epoch == epoch
-            allowed = (
-                self.synced
-                and same
-                and self.turns.get(key, 0) == turn
+            version, stamp = entry.version, stamps[stripe]
+            if (
+                self.epoch == epoch
+                and self.synced
+                and turn_of(key, 0) == turn
                 and (stamp == before or version >= stamp)
                 and (held is None or held.version <= version)
-            )
-            if allowed:
-                put += stripe >= self.stripes_held or self._keep(key, entry)
+            ):
+                entry.proof = proof
+                put += stripe >= self.stripes_held or not keep(key, entry)
             elif held is not None and (own or held.version < version):
                 self._drop(key, drops.OWN_WRITE if own else drops.OLDER)
-            if not same:
+            if self.epoch != epoch:
                 self._note_version(key, version, epoch)
             elif stamp < version:
-                self.stamps[stripe] = version
+                stamps[stripe] = version
         deferred = self._deferred
         if deferred.dead or deferred.doomed or deferred.left:  # more leave than come, also where no bus frees them
             self._free_some(2 * put or 2)
         return put
 
     def _keep(self, key: str, entry: Entry) -> bool:
-        entry.proof = self.proof
+        """Put where more than the store has to know of it; whether it is too large."""
         if self.marks.used:
             # The turn is that of the snapshot: what is put began after the mark, if there is one.
             self.marks.end(key)
@@ -184,8 +186,8 @@ class Tier(Contents):
             self._store.put(key, entry)
         except ValueError:  # alone it is larger than l1_max_bytes: cachetools refuses it
             self._drop(key, drops.EVICTED)
-            return False
-        return True
+            return True
+        return False
 
     def returned_unkept(self, key: str, version: Version, snapshot: Snapshot) -> None:
         """Record the version of a value that is returned and not kept, so that no later read returns an older one (S).
