@@ -1,4 +1,4 @@
-"""The Grafana dashboard of four instances that work, drawn from the answers of a Prometheus that has scraped them."""
+"""The Grafana dashboard of four instances on a cluster, drawn from what a Prometheus has scraped of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from typing import Any
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+from redis.crc import key_slot
+
 import nearcache.observe
 from nearcache import NearCache
 from nearcache.protocol.names import Names
-from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
+from nearcache.transport.embedded import HOST, free_port
+from tests.support.clusters import LocalCluster
 from tests.support.fleet_of_four import INSTANCES, NAMESPACE, Shop
 from tests.support.monitoring import PROMETHEUS
 from tests.support.processes import Crew, serve
-from tests.support.waiting import redis_of
 
 DASHBOARD = json.loads((Path(nearcache.observe.__file__).parent / "dashboard.json").read_text())
 STEP, RATE = 1.0, "10s"
@@ -66,19 +68,25 @@ def prometheus(ports: Sequence[int]) -> Iterator[str]:
 def worked(seconds: float) -> tuple[list[tuple[dict[str, Any], list[Any]]], float]:
     """Each panel with its series after so many seconds of work; and when the work began.
 
-    In the middle a foreign message makes every L1 flush, and the counter is lost once.
+    A primary stands still for a while; then a foreign message makes every L1 flush one bucket, whose counter is lost at
+    last.
     """
-    with EmbeddedServer() as server:
+    with LocalCluster("valkey") as cluster:
         ports = {name: free_port() for name in INSTANCES}
-        arguments = {name: (server.url, name, settings, ports[name]) for name, settings in INSTANCES.items()}
-        with Crew(attend, arguments) as crew, prometheus(list(ports.values())) as url, redis_of(server.url) as client:
+        arguments = {name: (cluster.url, name, settings, ports[name]) for name, settings in INSTANCES.items()}
+        with Crew(attend, arguments) as crew, prometheus(list(ports.values())) as url:
             begun = time.time()
             crew.tell("work", seconds)
             names = Names(NAMESPACE)
-            time.sleep(seconds / 2)
-            client.publish(names.channel, b"garbage")
+            node = cluster.owner(key_slot(names.counters))
+            time.sleep(seconds / 4)
+            node.server.pause()
+            time.sleep(seconds / 12)
+            node.server.resume()
             time.sleep(seconds / 6)
-            client.delete(names.counters)
+            node("SPUBLISH", names.channel, b"garbage")
+            time.sleep(seconds / 6)
+            node("DEL", names.counters)
             crew.answers()
             return [(panel, list(_series(url, panel, begun, time.time()))) for panel in DASHBOARD["panels"]], begun
 
@@ -112,7 +120,7 @@ def picture(seconds: float = 60.0) -> bytes:
             plot.plot(times, heights, color=COLOURS[number % len(COLOURS)], linewidth=1.4, label=legend)
         plot.set_title(panel["title"] + (f", {unit}" if unit else ""), fontsize=9, loc="left")
         plot.set_xlim(0, seconds)
-        plot.set_ylim(bottom=0)
+        plot.set_ylim(0, 1.3 * plot.get_ylim()[1])  # with room for the legend
         plot.tick_params(labelsize=7)
         plot.grid(color="#e3e7ec", linewidth=0.6)
         if series:

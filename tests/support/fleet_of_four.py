@@ -1,4 +1,4 @@
-"""Four instances that work, as `nearcache top` shows them; their host names are made up."""
+"""Four instances that work on a cluster, as `nearcache top` shows them; their host names are made up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from nearcache import NearCache
 from nearcache.cli.top import look, table_of
-from nearcache.transport.embedded import EmbeddedServer
+from tests.support.clusters import LocalCluster
 from tests.support.processes import Crew, serve
 
 NAMESPACE = "shop"
@@ -52,12 +52,12 @@ async def attend(url: str, name: str, settings: dict[str, object], pipe: Connect
         await serve(pipe, Shop(cache, name))
 
 
-def picture(seconds: float = 6.0, width: int = 150) -> str:
+def picture(seconds: float = 6.0, width: int = 170) -> str:
     """The SVG; its fonts are those of the reader."""
     console = Console(record=True, width=width, file=io.StringIO())
-    with EmbeddedServer() as server:
-        arguments = {name: (server.url, name, settings) for name, settings in INSTANCES.items()}
-        with Crew(attend, arguments) as crew, NearCache.from_url(server.url, namespace=NAMESPACE) as cache:
+    with LocalCluster("valkey") as cluster:
+        arguments = {name: (cluster.url, name, settings) for name, settings in INSTANCES.items()}
+        with Crew(attend, arguments) as crew, NearCache.from_url(cluster.url, namespace=NAMESPACE) as cache:
             crew.ask("work", seconds)
             console.print(table_of(NAMESPACE, look(cache), console))
     return re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="nearcache top"), flags=re.DOTALL)
