@@ -99,6 +99,9 @@ class Purpose(Enum):
     REFRESH = "a newer value than the one that is served meanwhile, if it can be had without harm"
     AFTER_WAIT = "a value for readers whose wait for another's load is over"
 
+    __hash__ = object.__hash__
+    """In C, unlike Enum's: each flight asks for it three times."""
+
 
 FlightKey: TypeAlias = tuple[str, Purpose]
 

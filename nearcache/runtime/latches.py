@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -28,8 +27,10 @@ class ThreadLatch:
 
     def set(self) -> None:
         self._is_set = True
-        with suppress(RuntimeError):  # it is open already
+        try:  # noqa: SIM105  # suppress is three calls more for each load
             self._gate.release()
+        except RuntimeError:  # it is open already
+            pass
 
     async def wait(self, timeout: float) -> bool:
         until = time.monotonic() + timeout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from operator import eq
 from time import monotonic
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -45,15 +46,18 @@ from nearcache.protocol.scripts import Script
 from nearcache.protocol.versions import share_of
 from nearcache.transport import resp
 from nearcache.transport.handshake import Handshake
-from nearcache.transport.interpreting import interpreted, raise_odd
+from nearcache.transport.interpreting import raise_odd
 from nearcache.transport.port import Transport
 from nearcache.transport.replies import (
-    NOT_ADDED,
-    NOT_COUNTED,
     PAIR,
+    added_of,
     claim_of,
+    counted_of,
+    deleted_of,
+    filled_of,
     lease_of,
     reading_of,
+    touched_of,
     values_of,
     written_of,
     written_yet,
@@ -68,11 +72,9 @@ Call: TypeAlias = tuple[Sequence[bytes], Sequence[object]]
 """The names and the fields that a script is called with."""
 _NOT_HERE = NotSent("it is not known that this server has the bucket")
 _BYTES = frozenset({bytes})
-_COUNTED = struct.Struct(">QQq")
 _LATE = struct.Struct(">cQ")
 
 
-@interpreted
 class RedisRemote:
     """L2 on one Redis or Valkey server."""
 
@@ -139,8 +141,11 @@ class RedisRemote:
             replies = await server.execute_along(packed, len(here), repeatable=True)
         except RemoteFailed as failure:
             replies = await self._again(failure, began, packed, len(here), repeatable=True, transport=server)
-        for at, reply in zip(here, replies, strict=True):
-            answers[at] = reply if isinstance(reply, RemoteFailed) else values_of(reply, len(asks[at][1]))
+        try:
+            for at, reply in zip(here, replies, strict=True):
+                answers[at] = reply if isinstance(reply, RemoteFailed) else values_of(reply, len(asks[at][1]))
+        except Exception as surprise:  # noqa: BLE001  # whatever an odd reply leads to
+            raise_odd(self, surprise)
         return answers
 
     def tag_floors(self, tags: Sequence[str]) -> Coroutine[Any, Any, Sequence[TagFloor | None]]:
@@ -159,77 +164,80 @@ class RedisRemote:
         life = ttl_ms + stale_ms + TAG_LIFE_MARGIN_MS
         head = [len(items), pack_names(keys), self.seen(), life, deadline, stale_ms]
         try:
-            reply = (await self._call_all(scripts.SET, ((names, [*head, *rest]),)))[0]
+            return (await self._call_all(scripts.SET, ((names, [*head, *rest]),), self._set_in_time))[0]
         except resp.ServerError as error:
             if error.code != "OOM":
                 raise
             deleted = await self.delete(keys)
             assert deleted is not None  # noqa: S101  # without not_before it is never too early
             return deleted._replace(stored=False)
+
+    def _set_in_time(self, reply: bytes) -> Written:
         if len(reply) > PAIR.size:
             self._offset = PAIR.unpack_from(reply)[1] / 1e6 - monotonic()  # its clock may have been set
             raise TooLate("the set came to the server after its deadline")
-        return written_of(reply)
+        return Written(*PAIR.unpack(reply))
 
-    async def add(self, item: Item, dead: bytes, tags: Sequence[str], deadline: int) -> Written | Present | Held:
+    def add(
+        self, item: Item, dead: bytes, tags: Sequence[str], deadline: int
+    ) -> Coroutine[Any, Any, Written | Present | Held]:
         names = [*self._common, *self._names.pairs([item.key]), *self._names.tags(tags)]
         life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
         fields = [pack_names([item.key]), self.seen(), life, deadline, item.stale_ms, dead, item.ttl_ms, item.tail]
-        reply = self._in_time(await self._call(scripts.ADD, names, fields))
-        return NOT_ADDED[reply] if reply in NOT_ADDED else written_of(reply)
+        return self._call(scripts.ADD, names, fields, lambda reply: added_of(self._in_time(reply)))
 
-    async def touch(self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int) -> Written | Present:
+    def touch(
+        self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int
+    ) -> Coroutine[Any, Any, Written | Present]:
         names = [*self._common, self._names.value(key), *self._names.tags(tags)]
         fields = [pack_names([key]), self.seen(), ttl_ms + TAG_LIFE_MARGIN_MS, deadline, head, ttl_ms]
-        reply = self._in_time(await self._call(scripts.TOUCH, names, fields))
-        return Present() if reply == b"C" else written_of(reply)
+        return self._call(scripts.TOUCH, names, fields, lambda reply: touched_of(self._in_time(reply)))
 
-    async def incr(
+    def incr(
         self, key: str, delta: int, initial: int | None, ttl_ms: int, head: bytes, deadline: int, was: int | None = None
-    ) -> Counted | Present | Absent | OutOfRange:
+    ) -> Coroutine[Any, Any, Counted | Present | Absent | OutOfRange]:
+        names = [*self._common, *self._names.pairs([key])]
         begin, before = (b"" if number is None else number for number in (initial, was))
         fields = [pack_names([key]), self.seen(), deadline, delta, begin, ttl_ms, head, before]
-        reply = self._in_time(await self._call(scripts.INCR, [*self._common, *self._names.pairs([key])], fields))
-        if reply in NOT_COUNTED:
-            return NOT_COUNTED[reply]
-        number, created, count = _COUNTED.unpack(reply)
-        return Counted(Written(number, created), count)
+        return self._call(scripts.INCR, names, fields, lambda reply: counted_of(self._in_time(reply)))
 
-    async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
+    def delete(
+        self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0
+    ) -> Coroutine[Any, Any, Written | None]:
+        names = [*self._common, *self._names.pairs(keys)]
         fields = [pack_names(keys), self.seen(), hold_ms, not_before, 0]
-        return written_yet(
-            await self._call(scripts.DELETE, [*self._common, *self._names.pairs(keys)], fields), not_before
-        )
+        return self._call(scripts.DELETE, names, fields, partial(written_yet, not_before=not_before))
 
-    async def delete_existing(self, key: str) -> Deleted:
-        fields = [pack_names([key]), self.seen(), 0, 0, 1]
-        reply = await self._call(scripts.DELETE, [*self._common, *self._names.pairs([key])], fields)
-        return Deleted(written_of(reply[: PAIR.size]), reply[PAIR.size :])
+    def delete_existing(self, key: str) -> Coroutine[Any, Any, Deleted]:
+        names = [*self._common, *self._names.pairs([key])]
+        return self._call(scripts.DELETE, names, [pack_names([key]), self.seen(), 0, 0, 1], deleted_of)
 
-    async def mark_stale(self, keys: Sequence[str]) -> Written:
+    def mark_stale(self, keys: Sequence[str]) -> Coroutine[Any, Any, Written]:
         names = [*self._common, self._names.scratch, *self._names.pairs(keys)]
-        return written_of(await self._call(scripts.MARK_STALE, names, [pack_names(keys), self.seen()]))
+        return self._call(scripts.MARK_STALE, names, [pack_names(keys), self.seen()], written_of)
 
-    async def lease(self, asks: Sequence[Ask], lease_ms: int, tags: Sequence[str], deadline: int) -> Sequence[Lease]:
+    def lease(
+        self, asks: Sequence[Ask], lease_ms: int, tags: Sequence[str], deadline: int
+    ) -> Coroutine[Any, Any, Sequence[Lease]]:
         """See Remote. No caller repeats it with the same lease_id (P)."""
         rest = [lease_ms + TAG_LIFE_MARGIN_MS, deadline, self.seen()]
         calls: list[Call] = []
         for key, lease_id, dead in asks:
             calls.append(([*self._common, *self._names.pairs((key,), tags)], [lease_id, lease_ms, dead, *rest]))
-        return [lease_of(reply, lease_ms, tags) for reply in await self._call_all(scripts.LEASE, calls)]
+        return self._call_all(scripts.LEASE, calls, partial(lease_of, lease_ms=lease_ms, tags=tags))
 
-    async def fill(self, fills: Sequence[Fill]) -> Sequence[Written | None]:
+    def fill(self, fills: Sequence[Fill]) -> Coroutine[Any, Any, Sequence[Written | None]]:
         calls: list[Call] = []
         for item, lease_id, grant, tags in fills:
             names = [*self._common, *self._names.pairs((item.key,), tags)]
             life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
             head = [lease_id, pack_names([item.key]), grant.lease_ms, grant.number, grant.floor]
             calls.append((names, [*head, item.ttl_ms, item.tail, life, item.stale_ms, *grant.tag_floors]))
-        return [None if reply is None else written_of(reply) for reply in await self._call_all(scripts.FILL, calls)]
+        return self._call_all(scripts.FILL, calls, filled_of)
 
-    async def abort(self, leases: Sequence[tuple[str, bytes]]) -> Sequence[bool]:
+    def abort(self, leases: Sequence[tuple[str, bytes]]) -> Coroutine[Any, Any, Sequence[bool]]:
         calls = [([*self._common, self._names.lease(key)], [lease_id, pack_names([key])]) for key, lease_id in leases]
-        return [reply == 1 for reply in await self._call_all(scripts.ABORT, calls)]
+        return self._call_all(scripts.ABORT, calls, partial(eq, 1))
 
     def claim(self, key: str) -> Coroutine[Any, Any, Claim | None]:
         name = self._names.lease(key)
@@ -246,13 +254,13 @@ class RedisRemote:
             raise TooLate("it came to the server after its deadline, and nothing was done")
         return reply
 
-    async def clear(self, *, not_before: int = 0) -> Written | None:
-        names = [*self._common, self._names.scratch]
-        return written_yet(await self._call(scripts.CLEAR, names, [b"", self.seen(), not_before]), not_before)
+    def clear(self, *, not_before: int = 0) -> Coroutine[Any, Any, Written | None]:
+        names, fields = [*self._common, self._names.scratch], [b"", self.seen(), not_before]
+        return self._call(scripts.CLEAR, names, fields, partial(written_yet, not_before=not_before))
 
-    async def invalidate_tags(self, tags: Sequence[str], *, stale: bool = False) -> Written:
+    def invalidate_tags(self, tags: Sequence[str], *, stale: bool = False) -> Coroutine[Any, Any, Written]:
         names = [*self._common, self._names.scratch, *self._names.tags(tags)]
-        return written_of(await self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0, int(bool(stale))]))
+        return self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0, int(bool(stale))], written_of)
 
     async def l1_share(self) -> float:
         return await self._read(lambda found: share_of(*found), resp.pack((b"HMGET", self._names.counters, b"l")), 1)
@@ -275,11 +283,11 @@ class RedisRemote:
         return [one for one in found if one is not None]
 
     async def probe(self, nonce: str) -> None:
-        await self._call(scripts.PROBE, [*self._common, self._names.scratch], [pack_probe(nonce)])
+        await self._call(scripts.PROBE, [*self._common, self._names.scratch], [pack_probe(nonce)], bool)
 
     async def greet(self) -> None:
         fields = [self._names.protocol, self._names.database, self.seen()]
-        await self._call(scripts.GREET, [self._names.counters, self._names.scratch], fields)
+        await self._call(scripts.GREET, [self._names.counters, self._names.scratch], fields, bool)
 
     async def _read(self, interpret: Callable[..., T], packed: bytes, count: int, waited: float = 0.0) -> T:
         """What a function makes of the replies to commands that may be repeated."""
@@ -321,26 +329,33 @@ class RedisRemote:
                 failure = another
         raise failure
 
-    async def _call(self, script: Script, names: Sequence[bytes], fields: Sequence[object]) -> Any:
-        return (await self._call_all(script, ((names, fields),)))[0]
+    async def _call(
+        self, script: Script, names: Sequence[bytes], fields: Sequence[object], interpret: Callable[[Any], T]
+    ) -> T:
+        return (await self._call_all(script, ((names, fields),), interpret))[0]
 
-    async def _call_all(self, script: Script, calls: Sequence[Call]) -> list[Any]:
-        """EVALSHA, and EVAL where the server does not know the script, or refuses EVALSHA: then nothing was done."""
+    async def _call_all(self, script: Script, calls: Sequence[Call], interpret: Callable[[Any], T]) -> list[T]:
+        """What a function makes of each reply to a script.
+
+        EVALSHA, and EVAL where the server does not know the script, or refuses EVALSHA: then nothing was done.
+        """
         if self._names.sharded:
             script = script.sharded
         known = self._evalsha
         replies = await self._send((b"EVALSHA", script.sha) if known else (b"EVAL", script.text), calls)
-        if _BYTES.issuperset(map(type, replies)):  # as nearly always
-            return replies
-        left = [at for at, one in enumerate(replies) if known and type(one) is not bytes and self._was_not_run(one)]
-        if left:
-            again = await self._send((b"EVAL", script.text), [calls[at] for at in left])
-            for at, reply in zip(left, again, strict=True):
-                replies[at] = reply
-        for reply in replies:
-            if isinstance(reply, RemoteFailed):
-                raise reply
-        return replies
+        if not _BYTES.issuperset(map(type, replies)):  # seldom
+            left = [at for at, one in enumerate(replies) if known and type(one) is not bytes and self._was_not_run(one)]
+            if left:
+                again = await self._send((b"EVAL", script.text), [calls[at] for at in left])
+                for at, reply in zip(left, again, strict=True):
+                    replies[at] = reply
+            for reply in replies:
+                if isinstance(reply, RemoteFailed):
+                    raise reply
+        try:
+            return list(map(interpret, replies))
+        except Exception as surprise:  # noqa: BLE001  # whatever an odd reply leads to
+            raise_odd(self, surprise)
 
     async def _send(self, command: tuple[bytes, bytes], calls: Sequence[Call]) -> list[Any]:
         packed = (

@@ -6,8 +6,7 @@ that: an exception out of it says that the reply was odd.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -38,27 +37,6 @@ def interprets(function: Callable[P, R]) -> Callable[P, R]:
             if from_signal_handler(surprise):
                 raise
             raise OddReply(surprise) from None
-
-    return guarded
-
-
-def interpreted(remote: type[R]) -> type[R]:
-    """Let the coroutine methods of a remote raise nothing but RemoteFailed; an odd reply ends the connection."""
-    for name, method in list(vars(remote).items()):
-        if inspect.iscoroutinefunction(method) and not name.startswith("_"):
-            setattr(remote, name, _guarded(method))
-    return remote
-
-
-def _guarded(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    @wraps(method)
-    async def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await method(self, *args, **kwargs)
-        except RemoteFailed:
-            raise
-        except Exception as surprise:  # noqa: BLE001  # whatever an odd reply leads to
-            raise_odd(self, surprise)
 
     return guarded
 

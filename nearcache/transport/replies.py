@@ -13,6 +13,8 @@ from nearcache.protocol.answers import (
     Bounds,
     Busy,
     Claim,
+    Counted,
+    Deleted,
     Granted,
     Held,
     Lease,
@@ -24,6 +26,7 @@ from nearcache.protocol.answers import (
 from nearcache.protocol.versions import whole
 
 PAIR = struct.Struct(">QQ")
+_COUNTED = struct.Struct(">QQq")
 _VALUES = frozenset({bytes, type(None)})
 
 
@@ -77,6 +80,34 @@ def lease_of(reply: bytes, lease_ms: int, tags: Sequence[str]) -> Lease:
 def written_of(reply: bytes) -> Written:
     """The number and the time of a write."""
     return Written(*PAIR.unpack(reply))
+
+
+def filled_of(reply: bytes | None) -> Written | None:
+    """The same; None: the fill was refused."""
+    return None if reply is None else Written(*PAIR.unpack(reply))
+
+
+def added_of(reply: bytes) -> Written | Present | Held:
+    """The same, or what hindered an add."""
+    return NOT_ADDED[reply] if reply in NOT_ADDED else written_of(reply)
+
+
+def touched_of(reply: bytes) -> Written | Present:
+    """The same; Present: another record is there, or none."""
+    return Present() if reply == b"C" else written_of(reply)
+
+
+def counted_of(reply: bytes) -> Counted | Present | Absent | OutOfRange:
+    """A write and its counter, or what hindered it."""
+    if reply in NOT_COUNTED:
+        return NOT_COUNTED[reply]
+    number, created, count = _COUNTED.unpack(reply)
+    return Counted(Written(number, created), count)
+
+
+def deleted_of(reply: bytes) -> Deleted:
+    """A write, and the head of the record that was there."""
+    return Deleted(written_of(reply[: PAIR.size]), reply[PAIR.size :])
 
 
 def written_yet(reply: bytes | None, not_before: int) -> Written | None:
