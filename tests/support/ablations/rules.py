@@ -134,7 +134,11 @@ class Rules:
         with ExitStack() as patches:
             for patch in self.patched:
                 patches.enter_context(mock.patch.object(*patch))
-            yield World(self.server)
+            world = World(self.server)
+            try:
+                yield world
+            finally:
+                world.close()
 
     def instance(self, world: World, name: str, **options: Any) -> Instance:
         """An instance under these rules."""
