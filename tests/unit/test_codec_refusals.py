@@ -244,7 +244,7 @@ def cycles() -> Iterator[object]:
     three: list[Any] = [bytearray(b"x")]
     three.extend([three, three])
     yield three
-    four: list[Any] = [[number] for number in range(5000)]
+    four: list[Any] = [[number] for number in range(4100)]
     four.extend([four, four, [four]])
     yield four
 

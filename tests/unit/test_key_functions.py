@@ -196,8 +196,8 @@ class TestMemo:
         """What it keeps is small and bounded, whatever it is asked; the latest calls are there."""
         key = make_key_function(user)
         tracemalloc.start()
-        for number in range(30_000):
-            one = f"{number:0200}"
+        for number in range(15_000):
+            one = f"{number:0400}"
             key.learn(one)
             key(one, full=number)
         kept, _ = tracemalloc.get_traced_memory()
