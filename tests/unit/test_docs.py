@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sqlite3
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -103,6 +104,9 @@ def test_the_examples_of_a_page_run(page: str, monkeypatch: pytest.MonkeyPatch) 
     for example in document.examples():
         if not NAMED.match(example.parsed):
             example.evaluate()
+    for left in document.namespace.values():
+        if isinstance(left, sqlite3.Connection):
+            left.close()  # Python 3.13 warns of it in the test in which its memory is released, whichever that is
 
 
 def test_every_page_with_examples_is_run() -> None:
