@@ -97,13 +97,10 @@ class LoneReads:
         """Do a read, perhaps by one request with those of other threads or tasks."""
         return self._read_all((read,))
 
-    def find(self, key: str, policy: Policy) -> Awaitable[Any]:
-        """As ``read_one``, but what comes of it is what stands in the ``values`` of a Batch."""
-        return self._find(Read(key, policy))
-
-    async def _find(self, read: Read) -> Any:
-        await self.read_one(read)
-        return read.value if read.judged or read.raw is None else read
+    def find(self, key: str, policy: Policy) -> Awaitable[Any] | None:
+        """The value of a key, or MISSING, judged and counted for the caller; None: the caller has to do so."""
+        del key, policy
+        return None
 
 
 async def read_all(core: Core, reads: Sequence[Read], waited: float = 0.0) -> None:

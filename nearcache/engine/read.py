@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ from nearcache.engine.stale import Stale, fresh_entry
 from nearcache.errors import CodecError
 from nearcache.events import CorruptValue, UnknownType
 from nearcache.local.marks import NO_MARK
+from nearcache.local.store import Entry
 from nearcache.policy import Policy
 from nearcache.protocol import records, registry
 from nearcache.protocol.answers import BATCH, TagFloor
@@ -23,30 +24,50 @@ from nearcache.protocol.versions import number_of
 NO_FLOORS: Mapping[str, TagFloor | None] = {}
 
 
-async def get(core: Core, key: str) -> Any | Missing:
-    """The value of a key that the fast path did not serve; MISSING if neither tier has it, or Redis does not answer."""
+def get(core: Core, key: str) -> Coroutine[Any, Any, Any | Missing]:
+    """The value of a key that the fast path did not serve; MISSING if neither tier has it, or Redis does not answer.
+
+    It is no coroutine itself, since all that wakes a task passes through each of them.
+    """
     if core.parts:
         core = core.of(key)
     if key in core.tier.entries or core.tier.fallback.used:
         entry = fresh_entry(core, key)
         if entry is not None:
-            core.counters.l1_hits += 1
-            return core.entries.value_of(entry)
+            return _held(core, entry)
     if core.single.enter():
-        try:
-            batch = Batch(core, (key,), (core.policy,))
-            await batch.read()
-        finally:
-            core.single.leave()
-        value = batch.values[0]
-    else:
-        value = await core.single.find(key, core.policy)
+        return _alone(core, key)
+    return core.single.find(key, core.policy) or _joined(core, key)  # type: ignore[return-value]  # awaited in any case
+
+
+async def _held(core: Core, entry: Entry) -> Any:
+    core.counters.l1_hits += 1
+    return core.entries.value_of(entry)
+
+
+async def _alone(core: Core, key: str) -> Any | Missing:
+    try:
+        batch = Batch(core, (key,), (core.policy,))
+        await batch.read()
+    finally:
+        core.single.leave()
+    value = batch.values[0]
     if type(value) is Read:
         await settle(core, (value,))
         value = value.value
     if value is MISSING:
         core.counters.misses += 1
     return value
+
+
+async def _joined(core: Core, key: str) -> Any | Missing:
+    read = Read(key, core.policy)  # as fetch, a coroutine less
+    await core.single.read_one(read)
+    if read.raw is not None and not read.judged:
+        await settle(core, (read,))
+    if read.value is MISSING:
+        core.counters.misses += 1
+    return read.value
 
 
 async def fetch(core: Core, key: str, policy: Policy) -> Read:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from itertools import pairwise
 from threading import get_ident
 from time import monotonic
 from typing import Any, TypeAlias
 
+from nearcache.engine.core import Core
 from nearcache.engine.plain import Batch, LoneReads, Read, ReadAll
-from nearcache.engine.ports import NotSent, RemoteFailed
+from nearcache.engine.ports import MISSING, NotSent, RemoteFailed
+from nearcache.engine.read import settle
 from nearcache.local.interrupts import make_lock
 from nearcache.policy import Policy
 from nearcache.protocol.answers import BATCH
@@ -37,8 +39,8 @@ class TaskReads(LoneReads):
     costs a lone reader a turn of the loop.
     """
 
-    def __init__(self, batch: Callable[[Sequence[str], Sequence[Policy]], Batch]) -> None:
-        self._batch = batch
+    def __init__(self, core: Core) -> None:
+        self._core = core
         self._gathering: list[Asked] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,18 +98,36 @@ class TaskReads(LoneReads):
         if not asked:
             return
         keys, policies, answers, reads = zip(*asked, strict=True)
-        batch = self._batch(keys, policies)
+        batch = Batch(self._core, keys, policies)
         try:
             await batch.read()
+            if None in batch.entries:
+                await self._settle(batch, answers, reads)
         except BaseException as failure:  # as the cancellation at the end of the loop
             batch.fail(NotSent(f"not read: {type(failure).__name__}"))
             raise
         finally:
             for at, (answer, read, value) in enumerate(zip(answers, reads, batch.values, strict=True)):
+                if not answer.done():
+                    if read is not None:
+                        batch.fill(at, read)
+                    answer.set_result(value)
+
+    async def _settle(self, batch: Batch, answers: Sequence[asyncio.Future[Any]], reads: Sequence[Read | None]) -> None:
+        """Judge what is not plain for those that ask for values. The other tasks go on before."""
+        left: dict[int, Read] = {}
+        for at, (answer, read, value) in enumerate(zip(answers, reads, batch.values, strict=True)):
+            if read is None and type(value) is Read:
+                left[at] = value
+            elif not answer.done():
                 if read is not None:
                     batch.fill(at, read)
-                if not answer.done():
-                    answer.set_result(value)
+                self._core.counters.misses += value is MISSING and read is None
+                answer.set_result(value)
+        await settle(self._core, list(left.values()))
+        for at, settled in left.items():
+            batch.values[at] = settled.value
+            self._core.counters.misses += settled.value is MISSING
 
 
 class ThreadReads(LoneReads):

@@ -11,7 +11,7 @@ import redis
 import redis.asyncio
 
 from nearcache.engine.core import Core
-from nearcache.engine.plain import Batch, LoneReads, read_all
+from nearcache.engine.plain import LoneReads, read_all
 from nearcache.engine.ports import Bus, RemoteFailed
 from nearcache.errors import ConfigError, warn
 from nearcache.protocol.names import Names
@@ -104,7 +104,7 @@ def _transport(endpoint: Endpoint, settings: Settings, asynchronous: bool) -> Tr
 
 def _reads(settings: Settings, asynchronous: bool) -> Callable[[Core], LoneReads]:
     if asynchronous:
-        return lambda core: TaskReads(partial(Batch, core))
+        return TaskReads
     longest = settings.redis_connect_timeout + SILENCES * settings.redis_timeout
     turn = settings.redis_timeout / 10
     return lambda core: ThreadReads(partial(read_all, core), turn=turn, patience=longest)

@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
+from nearcache.counters import Counters
 from nearcache.engine.plain import Read
 from nearcache.engine.ports import MISSING, NotSent, RemoteFailed
 from nearcache.policy import Policy
 from nearcache.protocol.answers import BATCH
 from nearcache.settings import Settings
+from nearcache.transport import batching
 from nearcache.transport.batching import TaskReads
+
+POLICY = Policy.of(Settings())
 
 
 class Redis:
@@ -25,11 +29,12 @@ class Redis:
         self.version = 0
         self.calls: list[tuple[str, ...]] = []
         self.gates: list[asyncio.Future[None]] = []
+        self.counters = Counters()
         self._held = held
 
     def reads(self) -> TaskReads:
-        """Reads from here."""
-        return TaskReads(lambda keys, _: Asked(self, keys))  # type: ignore[arg-type, return-value]
+        """Reads from here, which is in place of a Core."""
+        return TaskReads(self)  # type: ignore[arg-type]
 
     async def read(self, batch: Asked) -> None:
         """Wait for the gate; the values are those of the moment at which it was sent."""
@@ -50,6 +55,11 @@ class Asked:
         self.failure: RemoteFailed | None = None
         self._server = server
 
+    @property
+    def entries(self) -> list[Any]:
+        """None: not plain."""
+        return [None if value is MISSING or type(value) is Read else value for value in self.values]
+
     async def read(self) -> None:
         """Ask the server."""
         await self._server.read(self)
@@ -63,14 +73,19 @@ class Asked:
         read.value, read.failure = self.values[at], self.failure
 
 
+@pytest.fixture(autouse=True)
+def _batch_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "Batch", lambda server, keys, _policies: Asked(server, keys))
+
+
 async def one(reads: TaskReads, key: str) -> Any:
     """The value of a key."""
-    return await reads.find(key, Policy.of(Settings()))
+    return await reads.find(key, POLICY)
 
 
 async def filled(reads: TaskReads, key: str) -> Read:
     """A read that was done along with others."""
-    read = Read(key, Policy.of(Settings()))
+    read = Read(key, POLICY)
     await reads.read_one(read)
     return read
 
@@ -179,6 +194,37 @@ async def test_the_end_of_the_loop_is_told_as_a_failure() -> None:
     read, value = await asyncio.gather(*tasks)
     assert isinstance(read.failure, NotSent)
     assert value is MISSING
+
+
+async def test_what_is_not_plain_is_judged_for_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those whose records are plain go on before; who wants the record judges for himself; absent ones are misses."""
+    server, may_settle = Redis(), asyncio.Event()
+    settled: list[list[str]] = []
+
+    async def read(batch: Asked) -> None:
+        batch.values = [
+            Read(key, POLICY) if key.startswith("tagged") else MISSING if key == "absent" else key for key in batch.keys
+        ]
+
+    async def settle(_core: object, reads: Sequence[Read]) -> None:
+        settled.append(sorted(read.key for read in reads))
+        await may_settle.wait()
+        for one in reads:
+            if one.key != "tagged-dead":
+                one.value = f"{one.key} judged"
+
+    server.read = read  # type: ignore[method-assign]
+    monkeypatch.setattr(batching, "settle", settle)
+    reads = server.reads()
+    before = ask(reads, "plain", "absent")
+    after = ask(reads, "tagged", "tagged-dead")
+    record = asyncio.ensure_future(filled(reads, "tagged-record"))
+    assert await asyncio.gather(*before) == ["plain", MISSING]
+    assert type((await record).value) is Read
+    assert settled == [["tagged", "tagged-dead"]]
+    may_settle.set()
+    assert await asyncio.gather(*after) == ["tagged judged", MISSING]
+    assert server.counters.misses == 2
 
 
 @pytest.mark.parametrize("seed", range(10))
