@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Hashable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from nearcache.engine.breaker import Breaker
@@ -21,7 +20,7 @@ from nearcache.engine.subscriber import BACKOFF, Subscriber
 from nearcache.engine.subscription import Subscription
 from nearcache.local.waiters import Latch
 
-NOTHING = nullcontext()
+_MESSAGES = frozenset({bytes})
 LOOK = 0.1
 """Seconds after which a line looks whether it has other buckets."""
 STEADY = 30.0
@@ -251,9 +250,14 @@ class Line:
         try:
             await bus.open()
             while not self.lines.ended and (self.wanted or feeds):
-                await self._follow(bus, feeds)
+                if len(feeds) != len(self.wanted) or self._followed is not self.wanted:
+                    await self._follow(bus, feeds)
                 news = await self._receive(bus, feeds)
-                with self.lines.core.as_one() if len(news) > 1 else NOTHING:
+                if len(news) == 1 and news[0][0] in feeds and _MESSAGES.issuperset(map(type, news[0][1])):
+                    # As nearly always: what is below, with fewer calls.
+                    await feeds[news[0][0]].take(news[0][1])  # type: ignore[arg-type]  # there is no failure among them
+                    continue
+                with self.lines.core.as_one():
                     for channel, items in news:
                         if channel in feeds:
                             await self._take(bus, feeds, channel, items)
@@ -276,8 +280,6 @@ class Line:
     async def _follow(self, bus: SharedBus, feeds: dict[Bus, Subscription]) -> None:
         """Subscribe to the buckets that have come, and leave those that have gone."""
         wanted = self.wanted
-        if len(feeds) == len(wanted) and self._followed is wanted:  # as at nearly every message
-            return
         kept = {feed.subscriber.core.tier.proof.bucket: channel for channel, feed in feeds.items()}
         self._followed = wanted
         if kept.keys() == wanted:

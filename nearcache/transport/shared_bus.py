@@ -123,19 +123,21 @@ class SharedProtocol:
         news: dict[Channel, list[News]] = {}
         for reply in replies:
             if isinstance(reply, resp.Push):
-                self._pushed(reply, news)
+                kind, channel = reply[0], self._channels.get(reply[1])
+                if kind not in _MESSAGES:
+                    self._changed(reply, news)
+                elif channel is not None:
+                    news.setdefault(channel, []).append(reply[2])
             elif not self._pending:
                 raise refusal(reply)
             else:
                 self._answered(reply, news)
         return list(news.items())
 
-    def _pushed(self, push: Any, news: dict[Channel, list[News]]) -> None:
+    def _changed(self, push: Any, news: dict[Channel, list[News]]) -> None:
+        """A subscription has begun or ended."""
         kind, channel = push[0], self._channels.get(push[1])
-        if kind in _MESSAGES:
-            if channel is not None:
-                news.setdefault(channel, []).append(push[2])
-        elif kind in _BEGUN:
+        if kind in _BEGUN:
             if not self._pending or self._pending[0][1] is not None:
                 raise RemoteFailed("the server confirmed a subscription out of turn")
             self._pending.popleft()
