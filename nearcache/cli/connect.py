@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn, TypeAlias
 
 import typer
 
+from nearcache.cli.servers import connect_all, named_failures, rights_lacking
+from nearcache.engine.core import Core
 from nearcache.engine.ports import RemoteFailed
-from nearcache.engine.rights import try_rights
 from nearcache.environment import from_env
 from nearcache.errors import ConfigError, NearCacheError, NearCacheWarning
-from nearcache.runtime.run_sync import run_sync
 from nearcache.settings import Settings, SettingsOptions
 from nearcache.sync import NearCache
 
@@ -45,14 +45,31 @@ def settings_of(url: str | None, namespace: str | None) -> tuple[str, Settings]:
 
 
 @contextmanager
-def opened(url: str | None, namespace: str | None, *, writes: bool = False) -> Iterator[NearCache]:
+def opened(
+    url: str | None, namespace: str | None, *, writes: bool = False, keys: Iterable[str] | None = None
+) -> Iterator[NearCache]:
     """A cache without a bus: it asks the server, and listens to nobody. What goes wrong ends the program with 2.
 
     Args:
         url: None: from the environment.
         namespace: the same.
         writes: try every right first: a write that is refused in its middle would make all others drop their L1.
+        keys: what is asked for; the servers that have them have to answer. None: those of all keys.
     """
+    with opened_partly(url, namespace, writes=writes, keys=keys) as (cache, failures):
+        core = cache._core  # noqa: SLF001  # as below
+        needed = core.all if keys is None else map(core.of, keys)
+        lacking = {one: failures[one] for one in needed if one in failures}
+        if lacking:
+            fail("; ".join(named_failures(lacking)))
+        yield cache
+
+
+@contextmanager
+def opened_partly(
+    url: str | None, namespace: str | None, *, writes: bool = False, keys: Iterable[str] | None = None
+) -> Iterator[tuple[NearCache, Mapping[Core, RemoteFailed]]]:
+    """As ``opened``, with why some of the buckets can't be asked, or written to; of all of them it ends the program."""
     try:
         address, settings = settings_of(url, namespace)
         if address.startswith(("memory:", "null:", "embedded:")):
@@ -63,10 +80,12 @@ def opened(url: str | None, namespace: str | None, *, writes: bool = False) -> I
         core = cache._core  # noqa: SLF001  # the library offers no cache without a bus
         core.new_bus = None
         try:
-            run_sync(core.remote.connect())
-            if writes and not run_sync(try_rights(core, "")):
-                raise RemoteFailed(core.requests.denied or cache.health().reason)
-            yield cache
+            failures = connect_all(cache)
+            if writes:
+                failures |= rights_lacking(cache, core.all if keys is None else map(core.of, keys), failures)
+            if len(failures) == len(core.all):
+                fail("; ".join(named_failures(failures)))
+            yield cache, failures
         finally:
             cache.close()
     except (NearCacheError, RemoteFailed) as error:

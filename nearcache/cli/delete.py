@@ -17,7 +17,7 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Delete keys everywhere. Exit code 1: Redis did not acknowledge. 2: it could not be asked."""
-    with opened(url, namespace, writes=True) as cache:
+    with opened(url, namespace, writes=True, keys=keys) as cache:
         acknowledged = cache.delete(*keys)
         text = "deleted" if acknowledged else f"not acknowledged: {cache.health().reason}"
         finish({"keys": keys, "acknowledged": acknowledged}, text, as_json=as_json, ok=acknowledged)

@@ -25,6 +25,6 @@ def explain(
 
     Exit code 1: a read would load. 2: Redis could not be asked.
     """
-    with opened(url, namespace) as cache:
+    with opened(url, namespace, keys=[key]) as cache:
         told = cache.explain(key)
         finish(asdict(told), str(told), as_json=as_json, ok=told.tier is not None)

@@ -25,7 +25,7 @@ def get(
 
     Exit code 1: there is no fresh value. 2: Redis could not be asked.
     """
-    with opened(url, namespace) as cache:
+    with opened(url, namespace, keys=[key]) as cache:
         value = cache.get(key, default=_NOTHING)
         check_answered(cache)
         found = value is not _NOTHING

@@ -21,7 +21,7 @@ def set_value(
     as_json: AsJson = False,
 ) -> None:
     """Store a value. Exit code 1: Redis did not acknowledge. 2: it could not be asked, or the user lacks a right."""
-    with opened(url, namespace, writes=True) as cache:
+    with opened(url, namespace, writes=True, keys=[key]) as cache:
         acknowledged = cache.set(key, _parsed(value), ttl=ttl, tags=tag or ())
         text = "stored" if acknowledged else f"not acknowledged: {cache.health().reason}"
         finish({"key": key, "acknowledged": acknowledged}, text, as_json=as_json, ok=acknowledged)

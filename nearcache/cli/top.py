@@ -15,8 +15,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from nearcache.cli.connect import AsJson, Namespace, Url, opened
+from nearcache.cli.connect import AsJson, Namespace, Url, fail, opened_partly
 from nearcache.cli.demo.show import duration
+from nearcache.cli.servers import named_failures
 from nearcache.runtime.run_sync import run_sync
 from nearcache.sync import NearCache
 
@@ -65,7 +66,10 @@ def top(
 
     Exit code 1: none announces itself, or one is not well. 2: Redis could not be asked.
     """
-    with opened(url, namespace) as cache:
+    with opened_partly(url, namespace) as (cache, failures):
+        first = cache._core.all[0]  # noqa: SLF001  # the library has no method for it
+        if first in failures:  # it has what the instances say of themselves
+            fail("; ".join(named_failures({first: failures[first]})))
         name = cache.settings.namespace
         instances = look(cache)
         if as_json:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.bus_state import GRAVITY, BusSignal, BusState, Phase, Report
-from nearcache.engine.ports import Background, Bus, News, Places, RemoteFailed, SharedBus
+from nearcache.engine.ports import Background, Bus, Incompatible, News, Places, RemoteFailed, SharedBus
 from nearcache.engine.replay import LONGEST_PAUSE, replay_journal
 from nearcache.engine.rights import try_rights
 from nearcache.engine.subscriber import BACKOFF, Subscriber
@@ -176,10 +176,18 @@ class Lines(Subscriber):
         if core.bus_state is not BusState.PROVEN:
             self.news.set()
 
-    @property
-    def first_is_known(self) -> bool:
-        """Whether the first bucket, which instances of any number of buckets have, has told whose the namespace is."""
-        return self.core.parts[0].bus_state not in (BusState.IDLE, BusState.CONNECTING, BusState.INCOMPATIBLE)
+    def leave_empty(self, one: BucketSubscriber, why: str) -> None:
+        """Report that an empty bucket may not be taken, when all others have answered, or can't (X)."""
+        states = [part.bus_state for part in self.core.parts]
+        foreign = BusState.INCOMPATIBLE in states
+        if one.core.bus_state is (BusState.INCOMPATIBLE if foreign else BusState.LOST):
+            return
+        if all(state is not BusState.CONNECTING or self._stays_empty(at) for at, state in enumerate(states)):
+            one.end_of_attempt(Incompatible(why) if foreign else RemoteFailed(why))
+
+    def _stays_empty(self, bucket: int) -> bool:
+        empty = self.buckets[bucket].empty
+        return empty is not None and not empty.may()
 
     def end(self) -> None:
         """Stop, and wake the callers that wait for a proof."""
@@ -261,6 +269,7 @@ class Line:
                     for channel, items in news:
                         if channel in feeds:
                             await self._take(bus, feeds, channel, items)
+                await self._take_empty(feeds)
                 proven = proven or any(feed.phase is Phase.PROVEN for feed in feeds.values())
         except RemoteFailed as known:
             failure = known
@@ -287,8 +296,6 @@ class Line:
         for bucket in kept.keys() - wanted:
             await self._lose(bus, feeds, kept[bucket], RemoteFailed("the bucket has moved to another server"))
         for bucket in sorted(wanted - kept.keys()):
-            if bucket and not self.lines.first_is_known:
-                continue
             subscriber = self.lines.buckets[bucket]
             channel = await bus.join(bucket)
             subscriber.core.requests.bus = channel
@@ -326,6 +333,18 @@ class Line:
             with self.lines.core.tier.lock:
                 self.wanted -= {bucket}
             self.lines.news.set()
+
+    async def _take_empty(self, feeds: dict[Bus, Subscription]) -> None:
+        """Greet the buckets that are empty again as soon as they may be taken."""
+        for feed in feeds.values():
+            one = self.lines.buckets[feed.subscriber.core.tier.proof.bucket]
+            if one.empty is None:
+                continue
+            if not one.empty.may():
+                self.lines.leave_empty(one, one.empty.why())
+            elif not feed.asked:  # else the answer to the heartbeat asks; two greetings would be one before its probe
+                one.empty = None
+                await feed.ask_greeting()
 
     async def _lose(self, bus: SharedBus, feeds: dict[Bus, Subscription], channel: Bus, failure: RemoteFailed) -> None:
         feed = feeds.pop(channel)

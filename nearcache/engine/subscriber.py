@@ -14,6 +14,7 @@ from nearcache.engine.rights import try_rights
 from nearcache.engine.subscription import Subscription
 from nearcache.events import BreakerClosed, CoherenceFailed, Connected, Disconnected
 from nearcache.local.waiters import Latch, Waiters
+from nearcache.protocol.answers import Empty
 
 BACKOFF = 0.02
 """Seconds of the first pause; it doubles up to ``reconnect_max``, with full jitter. While the server refuses the bus it
@@ -40,6 +41,8 @@ class Subscriber:
     """Callers of ``wait_healthy``."""
     failure: RemoteFailed | None = None
     """Why the last attempt ended; None: it has proven L1."""
+    empty: Empty | None = None
+    """The last answer to a greeting, if the bucket is empty and may not be taken."""
 
     async def run(self) -> None:
         """Keep the bus until ``end`` is called; once only."""
@@ -144,6 +147,7 @@ class Subscriber:
     def lost(self, subscription: Subscription) -> None:
         """Apply the loss of a subscription to L1."""
         core = self.core
+        self.empty = None
         if subscription.phase is Phase.PROVEN:
             core.invalidation.lost()
             core.waiters.wake_all()

@@ -19,7 +19,7 @@ from nearcache.engine.ports import Bus, BusRefused, RemoteFailed
 from nearcache.engine.replay import replay_journal
 from nearcache.engine.rights import try_lacking_rights, try_rights
 from nearcache.local.deferred import PAUSE
-from nearcache.protocol.answers import Beat, BusItem, Greeting
+from nearcache.protocol.answers import Beat, BusItem, Empty, Greeting
 
 if TYPE_CHECKING:
     from nearcache.engine.subscriber import Subscriber
@@ -54,7 +54,7 @@ class Subscription:
 
     async def begin(self) -> None:
         """Ask for the greeting."""
-        await self._ask_greeting()
+        await self.ask_greeting()
         core = self.subscriber.core
         self.next_beat = core.runtime.monotonic() + core.settings.max_staleness / 4
 
@@ -107,7 +107,8 @@ class Subscription:
         """When an unanswered query means that the connection is dead."""
         return self.asked[0] + self.subscriber.core.settings.max_staleness / 2 if self.asked else FAR
 
-    async def _ask_greeting(self) -> None:
+    async def ask_greeting(self) -> None:
+        """Ask where the counter stands."""
         self.asked.append(self.subscriber.core.runtime.monotonic())
         await self.bus.ask_greeting()
 
@@ -129,7 +130,12 @@ class Subscription:
             core.report(core.invalidation.messages(batch))
             batch.clear()
             if isinstance(item, Greeting):
+                self.subscriber.empty = None
                 await self._greeted(item)
+            elif isinstance(item, Empty):  # heartbeats ask again
+                self._answered()
+                self.subscriber.lost(self)
+                self.subscriber.empty, self.phase = item, Phase.SUBSCRIBED
             else:
                 await self._beaten(item)
             await give_back(core)
@@ -154,7 +160,7 @@ class Subscription:
             probed = await self._probe()
             # Before L1 is trusted: the counter has moved by what was replayed, so ask again where it stands.
             if await replay_journal(core, probing=True) or probed:
-                await self._ask_greeting()
+                await self.ask_greeting()
                 return
         if core.invalidation.nonce is not None:  # the probe was published before this answer, so it should have come
             raise BusRefused("a probe published through the server did not come back on the bus")
@@ -188,7 +194,7 @@ class Subscription:
         if self.phase is not Phase.PROVEN:  # identities were not compared yet: after a failover, the number may be B's
             self._answered()
             if not self.asked:
-                await self._ask_greeting()
+                await self.ask_greeting()
             return
         core.hold(beat.l1_share)
         # The counter is lost, was set back, or is another server's: a greeting makes a new one, above all numbers seen.
@@ -197,7 +203,7 @@ class Subscription:
         core.report(core.invalidation.beat(beat, self._answered(), core.runtime.monotonic()))
         self.subscriber.proofs.wake_all()
         if another:
-            await self._ask_greeting()
+            await self.ask_greeting()
             return
         await try_lacking_rights(core)
         if len(core.tier.journal):

@@ -1,6 +1,6 @@
 """The server's answers as data: to reads, writes and leases, and on the bus; and the item of a set."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -219,5 +219,14 @@ class Beat(NamedTuple):
     l1_share: float = 1.0
 
 
-BusItem: TypeAlias = bytes | Greeting | Beat
+class Empty(NamedTuple):
+    """The answer to a new bus of a bucket that no protocol keeps, and that this instance may not take now (X)."""
+
+    may: Callable[[], bool]
+    """Whether it may by now, so that the greeting is to be asked again."""
+    why: Callable[[], str]
+    """Why it may not."""
+
+
+BusItem: TypeAlias = bytes | Greeting | Empty | Beat
 """A message as bytes, or an answer; a bus gives them in the order in which the server sent them."""

@@ -45,6 +45,7 @@ from nearcache.protocol.records import pack_names
 from nearcache.protocol.scripts import Script
 from nearcache.protocol.versions import share_of
 from nearcache.transport import resp
+from nearcache.transport.claims import Claims
 from nearcache.transport.handshake import Handshake
 from nearcache.transport.interpreting import raise_odd
 from nearcache.transport.port import Transport
@@ -85,6 +86,7 @@ class RedisRemote:
         *,
         retries: int,
         redis_timeout: float,
+        claims: Claims | None = None,
     ) -> None:
         self.transport = self._transport = transport
         self.names = self._names = names
@@ -104,7 +106,8 @@ class RedisRemote:
         self.seen: Callable[[], int] = lambda: 0
         self.may_repeat: Callable[[], bool] = lambda: True
         seen = lambda: self.seen()  # noqa: E731, PLW0108  # it is set later
-        self.handshake = transport.handshake = Handshake(names, self._connected, seen)
+        self.handshake = transport.handshake = Handshake(names, self._connected, seen, claims)
+        self.claims = self.handshake.claims
 
     def _connected(self, peer: Peer) -> None:
         self._offset, self._evalsha = peer.offset, True
@@ -286,7 +289,7 @@ class RedisRemote:
         await self._call(scripts.PROBE, [*self._common, self._names.scratch], [pack_probe(nonce)], bool)
 
     async def greet(self) -> None:
-        fields = [self._names.protocol, self._names.database, self.seen()]
+        fields = [self._names.protocol, self._names.database, self.seen(), int(self.claims.may(self._names))]
         await self._call(scripts.GREET, [self._names.counters, self._names.scratch], fields, bool)
 
     async def _read(self, interpret: Callable[..., T], packed: bytes, count: int, waited: float = 0.0) -> T:

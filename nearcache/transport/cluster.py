@@ -27,6 +27,7 @@ from nearcache.local.interrupts import make_lock
 from nearcache.protocol.names import Names
 from nearcache.settings import Settings
 from nearcache.transport import resp
+from nearcache.transport.claims import Claims
 from nearcache.transport.client import RedisRemote
 from nearcache.transport.cluster_bucket import BucketTransport
 from nearcache.transport.endpoint import Endpoint
@@ -84,10 +85,9 @@ class Cluster:
         self.owner: list[Node | None] = [None] * count
         self._nodes: dict[tuple[str, int], Node] = {}
         self.any_transport = make(seeds[0])
+        retries, timeout, self.claims = settings.retries, settings.redis_timeout, Claims(count)
         self.remotes = [
-            RedisRemote(
-                BucketTransport(self, bucket), one, retries=settings.retries, redis_timeout=settings.redis_timeout
-            )
+            RedisRemote(BucketTransport(self, bucket), one, retries=retries, redis_timeout=timeout, claims=self.claims)
             for bucket, one in enumerate(names)
         ]
         self.trouble: Callable[[], None] = lambda: None

@@ -8,6 +8,7 @@ from typing import cast
 from nearcache.engine.ports import SharedBus
 from nearcache.protocol.names import Names
 from nearcache.settings import Settings
+from nearcache.transport.claims import Claims
 from nearcache.transport.client import RedisRemote
 from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.handshake import SharedHandshake
@@ -41,6 +42,7 @@ def divide(
     """The buckets of a namespace on one server."""
     count, timeout = settings.buckets or 1, settings.redis_timeout
     names = [Names(settings.namespace, database, bucket, count) for bucket in range(count)]
-    remotes = [RedisRemote(transport, one, retries=settings.retries, redis_timeout=timeout) for one in names]
+    claims, retries = Claims(count), settings.retries
+    remotes = [RedisRemote(transport, one, retries=retries, redis_timeout=timeout, claims=claims) for one in names]
     transport.handshake = SharedHandshake([remote.handshake for remote in remotes])
     return OneServer(endpoint, timeout, remotes, asynchronous=asynchronous)

@@ -18,10 +18,11 @@ from typing import Any
 from nearcache.engine.breaker import ELSEWHERE
 from nearcache.engine.ports import BusRefused, Incompatible, RemoteFailed, RemoteMisconfigured
 from nearcache.protocol import scripts
-from nearcache.protocol.answers import Beat, BusItem, Greeting, Introduction, Peer
+from nearcache.protocol.answers import Beat, BusItem, Empty, Greeting, Introduction, Peer
 from nearcache.protocol.names import Names
 from nearcache.protocol.versions import share_of, whole
 from nearcache.transport import resp
+from nearcache.transport.claims import Claims, Vacant
 from nearcache.transport.diagnosis import problem_of_server
 from nearcache.transport.interpreting import interprets
 
@@ -96,12 +97,21 @@ class Handshake:
     Args:
         names: of the namespace.
         on_connected: called with the server that answered.
+        seen: the highest number that the client has seen.
+        claims: what the buckets have told; None: there is one.
     """
 
-    def __init__(self, names: Names, on_connected: Callable[[Peer], None], seen: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        names: Names,
+        on_connected: Callable[[Peer], None],
+        seen: Callable[[], int] = lambda: 0,
+        claims: Claims | None = None,
+    ) -> None:
         self._on_connected = on_connected
         self._names = names
         self._seen = seen
+        self.claims = claims or Claims()
 
     @property
     def query(self) -> Query:
@@ -111,7 +121,7 @@ class Handshake:
     @property
     def greet(self) -> tuple[bytes, ...]:
         """The command that introduces the client."""
-        return _greet(self._names, self._seen())
+        return _greet(self._names, self._seen(), self.claims)
 
     @interprets
     def check(self, replies: Sequence[Any], asked_at: float) -> None:
@@ -122,7 +132,7 @@ class Handshake:
             asked_at: when it was sent, in monotonic seconds.
 
         Raises:
-            RemoteFailed: the server is no primary, or another version of the protocol keeps the namespace.
+            RemoteFailed: the server is no primary, or another version of the protocol keeps the namespace, or nobody.
         """
         self.accept(self.query.parse(replies), asked_at)
 
@@ -141,7 +151,8 @@ class Handshake:
             raise RemoteFailed("the server is no master")
         alternates = False
         if isinstance(introduction, bytes):  # else the user may not run it, and only reads
-            alternates = _introduced(introduction, self._names).alternates
+            alternates = _introduced(introduction, self._names, self.claims).alternates
+            self.claims.check(self._names)
         identity = None if alternates else _identity(server, replication, self._names.database)
         self._on_connected(Peer(identity, int(seconds) + int(micros) / 1e6 - asked_at))
 
@@ -171,15 +182,22 @@ class SharedHandshake(Handshake):
         A bucket that the server does not have, or not now, is left out: its requests will be refused there, too.
         """
         told = self.query.parse(replies)
+        refusals: list[RemoteFailed] = []
         for one, introduction in zip(self._members, told[len(_WHO) :], strict=True):
             if not (isinstance(introduction, resp.ServerError) and introduction.code in ELSEWHERE):
-                one.accept((*told[: len(_WHO)], introduction), asked_at)
+                try:
+                    one.accept((*told[: len(_WHO)], introduction), asked_at)
+                except (Incompatible, Vacant) as refusal:  # what the others say is noted all the same
+                    refusals.append(refusal)
+        if refusals:
+            raise min(refusals, key=lambda one: not isinstance(one, Incompatible))
 
 
 class BusProtocol:
     """The conversation on one subscribed connection."""
 
-    def __init__(self, names: Names, seen: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, names: Names, seen: Callable[[], int] = lambda: 0, claims: Claims | None = None) -> None:
+        self._claims = claims or Claims()
         self.subscribe = resp.pack((b"SUBSCRIBE", names.channel))
         self._names = names
         self._seen = seen
@@ -196,7 +214,7 @@ class BusProtocol:
     @property
     def greeting(self) -> Query:
         """The question for a greeting."""
-        return Query(partial(_greeting, self._names), (*GREETING_HEAD, *self._introduction))
+        return Query(partial(_greeting, self._names, self._claims), (*GREETING_HEAD, *self._introduction))
 
     @property
     def introduction(self) -> bytes:
@@ -205,7 +223,7 @@ class BusProtocol:
 
     @property
     def _introduction(self) -> Sequence[tuple[bytes, ...]]:
-        return _greet(self._names, self._seen()), (b"HMGET", self._names.counters, b"l")
+        return _greet(self._names, self._seen(), self._claims), (b"HMGET", self._names.counters, b"l")
 
     def request(self, query: Query) -> bytes:
         """The bytes to send for ``greeting`` or ``beat``; ``parse`` gives its result when all replies are there."""
@@ -252,14 +270,18 @@ def refusal(reply: object) -> RemoteFailed:
     return BusRefused(f"the server refused to subscribe{said}; the user needs SUBSCRIBE and the channel")
 
 
-def _greet(names: Names, seen: int) -> tuple[bytes, ...]:
-    database = b"%d" % names.database
-    return (b"EVAL", scripts.GREET.text, b"2", names.counters, names.scratch, names.protocol, database, b"%d" % seen)
+def _greet(names: Names, seen: int, claims: Claims) -> tuple[bytes, ...]:
+    fields = names.protocol, b"%d" % names.database, b"%d" % seen, b"%d" % claims.may(names)
+    return (b"EVAL", scripts.GREET.text, b"2", names.counters, names.scratch, *fields)
 
 
-def _greeting(names: Names, replies: Sequence[Any]) -> Greeting:
+def _greeting(names: Names, claims: Claims, replies: Sequence[Any]) -> Greeting | Empty:
     hello, server, replication, answer, (share,) = replies
-    told = _introduced(answer, names)
+    told = _introduced(answer, names, claims)
+    empty = claims.empty(names)
+    if empty is not None:
+        return empty
+    claims.check(names)
     # Where two servers answer by turns, nothing says who answers: as where INFO is denied.
     identity = None if told.alternates else _identity(server, replication, names.database)
     master = _role(hello) == b"master"
@@ -268,15 +290,11 @@ def _greeting(names: Names, replies: Sequence[Any]) -> Greeting:
     return Greeting(identity, *place, l1_share=share_of(share), lone_node=lone)
 
 
-def _introduced(answer: bytes, names: Names) -> Introduction:
-    """The answer of greet.
-
-    Raises:
-        Incompatible: another version of the protocol keeps the namespace.
-    """
+def _introduced(answer: bytes, names: Names, claims: Claims) -> Introduction:
+    """The answer of greet; whose the bucket is, is noted."""
     number, floor, server_time, good = _INTRODUCTION.unpack_from(answer)
     history, _, owner = answer[_INTRODUCTION.size :].partition(b" ")
-    _check_owner(owner, names.protocol)
+    claims.tell(names, owner)
     return Introduction(
         number, floor, server_time, good != 0, good == _ALTERNATES, history.decode(errors="replace") or None
     )
@@ -287,15 +305,6 @@ def _beat(replies: Sequence[Any]) -> Beat:
     server_time = int(seconds) * 1_000_000 + int(micros)
     told = history.decode(errors="replace") or None if isinstance(history, bytes) else None
     return Beat(whole(number), whole(floor), server_time, _role(hello) == b"master", told, share_of(share))
-
-
-def _check_owner(owner: bytes, protocol: bytes) -> None:
-    if owner != protocol:
-        kept, ours = owner[:20].decode(errors="replace"), protocol.decode()
-        way_out = "the same number of buckets" if kept.split("/")[0] == ours.split("/")[0] else "the same release"
-        raise Incompatible(
-            f"the namespace is kept by protocol {kept}, this is {ours}; use another namespace, or {way_out} everywhere"
-        )
 
 
 def _role(hello: Mapping[bytes, object] | Sequence[object]) -> object:

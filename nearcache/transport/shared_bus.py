@@ -41,7 +41,8 @@ class Channel:
         interrupt: Callable[[], None],
     ) -> None:
         self.names = remote.names
-        self.questions = BusProtocol(remote.names, lambda: remote.seen())  # noqa: PLW0108  # it is set later
+        seen = lambda: remote.seen()  # noqa: E731, PLW0108  # it is set later
+        self.questions = BusProtocol(remote.names, seen, remote.claims)
         self._protocol = protocol
         self.interrupt = interrupt
         self.beside_beat: Callable[[], None] = lambda: None
@@ -75,9 +76,9 @@ class SharedProtocol:
 
     def __init__(self) -> None:
         self._channels: dict[bytes, Channel] = {}
-        self._pending: deque[tuple[deque[Channel], Query | None, int]] = deque()
-        """What was asked, by which channels that have no answer yet, and how many replies are for all of them; None:
-        the subscription of one."""
+        self._pending: deque[tuple[deque[tuple[Channel, Query | None]], int]] = deque()
+        """What was asked together: the channels that have no answer yet, each with its question (None: its
+        subscription), and how many replies are for all of them."""
         self._replies: list[Any] = []
         self.greeting: list[Channel] = []
         """The channels whose greeting is to be asked."""
@@ -88,7 +89,7 @@ class SharedProtocol:
         """The bytes that subscribe a channel."""
         names = channel.names
         self._channels[names.channel] = channel
-        self._pending.append((deque((channel,)), None, 0))
+        self._pending.append((deque(((channel, None),)), 0))
         return resp.pack((b"SSUBSCRIBE" if names.sharded else b"SUBSCRIBE", names.channel))
 
     def leave(self, channel: Channel) -> bytes:
@@ -104,12 +105,13 @@ class SharedProtocol:
         greeting, self.greeting = self.greeting, []
         beating, self.beating = self.beating, []
         packed = b""
-        # What is asked for each channel differs, the form of the answers doesn't.
         if greeting:
-            self._pending.append((deque(greeting), greeting[0].questions.greeting, len(GREETING_HEAD)))
+            asked = deque((channel, channel.questions.greeting) for channel in greeting)
+            self._pending.append((asked, len(GREETING_HEAD)))
             packed = _GREETING_HEAD + b"".join([channel.questions.introduction for channel in greeting])
-        if beating:
-            self._pending.append((deque(beating), beating[0].questions.beat, len(BEAT_HEAD)))
+        if beating:  # the counters that are asked for differ, the form of the answers doesn't
+            beat = beating[0].questions.beat
+            self._pending.append((deque((channel, beat) for channel in beating), len(BEAT_HEAD)))
             packed += _BEAT_HEAD + b"".join([channel.questions.counters for channel in beating])
         return packed
 
@@ -138,7 +140,7 @@ class SharedProtocol:
         """A subscription has begun or ended."""
         kind, channel = push[0], self._channels.get(push[1])
         if kind in _BEGUN:
-            if not self._pending or self._pending[0][1] is not None:
+            if not self._pending or self._pending[0][0][0][1] is not None:
                 raise RemoteFailed("the server confirmed a subscription out of turn")
             self._pending.popleft()
         elif kind in _ENDED:
@@ -149,8 +151,8 @@ class SharedProtocol:
             raise RemoteFailed(f"the server ended the subscription: {kind.decode(errors='replace')}")
 
     def _answered(self, reply: Any, news: dict[Channel, list[News]]) -> None:
-        channels, query, shared = self._pending[0]
-        channel = channels[0]
+        asked, shared = self._pending[0]
+        channel, query = asked[0]
         if query is None:  # no push: the subscription was refused
             self._pending.popleft()
             self._channels.pop(channel.names.channel, None)
@@ -161,9 +163,9 @@ class SharedProtocol:
             return
         # At once, also where other channels' answers are to come: a message behind this one has a higher number.
         complete = self._replies
-        channels.popleft()
-        self._replies = complete[:shared] if channels else []
-        if not channels:
+        asked.popleft()
+        self._replies = complete[:shared] if asked else []
+        if not asked:
             self._pending.popleft()
         elsewhere = (one for one in complete if isinstance(one, resp.ServerError) and one.code in ELSEWHERE)
         try:

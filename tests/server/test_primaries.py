@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from redis.crc import key_slot
 from typer.testing import CliRunner
 
-from nearcache import Connected, Disconnected, Event, cli
+from nearcache import Connected, Disconnected, Event, NearCache, cli
 from nearcache.observe.metrics import METRICS
 from nearcache.observe.prometheus import Feeder, register
 from nearcache.primaries import Primary
@@ -264,3 +265,89 @@ async def test_own_writes_are_timed_in_each_bucket(cache: Twin) -> None:
     await cache.set_many({str(number): number for number in range(50)})
     await until(lambda: cache.stats().propagations)
     assert cache.stats().propagation_seconds > 0
+
+
+def counters_of(cluster: LocalCluster, namespace: str, bucket: int) -> tuple[Node, str]:
+    """The name of a bucket's counters, and the primary that has it."""
+    name = f"{{{namespace}:{bucket}}}:m"
+    return cluster.owner(key_slot(name.encode())), name
+
+
+def kept_by(cluster: LocalCluster, namespace: str, buckets: int = 32) -> dict[int, str | None]:
+    """By bucket, the protocol that keeps it."""
+    found = {}
+    for bucket in range(buckets):
+        node, name = counters_of(cluster, namespace, bucket)
+        found[bucket] = node("HGET", name, "p")
+    return found
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_another_number_of_buckets_takes_no_emptied_bucket(
+    cluster: LocalCluster, namespace: str, runner: asyncio.Runner, mode: str
+) -> None:
+    """Also while the first bucket was away, and has come back empty; who has the right number takes it again."""
+    made = [twin_of(mode, cluster.url, runner, namespace=namespace, buckets=count, **FAST) for count in (16, 32, 16)]
+    first, wrong, last = made
+    try:
+        assert await first.wait_healthy(10)
+        await first.close()
+        node, name = counters_of(cluster, namespace, 0)
+        node("DEL", name)
+        node.server.pause()
+        try:
+            assert not await wrong.wait_healthy(1)
+        finally:
+            node.server.resume()
+            await asyncio.to_thread(cluster.wait, cluster.settled)
+        await until(lambda: wrong.health().primaries[0].bus == "refused")
+        assert not await wrong.wait_healthy(0.5)
+        assert await wrong.set_many({f"key:{number}": 1 for number in range(40)}) is False
+        assert wrong.health().status == "down"
+        found = await asyncio.to_thread(kept_by, cluster, namespace)
+        assert {bucket: kept for bucket, kept in found.items() if kept != "2/16"} == dict.fromkeys((0, *range(16, 32)))
+        assert await last.wait_healthy(10)
+        assert await last.set_many({f"key:{number}": 1 for number in range(40)}) is True
+        assert not wrong.healthy
+    finally:
+        for one in (wrong, last):
+            await one.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_new_namespace_while_a_primary_is_away(
+    cluster: LocalCluster, namespace: str, runner: asyncio.Runner, mode: str
+) -> None:
+    """It may have another number of buckets there, so that nothing is taken; one bucket that tells it is enough."""
+    places = [counters_of(cluster, namespace, bucket) for bucket in range(16)]
+    with standing(cluster) as node:
+        cache = twin_of(mode, cluster.url, runner, namespace=namespace, **FAST)
+        other, name = next(place for place in places if place[0] is not node)
+        assert not await cache.wait_healthy(1)
+        await until(lambda: "is empty, and nothing says how many buckets the namespace has" in cache.health().reason)
+        assert await cache.set_many({f"key:{number}": 1 for number in range(40)}) is False
+        for each in cluster.nodes:
+            assert each is node or not each("KEYS", f"{{{namespace}:*")
+        other("HSET", name, "p", "2/16")
+        await until(lambda: [one.bus for one in cache.health().primaries].count("proven") == 2)
+    await until(lambda: cache.health().status == "ok", within=20)
+    await cache.close()
+
+
+async def test_buckets_that_disagree(cluster: LocalCluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason names what to delete, and then all is well."""
+    monkeypatch.setenv("NEARCACHE_MAX_STALENESS", "0.4")
+    monkeypatch.setenv("NEARCACHE_REDIS_CONNECT_TIMEOUT", "0.4")
+    node, name = counters_of(cluster, namespace, 3)
+    with NearCache.from_url(cluster.url, namespace=namespace, **FAST) as cache:
+        assert await asyncio.to_thread(cache.wait_healthy, 10)
+    node("HSET", name, "p", "2/32")
+    words = ["doctor", "--url", cluster.url, "--namespace", namespace, "--json"]
+    told = json.loads((await asyncio.to_thread(CliRunner().invoke, cli.app(), words)).stdout)
+    assert {one["kind"] for one in told["findings"]} == {"other-protocol", "no-replica"}
+    assert any(f"delete {name} " in one["detail"] for one in told["findings"])
+    with NearCache.from_url(cluster.url, namespace=namespace, **FAST) as cache:
+        assert not await asyncio.to_thread(cache.wait_healthy, 0.5)
+        await until(lambda: f"delete {name} " in str(cache.health().reason))
+        node("DEL", name)
+        assert await asyncio.to_thread(cache.wait_healthy, 10)

@@ -12,6 +12,7 @@ from nearcache.engine.ports import RemoteFailed
 from nearcache.protocol.answers import Beat, Greeting
 from nearcache.protocol.names import Names
 from nearcache.transport import resp
+from nearcache.transport.claims import Claims
 from nearcache.transport.client import RedisRemote
 from nearcache.transport.shared_bus import Channel, SharedProtocol
 
@@ -31,7 +32,7 @@ def channels(protocol: SharedProtocol) -> list[Channel]:
     made = []
     for bucket in range(2):
         names = Names("n", 0, bucket, 16, sharded=True)
-        remote = cast("RedisRemote", SimpleNamespace(names=names, seen=lambda: 0))
+        remote = cast("RedisRemote", SimpleNamespace(names=names, seen=lambda: 0, claims=Claims(2)))
         channel = Channel(remote, protocol, lambda: None)
         protocol.join(channel)
         push = resp.Decoder().feed(b">3\r\n+ssubscribe\r\n$%d\r\n%b\r\n:1\r\n" % (len(names.channel), names.channel))

@@ -11,6 +11,7 @@ from typing import Any
 from nearcache.advice import kind_of
 from nearcache.cli.doctor.judge import judge
 from nearcache.cli.doctor.trial import Trial
+from nearcache.cli.servers import introduce
 from nearcache.engine.ports import Bus, News, RemoteFailed, RemoteMisconfigured, SharedBus
 from nearcache.errors import NearCacheWarning
 from nearcache.findings import Finding
@@ -103,6 +104,7 @@ class Examination:
         cluster = _cluster_of(open_url(self._url, self._settings, asynchronous=False))
         try:
             run_sync(cluster.owners())
+            introduce(cluster.remotes)
         finally:
             run_sync(cluster.close())
         endpoints = [None if node is None else node.endpoint for node in cluster.owner]
@@ -118,6 +120,9 @@ class Examination:
                 whose = "" if finding.kind in OF_SETTINGS else f"{named(address, buckets)}: "
                 yield Finding(finding.kind, f"{whose}{finding.detail}")
         yield from self._of_whole()
+        names = cluster.remotes[0].names
+        if (disagreement := cluster.claims.disagreement(names)) is not None:
+            yield Finding("other-protocol", disagreement)
 
     def _of(self, primary: Examined, endpoint: Endpoint) -> Iterator[Finding]:
         """What is wrong with one primary."""

@@ -14,6 +14,7 @@ from nearcache.protocol.messages import pack_probe
 from nearcache.runtime.run_sync import run_sync
 from nearcache.settings import Settings
 from nearcache.transport.backend import Backend
+from nearcache.transport.claims import Vacant
 
 ROUNDS = 20
 """Probes that are sent, each of which has to come before the answer to what is asked after it."""
@@ -39,6 +40,8 @@ class Trial:
             run_sync(remote.connect())
             yield from self._rights(remote)
         except Incompatible as failure:
+            yield Finding("other-protocol", str(failure))
+        except Vacant as failure:
             yield Finding("other-protocol", str(failure))
         except RemoteMisconfigured as failure:
             yield Finding("set-up", str(failure))

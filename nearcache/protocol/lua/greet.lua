@@ -1,11 +1,13 @@
 -- Introduce a client, before it does anything else: where the counter stands, and whose numbers it counts.
--- KEYS: m, scratch.  ARGV: this protocol, database, the highest number that the client has seen.
+-- KEYS: m, scratch.  ARGV: this protocol, database, the highest number that the client has seen, 1 if it may take an m
+-- that no protocol keeps: else nothing is done there, and the protocol that is told is empty.
 -- Answers: number, floor, server time in microseconds (8 bytes each), 1 if the client may rely on them (0: a write was
 -- refused; 2: two servers answer by turns), then i, a space, and the namespace's protocol.
 local found = redis.pcall('HMGET', KEYS[1], 's', 'f', 'i', 'p', 'o', 't')
 if found.err then return found end
 local s, f, i, protocol = whole(found[1]), whole(found[2]), found[3] or nil, found[4] or nil
 local time, seen = now(), tonumber(ARGV[3])
+if not protocol and ARGV[4] ~= '1' then protocol = '' end
 if protocol and protocol ~= ARGV[1] then return struct.pack('>I8I8I8B', 0, 0, time, 1) .. ' ' .. protocol end
 local info = redis.pcall('INFO', 'replication')
 local id = type(info) == 'string' and string.match(info, 'master_replid:(%w+)')
