@@ -181,66 +181,58 @@ class RedisRemote:
             raise TooLate("the set came to the server after its deadline")
         return Written(*PAIR.unpack(reply))
 
-    def add(
-        self, item: Item, dead: bytes, tags: Sequence[str], deadline: int
-    ) -> Coroutine[Any, Any, Written | Present | Held]:
+    async def add(self, item: Item, dead: bytes, tags: Sequence[str], deadline: int) -> Written | Present | Held:
         names = [*self._common, *self._names.pairs([item.key]), *self._names.tags(tags)]
         life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
         fields = [pack_names([item.key]), self.seen(), life, deadline, item.stale_ms, dead, item.ttl_ms, item.tail]
-        return self._call(scripts.ADD, names, fields, lambda reply: added_of(self._in_time(reply)))
+        return await self._call(scripts.ADD, names, fields, lambda reply: added_of(self._in_time(reply)))
 
-    def touch(
-        self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int
-    ) -> Coroutine[Any, Any, Written | Present]:
+    async def touch(self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int) -> Written | Present:
         names = [*self._common, self._names.value(key), *self._names.tags(tags)]
         fields = [pack_names([key]), self.seen(), ttl_ms + TAG_LIFE_MARGIN_MS, deadline, head, ttl_ms]
-        return self._call(scripts.TOUCH, names, fields, lambda reply: touched_of(self._in_time(reply)))
+        return await self._call(scripts.TOUCH, names, fields, lambda reply: touched_of(self._in_time(reply)))
 
-    def incr(
+    async def incr(
         self, key: str, delta: int, initial: int | None, ttl_ms: int, head: bytes, deadline: int, was: int | None = None
-    ) -> Coroutine[Any, Any, Counted | Present | Absent | OutOfRange]:
+    ) -> Counted | Present | Absent | OutOfRange:
         names = [*self._common, *self._names.pairs([key])]
         begin, before = (b"" if number is None else number for number in (initial, was))
         fields = [pack_names([key]), self.seen(), deadline, delta, begin, ttl_ms, head, before]
-        return self._call(scripts.INCR, names, fields, lambda reply: counted_of(self._in_time(reply)))
+        return await self._call(scripts.INCR, names, fields, lambda reply: counted_of(self._in_time(reply)))
 
-    def delete(
-        self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0
-    ) -> Coroutine[Any, Any, Written | None]:
+    async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
         names = [*self._common, *self._names.pairs(keys)]
         fields = [pack_names(keys), self.seen(), hold_ms, not_before, 0]
-        return self._call(scripts.DELETE, names, fields, partial(written_yet, not_before=not_before))
+        return await self._call(scripts.DELETE, names, fields, partial(written_yet, not_before=not_before))
 
-    def delete_existing(self, key: str) -> Coroutine[Any, Any, Deleted]:
+    async def delete_existing(self, key: str) -> Deleted:
         names = [*self._common, *self._names.pairs([key])]
-        return self._call(scripts.DELETE, names, [pack_names([key]), self.seen(), 0, 0, 1], deleted_of)
+        return await self._call(scripts.DELETE, names, [pack_names([key]), self.seen(), 0, 0, 1], deleted_of)
 
-    def mark_stale(self, keys: Sequence[str]) -> Coroutine[Any, Any, Written]:
+    async def mark_stale(self, keys: Sequence[str]) -> Written:
         names = [*self._common, self._names.scratch, *self._names.pairs(keys)]
-        return self._call(scripts.MARK_STALE, names, [pack_names(keys), self.seen()], written_of)
+        return await self._call(scripts.MARK_STALE, names, [pack_names(keys), self.seen()], written_of)
 
-    def lease(
-        self, asks: Sequence[Ask], lease_ms: int, tags: Sequence[str], deadline: int
-    ) -> Coroutine[Any, Any, Sequence[Lease]]:
+    async def lease(self, asks: Sequence[Ask], lease_ms: int, tags: Sequence[str], deadline: int) -> Sequence[Lease]:
         """See Remote. No caller repeats it with the same lease_id (P)."""
         rest = [lease_ms + TAG_LIFE_MARGIN_MS, deadline, self.seen()]
         calls: list[Call] = []
         for key, lease_id, dead in asks:
             calls.append(([*self._common, *self._names.pairs((key,), tags)], [lease_id, lease_ms, dead, *rest]))
-        return self._call_all(scripts.LEASE, calls, partial(lease_of, lease_ms=lease_ms, tags=tags))
+        return await self._call_all(scripts.LEASE, calls, partial(lease_of, lease_ms=lease_ms, tags=tags))
 
-    def fill(self, fills: Sequence[Fill]) -> Coroutine[Any, Any, Sequence[Written | None]]:
+    async def fill(self, fills: Sequence[Fill]) -> Sequence[Written | None]:
         calls: list[Call] = []
         for item, lease_id, grant, tags in fills:
             names = [*self._common, *self._names.pairs((item.key,), tags)]
             life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
             head = [lease_id, pack_names([item.key]), grant.lease_ms, grant.number, grant.floor]
             calls.append((names, [*head, item.ttl_ms, item.tail, life, item.stale_ms, *grant.tag_floors]))
-        return self._call_all(scripts.FILL, calls, filled_of)
+        return await self._call_all(scripts.FILL, calls, filled_of)
 
-    def abort(self, leases: Sequence[tuple[str, bytes]]) -> Coroutine[Any, Any, Sequence[bool]]:
+    async def abort(self, leases: Sequence[tuple[str, bytes]]) -> Sequence[bool]:
         calls = [([*self._common, self._names.lease(key)], [lease_id, pack_names([key])]) for key, lease_id in leases]
-        return self._call_all(scripts.ABORT, calls, partial(eq, 1))
+        return await self._call_all(scripts.ABORT, calls, partial(eq, 1))
 
     def claim(self, key: str) -> Coroutine[Any, Any, Claim | None]:
         name = self._names.lease(key)
@@ -257,13 +249,13 @@ class RedisRemote:
             raise TooLate("it came to the server after its deadline, and nothing was done")
         return reply
 
-    def clear(self, *, not_before: int = 0) -> Coroutine[Any, Any, Written | None]:
+    async def clear(self, *, not_before: int = 0) -> Written | None:
         names, fields = [*self._common, self._names.scratch], [b"", self.seen(), not_before]
-        return self._call(scripts.CLEAR, names, fields, partial(written_yet, not_before=not_before))
+        return await self._call(scripts.CLEAR, names, fields, partial(written_yet, not_before=not_before))
 
-    def invalidate_tags(self, tags: Sequence[str], *, stale: bool = False) -> Coroutine[Any, Any, Written]:
+    async def invalidate_tags(self, tags: Sequence[str], *, stale: bool = False) -> Written:
         names = [*self._common, self._names.scratch, *self._names.tags(tags)]
-        return self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0, int(bool(stale))], written_of)
+        return await self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0, int(bool(stale))], written_of)
 
     async def l1_share(self) -> float:
         return await self._read(lambda found: share_of(*found), resp.pack((b"HMGET", self._names.counters, b"l")), 1)
@@ -338,10 +330,7 @@ class RedisRemote:
         return (await self._call_all(script, ((names, fields),), interpret))[0]
 
     async def _call_all(self, script: Script, calls: Sequence[Call], interpret: Callable[[Any], T]) -> list[T]:
-        """What a function makes of each reply to a script.
-
-        EVALSHA, and EVAL where the server does not know the script, or refuses EVALSHA: then nothing was done.
-        """
+        """What a function makes of each reply. Where the server has not run an EVALSHA, it is repeated as EVAL."""
         if self._names.sharded:
             script = script.sharded
         known = self._evalsha

@@ -106,8 +106,7 @@ class SharedProtocol:
         beating, self.beating = self.beating, []
         packed = b""
         if greeting:
-            asked = deque((channel, channel.questions.greeting) for channel in greeting)
-            self._pending.append((asked, len(GREETING_HEAD)))
+            self._pending.append((deque((one, one.questions.greeting) for one in greeting), len(GREETING_HEAD)))
             packed = _GREETING_HEAD + b"".join([channel.questions.introduction for channel in greeting])
         if beating:  # the counters that are asked for differ, the form of the answers doesn't
             beat = beating[0].questions.beat
