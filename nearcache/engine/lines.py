@@ -12,6 +12,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from nearcache.engine.breaker import Breaker
+from nearcache.engine.bucket_subscriber import BucketSubscriber, Tried
 from nearcache.engine.bus_state import GRAVITY, BusSignal, BusState, Phase, Report
 from nearcache.engine.ports import Background, Bus, Incompatible, News, Places, RemoteFailed, SharedBus
 from nearcache.engine.replay import LONGEST_PAUSE, replay_journal
@@ -19,51 +20,13 @@ from nearcache.engine.rights import try_rights
 from nearcache.engine.subscriber import BACKOFF, Subscriber
 from nearcache.engine.subscription import Subscription
 from nearcache.local.waiters import Latch
+from nearcache.protocol.answers import BusItem
 
 _MESSAGES = frozenset({bytes})
 LOOK = 0.1
 """Seconds after which a line looks whether it has other buckets."""
 STEADY = 30.0
 """Seconds after which the places of the buckets are asked again, though none is lost."""
-
-
-class Tried:
-    """The latch of one bucket's first attempt; when all buckets have ended theirs, the one of the whole is set."""
-
-    def __init__(self, bucket: int, missing: set[int], whole: Latch) -> None:
-        self._bucket, self._missing, self._whole = bucket, missing, whole
-
-    def set(self) -> None:
-        """Note that the attempt has ended."""
-        self._missing.discard(self._bucket)
-        if not self._missing:
-            self._whole.set()
-
-    async def wait(self, timeout: float) -> bool:
-        """Wait for all of them."""
-        return await self._whole.wait(timeout)
-
-
-@dataclass(slots=True, eq=False)
-class BucketSubscriber(Subscriber):
-    """What is known of the bus of one bucket; a line keeps it."""
-
-    lines: Lines | None = None
-
-    def proved(self, kept: int) -> None:
-        """The bucket was proven."""
-        Subscriber.proved(self, kept)
-        self._observed()
-
-    def end_of_attempt(self, failure: RemoteFailed) -> None:
-        """The bucket was lost, or could not be subscribed."""
-        Subscriber.end_of_attempt(self, failure)
-        self._observed()
-        self.tried.set()
-
-    def _observed(self) -> None:
-        assert self.lines is not None  # noqa: S101  # set when it is made
-        self.lines.observe()
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +46,7 @@ class Lines(Subscriber):
         self.places.trouble = self.ask_anew
         missing = set(range(len(core.parts)))
         self.buckets = tuple(
-            BucketSubscriber(part, self.stop, Tried(bucket, missing, self.tried), self.proofs, lines=self)
+            BucketSubscriber(part, self.stop, Tried(bucket, missing, self.tried), self.proofs, observe=self.observe)
             for bucket, part in enumerate(core.parts)
         )
 
@@ -106,7 +69,8 @@ class Lines(Subscriber):
                     self._nobody_knows(failure)
                 else:
                     self._assign(owners)
-                    lost = any(one.core.bus_state is not BusState.PROVEN for one in self.buckets)
+                    states = [one.core.bus_state for one in self.buckets]
+                    lost = any(state is not BusState.PROVEN and not state.refused for state in states)
                     failures = failures + 1 if lost else 0
                 await self._pause(failures)
         finally:
@@ -216,6 +180,8 @@ class Line:
     """The buckets that were wanted when they were last compared with those that are subscribed."""
     _due: float = 0.0
     """When a bucket has something to do next (monotonic)."""
+    _replay_at: float = 0.0
+    """When the journals of refused buckets, for which no heartbeat does it, are replayed next (monotonic)."""
 
     def interrupt(self) -> None:
         """End the present connection."""
@@ -295,12 +261,20 @@ class Line:
             return
         for bucket in kept.keys() - wanted:
             await self._lose(bus, feeds, kept[bucket], RemoteFailed("the bucket has moved to another server"))
+        now = self.lines.core.runtime.monotonic()
         for bucket in sorted(wanted - kept.keys()):
             subscriber = self.lines.buckets[bucket]
+            if now < subscriber.joined_after:
+                continue
             channel = await bus.join(bucket)
             subscriber.core.requests.bus = channel
             feeds[channel] = feed = Subscription(subscriber, channel)
             await feed.begin()
+        if now >= self._replay_at:
+            self._replay_at = now + self.lines.core.settings.reconnect_max
+            for one in self._members():
+                if one._refused:  # noqa: SLF001  # of the base class
+                    await replay_journal(one.core)
 
     async def _receive(self, bus: SharedBus, feeds: dict[Bus, Subscription]) -> Sequence[tuple[Bus, Sequence[News]]]:
         now = self.lines.core.runtime.monotonic()
@@ -325,14 +299,25 @@ class Line:
 
     async def _take(self, bus: SharedBus, feeds: dict[Bus, Subscription], channel: Bus, items: Sequence[News]) -> None:
         """Apply what has come for one bucket; a failure among it is the end of this bucket here, and of no other."""
-        failure = next((item for item in items if isinstance(item, RemoteFailed)), None)
-        await feeds[channel].take([item for item in items if not isinstance(item, RemoteFailed)])
-        if failure is not None:
-            bucket = feeds[channel].subscriber.core.tier.proof.bucket
-            await self._lose(bus, feeds, channel, failure)
-            with self.lines.core.tier.lock:
-                self.wanted -= {bucket}
-            self.lines.news.set()
+        good: list[BusItem] = []
+        failure = None
+        for item in items:
+            if isinstance(item, RemoteFailed):
+                failure = item
+                break  # what stands behind it proves nothing: where a subscription is refused, a greeting does
+            good.append(item)
+        if good or failure is None:
+            await feeds[channel].take(good)
+        if failure is None:
+            return
+        one = self.lines.buckets[feeds[channel].subscriber.core.tier.proof.bucket]
+        await self._lose(bus, feeds, channel, failure)
+        if one.core.bus_state.refused:
+            await one.refused()
+            return
+        with self.lines.core.tier.lock:
+            self.wanted -= {one.core.tier.proof.bucket}
+        self.lines.news.set()
 
     async def _take_empty(self, feeds: dict[Bus, Subscription]) -> None:
         """Greet the buckets that are empty again as soon as they may be taken."""

@@ -257,9 +257,9 @@ class BusProtocol:
         return items
 
 
-def refusal(reply: object) -> RemoteFailed:
-    """The reason why a reply that is no push refuses the subscription."""
-    if isinstance(reply, list) and reply[:1] == [b"subscribe"]:  # RESP2 confirms by a plain array
+def refusal(reply: object, *, sharded: bool = False) -> RemoteFailed:
+    """The reason why a reply that is no push refuses the subscription; ``sharded``: which a cluster has."""
+    if isinstance(reply, list) and reply[:1] in ([b"subscribe"], [b"ssubscribe"]):  # RESP2 confirms by a plain array
         return BusRefused(_NEEDS_RESP3)
     code = reply.code if isinstance(reply, resp.ServerError) else ""
     if isinstance(reply, resp.ServerError) and code in _PASSING:
@@ -267,7 +267,8 @@ def refusal(reply: object) -> RemoteFailed:
     if code == "NOAUTH":
         return RemoteMisconfigured("the server wants a password: NOAUTH; name it in the URL")
     said = f": {reply}" if isinstance(reply, resp.ServerError) else ""
-    return BusRefused(f"the server refused to subscribe{said}; the user needs SUBSCRIBE and the channel")
+    right = "+ssubscribe" if sharded else "+subscribe"
+    return BusRefused(f"the server refused to subscribe{said}; the user needs {right} and the channel")
 
 
 def _greet(names: Names, seen: int, claims: Claims) -> tuple[bytes, ...]:

@@ -153,9 +153,12 @@ class SharedProtocol:
         asked, shared = self._pending[0]
         channel, query = asked[0]
         if query is None:  # no push: the subscription was refused
+            failure = refusal(reply, sharded=channel.names.sharded)
+            if isinstance(reply, list):  # RESP2: it is subscribed, and what comes can't be told from answers
+                raise failure
             self._pending.popleft()
             self._channels.pop(channel.names.channel, None)
-            news.setdefault(channel, []).append(refusal(reply))
+            news.setdefault(channel, []).append(failure)
             return
         self._replies.append(reply)
         if len(self._replies) < query.count:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from redis.crc import key_slot
 from typer.testing import CliRunner
 
-from nearcache import Connected, Disconnected, Event, NearCache, cli
+from nearcache import CoherenceFailed, Connected, Disconnected, Event, Flushed, NearCache, cli
 from nearcache.observe.metrics import METRICS
 from nearcache.observe.prometheus import Feeder, register
 from nearcache.primaries import Primary
@@ -351,3 +351,51 @@ async def test_buckets_that_disagree(cluster: LocalCluster, namespace: str, monk
         await until(lambda: f"delete {name} " in str(cache.health().reason))
         node("DEL", name)
         assert await asyncio.to_thread(cache.wait_healthy, 10)
+
+
+async def test_messages_that_one_primary_refuses(cluster: LocalCluster, cache: Twin) -> None:
+    """It is asked again after pauses that grow, L1 of its buckets is off, and each kind of event is one."""
+    events: list[Event] = []
+    keys = [f"key:{number}" for number in range(60)]
+    assert await cache.set_many(dict.fromkeys(keys, 1)) is True
+    node = cluster.nodes[0]
+
+    def its() -> Primary:
+        primaries: tuple[Primary, ...] = cache.health().primaries
+        return next(one for one in primaries if one.address == address(node))
+
+    def asked() -> int:
+        return int(node("INFO", "commandstats").get("cmdstat_ssubscribe", {}).get("rejected_calls", 0))
+
+    own = [key for key in keys if cache._core.of(key).tier.proof.bucket in its().buckets]
+    before = asked()
+    cache.on_event(events.append)
+    node("ACL", "SETUSER", "default", "-ssubscribe")
+    try:
+        node("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: its().bus == "refused" and its().unproven == its().buckets)
+        await until(lambda: all(cache.peek(key) is None for key in own))
+        for _ in range(10):  # while there are writes, nothing of it is proven in between
+            assert await cache.set(own[0], 1) is True
+            assert all(cache.peek(key) is None for key in own[1:])
+            await asyncio.sleep(0.1)
+        assert its().bus == "refused"
+        assert "the user needs +ssubscribe and the channel" in str(its().reason)
+        assert asked() - before <= 9 * len(its().buckets)
+        assert [type(event) for event in events if not isinstance(event, Flushed)] == [Disconnected, CoherenceFailed]
+        assert len([event for event in events if isinstance(event, Flushed)]) <= 1
+        assert await cache.get(own[0]) == 1
+    finally:
+        node("ACL", "SETUSER", "default", "+ssubscribe")
+    await until(lambda: cache.health().status == "ok", within=20)
+
+
+async def test_resp2(cluster: LocalCluster, namespace: str, runner: asyncio.Runner) -> None:
+    """It is named, and no right."""
+    for mode in MODES:
+        cache = twin_of(mode, f"{cluster.url}?protocol=2", runner, namespace=namespace, **FAST)
+        assert not await cache.wait_healthy(0.3)
+        await until(lambda cache=cache: cache.health().bus == "refused")  # type: ignore[misc]
+        assert {finding.kind for finding in cache.health().reasons} == {"resp2"}
+        assert "remove protocol=2" in cache.health().reason
+        await cache.close()
