@@ -58,10 +58,7 @@ def opened(
     """
     with opened_partly(url, namespace, writes=writes, keys=keys) as (cache, failures):
         core = cache._core  # noqa: SLF001  # as below
-        needed = core.all if keys is None else map(core.of, keys)
-        lacking = {one: failures[one] for one in needed if one in failures}
-        if lacking:
-            fail("; ".join(named_failures(lacking)))
+        check_reached(failures, core.all if keys is None else map(core.of, keys))
         yield cache
 
 
@@ -90,6 +87,13 @@ def opened_partly(
             cache.close()
     except (NearCacheError, RemoteFailed) as error:
         fail(str(error))
+
+
+def check_reached(failures: Mapping[Core, RemoteFailed], needed: Iterable[Core]) -> None:
+    """End the program if one of these buckets can't be asked: name its server, with all buckets there."""
+    places = {core.place for core in needed if core in failures}
+    if places:
+        fail("; ".join(named_failures({core: why for core, why in failures.items() if core.place in places})))
 
 
 def fail(problem: str) -> NoReturn:

@@ -15,9 +15,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from nearcache.cli.connect import AsJson, Namespace, Url, fail, opened_partly
+from nearcache.cli.connect import AsJson, Namespace, Url, check_reached, opened_partly
 from nearcache.cli.demo.show import duration
-from nearcache.cli.servers import named_failures
 from nearcache.runtime.run_sync import run_sync
 from nearcache.sync import NearCache
 
@@ -68,8 +67,7 @@ def top(
     """
     with opened_partly(url, namespace) as (cache, failures):
         first = cache._core.all[0]  # noqa: SLF001  # the library has no method for it
-        if first in failures:  # it has what the instances say of themselves
-            fail("; ".join(named_failures({first: failures[first]})))
+        check_reached(failures, [first])  # it has what the instances say of themselves
         name = cache.settings.namespace
         instances = look(cache)
         if as_json:

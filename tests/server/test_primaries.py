@@ -14,6 +14,7 @@ from redis.crc import key_slot
 from typer.testing import CliRunner
 
 from nearcache import CoherenceFailed, Connected, Disconnected, Event, Flushed, NearCache, cli
+from nearcache.local.snapshot import bucket_of
 from nearcache.observe.metrics import METRICS
 from nearcache.observe.prometheus import Feeder, register
 from nearcache.primaries import Primary
@@ -399,3 +400,44 @@ async def test_resp2(cluster: LocalCluster, namespace: str, runner: asyncio.Runn
         assert {finding.kind for finding in cache.health().reasons} == {"resp2"}
         assert "remove protocol=2" in cache.health().reason
         await cache.close()
+
+
+def test_commands_while_a_primary_is_away(
+    cluster: LocalCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys of the others are served, also where the first bucket is away; who is away is named with its buckets."""
+    for name in ("REDIS_TIMEOUT", "REDIS_CONNECT_TIMEOUT"):
+        monkeypatch.setenv(f"NEARCACHE_{name}", "0.2")
+
+    def run(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(cli.app(), [*words, "--url", cluster.url, "--namespace", namespace])
+        return done.exit_code, done.output.strip()
+
+    places = [counters_of(cluster, namespace, bucket)[0] for bucket in range(16)]
+    away, found = places[0], {places[bucket_of(f"key:{number}", 16)]: f"key:{number}" for number in range(60)}
+    lost, kept = found.pop(away), next(iter(found.values()))
+    assert run("l1", "--share", "0.5") == (0, f"L1 may hold 0.5 of the keys of {namespace}")
+    away.server.pause()
+    try:
+        assert run("set", kept, "1") == (0, "stored")
+        assert run("get", kept) == (0, "1")
+        for words in (("get", lost), ("delete", kept, lost), ("top", "--once")):
+            code, said = run(*words)
+            assert (code, said.partition(" (")[0]) == (2, f"nearcache: primary {address(away)}"), words
+            assert "buckets 0," in said
+        code, said = run("l1", "--share", "0")
+        assert code == 1
+        assert f"not asked: primary {address(away)} (buckets 0, " in said
+        assert "set it again with --share when every primary answers" in said
+        code, said = run("clear", "--yes")
+        assert code == 1
+        assert f"not acknowledged: primary {address(away)} (buckets 0, " in said
+    finally:
+        away.server.resume()
+        cluster.wait(cluster.settled)
+    code, said = run("l1")
+    assert code == 1
+    assert said.startswith("L1 may hold 0 of the keys of buckets ")
+    assert "\nL1 may hold 0.5 of the keys of buckets 0 " in said
+    assert run("get", kept)[0] == 1
+    assert run("l1", "--share", "1") == (0, f"L1 may hold 1 of the keys of {namespace}")
