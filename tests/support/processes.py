@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from nearcache import AsyncNearCache, NearCache
+from nearcache.runtime.run_sync import run_sync
 
 ANSWER_TIMEOUT = 60.0
 """Seconds that the crew waits for an answer of a process."""
@@ -159,14 +160,22 @@ async def done(answer: Any) -> Any:
 async def side_by_side(cache: Cache, callers: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run callers of a cache together, and return what they return.
 
-    Those of a NearCache run in a thread each, with a loop of their own: in them ``done`` blocks as the cache does. The
-    loop of this process waits for them.
+    Those of a NearCache run in a thread each, without a loop: they suspend nowhere, since ``done`` and ``pause`` block
+    in them as the cache does. The loop of this process waits for them.
     """
     coroutines = list(callers)
     if isinstance(cache, NearCache):
         with ThreadPoolExecutor(len(coroutines)) as pool:
-            return list(pool.map(asyncio.run, coroutines))
+            return list(pool.map(run_sync, coroutines))
     return await asyncio.gather(*coroutines)
+
+
+async def pause(cache: Cache, seconds: float) -> None:
+    """Sleep as a caller of a cache does."""
+    if isinstance(cache, NearCache):
+        time.sleep(seconds)  # noqa: ASYNC251  # in a thread of its own
+    else:
+        await asyncio.sleep(seconds)
 
 
 def loader_of(cache: Cache, begin: Callable[..., tuple[Any, float]]) -> Callable[..., Any]:

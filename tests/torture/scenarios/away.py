@@ -15,7 +15,7 @@ from nearcache import AsyncNearCache, NearCache
 from nearcache.local.snapshot import stripe_of
 from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.processes import Cache, connected, done, side_by_side
+from tests.support.processes import Cache, connected, done, pause, side_by_side
 from tests.support.report import Report
 from tests.support.tables import Table
 from tests.torture.scenarios.outages import Loader
@@ -50,7 +50,7 @@ class Trial:
         while time.monotonic() < end:
             await done(self._cache.get_or_set(key, load))
             self.reads += 1
-            await asyncio.sleep(PAUSE)
+            await pause(self._cache, PAUSE)
 
 
 async def play(server: EmbeddedServer, make: type[Cache], keys: list[str], seconds: float) -> Trial:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -13,7 +12,7 @@ from typing import Any
 import redis
 
 from nearcache import AsyncNearCache, NearCache
-from tests.support.processes import connected, done, loader_of, serve, side_by_side
+from tests.support.processes import connected, done, loader_of, pause, serve, side_by_side
 
 CALLERS = {"threads": 50, "tasks": 200}
 """In each process."""
@@ -81,7 +80,7 @@ class Caller:
 
     async def bare(self, moment: int) -> Answers:
         """Everybody sleeps."""
-        return await self._answers(moment, lambda: asyncio.sleep(LOADER))
+        return await self._answers(moment, lambda: pause(self._cache, LOADER))
 
     def _loader(self, moment: int, first: float) -> Callable[[], Any]:
         """It tells who loads, and when it began; the first load of a round takes its own time."""
@@ -96,7 +95,7 @@ class Caller:
         answers = Answers()
 
         async def caller() -> None:
-            await asyncio.sleep(max(0.0, (moment - time.monotonic_ns()) / 1e9))
+            await pause(self._cache, max(0.0, (moment - time.monotonic_ns()) / 1e9))
             try:
                 answers.values.append(await ask())
             except Exception as error:  # counted, and fails the run

@@ -21,7 +21,7 @@ from typing import Any
 
 from nearcache import AsyncNearCache, NearCache
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.processes import Cache, Crew, connected, done, loader_of, serve, side_by_side
+from tests.support.processes import Cache, Crew, connected, done, loader_of, pause, serve, side_by_side
 from tests.support.report import Report
 from tests.support.tables import Table
 from tests.torture.scenarios.took import HEAD, Took
@@ -109,7 +109,7 @@ class Readers:
         await self._other()
         self._own.add(self._caller())
         for due in self._turns(number):
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            await pause(self._cache, max(0.0, due - time.monotonic()))
             since = clock()
             value = await self._hot()
             between = clock()

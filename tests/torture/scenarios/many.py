@@ -11,7 +11,6 @@ Eight processes, half of them with threads and half with tasks, read at one mome
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ import redis
 from nearcache import AsyncNearCache, NearCache
 from nearcache.testing import FaultProxy
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.processes import Cache, Crew, connected, done, loader_of, serve, side_by_side
+from tests.support.processes import Cache, Crew, connected, done, loader_of, pause, serve, side_by_side
 from tests.support.report import Report
 from tests.support.tables import Table
 from tests.torture.scenarios.operations import BUS_CUT, trouble
@@ -78,7 +77,7 @@ class Reader:
 
     async def _read(self, order: str, kind: str, moment: float) -> None:
         names, told = [f"{order}:{number}" for number in random.sample(range(KEYS), EACH)], self._told
-        await asyncio.sleep(max(0.0, moment - time.monotonic()))
+        await pause(self._cache, max(0.0, moment - time.monotonic()))
         try:
             values = await (self._naive(order, names) if kind == NAIVE else self._together(order, names, kind))
         except Fails:
@@ -99,7 +98,7 @@ class Reader:
         missing = [name for name in names if name not in found]
         if missing:
             loaded = self._note(order, missing, fails=False)
-            await asyncio.sleep(LOADER)
+            await pause(self._cache, LOADER)
             await done(self._cache.set_many(loaded))
             found |= loaded
         return found

@@ -16,7 +16,6 @@ counter is given twice, and a counter stands between the counts that were acknow
 
 from __future__ import annotations
 
-import asyncio
 import random
 import threading
 from collections import Counter
@@ -29,7 +28,7 @@ from typing import Any
 from nearcache import AsyncNearCache, NearCache, RemoteUnavailable
 from nearcache.testing import FaultProxy, commands, subscribers
 from nearcache.transport.embedded import EmbeddedServer
-from tests.support.processes import Cache, Crew, connected, done, serve, side_by_side
+from tests.support.processes import Cache, Crew, connected, done, pause, serve, side_by_side
 from tests.support.report import Report
 from tests.support.tables import Table
 from tests.torture.scenarios import large_tag
@@ -91,7 +90,7 @@ class Worker:
                     await act(name, told)
                 except RemoteUnavailable:
                     told.unknown[name] += 1
-                    await asyncio.sleep(0.02)  # else it is through while the breaker is open
+                    await pause(self._cache, 0.02)  # else it is through while the breaker is open
                 except Exception as error:  # whatever it is, it is a violation
                     told.raised.append(repr(error))
 
