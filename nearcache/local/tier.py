@@ -82,7 +82,8 @@ class Tier(Contents):
                 trusted = [not journal.covers(key) for key in keys]
             if self.marks.used:
                 marks = [self.marks.of(key) for key in keys]
-            return Snapshots(self.epoch, stripes, [stamps[at] for at in stripes], turns, trusted, marks)
+            before = list(map(stamps.__getitem__, stripes))
+            return tuple.__new__(Snapshots, (self.epoch, stripes, before, turns, trusted, marks))  # a call less
 
     def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put the value of a read, a fill or an own set, unless something was written since the snapshot; the one rule.
