@@ -175,12 +175,8 @@ class Invalidation:
                 self._tier.floors.restart()
                 effects.restarted = self._renews = True
             elif beat.history != self.history:
-                self._flush(
-                    effects,
-                    Cause.OTHER_SERVER,
-                    "another server counts the writes: its data are a copy, or a replica came",
-                    self.last,
-                )
+                reason = "another server counts the writes: its data are a copy, or a replica came"
+                self._flush(effects, Cause.OTHER_SERVER, reason, self.last)
                 self._tier.floors.restart()
                 self._renews = True
             elif beat.number > self.last:
@@ -242,12 +238,8 @@ class Invalidation:
                 if len(self._ever_met) < SERVERS_MAX:
                     self._ever_met.add(identity)
             if tier.synced and None not in (identity, self.identity) and identity != self.identity:
-                self._flush(
-                    effects,
-                    Cause.OTHER_SERVER,
-                    "commands are answered by another server than the one listened to",
-                    self.last,
-                )
+                reason = "commands are answered by another server than the one listened to"
+                self._flush(effects, Cause.OTHER_SERVER, reason, self.last)
                 tier.synced = False
                 tier.proof.until = NEVER
                 tier.floors.restart()
