@@ -93,7 +93,7 @@ async def _land(core: Core, key: str, loader: Loader, policy: Policy, purpose: P
     while True:
         windows = policy.stale_while_revalidate, policy.stale_if_error
         mine = Flight(
-            core.tier.snapshots((key,))[0], core.runtime.latch(), core.runtime.callers(), now + policy.lease, windows
+            core.tier.snapshot(key), core.runtime.latch(), core.runtime.callers(), now + policy.lease, windows
         )
         attempt = Attempt(core, key, loader, policy, mine, began, until, purpose, older_than)
         outcome: Outcome | None = None

@@ -111,7 +111,11 @@ async def read_all(core: Core, reads: Sequence[Read], waited: float = 0.0) -> No
         reads: at most BATCH.
         waited: seconds that they have waited already; the request has so much less.
     """
-    batch = Batch(core, [read.key for read in reads], [read.policy for read in reads])
+    keys, policies = [], []
+    for read in reads:
+        keys.append(read.key)
+        policies.append(read.policy)
+    batch = Batch(core, keys, policies)
     await batch.read(waited)
     for at, read in enumerate(reads):
         batch.fill(at, read)
@@ -120,7 +124,7 @@ async def read_all(core: Core, reads: Sequence[Read], waited: float = 0.0) -> No
 class Batch:
     """Reads of some keys by one request. Each list has an item for each key."""
 
-    __slots__ = ("_core", "bounds", "entries", "failure", "keys", "policies", "records", "snapshots", "values")
+    __slots__ = ("_core", "_now", "bounds", "entries", "failure", "keys", "policies", "records", "snapshots", "values")
 
     def __init__(self, core: Core, keys: Sequence[str], policies: Sequence[Policy]) -> None:
         self._core = core
@@ -205,6 +209,7 @@ class Batch:
         """
         core = self._core
         entries, now = core.entries, core.runtime.monotonic()
+        self._now = now
         decode, entry_of, unpack = entries.decode_checked, entries.entry, WHOLE.unpack_from
         plain_form, sealed_from, opener = entries.plain_form, entries.sealed_from, entries.opener
         new, make = object.__new__, core.tier.make_entry
@@ -257,7 +262,7 @@ class Batch:
     def put(self) -> None:
         """Put the plain values; what is not plain is left as a Read."""
         core, entries = self._core, self.entries
-        put = core.tier.put_plain(self.keys, entries, self.snapshots, core.runtime.monotonic())
+        put = core.tier.put_plain(self.keys, entries, self.snapshots, self._now)
         plain = len(entries) - entries.count(None)
         core.counters.l2_hits += plain
         core.counters.fills_refused += plain - put

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import repeat
 from typing import NamedTuple
 from zlib import crc32
 
@@ -38,11 +37,6 @@ class Snapshots(NamedTuple):
     def of(self, at: int) -> Snapshot:
         """The one of a key."""
         return Snapshot(self.epoch, self.stripes[at], self.stamps[at], self.turns[at], self.trusted[at], self.marks[at])
-
-    def each(self) -> list[Snapshot]:
-        """One for each key."""
-        columns = (self.stripes, self.stamps, self.turns, self.trusted, self.marks)
-        return list(map(Snapshot, repeat(self.epoch), *columns))
 
 
 def bucket_of(key: str, buckets: int) -> int:

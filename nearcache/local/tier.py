@@ -15,14 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import ceil
-from zlib import crc32
 
 from nearcache.local import drops
-from nearcache.local.contents import Contents
 from nearcache.local.deferred import STEP
-from nearcache.local.floors import Floors
-from nearcache.local.journal import KEYS, Batch, Journal
-from nearcache.local.marks import NO_MARK, Mark, Marks
+from nearcache.local.guards import Guards
+from nearcache.local.journal import KEYS, Batch
+from nearcache.local.marks import Mark
 from nearcache.local.snapshot import STRIPES, Snapshot, Snapshots, stripe_of
 from nearcache.local.store import NEVER, Entry
 from nearcache.protocol.answers import TagFloor
@@ -31,59 +29,10 @@ from nearcache.protocol.versions import Version, number_of, version_of
 __all__ = ["NEVER", "Tier"]
 
 
-TURNS_MAX = 10_000
+class Tier(Guards):
+    """L1 of one cache: the rule by which entries are put, and what drops them."""
 
-
-class Tier(Contents):
-    """L1 of one cache: its entries, its proof, and what is known of the writes of all processes."""
-
-    def __init__(
-        self,
-        max_entries: int,
-        max_bytes: int | None = None,
-        journal_max: int = 10_000,
-        eviction: str = "lru",
-        whole: Tier | None = None,
-        bucket: int = 0,
-    ) -> None:
-        super().__init__(max_entries, max_bytes, eviction, whole, bucket)
-        self.hits = 0
-        """Raised by readers without a lock, as `Counters` says."""
-        self.synced = False
-        self.stripes_held = STRIPES
-        """Keys of further stripes are not held: the setting l1_share, or what the fleet is told."""
-        self.epoch = 0
-        self.stamps: list[Version] = [0] * STRIPES
-        self.turns: dict[str, int] = {}
-        """By key, how often results under way were rejected: an epoch for the key alone."""
-        self.marks: Marks = Marks() if whole is None else whole.marks
-        self.floors = Floors()
-        self.journal = Journal(journal_max)
-
-    # ------------------------------------------------------------------------------------------------------- reading
-
-    def snapshot(self, key: str) -> Snapshot:
-        """A snapshot for a read of one key that begins now."""
-        return self.take((key,)).of(0)
-
-    def snapshots(self, keys: Sequence[str]) -> list[Snapshot]:
-        """Snapshots for writes or loads that begin now."""
-        return self.take(keys).each()
-
-    def take(self, keys: Sequence[str]) -> Snapshots:
-        """Snapshots for reads that begin now, under one hold of the lock."""
-        with self.lock:
-            stamps, journal = self.stamps, self.journal
-            stripes = [code % STRIPES for code in map(crc32, map(str.encode, keys))]  # as stripe_of
-            turns, trusted, marks = [0] * len(stripes), [True] * len(stripes), [NO_MARK] * len(stripes)
-            if self.turns:
-                turns = [self.turns.get(key, 0) for key in keys]
-            if journal.keys or journal.tags or journal.clear is not None:
-                trusted = [not journal.covers(key) for key in keys]
-            if self.marks.used:
-                marks = [self.marks.of(key) for key in keys]
-            before = list(map(stamps.__getitem__, stripes))
-            return tuple.__new__(Snapshots, (self.epoch, stripes, before, turns, trusted, marks))  # a call less
+    # ------------------------------------------------------------------------------------------------------- putting
 
     def put(self, key: str, entry: Entry, snapshot: Snapshot, *, own: bool = False) -> bool:
         """Put the value of a read, a fill or an own set, unless something was written since the snapshot; the one rule.
@@ -228,25 +177,6 @@ class Tier(Contents):
             self._take_turn(key)
             if mark is not None:
                 self.marks.note(key, mark)
-
-    def _note_version(self, key: str, version: Version, epoch: int) -> None:
-        """Refuse what is older and still under way.
-
-        A version that was asked for under another epoch may be of another history, whose numbers say nothing (Y): it
-        raises the turn, which refuses all that is under way, and no stamp.
-        """
-        if epoch != self.epoch:
-            self._take_turn(key)
-            return
-        stripe = stripe_of(key)
-        self.stamps[stripe] = max(self.stamps[stripe], version)
-
-    def _take_turn(self, key: str) -> None:
-        """Reject all results of a key that are under way."""
-        if len(self.turns) >= TURNS_MAX and key not in self.turns:
-            self.turns.clear()
-            self.epoch += 1
-        self.turns[key] = self.turns.get(key, 0) + 1
 
     def serve_loaded(self, key: str, now: float) -> Entry | None:
         """The fresh value of a key that was loaded while Redis is away, or None; its mark refuses what is older (T)."""

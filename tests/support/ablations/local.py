@@ -219,11 +219,15 @@ class AnyEpochRaisesStamps(Tier):
 class TurnsByStripe(Tier):
     """Keys of one stripe share a turn."""
 
-    def take(self, keys: Sequence[str]) -> Snapshots:
+    def snapshot(self, key: str) -> Snapshot:
         """With the turns of all keys of the stripe."""
+        taken = super().snapshot(key)
+        return taken._replace(turn=sum(turn for key, turn in self.turns.items() if stripe_of(key) == taken.stripe))
+
+    def take(self, keys: Sequence[str]) -> Snapshots:
+        """Likewise."""
         taken = super().take(keys)
-        turns = [sum(turn for key, turn in self.turns.items() if stripe_of(key) == at) for at in taken.stripes]
-        return taken._replace(turns=turns)
+        return taken._replace(turns=[self.snapshot(key).turn for key in keys])
 
 
 class StalePassesNothing(Tier):
