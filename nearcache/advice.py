@@ -23,6 +23,7 @@ _STATES = {
     BusState.REFUSED: "bus",
     BusState.LOST: "unreachable",
 }
+_NO_INFO = "nothing tells one server from another: INFO is denied, or two answer by turns"
 LOADS = 1000
 """Loads of a function from which its cost is judged."""
 TRIPS = 3
@@ -96,9 +97,12 @@ def findings_of(core: Core, reason: str, *, shared: bool) -> Iterator[Finding]:
         reason: the gravest trouble, in a sentence.
         shared: whether others may use its server.
     """
-    yield from _findings_of_primaries(core) if core.parts else _findings_of_server(core, "", reason)
-    if core.bus_state is BusState.PROVEN and any(one.invalidation.identity is None for one in core.all):
-        yield Finding("no-info", "nothing tells one server from another: INFO is denied, or two answer by turns")
+    if core.parts:
+        yield from _findings_of_primaries(core)
+    else:
+        yield from _findings_of_server(core, "", reason)
+        if core.bus_state is BusState.PROVEN and core.invalidation.identity is None:
+            yield Finding("no-info", _NO_INFO)
     if shared and core.settings.namespace == SETTINGS["namespace"].default:
         yield Finding("default-namespace", f"the namespace is {core.settings.namespace!r}, as of all who name none")
     stats, most = core.stats(), core.settings.l1_max_entries
@@ -126,6 +130,8 @@ def _findings_of_primaries(core: Core) -> Iterator[Finding]:
         parts = [core.parts[bucket] for bucket in primary.buckets]
         worst = min(parts, key=lambda part: (GRAVITY.index(part.bus_state), part.requests.denied is None))
         yield from _findings_of_server(worst, f"{primary}: ", worst.bus_failure or "")
+        if worst.bus_state is BusState.PROVEN and any(part.invalidation.identity is None for part in parts):
+            yield Finding("no-info", f"{primary}: {_NO_INFO}")
 
 
 def _findings_of_server(core: Core, whose: str, reason: str) -> Iterator[Finding]:

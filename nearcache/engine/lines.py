@@ -13,8 +13,18 @@ from dataclasses import dataclass, field
 
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.bucket_subscriber import BucketSubscriber, Tried
+from nearcache.engine.buckets import address_of
 from nearcache.engine.bus_state import GRAVITY, BusSignal, BusState, Phase, Report
-from nearcache.engine.ports import Background, Bus, Incompatible, News, Places, RemoteFailed, SharedBus
+from nearcache.engine.ports import (
+    Background,
+    Bus,
+    Incompatible,
+    News,
+    Places,
+    RemoteFailed,
+    RemoteMisconfigured,
+    SharedBus,
+)
 from nearcache.engine.replay import LONGEST_PAUSE, replay_journal
 from nearcache.engine.rights import try_rights
 from nearcache.engine.subscriber import BACKOFF, Subscriber
@@ -78,6 +88,15 @@ class Lines(Subscriber):
                 line.interrupt()
             for background in self.running:
                 background.cancel(0.0)
+
+    async def first_attempt(self) -> RemoteFailed | None:
+        """See Subscriber; the primary is named, since each may be set up in another way."""
+        failure = await Subscriber.first_attempt(self)
+        for part in sorted(self.core.parts, key=lambda part: part.bus_state is not BusState.MISCONFIGURED):
+            why = part.bus_failure if part.bus_state is BusState.MISCONFIGURED else part.requests.denied
+            if failure is not None and why is not None and isinstance(part.place, tuple):
+                return RemoteMisconfigured(f"primary {address_of(part.place)}: {why}")
+        return failure
 
     def ask_anew(self) -> None:
         """Ask where the buckets are: a node has said that one is elsewhere."""

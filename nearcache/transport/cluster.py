@@ -100,8 +100,13 @@ class Cluster:
     async def owners(self) -> Sequence[Hashable | None]:
         unanswered = await self._look_up()
         if unanswered:
-            failures = [await self._explained(*one) for one in unanswered.items()]  # for a request it takes too long
-            raise next((one for one in failures if isinstance(one, RemoteMisconfigured)), failures[-1])
+            failure = RemoteFailed("no node is known")
+            for endpoint, told in unanswered.items():
+                failure = await self._explained(endpoint, told)  # for a request it takes too long
+                if isinstance(failure, RemoteMisconfigured):
+                    whose = f"{endpoint.shown.partition('://')[2]}: " if len(unanswered) > 1 else ""
+                    raise RemoteMisconfigured(f"{whose}{failure}")
+            raise failure
         return [None if node is None else _address(node.endpoint) for node in self.owner]
 
     async def _look_up(self) -> dict[Endpoint, RemoteFailed]:

@@ -204,13 +204,15 @@ class Endpoint:
         Raises:
             ConfigError: it is no client of redis-py, or one for the other class.
         """
-        wanted, other = (redis.asyncio.Redis, redis.Redis) if asynchronous else (redis.Redis, redis.asyncio.Redis)
+        wanted, other = (redis.asyncio, redis) if asynchronous else (redis, redis.asyncio)
         name = f"{type(client).__module__}.{type(client).__qualname__}"
-        if isinstance(client, other):
-            right, ours = ("redis.asyncio.Redis", "AsyncNearCache") if asynchronous else ("redis.Redis", "NearCache")
-            raise ConfigError(f"{ours} needs a {right}, got {name}")
-        if not isinstance(client, wanted):
-            raise ConfigError(f"{name} is no redis-py client for this; pass a redis.Redis, or use from_url")
+        module, ours = ("redis.asyncio", "AsyncNearCache") if asynchronous else ("redis", "NearCache")
+        if isinstance(client, other.Redis | other.RedisCluster):
+            kind = "RedisCluster" if isinstance(client, other.RedisCluster) else "Redis"
+            raise ConfigError(f"{ours} needs a {module}.{kind}, got {name}")
+        if not isinstance(client, wanted.Redis):
+            right = f"{module}.Redis or {module}.RedisCluster"
+            raise ConfigError(f"{name} is no redis-py client for this; pass a {right}, or use from_url")
         pool: Any = client.connection_pool
         if not _connects(pool.connection_class):
             raise ConfigError(

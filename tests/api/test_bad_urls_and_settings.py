@@ -141,6 +141,11 @@ def cluster_client() -> Any:
     return redis.cluster.RedisCluster.__new__(redis.cluster.RedisCluster)
 
 
+def async_cluster_client() -> Any:
+    """The same for asyncio."""
+    return redis.asyncio.RedisCluster.__new__(redis.asyncio.RedisCluster)
+
+
 def foreign_client() -> Any:
     """A client of another library that looks like redis-py's."""
     return type("Valkey", (), {"__module__": "valkey.client", "connection_pool": None})()
@@ -151,11 +156,12 @@ def foreign_client() -> Any:
     [
         (NearCache, async_client, "NearCache needs a redis.Redis, got redis.asyncio.client.Redis"),
         (AsyncNearCache, plain_client, "AsyncNearCache needs a redis.asyncio.Redis, got redis.client.Redis"),
-        (AsyncNearCache, cluster_client, "RedisCluster is no redis-py client for this; pass a redis."),
+        (AsyncNearCache, cluster_client, "AsyncNearCache needs a redis.asyncio.RedisCluster, got redis.cluster."),
+        (NearCache, async_cluster_client, "NearCache needs a redis.RedisCluster, got redis.asyncio.cluster."),
         (NearCache, foreign_client, "valkey.client.Valkey is no redis-py client for this"),
         (AsyncNearCache, foreign_client, "valkey.client.Valkey is no redis-py client for this"),
-        (NearCache, lambda: "redis://localhost", "builtins.str is no redis-py client for this; pass a redis.Redis, or"),
-        (AsyncNearCache, lambda: None, "NoneType is no redis-py client for this"),
+        (NearCache, lambda: "redis://localhost", "builtins.str is no redis-py client for this; pass a redis.Redis or"),
+        (AsyncNearCache, lambda: None, "NoneType is no redis-py client for this; pass a redis.asyncio.Redis"),
     ],
 )
 def test_a_wrong_client(kind: Any, client: Callable[[], Any], words: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from redis.crc import key_slot
 from typer.testing import CliRunner
 
-from nearcache import CoherenceFailed, Connected, Disconnected, Event, Flushed, NearCache, cli
+from nearcache import CoherenceFailed, ConfigError, Connected, Disconnected, Event, Flushed, NearCache, cli
 from nearcache.local.snapshot import bucket_of
 from nearcache.observe.metrics import METRICS
 from nearcache.observe.prometheus import Feeder, register
@@ -441,3 +442,35 @@ def test_commands_while_a_primary_is_away(
     assert "\nL1 may hold 0.5 of the keys of buckets 0 " in said
     assert run("get", kept)[0] == 1
     assert run("l1", "--share", "1") == (0, f"L1 may hold 1 of the keys of {namespace}")
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_start_names_the_primary_that_is_badly_set_up(
+    cluster: LocalCluster, namespace: str, runner: asyncio.Runner, mode: str
+) -> None:
+    """One that has another password, or gives a user fewer rights; and the finding of one that denies INFO."""
+
+    def made() -> Twin:
+        return twin_of(mode, cluster.url.replace("://", "://app:secret@"), runner, namespace=namespace, **FAST)
+
+    odd = counters_of(cluster, namespace, 5)[0]
+    whose = rf"primary {re.escape(address(odd))}"
+    for node in cluster.nodes:
+        node("ACL", "SETUSER", "app", "reset", "on", ">secret", "~*", "&*", "+@all")
+    try:
+        for change, found in (
+            (("resetpass", ">other"), "the server refused the user or password"),
+            (("resetpass", ">secret", "-spublish"), "the user lacks a right that the cache needs"),
+        ):
+            odd("ACL", "SETUSER", "app", *change)
+            with pytest.raises(ConfigError, match=rf"{whose}: .*{found}"):
+                async with made():
+                    pass
+        odd("ACL", "SETUSER", "app", "+spublish", "-info")
+        async with made() as cache:
+            assert await cache.wait_healthy(10)
+            assert [finding.kind for finding in cache.health().reasons] == ["no-info"]
+            assert re.match(whose, cache.health().reasons[0].detail)
+    finally:
+        for node in cluster.nodes:
+            node("ACL", "DELUSER", "app")
