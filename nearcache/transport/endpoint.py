@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import parse_qs, quote
 
 import redis
@@ -213,7 +213,7 @@ class Endpoint:
         if not isinstance(client, wanted.Redis):
             right = f"{module}.Redis or {module}.RedisCluster"
             raise ConfigError(f"{name} is no redis-py client for this; pass a {right}, or use from_url")
-        pool: Any = client.connection_pool
+        pool: Any = cast("Any", client).connection_pool
         if not _connects(pool.connection_class):
             raise ConfigError(
                 f"a {name} with {pool.connection_class.__qualname__} does not connect as redis-py does, and its "
