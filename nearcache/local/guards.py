@@ -63,7 +63,7 @@ class Guards(Contents):
         """Snapshots for reads that begin now, under one hold of the lock."""
         if len(keys) == 1:
             epoch, stripe, stamp, turn, trusts, mark = self.snapshot(keys[0])
-            return tuple.__new__(Snapshots, (epoch, [stripe], [stamp], [turn], [trusts], [mark]))
+            return tuple.__new__(Snapshots, (epoch, (stripe,), (stamp,), (turn,), (trusts,), (mark,)))
         with self.lock:
             stamps, journal = self.stamps, self.journal
             stripes = [code % STRIPES for code in map(crc32, map(str.encode, keys))]  # as stripe_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 from zlib import crc32
 
@@ -28,11 +29,11 @@ class Snapshots(NamedTuple):
     """Those of several keys, by columns: to make one for each key takes twice as long."""
 
     epoch: int
-    stripes: list[int]
-    stamps: list[Version]
-    turns: list[int]
-    trusted: list[bool]
-    marks: list[Mark]
+    stripes: Sequence[int]
+    stamps: Sequence[Version]
+    turns: Sequence[int]
+    trusted: Sequence[bool]
+    marks: Sequence[Mark]
 
     def of(self, at: int) -> Snapshot:
         """The one of a key."""
