@@ -40,6 +40,31 @@ def a_stamp_of_another_history(rules: Rules) -> None:
         must(get(a, "k") is MISSING, "G1: what was deleted is stale for good")
 
 
+@schedule(without.ANY_EPOCH_RAISES_STAMPS)
+def an_own_set_of_another_history(rules: Rules) -> None:
+    """(Y) So does the late acknowledgement of a set, whose value is not put any more."""
+    with rules.world() as world:
+        a, b = two(rules, world)
+        put(b, "k", 1)
+        number, values = world.server.number, dict(world.server.values)
+        assert world.run(b.set("other", 2))  # the old server gives out one number more than the new one will
+        late = a.set("k", 2)
+        late.request.execute()
+        b.lose()
+        a.lose()
+        world.server.number, world.server.identity = number, "two"  # a replica that lacks the last writes
+        world.server.values = values
+        a.connect()
+        b.connect()
+        late.request.reply()
+        reading = a.get("k")
+        reading.request.execute()
+        assert world.run(b.delete("k"))
+        world.deliver_all()
+        reading.request.reply()
+        must(get(a, "k") is MISSING, "G1: what was deleted is stale for good")
+
+
 @schedule(without.ANY_ANSWER_MAKES_FLOORS_KNOWN)
 def an_own_clear_during_a_change_of_servers(rules: Rules) -> None:
     """(Z) The new server's greeting was asked before an own clear, and restarts the floors behind it."""

@@ -54,3 +54,27 @@ def test_a_plain_record_is_put_unless_something_was_heard_since_its_snapshot() -
     tier = proven()
     tier.floors.known = False
     assert put(tier, taken(tier)) == (0, False), "a clear may not be known"
+
+
+def test_the_snapshots_of_many_keys_are_those_of_each() -> None:
+    """What one key has alone: a turn, a mark, a journalled write; and all that the stripes have."""
+    keys = [f"key:{number}" for number in range(20)]
+    tier = proven()
+
+    def same() -> bool:
+        taken = tier.take(keys)
+        alone = [tier.take([key]).of(0) for key in keys]
+        return [taken.of(at) for at in range(len(keys))] == alone == tier.snapshots(keys)
+
+    assert same()
+    tier.apply_changes(keys[:1], version_of(4, 0))
+    tier.returned_unversioned(keys[1], Mark(1.0, 0.0), tier.snapshot(keys[1]))
+    tier.returned_unkept(keys[2], version_of(5, 1), tier.snapshot(keys[2])._replace(epoch=-1))
+    tier.journal_keys([keys[3]])
+    taken = tier.snapshots(keys)
+    assert taken[0].stamp
+    assert taken[1].turn
+    assert taken[1].mark != taken[0].mark
+    assert taken[2].turn
+    assert (taken[3].trusted, taken[4].trusted) == (False, True)
+    assert same()
