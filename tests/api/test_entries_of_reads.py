@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any
 
+import pytest
+
+from nearcache.engine.plain import AT_ONCE
+from nearcache.engine.read import fetch_many
 from nearcache.local.store import Entry
 from nearcache.protocol import records
 from nearcache.runtime.run_sync import run_sync
 from nearcache.testing import FakeServer, ManualClock
+from nearcache.transport.batching import TaskReads
 from tests.support.cases import each
 
 VALUES: dict[str, Any] = {
@@ -60,6 +66,39 @@ def test_an_entry_is_refreshed_by_chance_where_the_policy_says_so() -> None:
         cache.get_many([*VALUES, "loaded"])
         entries = cache._core.tier.entries
         assert {key for key, one in entries.items() if one.deadline < one.expires} == {"loaded"}
+
+
+async def test_what_a_cancelled_pass_has_judged_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not put, so nothing would keep a later read from an older value."""
+    server = FakeServer()
+    values = {f"key:{number}": "x" * AT_ONCE for number in range(3)}
+    async with server.async_cache() as cache:
+        assert await cache.set_many(values)
+        await server.async_settle()
+        cache.clear_local()
+        core, turns = cache._core, []
+        core.single = reads = TaskReads(core)  # the fake server's reads go one by one
+        reads._crowded = True  # the first one waits for others
+
+        async def cancelled() -> None:
+            turns.append(core.tier.count)
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(core.runtime, "give_way", cancelled)
+        assert await asyncio.gather(*map(cache.get, values)) == [None] * 3
+        assert turns == [0]
+        assert cache.stats().l2_hits == 0
+
+
+def test_a_key_that_was_not_asked_for_has_not_failed() -> None:
+    """Its own write is not proven yet, so that Redis is not asked: what happens to the others says nothing of it."""
+    server = FakeServer()
+    with server.cache() as cache:
+        assert cache.wait_healthy(5)
+        cache._core.tier.journal_keys(["journalled"], not_before=1 << 60)
+        with server.away(only=["read"]):
+            asked = run_sync(fetch_many(cache._core, ["journalled", "other"], cache._core.policy))
+        assert [one.failure is None for one in asked] == [True, False]
 
 
 def shown(entry: Entry) -> tuple[Any, ...]:
