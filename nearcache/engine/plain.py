@@ -168,23 +168,18 @@ class Batch:
             records = [next(found) if one else None for one in trusted]
         self.records = records
         if self.bounds is None and records != [None]:
-            judged = self.judge(0)
-            while judged < len(records):
-                await core.runtime.give_way()
-                judged = self.judge(judged)
-            self.put()
+            judged = self._judge(0)
+            if judged < len(records):
+                await self._judge_rest(judged)
+            self._put()
         elif records != [None]:
             self._leave_unjudged()
 
     def fail(self, failure: RemoteFailed) -> None:
         """Give the reads up: no value was put, and none may be returned."""
         count = len(self.keys)
-        self.failure, self.records, self.values, self.entries = (
-            failure,
-            [None] * count,
-            [MISSING] * count,
-            [None] * count,
-        )
+        self.failure, self.values = failure, [MISSING] * count
+        self.records, self.entries = [None] * count, [None] * count
 
     def fill(self, at: int, read: Read) -> Read:
         """Note the result for a key in a read of it."""
@@ -201,7 +196,19 @@ class Batch:
             if entry is None:
                 self.values[at] = MISSING if raw is None else self.fill(at, Read(self.keys[at], self.policies[at]))
 
-    def judge(self, begin: int) -> int:
+    async def take_in(self, records: Sequence[bytes | None]) -> None:
+        """Take in records that were read along with those of other batches, without bounds."""
+        self.records = records
+        await self._judge_rest(0)
+        self._put()
+
+    async def _judge_rest(self, judged: int) -> None:
+        while judged < len(self.records):
+            if judged:
+                await self._core.runtime.give_way()
+            judged = self._judge(judged)
+
+    def _judge(self, begin: int) -> int:
         """Judge the records from ``begin`` on by what holds of plain ones; the floors were proven before the request.
 
         Returns:
@@ -259,7 +266,7 @@ class Batch:
                 break
         return at + 1
 
-    def put(self) -> None:
+    def _put(self) -> None:
         """Put the plain values; what is not plain is left as a Read."""
         core, entries = self._core, self.entries
         put = core.tier.put_plain(self.keys, entries, self.snapshots, self._now)

@@ -61,10 +61,7 @@ async def _alone(core: Core, key: str) -> Any | Missing:
 
 
 async def _joined(core: Core, key: str) -> Any | Missing:
-    read = Read(key, core.policy)  # as fetch, a coroutine less
-    await core.single.read_one(read)
-    if read.raw is not None and not read.judged:
-        await settle(core, (read,))
+    read = await fetch(core, key, core.policy)
     if read.value is MISSING:
         core.counters.misses += 1
     return read.value

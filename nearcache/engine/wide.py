@@ -85,12 +85,7 @@ async def _read(batches: Sequence[tuple[Core, Batch]], values: dict[str, Any], l
             refused = True
             left.append(partial(read_many, core, batch.keys))
             continue
-        batch.records = answer
-        done = batch.judge(0)
-        while done < len(answer):
-            await core.runtime.give_way()
-            done = batch.judge(done)
-        batch.put()
+        await batch.take_in(answer)
         if None in batch.entries:
             left.append(partial(judged, core, batch))
         else:

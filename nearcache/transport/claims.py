@@ -26,12 +26,12 @@ class Claims:
 
     def __init__(self, buckets: int = 1) -> None:
         self._buckets = buckets
-        self._told: dict[int, bytes] = {}
-        self._counters: dict[int, bytes] = {}
+        self._told: dict[int, tuple[bytes, bytes]] = {}
+        """Of each bucket that has answered its protocol, or nothing, and the name of its counter."""
 
     def tell(self, names: Names, owner: bytes) -> None:
         """Note the protocol that keeps a bucket; nothing: it is empty."""
-        self._told[names.bucket], self._counters[names.bucket] = owner, names.counters
+        self._told[names.bucket] = owner, names.counters
 
     def may(self, names: Names) -> bool:
         """Whether this instance may take the bucket if it is empty.
@@ -41,7 +41,7 @@ class Claims:
         """
         told = self._told.copy()
         told.pop(names.bucket, None)
-        owners = set(told.values()) - {b""}
+        owners = {owner for owner, _ in told.values()} - {b""}
         if owners:
             return owners == {names.protocol}
         return names.bucket == 0 and len(told) == self._buckets - 1
@@ -53,7 +53,7 @@ class Claims:
             Incompatible: another version of the protocol, or another number of buckets.
             Vacant: it is empty, and may not be taken now.
         """
-        owner, ours = self._told[names.bucket], names.protocol
+        (owner, _), ours = self._told[names.bucket], names.protocol
         if not owner:
             raise Vacant(self._why_empty(names))
         if owner != ours:
@@ -68,7 +68,7 @@ class Claims:
 
     def empty(self, names: Names) -> Empty | None:
         """The answer for a bus of a bucket that is nobody's; None: it is somebody's."""
-        return None if self._told[names.bucket] else Empty(partial(self.may, names), partial(self._why_empty, names))
+        return None if self._told[names.bucket][0] else Empty(partial(self.may, names), partial(self._why_empty, names))
 
     def disagreement(self, names: Names) -> str | None:
         """What to do about buckets that tell of several protocols; None: they do not."""
@@ -79,7 +79,7 @@ class Claims:
         told = ", ".join(
             f"{_shown(some)} by {owner[:20].decode(errors='replace')}" for owner, some in sorted(owners.items())
         )
-        deleted = " ".join(self._counters[bucket].decode() for bucket in sorted(others))
+        deleted = " ".join(self._told[bucket][1].decode() for bucket in sorted(others))
         return (
             f"buckets of the namespace are kept by several protocols: {told}; if all instances have "
             f"{names.protocol.decode()}, delete {deleted} (docs/upgrading.md)"
@@ -97,7 +97,7 @@ class Claims:
 
     def _by_owner(self) -> dict[bytes, list[int]]:
         owners: dict[bytes, list[int]] = {}
-        for bucket, owner in sorted(self._told.copy().items()):
+        for bucket, (owner, _) in sorted(self._told.copy().items()):
             if owner:
                 owners.setdefault(owner, []).append(bucket)
         return owners

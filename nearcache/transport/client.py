@@ -88,8 +88,8 @@ class RedisRemote:
         redis_timeout: float,
         claims: Claims | None = None,
     ) -> None:
-        self.transport = self._transport = transport
-        self.names = self._names = names
+        self.transport = transport
+        self.names = names
         self._common = (names.counters, names.channel)
         """In front of the names of every script: a server of a cluster then knows all of its slot."""
         self._retries = retries
@@ -119,17 +119,17 @@ class RedisRemote:
     # No coroutines of their own: each costs as much as ten calls, and a read is what most callers wait for.
 
     def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Coroutine[Any, Any, Reading]:
-        packed = resp.pack((b"MGET", *self._names.values(keys)))
+        packed = resp.pack((b"MGET", *self.names.values(keys)))
         if not with_bounds:
             return self._read(partial(reading_of, len(keys)), packed, 1, waited)
         # The bounds are read behind the values, so that a clear between the two makes them look old, not new.
-        packed += resp.pack((b"HMGET", self._names.counters, b"s", b"f"))
+        packed += resp.pack((b"HMGET", self.names.counters, b"s", b"f"))
         return self._read(partial(reading_of, len(keys)), packed, 2, waited)
 
     async def read_each(
         self, asks: Sequence[tuple[Remote, Sequence[str]]]
     ) -> Sequence[Sequence[bytes | None] | RemoteFailed]:
-        server = self._transport.server
+        server = self.transport.server
         answers: list[Sequence[bytes | None] | RemoteFailed] = [_NOT_HERE] * len(asks)
         if server is None:
             return answers
@@ -152,7 +152,7 @@ class RedisRemote:
         return answers
 
     def tag_floors(self, tags: Sequence[str]) -> Coroutine[Any, Any, Sequence[TagFloor | None]]:
-        packed = resp.pack((b"MGET", *self._names.tags(tags)))
+        packed = resp.pack((b"MGET", *self.names.tags(tags)))
         return self._read(lambda found: [TagFloor.parse(floor) for floor in values_of(found, len(tags))], packed, 1)
 
     async def set(self, items: Sequence[Item], tags: Sequence[str], deadline: int) -> Written:
@@ -163,7 +163,7 @@ class RedisRemote:
             keys.append(item.key)
             rest += (item.ttl_ms, item.tail)
             ttl_ms, stale_ms = max(ttl_ms, item.ttl_ms), max(stale_ms, item.stale_ms)
-        names = [*self._common, *self._names.pairs(keys, tags)]
+        names = [*self._common, *self.names.pairs(keys, tags)]
         life = ttl_ms + stale_ms + TAG_LIFE_MARGIN_MS
         head = [len(items), pack_names(keys), self.seen(), life, deadline, stale_ms]
         try:
@@ -182,35 +182,35 @@ class RedisRemote:
         return Written(*PAIR.unpack(reply))
 
     async def add(self, item: Item, dead: bytes, tags: Sequence[str], deadline: int) -> Written | Present | Held:
-        names = [*self._common, *self._names.pairs([item.key]), *self._names.tags(tags)]
+        names = [*self._common, *self.names.pairs([item.key]), *self.names.tags(tags)]
         life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
         fields = [pack_names([item.key]), self.seen(), life, deadline, item.stale_ms, dead, item.ttl_ms, item.tail]
         return await self._call(scripts.ADD, names, fields, lambda reply: added_of(self._in_time(reply)))
 
     async def touch(self, key: str, head: bytes, ttl_ms: int, tags: Sequence[str], deadline: int) -> Written | Present:
-        names = [*self._common, self._names.value(key), *self._names.tags(tags)]
+        names = [*self._common, self.names.value(key), *self.names.tags(tags)]
         fields = [pack_names([key]), self.seen(), ttl_ms + TAG_LIFE_MARGIN_MS, deadline, head, ttl_ms]
         return await self._call(scripts.TOUCH, names, fields, lambda reply: touched_of(self._in_time(reply)))
 
     async def incr(
         self, key: str, delta: int, initial: int | None, ttl_ms: int, head: bytes, deadline: int, was: int | None = None
     ) -> Counted | Present | Absent | OutOfRange:
-        names = [*self._common, *self._names.pairs([key])]
+        names = [*self._common, *self.names.pairs([key])]
         begin, before = (b"" if number is None else number for number in (initial, was))
         fields = [pack_names([key]), self.seen(), deadline, delta, begin, ttl_ms, head, before]
         return await self._call(scripts.INCR, names, fields, lambda reply: counted_of(self._in_time(reply)))
 
     async def delete(self, keys: Sequence[str], *, hold_ms: int = 0, not_before: int = 0) -> Written | None:
-        names = [*self._common, *self._names.pairs(keys)]
+        names = [*self._common, *self.names.pairs(keys)]
         fields = [pack_names(keys), self.seen(), hold_ms, not_before, 0]
         return await self._call(scripts.DELETE, names, fields, partial(written_yet, not_before=not_before))
 
     async def delete_existing(self, key: str) -> Deleted:
-        names = [*self._common, *self._names.pairs([key])]
+        names = [*self._common, *self.names.pairs([key])]
         return await self._call(scripts.DELETE, names, [pack_names([key]), self.seen(), 0, 0, 1], deleted_of)
 
     async def mark_stale(self, keys: Sequence[str]) -> Written:
-        names = [*self._common, self._names.scratch, *self._names.pairs(keys)]
+        names = [*self._common, self.names.scratch, *self.names.pairs(keys)]
         return await self._call(scripts.MARK_STALE, names, [pack_names(keys), self.seen()], written_of)
 
     async def lease(self, asks: Sequence[Ask], lease_ms: int, tags: Sequence[str], deadline: int) -> Sequence[Lease]:
@@ -218,24 +218,24 @@ class RedisRemote:
         rest = [lease_ms + TAG_LIFE_MARGIN_MS, deadline, self.seen()]
         calls: list[Call] = []
         for key, lease_id, dead in asks:
-            calls.append(([*self._common, *self._names.pairs((key,), tags)], [lease_id, lease_ms, dead, *rest]))
+            calls.append(([*self._common, *self.names.pairs((key,), tags)], [lease_id, lease_ms, dead, *rest]))
         return await self._call_all(scripts.LEASE, calls, partial(lease_of, lease_ms=lease_ms, tags=tags))
 
     async def fill(self, fills: Sequence[Fill]) -> Sequence[Written | None]:
         calls: list[Call] = []
         for item, lease_id, grant, tags in fills:
-            names = [*self._common, *self._names.pairs((item.key,), tags)]
+            names = [*self._common, *self.names.pairs((item.key,), tags)]
             life = item.ttl_ms + item.stale_ms + TAG_LIFE_MARGIN_MS
             head = [lease_id, pack_names([item.key]), grant.lease_ms, grant.number, grant.floor]
             calls.append((names, [*head, item.ttl_ms, item.tail, life, item.stale_ms, *grant.tag_floors]))
         return await self._call_all(scripts.FILL, calls, filled_of)
 
     async def abort(self, leases: Sequence[tuple[str, bytes]]) -> Sequence[bool]:
-        calls = [([*self._common, self._names.lease(key)], [lease_id, pack_names([key])]) for key, lease_id in leases]
+        calls = [([*self._common, self.names.lease(key)], [lease_id, pack_names([key])]) for key, lease_id in leases]
         return await self._call_all(scripts.ABORT, calls, partial(eq, 1))
 
     def claim(self, key: str) -> Coroutine[Any, Any, Claim | None]:
-        name = self._names.lease(key)
+        name = self.names.lease(key)
         return self._read(claim_of, resp.pack((b"GET", name)) + resp.pack((b"PTTL", name)), 2)
 
     def _in_time(self, reply: bytes) -> bytes:
@@ -250,22 +250,22 @@ class RedisRemote:
         return reply
 
     async def clear(self, *, not_before: int = 0) -> Written | None:
-        names, fields = [*self._common, self._names.scratch], [b"", self.seen(), not_before]
+        names, fields = [*self._common, self.names.scratch], [b"", self.seen(), not_before]
         return await self._call(scripts.CLEAR, names, fields, partial(written_yet, not_before=not_before))
 
     async def invalidate_tags(self, tags: Sequence[str], *, stale: bool = False) -> Written:
-        names = [*self._common, self._names.scratch, *self._names.tags(tags)]
+        names = [*self._common, self.names.scratch, *self.names.tags(tags)]
         return await self._call(scripts.CLEAR, names, [pack_names(tags), self.seen(), 0, int(bool(stale))], written_of)
 
     async def l1_share(self) -> float:
-        return await self._read(lambda found: share_of(*found), resp.pack((b"HMGET", self._names.counters, b"l")), 1)
+        return await self._read(lambda found: share_of(*found), resp.pack((b"HMGET", self.names.counters, b"l")), 1)
 
     async def limit_l1(self, share: float) -> None:
-        packed = resp.pack((b"HSET", self._names.counters, b"l", f"{share:g}".encode()))
+        packed = resp.pack((b"HSET", self.names.counters, b"l", f"{share:g}".encode()))
         await self._read(lambda _added: None, packed, 1)
 
     async def announce(self, place: int, owner: bytes, document: bytes, life_ms: int) -> bool:
-        name = self._names.place(place)
+        name = self.names.place(place)
         free = await self._read(lambda there: not there or there.startswith(owner), resp.pack((b"GET", name)), 1)
         if free:
             packed = resp.pack((b"SET", name, document, b"PX", b"%d" % life_ms))
@@ -273,22 +273,22 @@ class RedisRemote:
         return bool(free)
 
     async def announced(self) -> Sequence[bytes]:
-        names = [self._names.place(number) for number in range(PLACES)]
+        names = [self.names.place(number) for number in range(PLACES)]
         found = await self._read(partial(values_of, count=PLACES), resp.pack((b"MGET", *names)), 1)
         return [one for one in found if one is not None]
 
     async def probe(self, nonce: str) -> None:
-        await self._call(scripts.PROBE, [*self._common, self._names.scratch], [pack_probe(nonce)], bool)
+        await self._call(scripts.PROBE, [*self._common, self.names.scratch], [pack_probe(nonce)], bool)
 
     async def greet(self) -> None:
-        fields = [self._names.protocol, self._names.database, self.seen(), int(self.claims.may(self._names))]
-        await self._call(scripts.GREET, [self._names.counters, self._names.scratch], fields, bool)
+        fields = [self.names.protocol, self.names.database, self.seen(), int(self.claims.may(self.names))]
+        await self._call(scripts.GREET, [self.names.counters, self.names.scratch], fields, bool)
 
     async def _read(self, interpret: Callable[..., T], packed: bytes, count: int, waited: float = 0.0) -> T:
         """What a function makes of the replies to commands that may be repeated."""
         began = monotonic()
         try:
-            replies = await self._transport.execute(packed, count, repeatable=True, waited=waited)
+            replies = await self.transport.execute(packed, count, repeatable=True, waited=waited)
         except RemoteFailed as failure:
             replies = await self._again(failure, began, packed, count, repeatable=True)
         for reply in replies:
@@ -315,11 +315,11 @@ class RedisRemote:
             late = monotonic() + pause > began + self._patience
             if late or isinstance(failure, _FINAL) or (failure.sent and not repeatable):
                 break
-            await self._transport.pause(pause)
+            await self.transport.pause(pause)
             if not self.may_repeat():  # the breaker has opened meanwhile
                 break
             try:
-                return await (transport or self._transport).execute(packed, count, repeatable=repeatable)
+                return await (transport or self.transport).execute(packed, count, repeatable=repeatable)
             except RemoteFailed as another:
                 failure = another
         raise failure
@@ -331,7 +331,7 @@ class RedisRemote:
 
     async def _call_all(self, script: Script, calls: Sequence[Call], interpret: Callable[[Any], T]) -> list[T]:
         """What a function makes of each reply. Where the server has not run an EVALSHA, it is repeated as EVAL."""
-        if self._names.sharded:
+        if self.names.sharded:
             script = script.sharded
         known = self._evalsha
         replies = await self._send((b"EVALSHA", script.sha) if known else (b"EVAL", script.text), calls)
@@ -355,7 +355,7 @@ class RedisRemote:
         )
         began = monotonic()
         try:
-            return await self._transport.execute(packed, len(calls))
+            return await self.transport.execute(packed, len(calls))
         except RemoteFailed as failure:
             return await self._again(failure, began, packed, len(calls))
 

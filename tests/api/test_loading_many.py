@@ -270,7 +270,7 @@ async def test_a_large_number_of_keys_goes_in_few_requests(
     cache = make_cache()
     await cache.get("warm")
     keys = [f"k{number}" for number in range(500)]
-    transport = cache._core.remote._transport
+    transport = cache._core.remote.transport
     execute, requests = transport.execute, []
 
     async def counted(packed: bytes, count: int = 1, **options: Any) -> Any:

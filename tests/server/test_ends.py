@@ -226,7 +226,7 @@ SIGNALS = """
         cache.get_many(["a", "b"])
     signal.setitimer(signal.ITIMER_REAL, 0)
     core = cache._core
-    print(handled >= 400, len(core.flights), len(core.waiters), core.remote._transport._permits.qsize())
+    print(handled >= 400, len(core.flights), len(core.waiters), core.remote.transport._permits.qsize())
     cache.close()
 """
 
@@ -284,7 +284,7 @@ INTERRUPTED = """
     threads = [threading.Thread(target=use, args=[f"own:{number}"], daemon=True) for number in range(8)]
     for thread in threads: thread.start()
     for thread in threads: thread.join(20)
-    print(interrupted >= 400, done, cache._core.remote._transport._permits.qsize(), threading.active_count())
+    print(interrupted >= 400, done, cache._core.remote.transport._permits.qsize(), threading.active_count())
     cache.close()
 """
 

@@ -87,7 +87,7 @@ async def test_a_server_that_evicts(fresh_server: EmbeddedServer, namespace: str
             truth[key] = value if one.set(key, value) else None
             two.get(f"key:{chance.randrange(VALUES)}")
         assert client.info("stats")["evicted_keys"] > VALUES / 2
-        number = int(client.hget(one._core.remote._names.counters, "s") or 0)  # type: ignore[attr-defined]
+        number = int(client.hget(one._core.remote.names.counters, "s") or 0)  # type: ignore[attr-defined]
         await until(lambda: two.healthy and two._core.invalidation.last >= number)
         assert [key for key, value in truth.items() if two.get(key) not in (None, value)] == []
         if policy.startswith("volatile"):

@@ -45,7 +45,7 @@ def test_the_url_that_is_shown_leads_to_the_same_data(kind: Any, url: str, shown
 
 def database(cache: Any) -> Any:
     """What a cache's connections will SELECT."""
-    endpoint = cache._backend.remote._transport._endpoint
+    endpoint = cache._backend.remote.transport._endpoint
     return endpoint.arguments.get("db") or 0
 
 

@@ -39,9 +39,7 @@ class Trial:
         try:
             run_sync(remote.connect())
             yield from self._rights(remote)
-        except Incompatible as failure:
-            yield Finding("other-protocol", str(failure))
-        except Vacant as failure:
+        except (Incompatible, Vacant) as failure:
             yield Finding("other-protocol", str(failure))
         except RemoteMisconfigured as failure:
             yield Finding("set-up", str(failure))
