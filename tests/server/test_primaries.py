@@ -387,6 +387,9 @@ async def test_messages_that_one_primary_refuses(cluster: LocalCluster, cache: T
         assert [type(event) for event in events if not isinstance(event, Flushed)] == [Disconnected, CoherenceFailed]
         assert len([event for event in events if isinstance(event, Flushed)]) <= 1
         assert await cache.get(own[0]) == 1
+        cache._core.of(own[1]).tier.journal_keys([own[1]])
+        await until(lambda: cache.health().journal == 0)  # no heartbeat of the bucket does it
+        assert its().bus == "refused"
     finally:
         node("ACL", "SETUSER", "default", "+ssubscribe")
     await until(lambda: cache.health().status == "ok", within=20)
