@@ -30,7 +30,7 @@ async def get_many_of_buckets(core: Core, keys: Sequence[str]) -> dict[str, Any]
         there = near(part, some)
         values |= there
         for at, chunk in enumerate(chunks([key for key in some if key not in there] if there else some, BATCH)):
-            if part.place is None or not _is_quiet(part):
+            if part.place is None:
                 works.append(read_many(part, chunk))
             else:
                 rounds = servers.setdefault(part.place, [])
@@ -55,8 +55,8 @@ def _is_quiet(core: Core) -> bool:
 async def _read_of_server(rounds: Sequence[Asked], left: Left) -> dict[str, Any]:
     """The values of plain records of several buckets that one server has, by one request for each round.
 
-    A bucket with a journalled key is left to be read by itself, and so is one that the server has refused, as when it
-    has moved. What is not plain is left to be judged.
+    A bucket that is not quiet, or has a journalled key, is left to be read by itself, and so is one that the server has
+    refused, as when it has moved. What is not plain is left to be judged.
     """
     values: dict[str, Any] = {}
     for asked in rounds:

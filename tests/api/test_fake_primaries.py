@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from nearcache import ConfigError, Disconnected, NearCache
+from nearcache.engine.ports import RemoteFailed
 from nearcache.testing import FakeServer, ManualClock
 from tests.support.cases import each
 from tests.support.twins import MODES, Twin, twin_on
@@ -182,3 +183,52 @@ def test_a_wrong_number_of_primaries(wrong: Any) -> None:
         FakeServer(primaries=wrong)
     with pytest.raises(ValueError, match="primary=3: must be a number from 0 to 2"):
         FakeServer(primaries=3).away(primary=3)
+
+
+async def test_a_key_whose_write_is_not_proven_is_not_asked_for(cluster: FakeServer, caches: tuple[Twin, Twin]) -> None:
+    """Its bucket is read by itself, without it; all others are read by one request for each primary."""
+    cache, _ = caches
+    assert await cache.set_many(MANY) is True
+    await cluster.async_settle()
+    cache._core.of("key:3").tier.journal_keys(["key:3"], not_before=1 << 60)
+    cache.clear_local()
+    assert await cache.get_many(MANY) == {key: value for key, value in MANY.items() if key != "key:3"}
+
+
+async def test_buckets_that_may_not_be_asked_are_left_out(cluster: FakeServer, caches: tuple[Twin, Twin]) -> None:
+    """As where another protocol keeps the namespace."""
+    cache, _ = caches
+    assert await cache.set_many(MANY) is True
+    await cluster.async_settle()
+    cache.clear_local()
+    left = {key: cache._core.of(key) for key in list(MANY)[:3]}
+    for part in left.values():
+        part.requests.bypassed = True
+    rest = {key: value for key, value in MANY.items() if cache._core.of(key) not in left.values()}
+    assert len(rest) < len(MANY) - len(left)
+    assert await cache.get_many(MANY) == rest
+
+
+async def test_a_bucket_that_its_server_refuses_is_read_by_itself(
+    cluster: FakeServer, caches: tuple[Twin, Twin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that has moved: its keys are no misses, and the others' values are those of the one request."""
+    cache, _ = caches
+    assert await cache.set_many(MANY) is True
+    await cluster.async_settle()
+    cache.clear_local()
+    refused: list[int] = []
+    for part in cache._core.parts:
+        monkeypatch.setattr(part.remote, "read_each", refusing(part.remote.read_each, refused))
+    assert await cache.get_many(MANY) == MANY
+    assert len(refused) == PRIMARIES
+
+
+def refusing(read_each: Callable[..., Any], refused: list[int]) -> Callable[..., Any]:
+    """As it is, but for the first bucket."""
+
+    async def read(asks: Sequence[Any]) -> list[Any]:
+        refused.append(len(asks))
+        return [RemoteFailed("moved"), *(await read_each(asks))[1:]]
+
+    return read
