@@ -209,6 +209,24 @@ async def test_buckets_that_may_not_be_asked_are_left_out(cluster: FakeServer, c
     assert await cache.get_many(MANY) == rest
 
 
+async def test_a_request_for_many_buckets_counts_for_the_breaker_of_their_primary(
+    cluster: FakeServer, caches: tuple[Twin, Twin]
+) -> None:
+    """Its failure is one, and its answer ends the count."""
+    cache, _ = caches
+    assert await cache.set_many(MANY) is True
+    await cluster.async_settle()
+    cache.clear_local()
+    away = keys_of(cluster, cache)[0]
+    breaker = cache._core.of(away[0]).breaker
+    with cluster.away(only=["read"], primary=0):
+        assert await cache.get_many(MANY) == {key: value for key, value in MANY.items() if key not in away}
+    assert (breaker.failures, cache.stats().l2_errors) == (1, 1)
+    cache.clear_local()
+    assert await cache.get_many(MANY) == MANY
+    assert breaker.failures == 0
+
+
 async def test_a_bucket_that_its_server_refuses_is_read_by_itself(
     cluster: FakeServer, caches: tuple[Twin, Twin], monkeypatch: pytest.MonkeyPatch
 ) -> None:
