@@ -390,9 +390,13 @@ async def test_messages_that_one_primary_refuses(cluster: LocalCluster, cache: T
         cache._core.of(own[1]).tier.journal_keys([own[1]])
         await until(lambda: cache.health().journal == 0)  # no heartbeat of the bucket does it
         assert its().bus == "refused"
+        node("ACL", "SETUSER", "default", "-spublish")  # a write would be one that nobody hears of
+        await until(lambda: cache._core.of(own[0]).requests.denied is not None)
+        assert any(one.refusals for one in cache.cache._subscriber.buckets)
     finally:
-        node("ACL", "SETUSER", "default", "+ssubscribe")
+        node("ACL", "SETUSER", "default", "+ssubscribe", "+spublish")
     await until(lambda: cache.health().status == "ok", within=20)
+    assert not any(one.refusals for one in cache.cache._subscriber.buckets)
 
 
 async def test_resp2(cluster: LocalCluster, namespace: str, runner: asyncio.Runner) -> None:
