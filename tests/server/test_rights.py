@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from nearcache import ConfigError, NearCache, RemoteUnavailable
+from nearcache.protocol.names import Names
 from nearcache.transport.embedded import EmbeddedServer
 from tests.support.waiting import redis_of, until
 
@@ -102,6 +103,17 @@ async def test_a_right_that_is_taken_away_while_a_cache_runs(
         await until(lambda: owner._core.invalidation.last >= owner._core.invalidation.seen)
         assert owner.stats().flushes == 0
         assert owner.get("k") in (1, None)  # as it was, or deleted by the journal
+
+
+async def test_a_counter_that_may_not_begin_anew_keeps_its_number(fresh_server: EmbeddedServer, namespace: str) -> None:
+    """It was set back, and the right to write it is gone: a number taken for nothing would be a gap to all others."""
+    url, counters = user_of(fresh_server, namespace, "app"), Names(namespace).counters
+    with NearCache.from_url(url, namespace=namespace) as app, redis_of(fresh_server.url) as client:
+        assert app.set("k", 1)
+        user_of(fresh_server, namespace, "app", "-hset")
+        client.hset(counters, "s", 5)
+        assert app.set("k", 2) is False
+        assert client.hget(counters, "s") == b"5"
 
 
 async def test_a_write_that_may_not_publish_disturbs_nobody(fresh_server: EmbeddedServer, namespace: str) -> None:

@@ -337,7 +337,7 @@ def test_a_counter_of_a_foreign_type_is_an_error_and_nothing_is_stored(rig: Rig)
     assert rig.raw("k") is None
 
 
-@pytest.mark.parametrize("damage", ["fraction", "text", "negative", "too large", "no floor"])
+@pytest.mark.parametrize("damage", ["fraction", "text", "negative", "too large", "largest", "no floor"])
 @pytest.mark.parametrize("script", ["set", "delete", "mark_stale", "clear", "lease", "greet"])
 def test_a_damaged_counter_begins_anew_above_all_numbers_seen(rig: Rig, damage: str, script: str) -> None:
     """It never heals by itself; what is older counts as cleared."""
@@ -349,6 +349,7 @@ def test_a_damaged_counter_begins_anew_above_all_numbers_seen(rig: Rig, damage: 
         "text": lambda: rig.client.hset(m, "s", "x"),
         "negative": lambda: rig.client.hset(m, "s", "-5"),
         "too large": lambda: rig.client.hset(m, "s", str(1 << 60)),
+        "largest": lambda: rig.client.hset(m, "s", str((1 << 63) - 1)),
         "no floor": lambda: rig.client.hset(m, "f", "x"),
     }
     changes[damage]()
@@ -366,6 +367,18 @@ def test_a_damaged_counter_begins_anew_above_all_numbers_seen(rig: Rig, damage: 
     number, floor = rig.counter()
     assert floor > old
     assert number > old + (10**12 if script != "clear" or damage != "no floor" else 0)
+
+
+def test_a_counter_that_is_absent_begins_at_the_servers_time(rig: Rig) -> None:
+    """Also for a client that has seen no number: a floor of its own, above whatever was counted before."""
+    rig.remote.seen = lambda: 0
+    calls: list[Callable[[], object]] = [lambda: rig.set("k"), lambda: rig.delete("k"), rig.clear, lambda: rig.tag("x")]
+    for call in calls:
+        rig.client.delete(rig.names.counters)
+        seconds, micros = rig.client.time()
+        call()
+        number, floor = rig.counter()
+        assert number >= floor >= seconds * 1_000_000 + micros
 
 
 def test_with_memory_full_values_are_refused_and_removals_pass(fresh_rig: Rig) -> None:

@@ -7,7 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from nearcache.engine.ports import RemoteFailed
+from nearcache.protocol.names import Names
 from nearcache.transport import resp
+from nearcache.transport.client import RedisRemote
 from nearcache.transport.cluster import Cluster, Node
 from nearcache.transport.cluster_bucket import BucketTransport, Elsewhere
 
@@ -108,3 +111,31 @@ def test_nodes_that_name_each_other_are_not_asked_for_ever() -> None:
     with pytest.raises(Elsewhere):
         execute(first, second, b"GET a", repeatable=True)
     assert len(second.asked) < 5
+
+
+def test_buckets_are_read_along_where_their_own_connections_go_alone() -> None:
+    """To another server they have not introduced this client: it has not compared whose numbers that one counts (U)."""
+    here, there = (ScriptedNode([[b"record"]]) for _ in range(2))
+    remotes = [
+        RedisRemote(cast("Any", To(node)), Names("n", 0, bucket, 16), retries=0, redis_timeout=0.1)
+        for bucket, node in enumerate((here, there))
+    ]
+    first, second = asyncio.run(remotes[0].read_each([(remotes[0], ["a"]), (remotes[1], ["b"])]))
+    assert first == [b"record"]
+    assert isinstance(second, RemoteFailed)
+    assert (here.asked, there.asked) == ([[b"MGET {n:0}:v:a"]], [])
+
+
+class To:
+    """Connections to a node."""
+
+    handshake = None
+    discard_idle = connect = close = None
+
+    def __init__(self, node: ScriptedNode) -> None:
+        self.server = self
+        self.node = node
+
+    async def execute_along(self, packed: bytes, count: int, *, repeatable: bool = False) -> list[Any]:
+        """The node's replies."""
+        return await self.node.execute(packed, count, repeatable=repeatable)
