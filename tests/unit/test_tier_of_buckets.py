@@ -178,3 +178,15 @@ def test_the_noted_keys_of_a_bucket_are_bounded() -> None:
         part.put(f"k{number}", Entry(1, 1.0, version_of(1, 1), (), 10, 1.0), part.snapshot(f"k{number}"))
     assert len(part._own) <= OWN_MIN
     assert part.count == 10
+
+
+def test_an_entry_that_has_left_keeps_no_value_out(whole: WholeTier) -> None:
+    """Numbers may begin anew below its own; it is in the store until its step comes."""
+    key = of_bucket(0)[0]
+    part = part_of(whole, key)
+    assert put(whole, key, 7)
+    part.flush(restart=True)
+    part.synced = part.floors.known = True
+    part.proof.until = 1.0
+    assert put(whole, key, 3)
+    assert served(whole, key)
