@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import Any
 
 from nearcache import AsyncNearCache, Connected, Event
 from tests.support.processes import connected, serve
@@ -15,10 +17,10 @@ PATIENCE = 30.0
 """Seconds that all may take to be proven again."""
 
 
-async def attend(url: str, instances: int, pipe: Connection) -> None:
+async def attend(url: str, instances: int, options: Mapping[str, Any], pipe: Connection) -> None:
     """A process from beginning to end."""
     async with AsyncExitStack() as stack:
-        waiting = [connected(AsyncNearCache, url, namespace="storm", ttl=600) for _ in range(instances)]
+        waiting = [connected(AsyncNearCache, url, namespace="storm", ttl=600, **options) for _ in range(instances)]
         await serve(pipe, Crowd([await stack.enter_async_context(one) for one in waiting]))
 
 

@@ -2,7 +2,8 @@
 
 The buses are ended by the server (CLIENT KILL), the server is restarted, it is away for a while, and it is replaced by
 hand behind Sentinel. Beside them somebody asks the server for PING, and notes the longest answer. From what one
-heartbeat and one return cost the server, the table says what 1,000 instances would; that part is not measured.
+heartbeat and one return cost the server, the table says what 1,000 instances would; that part is not measured. The last
+table has the same two costs where a server has several buckets, as each primary of a cluster has.
 
 All run on this machine: the instances' processes take its cores, and with them the delays are the machine's.
 """
@@ -35,6 +36,10 @@ INSTANCES = PROCESSES * EACH
 PAPER = 1_000
 """Instances for which the server's part is worked out."""
 SENTINELS = 3
+BUCKETS, FEW = (1, 4, 8, 16), 8
+"""Buckets on one server, as of a cluster of many primaries to one of one, and instances in each process for them."""
+OFTEN = 0.4
+"""Their max_staleness in seconds: so many heartbeats that a server's own work is little beside them."""
 AWAY = 2.0
 """Seconds for which the server is away."""
 BEATS = 4 / Settings().max_staleness
@@ -149,16 +154,37 @@ def show(report: Report) -> bool:
     head = ["what happened", "back", "p50 ms", "p99 ms", "last ms", "connections", "server ms", "longest PING ms"]
     report.show(Table(f"{INSTANCES} instances come back", head, [*storm.rows, *behind.rows], notes))
     report.show(_on_paper(costs))
-    report.keep("storm", {"µs": costs, **storm.figures, **behind.figures})
+    by_buckets = {buckets: _of_buckets(buckets, seconds, rounds) for buckets in BUCKETS}
+    report.show(_buckets_of(by_buckets))
+    report.keep("storm", {"µs": costs, "µs by buckets": by_buckets, **storm.figures, **behind.figures})
     return storm.held and behind.held
 
 
 @contextmanager
-def _crew(url: str) -> Iterator[Crew]:
-    with Crew(attend, {f"crowd-{number}": (url, EACH) for number in range(PROCESSES)}) as crew:
-        if sum(crew.ask("warm")) != INSTANCES:
+def _crew(url: str, each: int = EACH, **options: Any) -> Iterator[Crew]:
+    with Crew(attend, {f"crowd-{number}": (url, each, options) for number in range(PROCESSES)}) as crew:
+        if sum(crew.ask("warm")) != PROCESSES * each:
             raise RuntimeError("an instance does not read what another one has set")
         yield crew
+
+
+def _of_buckets(buckets: int, seconds: float, rounds: int) -> tuple[float, float]:
+    """µs of a server with so many buckets for one heartbeat of an instance, and for its return."""
+    instances = PROCESSES * FEW
+    with EmbeddedServer() as server:
+        alone = _spent([server.port], lambda: time.sleep(seconds))
+        with _crew(server.url, FEW, buckets=buckets, max_staleness=OFTEN) as crew:
+            beats = _spent([server.port], lambda: crew.ask("idle", seconds)) - alone
+            returns = [
+                _spent([server.port], lambda: crew.ask("back", _end_buses(server.port))) for _ in range(rounds + 2)
+            ]
+    return beats / (instances * 4 / OFTEN * seconds) * 1e6, statistics.median(returns) / instances * 1e6
+
+
+def _buckets_of(costs: Mapping[int, tuple[float, float]]) -> Table:
+    rows = [[f"{buckets}", figure(beat), figure(back)] for buckets, (beat, back) in costs.items()]
+    notes = [f"µs of the server's processor time for each of {PROCESSES * FEW} instances"]
+    return Table("Heartbeats and returns by buckets", ["buckets", "a heartbeat", "a return"], rows, notes)
 
 
 def _spent(ports: Sequence[int], work: Callable[[], object]) -> float:
