@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nearcache.engine.breaker import Breaker
-from nearcache.engine.lines import Line
+from nearcache.engine.line import Line
 from nearcache.protocol.answers import Empty
 from nearcache.runtime.run_sync import run_sync
 
