@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Literal, TypedDict, cast
 
 from nearcache.checks import Duration, Ttl, reject_unknown, seconds, shown, whole
@@ -75,31 +76,29 @@ class Policy:
     copy: Literal["auto", "none", "serialized"]
     tags: tuple[str, ...] = ()
     condition: Callable[[Any], bool] | None = None
+    # What follows from the options, at hand where each call counts.
+    patience: float = field(init=False)
+    """For how long another's load is waited for, in seconds.
+
+    By default for two leases: if the loading instance dies, one of the waiting callers takes over when its lease ends,
+    and the others wait for that one. With one lease all waits would end then, and each caller would load.
+    """
+    stale_ms: int = field(init=False)
+    """How much longer than it is fresh Redis keeps a value, in ms."""
+    usual: bool = field(init=False)
+    """Whether an entry of L1 ends with its record, is not refreshed before, and is copied where need be."""
+
+    def __post_init__(self) -> None:
+        note = partial(object.__setattr__, self)
+        note("patience", 2 * self.lease if self.wait_timeout is None else self.wait_timeout)
+        note("stale_ms", int(1000 * max(self.stale_while_revalidate, self.stale_if_error)))
+        note("usual", self.l1_ttl is self.early_refresh is self.xfetch_beta is None and self.copy == "auto")
 
     @classmethod
     def of(cls, settings: Settings) -> "Policy":
         """What the settings say."""
         names = (field.name for field in fields(cls) if field.name in SETTINGS)
         return cls(**{name: getattr(settings, name) for name in names})
-
-    @property
-    def patience(self) -> float:
-        """For how long another's load is waited for, in seconds.
-
-        By default for two leases: if the loading instance dies, one of the waiting callers takes over when its lease
-        ends, and the others wait for that one. With one lease all waits would end then, and each caller would load.
-        """
-        return 2 * self.lease if self.wait_timeout is None else self.wait_timeout
-
-    @property
-    def stale_ms(self) -> int:
-        """How much longer than it is fresh Redis keeps a value, in ms."""
-        return int(1000 * max(self.stale_while_revalidate, self.stale_if_error))
-
-    @property
-    def usual(self) -> bool:
-        """Whether an entry of L1 ends with its record, is not refreshed before, and is copied where need be."""
-        return self.l1_ttl is self.early_refresh is self.xfetch_beta is None and self.copy == "auto"
 
     @property
     def timed(self) -> bool:

@@ -110,12 +110,11 @@ class Core:
     def __post_init__(self) -> None:
         self.remote.on_connected = self.connected
         self.remote.seen = partial(getattr, self.invalidation, "seen")
-        monotonic = self.runtime.monotonic
         self.loads = Loads(self.runtime.permits(self.settings.max_concurrent_loads))
-        self.entries = Entries(self.settings, monotonic, self.tier, self.invalidation)
+        self.entries = Entries(self.settings, self.runtime, self.tier, self.invalidation)
         self.requests = Requests(
             self.settings,
-            monotonic,
+            self.runtime,
             self.remote,
             self.tier,
             self.invalidation,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nearcache.engine.ports import Runtime
 from nearcache.errors import CodecError, ConfigError, ValueTooLarge
 from nearcache.local.interrupts import from_signal_handler
 from nearcache.local.invalidation import Invalidation
@@ -43,7 +44,7 @@ class Entries:
     """Makes records and entries for one cache."""
 
     settings: Settings
-    monotonic: Callable[[], float]
+    runtime: Runtime
     tier: Tier
     invalidation: Invalidation
     codec: Codec = field(init=False)
@@ -166,7 +167,7 @@ class Entries:
             created = created_of(version) / 1e6 - self.invalidation.server_offset
             deadline = min(expires, policy.refresh_at(created, expires, load_ms / 1000))
         if policy.l1_ttl is not None:
-            expires = min(expires, self.monotonic() + policy.l1_ttl)
+            expires = min(expires, self.runtime.monotonic() + policy.l1_ttl)
             deadline = min(deadline, expires)
         # As _is_shared, a call less.
         copy = policy.copy
@@ -195,7 +196,7 @@ class Entries:
 
         With ``began=None`` Redis is there, and refused it: the value only serves after a later error.
         """
-        until = self.monotonic()
+        until = self.runtime.monotonic()
         if began is not None:
             until = began + min(self.settings.outage_life, encoded.ttl_ms / 1000)
         size = len(encoded.key) + len(encoded.payload)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import ParamSpec, TypeVar
 
 from nearcache.counters import Counters
 from nearcache.engine.breaker import Breaker
-from nearcache.engine.ports import Bus, NotSent, Remote, RemoteFailed, RemoteTimeout
+from nearcache.engine.ports import Bus, NotSent, Remote, RemoteFailed, RemoteTimeout, Runtime
 from nearcache.events import Accepted, BreakerClosed, BreakerOpened, Event, Refused
 from nearcache.local.invalidation import Invalidation
 from nearcache.local.tier import Tier
@@ -47,7 +47,7 @@ class Requests:
     """Sends the requests of one cache, but none while the breaker is open or another protocol keeps the namespace."""
 
     settings: Settings
-    monotonic: Callable[[], float]
+    runtime: Runtime
     remote: Remote
     tier: Tier
     invalidation: Invalidation
@@ -69,7 +69,11 @@ class Requests:
     greeting_due: bool = False
     """Whether a record was found above the counter, which has to begin anew above it."""
 
+    _longest: int = field(init=False)
+    """µs that a request may take."""
+
     def __post_init__(self) -> None:
+        self._longest = int((self.settings.redis_timeout + self.settings.redis_connect_timeout) * 1e6)
         self.remote.may_repeat = lambda: self.breaker.sends
 
     async def ask(
@@ -96,7 +100,7 @@ class Requests:
         """Raise NotSent if Redis is not to be asked now: the breaker is open, and this is no try, or ``bypassed``."""
         if self.bypassed:
             raise NotSent("the namespace is kept by another protocol")
-        if not self.breaker.permit(self.monotonic()):
+        if not self.breaker.permit(self.runtime.monotonic()):
             raise NotSent("Redis is left alone for a while after failures")
 
     def answered(self, operation: Operation, answer: object) -> None:
@@ -119,7 +123,7 @@ class Requests:
             if self.breaker.ok():
                 self.emit(BreakerClosed())
             self.refuse(operation, failure)
-        elif self.breaker.failed(timeout=timeout, now=self.monotonic()):
+        elif self.breaker.failed(timeout=timeout, now=self.runtime.monotonic()):
             self.breaker.reason = str(failure)
             self.emit(BreakerOpened(str(failure)))
 
@@ -150,7 +154,7 @@ class Requests:
     def server_now(self) -> int:
         """The server's time in µs, by the bus while it is synced, else by the newest command connection."""
         if self.tier.synced:
-            return int((self.monotonic() + self.invalidation.server_offset) * 1e6)
+            return int((self.runtime.monotonic() + self.invalidation.server_offset) * 1e6)
         return self.remote.now()
 
     def offset(self, now: float) -> float:
@@ -166,15 +170,14 @@ class Requests:
         told = self.remote.now()
         if not self.tier.synced:
             return told
-        heard = int((self.monotonic() + self.invalidation.server_offset) * 1e6)
+        heard = int((self.runtime.monotonic() + self.invalidation.server_offset) * 1e6)
         return min(heard, told or heard)
 
     def deadline(self) -> int:
         """Server time (µs) after which the server must refuse a set, or a lease, that is sent now (E)."""
-        longest = self.settings.redis_timeout + self.settings.redis_connect_timeout
-        return self.earliest_now() + int(longest * 1e6)
+        return self.earliest_now() + self._longest
 
     def wrote(self, written: Written) -> None:
         """A write was acknowledged: the bus has to bring its message, too."""
         self.counters.invalidations_sent += 1
-        self.invalidation.expect(written, self.monotonic())
+        self.invalidation.expect(written, self.runtime.monotonic())

@@ -44,7 +44,7 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
             encoded.append(one)
     failed: RemoteFailed | None = None
     if len(encoded) == 1:  # coroutines less
-        failed = await _store_part(core.of(encoded[0].key), encoded, policy)
+        failed = await _store_part(core.of(encoded[0].key) if core.parts else core, encoded, policy)
     elif core.parts:
         items = {one.key: one for one in encoded}
         works = [_store(part, [items[key] for key in keys], policy) for part, keys in core.split(items)]
@@ -79,7 +79,7 @@ async def _store(core: Core, encoded: Sequence[Encoded], policy: Policy) -> Remo
 
 async def _store_part(core: Core, part: Sequence[Encoded], policy: Policy) -> RemoteFailed | None:
     keys = list(map(_KEY, part))
-    snapshots = core.tier.snapshots(keys)
+    snapshots = core.tier.snapshots(keys) if len(keys) > 1 else [core.tier.snapshot(keys[0])]
     if core.requests.denied is not None:
         return NotSent(core.requests.denied)
     deadline = 0

@@ -61,11 +61,15 @@ class Guards(Contents):
 
     def take(self, keys: Sequence[str]) -> Snapshots:
         """Snapshots for reads that begin now, under one hold of the lock."""
-        if len(keys) == 1:
-            epoch, stripe, stamp, turn, trusts, mark = self.snapshot(keys[0])
-            return tuple.__new__(Snapshots, (epoch, (stripe,), (stamp,), (turn,), (trusts,), (mark,)))
         with self.lock:
             stamps, journal = self.stamps, self.journal
+            if len(keys) == 1:  # as ``snapshot``, and as below for one: calls and lists less
+                (key,) = keys
+                stripe = crc32(key.encode()) % STRIPES
+                doubted = (journal.keys or journal.tags or journal.clear is not None) and journal.covers(key)
+                mark = self.marks.of(key) if self.marks.used else NO_MARK
+                one = self.epoch, (stripe,), (stamps[stripe],), (self.turns.get(key, 0),), (not doubted,), (mark,)
+                return tuple.__new__(Snapshots, one)
             stripes = [code % STRIPES for code in map(crc32, map(str.encode, keys))]  # as stripe_of
             turns, trusted, marks = [0] * len(stripes), [True] * len(stripes), [NO_MARK] * len(stripes)
             if self.turns:

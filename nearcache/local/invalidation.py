@@ -190,7 +190,8 @@ class Invalidation:
 
         Of the writes that wait at one time the first is timed, and those whose message came before the reply.
         """
-        self.see(written.number)
+        with self._tier.lock:
+            self._seen = max(self._seen, written.number)  # as ``see``
         if written.number <= self.last:
             self._arrived(written, now)
         elif self.expected is None or self.expected[0].number <= self.last:

@@ -70,11 +70,10 @@ class BackgroundTask:
 class TaskRuntime:
     """The caller's task awaits the engine's coroutines."""
 
+    monotonic = staticmethod(monotonic)
+
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[object]] = set()
-
-    def monotonic(self) -> float:
-        return monotonic()
 
     def callers(self) -> tuple[object, ...]:
         # Before the task the callers of the loaders around it: a loader may read from tasks of its own.

@@ -63,13 +63,12 @@ class ThreadRuntime:
         threads: the most threads for background work.
     """
 
+    monotonic = staticmethod(monotonic)
+
     def __init__(self, threads: int = 32) -> None:
         self._threads = ThreadPermits(threads)
         self._working: set[BackgroundThread] = set()
         self.latch = ThreadLatch
-
-    def monotonic(self) -> float:
-        return monotonic()
 
     def callers(self) -> tuple[object, ...]:
         return (*LOADING.get(), threading.get_ident())

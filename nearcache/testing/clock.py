@@ -6,10 +6,11 @@ import importlib
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from datetime import timedelta
-from types import ModuleType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
+
+from nearcache.runtime.tasks import TaskRuntime
+from nearcache.runtime.threads import ThreadRuntime
 
 PLACES = (
     "nearcache.sync",
@@ -25,6 +26,8 @@ PLACES = (
 
 Other modules read the real time on purpose: for sockets, and for the clocks of real servers, which do not follow.
 """
+RUNTIMES = (ThreadRuntime, TaskRuntime)
+"""The engine reads the time by an attribute of theirs of this name."""
 
 
 class Watcher(Protocol):
@@ -71,7 +74,7 @@ class ManualClock:
 
     def __init__(self) -> None:
         self._micros = 0
-        self._kept: list[tuple[ModuleType, Callable[[], float]]] = []
+        self._kept: list[tuple[Any, Any]] = []
 
     def monotonic(self) -> float:
         """The time, in seconds that mean nothing by themselves."""
@@ -102,17 +105,17 @@ class ManualClock:
             raise RuntimeError("a ManualClock is entered already, and there is one time: use that one")
         ManualClock._entered = self
         self._micros = max(self._micros, int(time.monotonic() * 1e6) + 1)
-        for name in PLACES:
-            module = importlib.import_module(name)
-            self._kept.append((module, vars(module)["monotonic"]))
-            vars(module)["monotonic"] = self.monotonic
+        places: list[Any] = [*map(importlib.import_module, PLACES), *RUNTIMES]
+        for place in places:
+            self._kept.append((place, vars(place)["monotonic"]))
+            place.monotonic = self.monotonic
         _wake_watchers()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         while self._kept:
-            module, real = self._kept.pop()
-            vars(module)["monotonic"] = real
+            place, real = self._kept.pop()
+            place.monotonic = real
         ManualClock._entered = None
         _wake_watchers()
 

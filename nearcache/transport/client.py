@@ -51,6 +51,7 @@ from nearcache.transport.interpreting import raise_odd
 from nearcache.transport.port import Transport
 from nearcache.transport.replies import (
     PAIR,
+    VALUES,
     added_of,
     claim_of,
     counted_of,
@@ -116,15 +117,22 @@ class RedisRemote:
     def now(self) -> int:
         return 0 if self._offset is None else int((monotonic() + self._offset) * 1e6)
 
-    # No coroutines of their own: each costs as much as ten calls, and a read is what most callers wait for.
-
-    def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Coroutine[Any, Any, Reading]:
+    async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
         packed = resp.pack((b"MGET", *self.names.values(keys)))
-        if not with_bounds:
-            return self._read(partial(reading_of, len(keys)), packed, 1, waited)
-        # The bounds are read behind the values, so that a clear between the two makes them look old, not new.
-        packed += resp.pack((b"HMGET", self.names.counters, b"s", b"f"))
-        return self._read(partial(reading_of, len(keys)), packed, 2, waited)
+        count = 1
+        if with_bounds:
+            # They are read behind the values, so that a clear between the two makes them look old, not new.
+            packed += resp.pack((b"HMGET", self.names.counters, b"s", b"f"))
+            count = 2
+        began = monotonic()
+        try:
+            replies = await self.transport.execute(packed, count, repeatable=True, waited=waited)
+        except RemoteFailed as failure:
+            replies = await self._again(failure, began, packed, count, repeatable=True)
+        records = replies[0]
+        if count == 1 and type(records) is list and len(records) == len(keys) and VALUES.issuperset(map(type, records)):
+            return Reading(records)  # as nearly always; below, the same for all replies
+        return self._interpreted(partial(reading_of, len(keys)), replies)
 
     async def read_each(
         self, asks: Sequence[tuple[Remote, Sequence[str]]]
@@ -284,13 +292,16 @@ class RedisRemote:
         fields = [self.names.protocol, self.names.database, self.seen(), int(self.claims.may(self.names))]
         await self._call(scripts.GREET, [self.names.counters, self.names.scratch], fields, bool)
 
-    async def _read(self, interpret: Callable[..., T], packed: bytes, count: int, waited: float = 0.0) -> T:
+    async def _read(self, interpret: Callable[..., T], packed: bytes, count: int) -> T:
         """What a function makes of the replies to commands that may be repeated."""
         began = monotonic()
         try:
-            replies = await self.transport.execute(packed, count, repeatable=True, waited=waited)
+            replies = await self.transport.execute(packed, count, repeatable=True)
         except RemoteFailed as failure:
             replies = await self._again(failure, began, packed, count, repeatable=True)
+        return self._interpreted(interpret, replies)
+
+    def _interpreted(self, interpret: Callable[..., T], replies: Sequence[Any]) -> T:
         for reply in replies:
             if isinstance(reply, RemoteFailed):
                 raise reply
@@ -329,16 +340,26 @@ class RedisRemote:
     ) -> T:
         return (await self._call_all(script, ((names, fields),), interpret))[0]
 
-    async def _call_all(self, script: Script, calls: Sequence[Call], interpret: Callable[[Any], T]) -> list[T]:
-        """What a function makes of each reply. Where the server has not run an EVALSHA, it is repeated as EVAL."""
+    async def _call_all(
+        self, script: Script, calls: Sequence[Call], interpret: Callable[[Any], T], *, by_text: bool = False
+    ) -> list[T]:
+        """What a function makes of each reply. Where the server has not run an EVALSHA, it is repeated ``by_text``."""
         if self.names.sharded:
             script = script.sharded
-        known = self._evalsha
-        replies = await self._send((b"EVALSHA", script.sha) if known else (b"EVAL", script.text), calls)
+        by_text = by_text or not self._evalsha
+        command = (b"EVAL", script.text) if by_text else (b"EVALSHA", script.sha)
+        packed = resp.pack_call(command, *calls[0])
+        if len(calls) > 1:
+            packed += b"".join([resp.pack_call(command, *call) for call in calls[1:]])
+        began = monotonic()
+        try:
+            replies = await self.transport.execute(packed, len(calls))
+        except RemoteFailed as failure:
+            replies = await self._again(failure, began, packed, len(calls))
         if not _BYTES.issuperset(map(type, replies)):  # seldom
-            left = [at for at, one in enumerate(replies) if known and type(one) is not bytes and self._was_not_run(one)]
+            left = [at for at, one in enumerate(replies) if not by_text and self._was_not_run(one)]
             if left:
-                again = await self._send((b"EVAL", script.text), [calls[at] for at in left])
+                again = await self._call_all(script, [calls[at] for at in left], lambda reply: reply, by_text=True)
                 for at, reply in zip(left, again, strict=True):
                     replies[at] = reply
             for reply in replies:
@@ -349,16 +370,6 @@ class RedisRemote:
         except Exception as surprise:  # noqa: BLE001  # whatever an odd reply leads to
             raise_odd(self, surprise)
 
-    async def _send(self, command: tuple[bytes, bytes], calls: Sequence[Call]) -> list[Any]:
-        packed = (
-            _packed(command, *calls[0]) if len(calls) == 1 else b"".join([_packed(command, *call) for call in calls])
-        )
-        began = monotonic()
-        try:
-            return await self.transport.execute(packed, len(calls))
-        except RemoteFailed as failure:
-            return await self._again(failure, began, packed, len(calls))
-
     def _was_not_run(self, reply: Any) -> bool:
         """Whether the server does not know the script, or has refused EVALSHA."""
         if not isinstance(reply, resp.ServerError):
@@ -366,11 +377,3 @@ class RedisRemote:
         # The right is missing, or the command was renamed: asked again on the next connection.
         self._evalsha = "'evalsha'" not in str(reply).lower()
         return not self._evalsha or reply.code == "NOSCRIPT"
-
-
-def _packed(command: tuple[bytes, bytes], names: Sequence[bytes], fields: Sequence[object]) -> bytes:
-    """A call of a script. Fields become bytes: resp.pack takes no int."""
-    rest: list[object] = [*command, b"%d" % len(names), *names]
-    for field in fields:
-        rest.append(b"%d" % field if type(field) is int else field)  # noqa: PERF401  # a call less
-    return resp.pack(tuple(rest))

@@ -27,7 +27,8 @@ from nearcache.protocol.versions import whole
 
 PAIR = struct.Struct(">QQ")
 _COUNTED = struct.Struct(">QQq")
-_VALUES = frozenset({bytes, type(None)})
+VALUES = frozenset({bytes, type(None)})
+"""The types of the values of an MGET."""
 
 
 def reading_of(count: int, records: Any, *bounds: Any) -> Reading:
@@ -50,7 +51,7 @@ def values_of(reply: Any, count: int) -> list[bytes | None]:
     Raises:
         TypeError: that is no list of ``count`` values. A proxy may put an error among them, which is raised.
     """
-    if type(reply) is list and len(reply) == count and _VALUES.issuperset(map(type, reply)):
+    if type(reply) is list and len(reply) == count and VALUES.issuperset(map(type, reply)):
         return reply
     for one in reply:
         if isinstance(one, RemoteFailed):

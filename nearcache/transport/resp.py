@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -31,6 +31,7 @@ pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 Never an int: hiredis calls its repr, which runs signal handlers; when one raises there, as Ctrl-C does, hiredis 3.5
 uses the missing result, and the process dies (SIGSEGV).
 """
+
 Push: Any = hiredis.PushNotification
 """The type of RESP3's push messages, which answer no command."""
 _NO_RESP = "the server does not speak Redis' protocol; check host and port of the URL"
@@ -53,6 +54,14 @@ class ServerError(RemoteFailed):
     def unless_final(self) -> RemoteFailed:
         """This error, or RemoteMisconfigured if it is a mistake of the set-up."""
         return RemoteMisconfigured(*self.args) if self.advice and self.advice.final else self
+
+
+def pack_call(command: tuple[bytes, bytes], names: Sequence[bytes], fields: Sequence[object]) -> bytes:
+    """Make the bytes of a call of a script; an int among its fields becomes decimal."""
+    rest: list[object] = [*command, b"%d" % len(names), *names]
+    for field in fields:
+        rest.append(b"%d" % field if type(field) is int else field)  # noqa: PERF401  # a call less
+    return pack(tuple(rest))
 
 
 def commands_of(packed: bytes) -> list[bytes]:
@@ -85,10 +94,10 @@ def _parts_of(packed: bytes) -> Iterator[list[bytes]]:
 class Decoder:
     """A parser of one connection's bytes."""
 
-    __slots__ = ("_reader",)
+    __slots__ = ("reader",)
 
     def __init__(self) -> None:
-        self._reader = hiredis.Reader(replyError=ServerError, notEnoughData=NOTHING)
+        self.reader = hiredis.Reader(replyError=ServerError, notEnoughData=NOTHING)
 
     def feed(self, data: bytes) -> list[Any]:
         """The replies that are complete with these bytes.
@@ -99,7 +108,7 @@ class Decoder:
         Raises:
             RemoteMisconfigured: the bytes are not RESP.
         """
-        reader = self._reader
+        reader = self.reader
         replies: list[Any] = []
         try:
             reader.feed(data)
@@ -118,7 +127,7 @@ def translate(error: BaseException) -> RemoteFailed:
             return error
         case exceptions.AuthenticationError() | exceptions.AuthenticationWrongNumberOfArgsError():
             return RemoteMisconfigured("the server refused the user or password; check both in the URL")
-        case exceptions.InvalidResponse():
+        case exceptions.InvalidResponse() | hiredis.HiredisError():
             return RemoteMisconfigured(_NO_RESP)
         case exceptions.NoPermissionError():
             return RemoteMisconfigured(

@@ -83,11 +83,16 @@ class SyncTransport(Transport):
         except Empty:
             permit, waited = self._await_permit(waited)
         try:
-            try:
-                connection = self._acquire_connection(checked=not repeatable)
-            except RemoteTimeout as failure:
-                failure.counted = waited > 0  # what it has waited for tells
-                raise
+            while True:
+                try:
+                    connection = self._idle.pop()
+                except IndexError:
+                    connection = self._connect(waited)
+                    break
+                # A write is not repeated, so it takes no connection that has ended.
+                if connection.generation == self._generation and (repeatable or not connection.readable(0)):
+                    break
+                connection.close()
             try:
                 if sent is not None:
                     await _send(connection, packed, sent)
@@ -151,27 +156,21 @@ class SyncTransport(Transport):
         self._closed = True
         self.discard_idle()
 
-    def _acquire_connection(self, *, checked: bool) -> SocketConnection:
-        """An idle connection or a new one; ``checked``, for a write, which is not repeated: none that has ended.
+    def _connect(self, waited: float) -> SocketConnection:
+        """A new connection, for a caller that has waited so many seconds.
 
         Raises:
             NotSent: the transport is closed.
         """
         if self._closed:
             raise NotSent("closed")
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:  # another thread was quicker
-                break
-            if connection.generation == self._generation and (not checked or connection.alive()):
-                return connection
-            connection.close()
         generation = self._generation
         try:
             connection = SocketConnection(self._endpoint, self._timeout, self.handshake)
         except RemoteFailed as failure:
             failure.sent = failure.answered = False
+            if isinstance(failure, RemoteTimeout):
+                failure.counted = waited > 0  # what it has waited for tells
             raise
         connection.generation = generation
         return connection

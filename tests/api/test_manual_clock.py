@@ -14,7 +14,7 @@ import pytest
 import nearcache
 from nearcache import BreakerClosed
 from nearcache.testing import FakeServer, ManualClock
-from nearcache.testing.clock import PLACES
+from nearcache.testing.clock import PLACES, RUNTIMES
 from tests.support.twins import MODES, MakeCache, Twin, twin_of
 from tests.support.waiting import Heard, until
 
@@ -201,6 +201,7 @@ def test_after_it_the_time_is_real() -> None:
         raise KeyError
     for name in PLACES:
         assert vars(__import__(name, fromlist=["monotonic"]))["monotonic"] is time.monotonic
+    assert all(runtime().monotonic is time.monotonic for runtime in RUNTIMES)
 
 
 def test_whole_microseconds_come_out_whole() -> None:

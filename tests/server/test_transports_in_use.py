@@ -95,20 +95,17 @@ def test_threads_that_queue_behind_a_hung_server_do_not_wait_twice(proxy: FaultP
     run_sync(transport.close())
 
 
-def test_an_interrupted_thread_leaves_no_half_read_connection(
-    proxy: FaultProxy, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_thread_leaves_no_half_read_connection(proxy: FaultProxy, namespace: str) -> None:
     """KeyboardInterrupt between command and reply: that connection is closed, the next command has its own reply."""
     transport = Make("sync", namespace).transport(proxy.url)
     run_sync(transport.execute(PING))
 
-    def interrupt(_self: SocketConnection, _most: int = 0) -> list[Any]:
+    def interrupt(_: bytes) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(SocketConnection, "_receive_within", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run_sync(transport.execute(echo("interrupted")))
+    transport._idle[-1]._feed = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run_sync(transport.execute(echo("interrupted")))
     assert run_sync(transport.execute(echo("next"))) == [b"next"]
     assert transport._permits.qsize() == 4
     run_sync(transport.close())

@@ -64,4 +64,4 @@ async def idle_is_dead(transport: Any) -> None:
     if isinstance(transport, AsyncTransport):
         await until(lambda: transport._pipeline is not None and transport._pipeline.stream.closing)
     else:
-        await until(lambda: not transport._idle[-1].alive())
+        await until(lambda: transport._idle[-1].readable(0))
