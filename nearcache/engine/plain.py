@@ -60,6 +60,8 @@ class Read:
     """The value of a record past its end."""
     failure: RemoteFailed | None = None
     """Why Redis did not answer. Reads of one request share it, so it is never raised."""
+    value_alone = False
+    """Whether no more is asked for than the value: that of a plain record comes without the rest."""
 
     def __init__(self, key: str, policy: Policy) -> None:
         self.key = key
@@ -83,6 +85,11 @@ ReadAll: TypeAlias = Callable[..., Awaitable[None]]
 class LoneReads:
     """Every read is a request of its own."""
 
+    new: Callable[[str, Policy], Read] = Read
+    """Makes a read of a key."""
+    finds = False
+    """Whether values are found by ``find``."""
+
     def __init__(self, core: Core) -> None:
         self._read_all: ReadAll = partial(read_all, core)
 
@@ -97,10 +104,9 @@ class LoneReads:
         """Do a read, perhaps by one request with those of other threads or tasks."""
         return self._read_all((read,))
 
-    def find(self, key: str, policy: Policy) -> Awaitable[Any] | None:
-        """The value of a key, or MISSING, judged and counted for the caller; None: the caller has to do so."""
-        del key, policy
-        return None
+    def find(self, key: str, policy: Policy) -> Awaitable[Any]:
+        """The value of a key, or MISSING, judged and counted for the caller."""
+        raise NotImplementedError
 
 
 async def read_all(core: Core, reads: Sequence[Read], waited: float = 0.0) -> None:
@@ -117,8 +123,12 @@ async def read_all(core: Core, reads: Sequence[Read], waited: float = 0.0) -> No
         policies.append(read.policy)
     batch = Batch(core, keys, policies)
     await batch.read(waited)
+    values, whole = batch.values, batch.failure is not None
     for at, read in enumerate(reads):
-        batch.fill(at, read)
+        if read.value_alone and not whole and type(values[at]) is not Read:
+            read.value = values[at]
+        else:
+            batch.fill(at, read)
 
 
 class Batch:
@@ -222,7 +232,7 @@ class Batch:
         new, make = object.__new__, core.tier.make_entry
         policy: Policy | None = None
         usual = False
-        longest = WHOLE_BYTES + core.settings.max_value_bytes
+        longest, checked = WHOLE_BYTES + core.settings.max_value_bytes, WHOLE_BYTES + CHECKED_BYTES
         offset = core.invalidation.server_offset
         server_now = int((now + offset) * 1e6)
         lowest, highest = core.tier.floors.namespace, min(core.invalidation.last, server_now + FUTURE_MAX)
@@ -230,7 +240,7 @@ class Batch:
         at, size = begin - 1, 0
         for raw in self.records[begin:]:
             at += 1
-            if raw is None or not WHOLE_BYTES <= len(raw) <= longest:
+            if raw is None or not WHOLE_BYTES <= (length := len(raw)) <= longest:
                 continue
             magic, number, created, fresh_until, load_ms, tags = unpack(raw)
             payload = raw[WHOLE_BYTES:]
@@ -239,7 +249,7 @@ class Batch:
             if not alive or marks[at] is not NO_MARK or form >= sealed_from:
                 continue
             try:
-                if form == plain_form and len(payload) <= CHECKED_BYTES:  # as MsgpackCodec.decode
+                if form == plain_form and length <= checked:  # as MsgpackCodec.decode
                     try:
                         value = unpackb(payload[1:], max_ext_len=0, ext_hook=no_mark)
                     except ValueError:
@@ -258,10 +268,10 @@ class Batch:
                 entry.value, entry.decode = (payload, opener) if kind in MUTABLE else (value, None)
                 entry.deadline = entry.expires = fresh_until / 1e6 - offset
                 entry.version, entry.tags = version, ()
-                entry.size, entry.proof = len(keys[at]) + len(payload), NO_PROOF
+                entry.size, entry.proof = len(keys[at]) + length - WHOLE_BYTES, NO_PROOF
             else:
                 kept[at] = entry_of(keys[at], value, payload, version, fresh_until, policies[at], (), load_ms)
-            size += len(raw)
+            size += length
             if size > AT_ONCE:
                 break
         return at + 1

@@ -37,7 +37,9 @@ def get(core: Core, key: str) -> Coroutine[Any, Any, Any | Missing]:
             return _held(core, entry)
     if core.single.enter():
         return _alone(core, key)
-    return core.single.find(key, core.policy) or _joined(core, key)  # type: ignore[return-value]  # awaited in any case
+    if core.single.finds:
+        return core.single.find(key, core.policy)  # type: ignore[return-value]  # awaited in any case
+    return _joined(core, key)
 
 
 async def _held(core: Core, entry: Entry) -> Any:
@@ -61,7 +63,11 @@ async def _alone(core: Core, key: str) -> Any | Missing:
 
 
 async def _joined(core: Core, key: str) -> Any | Missing:
-    read = await fetch(core, key, core.policy)
+    read = core.single.new(key, core.policy)
+    read.value_alone = True
+    await core.single.read_one(read)
+    if read.raw is not None and not read.judged:
+        await settle(core, (read,))
     if read.value is MISSING:
         core.counters.misses += 1
     return read.value
@@ -69,7 +75,7 @@ async def _joined(core: Core, key: str) -> Any | Missing:
 
 async def fetch(core: Core, key: str, policy: Policy) -> Read:
     """Read a key from L2, perhaps by one request with the reads of other threads or tasks."""
-    read = Read(key, policy)
+    read = core.single.new(key, policy)
     await core.single.read_one(read)
     if read.raw is not None and not read.judged:
         await settle(core, (read,))

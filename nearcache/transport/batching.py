@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Sequence
 from itertools import pairwise
 from threading import get_ident
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from nearcache.engine.core import Core
 from nearcache.engine.plain import Batch, LoneReads, Read, ReadAll
@@ -38,6 +38,8 @@ class TaskReads(LoneReads):
     the cancellation of one caller does not cancel the batch. When none has joined, the next one does not wait: to wait
     costs a lone reader a turn of the loop.
     """
+
+    finds = True
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -130,6 +132,31 @@ class TaskReads(LoneReads):
             self._core.counters.misses += settled.value is MISSING
 
 
+class _Reader(Read):
+    """The read of one thread."""
+
+    # As those of Read, attributes of the class hold until they are set.
+    wake: threading.Lock
+    """Locked until the thread shall go on; only a thread that waits has one."""
+    done = False
+    """Whether the read has ended."""
+    failed = False
+    """Whether it led, and the request failed."""
+    waited = 0.0
+    """Seconds that it waited before it led."""
+    gone = False
+    """Whether its thread has left: it wakes no other."""
+    led: deque[_Reader] | tuple[()] = ()
+    """The reads that it does as a leader."""
+    next: _Reader | None = None
+    """The read whose thread it wakes."""
+
+    def end(self, failure: RemoteFailed) -> None:
+        """End the read with a failure."""
+        self.failure = failure
+        self.done = True
+
+
 class ThreadReads(LoneReads):
     """A few threads read each for itself; with more, a leader reads for all that wait.
 
@@ -154,6 +181,8 @@ class ThreadReads(LoneReads):
         patience: seconds that a read may take.
     """
 
+    new = _Reader
+
     def __init__(self, read_all: ReadAll, *, few: int = FEW, turn: float = 60.0, patience: float = 60.0) -> None:
         self._read_all = read_all
         self._few = few
@@ -177,39 +206,41 @@ class ThreadReads(LoneReads):
         self._inside.discard(get_ident())
 
     async def read_one(self, read: Read) -> None:
-        thread, inside = get_ident(), self._inside
+        thread, inside, me = get_ident(), self._inside, cast("_Reader", read)
         if thread in inside:
-            await self._read_all((read,))
+            await self._read_all((me,))
             return
         try:
             inside.add(thread)
             if len(inside) <= self._few:
-                await self._read_all((read,))
+                await self._read_all((me,))
                 return
-            me = _Reader(read)
             try:
-                if self._enter(me) or self._wait(me):
+                with self._lock:
+                    leads = self._leader is None
+                    if leads:
+                        self._leader = me
+                        self._take_along(me)
+                    else:
+                        me.wake = threading.Lock()
+                        me.wake.acquire()
+                        self._waiting.append(me)
+                if leads or self._wait(me):
                     batch = (me, *me.led)
-                    await self._read_all([one.read for one in batch], me.waited)
+                    await self._read_all(batch, me.waited)
                     for one in batch:
                         one.done = True
-                    me.failed = read.failure is not None
+                    me.failed = me.failure is not None
             finally:
-                self._leave(me)
+                if (
+                    me.done and me.next is not None
+                ):  # in the middle of its chain: nobody else changes it, or looks at it
+                    me.gone = True
+                    me.next.wake.release()
+                else:
+                    self._leave(me)
         finally:
             inside.discard(thread)
-
-    def _enter(self, me: _Reader) -> bool:
-        """Become the leader, or enter the queue; whether it leads."""
-        with self._lock:
-            if self._leader is None:
-                self._leader = me
-                self._take_along(me)
-                return True
-            me.wake = threading.Lock()
-            me.wake.acquire()
-            self._waiting.append(me)
-            return False
 
     def _wait(self, me: _Reader) -> bool:
         """Wait until a leader has read for it, or until it leads; whether it leads."""
@@ -246,10 +277,6 @@ class ThreadReads(LoneReads):
 
     def _leave(self, me: _Reader) -> None:
         """Wake the next thread of the chain, or the next leader."""
-        if me.done and me.next is not None:  # in the middle of its chain: nobody else changes it, or looks at it
-            me.gone = True
-            me.next.wake.release()
-            return
         with self._lock:
             me.gone = True
             if not me.done and me in self._waiting:
@@ -275,31 +302,3 @@ class ThreadReads(LoneReads):
         for one, following in pairwise([me, *chain]):
             one.next = following
         return chain
-
-
-class _Reader:
-    """The read of one thread."""
-
-    # As those of Read, attributes of the class hold until they are set.
-    wake: threading.Lock
-    """Locked until the thread shall go on; only a thread that waits has one."""
-    done = False
-    """Whether the read has ended."""
-    failed = False
-    """Whether it led, and the request failed."""
-    waited = 0.0
-    """Seconds that it waited before it led."""
-    gone = False
-    """Whether its thread has left: it wakes no other."""
-    led: deque[_Reader] | tuple[()] = ()
-    """The reads that it does as a leader."""
-    next: _Reader | None = None
-    """The read whose thread it wakes."""
-
-    def __init__(self, read: Read) -> None:
-        self.read = read
-
-    def end(self, failure: RemoteFailed) -> None:
-        """End the read with a failure."""
-        self.read.failure = failure
-        self.done = True

@@ -22,9 +22,9 @@ from nearcache.transport.batching import FEW, ThreadReads, _Reader
 PATIENCE = 10.0
 
 
-def new(key: str) -> Read:
+def new(key: str) -> _Reader:
     """A read of a key."""
-    return Read(key, Policy.of(Settings()))
+    return ThreadReads.new(key, Policy.of(Settings()))
 
 
 class Call:
@@ -199,7 +199,7 @@ def test_each_of_those_who_were_read_for_wakes_the_next(
     interrupted = threading.Event()
 
     def wait(me: _Reader) -> bool:
-        if me.read.key == "b":
+        if me.key == "b":
             interrupted.wait(PATIENCE)
             raise KeyboardInterrupt
         return real(me)
@@ -273,7 +273,7 @@ def test_one_that_is_interrupted_while_it_waits_harms_nobody(
     interrupted = threading.Event()
 
     def wait(me: _Reader) -> bool:
-        if me.read.key == "a":
+        if me.key == "a":
             if promoted:
                 assert me.wake.acquire(timeout=PATIENCE)
             interrupted.wait(PATIENCE)
@@ -285,7 +285,7 @@ def test_one_that_is_interrupted_while_it_waits_harms_nobody(
     outcomes = stage.ask("a", "b")
     if promoted:
         stage.calls[FEW].answer()
-        stage.until(lambda: stage.reads._leader is not None and stage.reads._leader.read.key == "a")
+        stage.until(lambda: stage.reads._leader is not None and stage.reads._leader.key == "a")
     interrupted.set()
     stage.until(lambda: "a" in outcomes)
     if not promoted:
@@ -303,7 +303,7 @@ def test_who_was_interrupted_is_not_handed_over(stage: Stage, monkeypatch: pytes
     interrupted = threading.Event()
 
     def wait(me: _Reader) -> bool:
-        if me.read.key == "b":
+        if me.key == "b":
             interrupted.wait(PATIENCE)
             raise KeyboardInterrupt
         return real(me)
@@ -370,11 +370,11 @@ def test_a_cache_sets_it_up() -> None:
 def test_a_batch_is_bounded(stage: Stage) -> None:
     """Redis answers nobody else meanwhile; the others are the next one's."""
     lead = stage.reads
-    lead._waiting.extend(_Reader(new(f"k{number}")) for number in range(BATCH + 5))
-    me = _Reader(new("me"))
+    lead._waiting.extend(new(f"k{number}") for number in range(BATCH + 5))
+    me = new("me")
     lead._take_along(me)
-    assert [reader.read.key for reader in me.led] == [f"k{number}" for number in range(BATCH - 1)]
-    assert [reader.read.key for reader in lead._waiting] == [f"k{number}" for number in range(BATCH - 1, BATCH + 5)]
+    assert [reader.key for reader in me.led] == [f"k{number}" for number in range(BATCH - 1)]
+    assert [reader.key for reader in lead._waiting] == [f"k{number}" for number in range(BATCH - 1, BATCH + 5)]
     lead._waiting.clear()
 
 
