@@ -263,7 +263,7 @@ class AsyncNearCache(BaseCache):
         """As :meth:`NearCache.set`; cancelled, its outcome is unknown, and it counts as not acknowledged."""
         await self._ready()
         policy = self._policy.over(options, STORING)
-        return await write.store(self._core, {self._checked(key): value}, policy)
+        return await write.store_one(self._core, self._checked(key), value, policy)
 
     async def set_many(self, values: Mapping[str, object], **options: Unpack[WriteOptions]) -> bool:
         """As :meth:`NearCache.set_many`."""

@@ -85,6 +85,8 @@ class Policy:
     """
     stale_ms: int = field(init=False)
     """How much longer than it is fresh Redis keeps a value, in ms."""
+    plain_ttl: float = field(init=False)
+    """The ttl in ms, for every value but None; 0: it takes a function to know it."""
     usual: bool = field(init=False)
     """Whether an entry of L1 ends with its record, is not refreshed before, and is copied where need be."""
 
@@ -92,6 +94,7 @@ class Policy:
         note = partial(object.__setattr__, self)
         note("patience", 2 * self.lease if self.wait_timeout is None else self.wait_timeout)
         note("stale_ms", int(1000 * max(self.stale_while_revalidate, self.stale_if_error)))
+        note("plain_ttl", 0.0 if callable(self.ttl) or self.condition is not None else 1000.0 * self.ttl)
         note("usual", self.l1_ttl is self.early_refresh is self.xfetch_beta is None and self.copy == "auto")
 
     @classmethod
@@ -173,6 +176,8 @@ class Policy:
 
     def ttl_ms(self, value: object) -> int | None:
         """For how long this value is fresh, in ms, jitter taken off; None: it is not to be stored."""
+        if self.plain_ttl and value is not None:  # as nearly always; below, the same for all policies and values
+            return int(self.plain_ttl * (1 - self.jitter * random.random())) or 1
         if self.condition is not None and not self.condition(value):
             return None
         if value is None and self.negative_ttl is not None:

@@ -388,7 +388,7 @@ class NearCache(BaseCache):
             self._ready()
         core = self._core
         policy = core.policy.over(options, STORING) if options else core.policy
-        return run_sync(write.store(core, {check_key(key, core.settings.max_key_bytes): value}, policy))
+        return run_sync(write.store_one(core, check_key(key, core.settings.max_key_bytes), value, policy))
 
     def set_many(self, values: Mapping[str, object], **options: Unpack[WriteOptions]) -> bool:
         """Store some values, each as ``set`` does; all are checked and encoded before any is stored.

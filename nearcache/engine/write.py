@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ from nearcache.engine.read import fetch
 from nearcache.engine.requests import Operation
 from nearcache.errors import RemoteUnavailable
 from nearcache.events import Journalled
+from nearcache.local.snapshot import Snapshot
 from nearcache.policy import Policy
 from nearcache.protocol.answers import BATCH, Written
 from nearcache.protocol.records import fresh_until_of
@@ -22,6 +23,16 @@ from nearcache.protocol.versions import version_of
 
 _KEY = attrgetter("key")
 Answer: TypeAlias = Awaitable[Written | None]
+
+
+async def store_one(core: Core, key: str, value: object, policy: Policy) -> bool:
+    """As ``store`` for one value."""
+    encoded = core.entries.encode(key, value, policy)
+    if encoded is None:  # what negative_ttl or the condition turns down is not what was there, either
+        failed = await _drop(core, Operation.DELETE, (key,), _delete, 0)
+    else:
+        failed = await _store_part(core.of(key) if core.parts else core, (encoded,), policy)
+    return failed is None or _acknowledged(core, failed)
 
 
 async def store(core: Core, values: Mapping[str, object], policy: Policy) -> bool:
@@ -43,16 +54,13 @@ async def store(core: Core, values: Mapping[str, object], policy: Policy) -> boo
         else:
             encoded.append(one)
     failed: RemoteFailed | None = None
-    if len(encoded) == 1:  # coroutines less
-        failed = await _store_part(core.of(encoded[0].key) if core.parts else core, encoded, policy)
-    elif core.parts:
+    if core.parts:
         items = {one.key: one for one in encoded}
         works = [_store(part, [items[key] for key in keys], policy) for part, keys in core.split(items)]
         failed = await _together(core, works)
-    elif encoded:
-        store_all = _store if len(encoded) > BATCH else _store_part  # a coroutine less
-        failed = await store_all(core, encoded, policy)
-    if turned_down:  # what negative_ttl or the condition turns down is not what was there, either
+    else:
+        failed = await _store(core, encoded, policy)
+    if turned_down:  # as of one
         failed = await _drop(core, Operation.DELETE, turned_down, _delete, 0) or failed
     return failed is None or _acknowledged(core, failed)
 
@@ -82,12 +90,20 @@ async def _store_part(core: Core, part: Sequence[Encoded], policy: Policy) -> Re
     snapshots = core.tier.snapshots(keys) if len(keys) > 1 else [core.tier.snapshot(keys[0])]
     if core.requests.denied is not None:
         return NotSent(core.requests.denied)
-    deadline = 0
+    requests, remote, breaker, deadline = core.requests, core.remote, core.breaker, 0
     try:
-        if not core.remote.now():
-            await core.requests.ask(Operation.SET, core.remote.connect)
-        deadline = core.requests.deadline()
-        written = await core.requests.ask(Operation.SET, core.remote.set, part, policy.tags, deadline)
+        if not remote.now():
+            await requests.ask(Operation.SET, remote.connect)
+        deadline = requests.deadline()
+        if requests.bypassed or not breaker.sends:  # as Requests.ask, which is one more coroutine
+            requests.permit()
+        try:
+            written = await remote.set(part, policy.tags, deadline)
+        except RemoteFailed as failure:
+            requests.failed(failure, Operation.SET, len(keys))
+            raise
+        if breaker.failures or breaker.refused or not breaker.sends:
+            requests.answered(Operation.SET, written)
     except BaseException as failure:
         unsent = isinstance(failure, RemoteFailed) and not failure.sent
         core.tier.journal_keys(keys, not_before=0 if unsent else deadline)
@@ -95,14 +111,17 @@ async def _store_part(core: Core, part: Sequence[Encoded], policy: Policy) -> Re
         if not isinstance(failure, RemoteFailed):
             raise
         return failure
-    core.requests.wrote(written)
+    requests.wrote(written)
+    if not written.stored:
+        return _not_stored(core, written, zip(keys, snapshots, strict=True))
     for one, snapshot in zip(part, snapshots, strict=True):
-        if written.stored:
-            core.tier.put(one.key, core.entries.of_write(one, written, policy), snapshot, own=True)
-        else:
-            core.tier.wrote(one.key, written.version, snapshot.epoch)
-    if written.stored:
-        return None
+        core.tier.put(one.key, core.entries.of_write(one, written, policy), snapshot, own=True)
+    return None
+
+
+def _not_stored(core: Core, written: Written, keys: Iterable[tuple[str, Snapshot]]) -> RemoteFailed:
+    for key, snapshot in keys:
+        core.tier.wrote(key, written.version, snapshot.epoch)
     full = RemoteFailed("its memory is full; the keys were deleted instead")
     full.code = "OOM"
     core.counters.failed(full.code)

@@ -1,14 +1,27 @@
-"""The Lua scripts: each file under ``lua/`` is one atomic step of the protocol, behind a common prelude."""
+"""The Lua scripts: each file under ``lua/`` is one atomic step of the protocol, with what it needs of a prelude."""
 
 from __future__ import annotations
 
 import hashlib
+import re
+import struct
 from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
 _FOLDER = files("nearcache.protocol") / "lua"
 _PRELUDE = (_FOLDER / "_prelude.lua").read_text()
+_FUNCTIONS = re.findall(r"^(local function (\w+).*?^end)$", _PRELUDE, re.MULTILINE | re.DOTALL)
+"""The functions of the prelude, and their names."""
+
+
+def _prelude_of(body: str) -> str:
+    """What a script needs of the prelude: each call makes each function anew."""
+    needed: list[str] = []
+    for text, name in reversed(_FUNCTIONS):  # a function calls only those above it
+        if any(re.search(rf"\b{name}\(", user) for user in (body, *needed)):
+            needed.append(text)
+    return "".join(f"{text}\n" for text in reversed(needed))
 
 
 class Script(NamedTuple):
@@ -24,10 +37,10 @@ class Script(NamedTuple):
 
     @classmethod
     def load(cls, name: str) -> Script:
-        """Read ``lua/NAME.lua`` and put the prelude in front, below a ``#!lua`` line."""
+        """Read ``lua/NAME.lua`` and put in front what it needs of the prelude, below a ``#!lua`` line."""
         body = (_FOLDER / f"{name}.lua").read_text()
         head, body = body.split("\n", 1) if body.startswith("#!") else ("", body)
-        return cls.of(f"{head}\n{_PRELUDE}{body}".lstrip("\n").encode())
+        return cls.of(f"{head}\n{_prelude_of(body)}{body}".lstrip("\n").encode())
 
     @classmethod
     def of(cls, text: bytes) -> Script:
@@ -41,6 +54,8 @@ def _sharded(script: Script) -> Script:
 
 
 SET = Script.load("set")
+NUMBERS_OF_SET = struct.Struct(">QQQQ")
+"""Its numbers, as one field, since each field is an object on both sides: seen, tag life ms, deadline, stale ms."""
 ADD = Script.load("add")
 TOUCH = Script.load("touch")
 INCR = Script.load("incr")

@@ -171,11 +171,11 @@ class RedisRemote:
             keys.append(item.key)
             rest += (item.ttl_ms, item.tail)
             ttl_ms, stale_ms = max(ttl_ms, item.ttl_ms), max(stale_ms, item.stale_ms)
-        names = [*self._common, *self.names.pairs(keys, tags)]
-        life = ttl_ms + stale_ms + TAG_LIFE_MARGIN_MS
-        head = [len(items), pack_names(keys), self.seen(), life, deadline, stale_ms]
+        names = (*self._common, *self.names.pairs(keys, tags))
+        numbers = scripts.NUMBERS_OF_SET.pack(self.seen(), ttl_ms + stale_ms + TAG_LIFE_MARGIN_MS, deadline, stale_ms)
+        fields = (pack_names(keys), numbers, *rest)
         try:
-            return (await self._call_all(scripts.SET, ((names, [*head, *rest]),), self._set_in_time))[0]
+            return (await self._call_all(scripts.SET, ((names, fields),), self._set_in_time))[0]
         except resp.ServerError as error:
             if error.code != "OOM":
                 raise

@@ -252,6 +252,10 @@ def _clock_of_connections(self: Requests) -> int:
     return self.remote.now()
 
 
+def _deadline_by_connections(self: Requests) -> int:
+    return self.remote.now() + self._longest
+
+
 async def _never_drain(_core: Any, *, probing: bool = False) -> bool:
     return probing and False
 
@@ -286,7 +290,9 @@ ACKNOWLEDGEMENTS_END_ENTRIES = Rules(tier=AcknowledgementsEndEntries)
 JOURNAL_WITHOUT_NUMBERS = Rules(patched=((Journal, "replayed", _replayed_by_name),))
 JOURNAL_WITHOUT_DEADLINES = Rules(patched=((Journal, "note", _note_without_deadline),))
 NEVER_DRAINED = Rules(patched=((subscription, "replay_journal", _never_drain),))
-CLOCK_OF_CONNECTIONS = Rules(patched=((Requests, "earliest_now", _clock_of_connections),))
+CLOCK_OF_CONNECTIONS = Rules(
+    patched=((Requests, "earliest_now", _clock_of_connections), (Requests, "deadline", _deadline_by_connections))
+)
 LATE_SETS_STORED = Rules(server=LateSetsStored)
 LATE_SETS_ACKNOWLEDGED = Rules(server=LateSetsAcknowledged)
 HOLDS_NOTHING = Rules(server=HoldsNothing)

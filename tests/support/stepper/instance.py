@@ -120,7 +120,9 @@ class Instance:
 
     def set(self, key: str, value: object, **options: Any) -> Flow:
         """Begin a set."""
-        return self.world.start(f"{self.name}: set {key}", write.store(self.core, {key: value}, self._policy(options)))
+        return self.world.start(
+            f"{self.name}: set {key}", write.store_one(self.core, key, value, self._policy(options))
+        )
 
     def delete(self, *keys: str, hold_ms: int = 0) -> Flow:
         """Begin a delete."""
