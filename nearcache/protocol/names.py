@@ -41,6 +41,7 @@ class Names:
         "protocol",
         "scratch",
         "sharded",
+        "value_of",
     )
 
     def __init__(
@@ -53,6 +54,8 @@ class Names:
         self.channel = prefix + (b"c:%d" % database if database else b"c")
         self.scratch = prefix + b"x"
         self._value = prefix + b"v:"
+        self.value_of = self._value.__add__
+        """The name of the record of a key of these bytes."""
         self._lease = prefix + b"l:"
         self._tag = prefix + b"t:"
         self._place = prefix + b"i:"
@@ -71,7 +74,7 @@ class Names:
 
     def values(self, keys: Sequence[str]) -> list[bytes]:
         """The names of the records of some keys."""
-        return list(map(self._value.__add__, map(str.encode, keys)))
+        return list(map(self.value_of, map(str.encode, keys)))
 
     def tags(self, tags: Sequence[str]) -> list[bytes]:
         """The names of the floors of some tags."""

@@ -118,7 +118,7 @@ class RedisRemote:
         return 0 if self._offset is None else int((monotonic() + self._offset) * 1e6)
 
     async def read(self, keys: Sequence[str], *, with_bounds: bool, waited: float = 0.0) -> Reading:
-        packed = resp.pack((b"MGET", *self.names.values(keys)))
+        packed = resp.pack((b"MGET", *map(self.names.value_of, map(str.encode, keys))))  # as Names.values
         count = 1
         if with_bounds:
             # They are read behind the values, so that a clear between the two makes them look old, not new.
