@@ -37,7 +37,6 @@ from nearcache.transport.handshake import Handshake
 EAGER = 0.01
 """Seconds of the kernel's timeout, at most."""
 
-_CLOSED = "the server closed the connection"
 _DONTWAIT = int(socket.MSG_DONTWAIT)  # an IntFlag is converted at each call
 _main_thread = threading.main_thread().ident
 
@@ -133,7 +132,7 @@ class SocketConnection:
         replies: list[Any] = []
         try:
             # What nearly always suffices is in this frame: the processor's caches are cold here, and a call takes 1 µs.
-            data = None
+            data = b""
             if self._plain:
                 try:
                     sent = self._socket.send(packed, _DONTWAIT)
@@ -157,8 +156,6 @@ class SocketConnection:
                 self._feed(data)
                 while (reply := gets()) is not resp.NOTHING:
                     replies.append(reply)
-            elif data is not None:
-                raise RemoteFailed(_CLOSED)
             if len(replies) < count:
                 self._receive_rest(replies, count, waited)
             if len(replies) > count or resp.Push in map(type, replies):
@@ -239,5 +236,5 @@ class SocketConnection:
             raise TimeoutError
         data = self._socket.recv(most)
         if not data:
-            raise RemoteFailed(_CLOSED)
+            raise RemoteFailed("the server closed the connection")
         return self._decoder.feed(data)

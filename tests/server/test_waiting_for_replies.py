@@ -27,12 +27,16 @@ pytestmark = pytest.mark.one_server
 
 
 @contextmanager
-def signals(thread: int, every: float = 0.02) -> Iterator[None]:
-    """Signals to one thread, whose handler does nothing."""
+def signals(thread: int, every: float = 0.003) -> Iterator[None]:
+    """Signals to one thread, whose handler does nothing; for a few seconds at most, should they keep it from ending.
+
+    They come sooner than the kernel's timeout for a receive ends, which Python begins anew after each of them.
+    """
     over = threading.Event()
+    until = time.monotonic() + 5
 
     def send() -> None:
-        while not over.wait(every):
+        while not over.wait(every) and time.monotonic() < until:
             signal.pthread_kill(thread, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, lambda *_: None)
@@ -55,7 +59,7 @@ def seconds_of(call: Callable[[], Any]) -> float:
 
 
 def in_a_thread(call: Callable[[], float]) -> float:
-    """The result of a call in a thread of its own, to which signals are sent."""
+    """The result of a call in a thread of its own, to which signals are sent, as none of the system are."""
     results: list[float] = []
     ready = threading.Event()
 
@@ -65,7 +69,7 @@ def in_a_thread(call: Callable[[], float]) -> float:
 
     thread = threading.Thread(target=work)
     thread.start()
-    with signals(thread.ident or 0):
+    with signals(thread.ident or 0, 0.02):
         ready.set()
         thread.join()
     return results[0]
