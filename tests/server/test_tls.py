@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -27,9 +28,12 @@ from nearcache import (
     cli,
 )
 from nearcache.protocol.names import acl
+from nearcache.transport import resp
 from nearcache.transport.embedded import HOST, EmbeddedServer, free_port
+from nearcache.transport.sync_connection import SocketConnection
 from tests.support import servers
 from tests.support.clusters import LocalCluster
+from tests.support.connections import Make
 from tests.support.sentinels import SERVICE, sentinel_of
 from tests.support.twins import MakeCache, Twin
 from tests.support.waiting import Heard, redis_of, refused, shut, until
@@ -142,6 +146,18 @@ def table() -> Mapping[str, str]:
     (found,) = re.findall(r"^\| what was wrong \| what is reported \|\n\|[-|]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     rows = [re.fullmatch(r"\| (.*) \| `(.*)` \|", line) for line in found.splitlines()]
     return {row[1]: row[2] for row in rows if row}
+
+
+def test_what_comes_unasked_by_tls_ends_no_connection(files: Files, secure: Callable[..., int], namespace: str) -> None:
+    """Tickets do, before a write as well, which looks whether its connection has ended."""
+    url = f"rediss://{HOST}:{secure()}/0{files.options()}"
+    connection = SocketConnection(Make("sync", namespace).endpoint(url), 5.0)
+    connection.execute(resp.pack((b"SUBSCRIBE", b"tickets")), 0)
+    arrived = select.poll()
+    arrived.register(connection._socket, select.POLLIN)
+    assert arrived.poll(5000)
+    assert not connection.readable(0)
+    connection.close()
 
 
 @pytest.mark.parametrize("wrong", table())

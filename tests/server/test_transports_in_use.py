@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from nearcache.engine.ports import RemoteFailed, RemoteTimeout
+from nearcache.engine.ports import NotSent, RemoteFailed, RemoteMisconfigured, RemoteTimeout
 from nearcache.runtime.run_sync import run_sync
 from nearcache.testing import FaultProxy
 from nearcache.transport.sync_connection import SocketConnection
@@ -76,6 +76,42 @@ def test_a_permit_that_is_lost_comes_back(proxy: FaultProxy, namespace: str) -> 
     assert permits.qsize() == 1
     permits.get_nowait()
     assert permits.qsize() == 0
+
+
+def test_a_transport_that_is_closed_connects_no_more(proxy: FaultProxy, namespace: str) -> None:
+    """A late caller is told; its connection would be left open."""
+    transport = Make("sync", namespace).transport(proxy.url, timeout=TIMEOUT)
+    run_sync(transport.execute(PING))
+    run_sync(transport.close())
+    with pytest.raises(NotSent, match="closed"):
+        run_sync(transport.execute(PING))
+    assert proxy.accepted == 1
+
+
+def test_what_is_no_reply_is_told_as_a_mistake_of_the_url(proxy: FaultProxy, namespace: str) -> None:
+    """Whatever answers on a connection that was good."""
+    connection = SocketConnection(Make("sync", namespace).endpoint(proxy.url), TIMEOUT)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection._socket = ours
+        connection._set_up()
+        theirs.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        with pytest.raises(RemoteMisconfigured, match="does not speak Redis' protocol"):
+            connection.execute(PING, 1)
+
+
+@pytest.mark.parametrize("waited", [0.0, 0.1])
+def test_who_has_waited_says_nothing_of_a_server_that_lets_it_connect_late(
+    proxy: FaultProxy, namespace: str, waited: float
+) -> None:
+    """What it has waited for was counted for the breaker already."""
+    transport = Make("sync", namespace).transport(proxy.url, timeout=TIMEOUT)
+    proxy.hold("replies")
+    with pytest.raises(RemoteTimeout) as told:
+        transport._connect(waited)
+    assert told.value.counted == (waited > 0)
+    assert not told.value.sent
+    run_sync(transport.close())
 
 
 def test_threads_that_queue_behind_a_hung_server_do_not_wait_twice(proxy: FaultProxy, namespace: str) -> None:
