@@ -65,6 +65,19 @@ async def test_a_fault_may_be_for_some_operations(make_fake: MakeCache, fake: Fa
         fake.away(only="set")
 
 
+async def test_sets_that_fail_open_the_breaker(make_fake: MakeCache, fake: FakeServer) -> None:
+    """Each is counted, as is any other operation; then Redis is left alone."""
+    async with make_fake(breaker_failures=3, breaker_reset=600, retries=0) as cache:
+        heard = Heard(cache)
+        with fake.away(only={"set"}):
+            for failures in range(3):
+                assert not heard.of(BreakerOpened), failures
+                assert await cache.set("a", 1) is False
+        assert len(heard.of(BreakerOpened)) == 1
+        assert cache.stats().l2_errors == 3
+        assert await cache.delete("b") is False
+
+
 async def test_hung_waits_for_the_timeout_and_executes_late(make_fake: MakeCache, fake: FakeServer) -> None:
     """The first operation waits, the next ones do not; the end executes what was taken."""
     async with make_fake(redis_timeout=SOON) as here, make_fake() as there:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import typing
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -262,3 +262,13 @@ def test_there_is_a_most_of_tags() -> None:
 def test_docstrings_name_every_option(method: str, name: str) -> None:
     """Whoever reads the help of a call learns of all that it takes."""
     assert f"``{name}``" in (getattr(NearCache, method).__doc__ or "")
+
+
+@pytest.mark.parametrize("ttl", [100, lambda _: 100], ids=["a number", "a function"])
+def test_jitter_takes_off_each_time_another_part(ttl: object) -> None:
+    """So that what was stored at one time does not end at one time."""
+    policy = replace(Policy.of(Settings(jitter=0.5)), ttl=ttl)  # type: ignore[arg-type]  # it is either
+    given = [policy.ttl_ms("x") or 0 for _ in range(200)]
+    assert len(set(given)) > 100
+    assert min(given) < 60_000
+    assert max(given) > 90_000
