@@ -48,6 +48,25 @@ def test_every_write_takes_the_next_number(rig: Rig) -> None:
     assert [message.number for message in rig.messages()] == [first + step for step in range(5)]
 
 
+def test_a_value_is_kept_while_it_may_be_served_stale_and_its_tags_an_hour_longer(rig: Rig) -> None:
+    """A longer life of a later value prolongs the floor's; what came too late leaves the floors alone."""
+
+    def keep(ttl: int, stale_ms: int, deadline: int = FOREVER) -> None:
+        item = Item("k", records.pack_tail(b"x"), ttl, stale_ms)
+        rig.do(rig.remote.set([item], ["t"], deadline))
+
+    (floor,) = rig.names.tags(["t"])
+    for ttl, stale_ms in ((60_000, 0), (60_000, 300_000), (900_000, 0)):
+        keep(ttl, stale_ms)
+        whole = ttl + stale_ms
+        assert whole - 30_000 < rig.client.pttl(rig.names.value("k")) <= whole
+        assert whole - 30_000 < rig.client.pttl(floor) - TAG_LIFE_MARGIN_MS <= whole
+    rig.client.delete(floor)
+    with pytest.raises(TooLate):
+        keep(60_000, 0, 1)
+    assert not rig.client.exists(floor)
+
+
 def test_a_greeting_creates_the_counter_and_leaves_one_that_is_there(rig: Rig) -> None:
     """Else the first lease would look like a gap."""
     first = greet(rig)
