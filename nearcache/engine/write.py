@@ -90,11 +90,11 @@ async def _store_part(core: Core, part: Sequence[Encoded], policy: Policy) -> Re
     snapshots = core.tier.snapshots(keys) if len(keys) > 1 else [core.tier.snapshot(keys[0])]
     if core.requests.denied is not None:
         return NotSent(core.requests.denied)
-    requests, remote, breaker, deadline = core.requests, core.remote, core.breaker, 0
+    requests, remote, deadline = core.requests, core.remote, 0
     try:
         if not remote.now():
             await requests.ask(Operation.SET, remote.connect)
-        deadline = requests.deadline()
+        deadline, breaker = requests.deadline(), requests.breaker
         if requests.bypassed or not breaker.sends:  # as Requests.ask, which is one more coroutine
             requests.permit()
         try:

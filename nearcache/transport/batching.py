@@ -151,6 +151,11 @@ class _Reader(Read):
     next: _Reader | None = None
     """The read whose thread it wakes."""
 
+    def forget(self) -> None:
+        """Forget what was read: its leader was interrupted, and it will be read again."""
+        self.raw = self.bounds = self.entry = self.failure = None
+        self.value, self.judged = MISSING, False
+
     def end(self, failure: RemoteFailed) -> None:
         """End the read with a failure."""
         self.failure = failure
@@ -236,6 +241,8 @@ class ThreadReads(LoneReads):
                     me.next.wake.release()
                 else:
                     self._leave(me)
+                # A load keeps its read for seconds · each read would keep the next one of its crowd, and that the next.
+                me.next, me.led = None, ()
         finally:
             inside.discard(thread)
 
@@ -289,6 +296,8 @@ class ThreadReads(LoneReads):
     def _chain(self, me: _Reader) -> list[_Reader]:
         """The threads that it has read for, each of which wakes the next; what an interrupt left undone waits again."""
         undone = [one for one in me.led if not (one.done or one.gone or one in self._waiting)]
+        for one in undone:
+            one.forget()
         self._waiting.extendleft(reversed(undone))
         chain = [one for one in me.led if one.done and not one.gone]
         if me.failed:  # the others would fail in the same way, one timeout after the other

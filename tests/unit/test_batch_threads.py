@@ -7,12 +7,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from nearcache import NearCache
 from nearcache.engine.plain import Read
-from nearcache.engine.ports import NotSent, RemoteFailed, RemoteTimeout
+from nearcache.engine.ports import MISSING, NotSent, RemoteFailed, RemoteTimeout
 from nearcache.policy import Policy
 from nearcache.protocol.answers import BATCH
 from nearcache.runtime.run_sync import run_sync
@@ -262,6 +263,44 @@ def test_a_leader_that_is_interrupted_hands_over(stage: Stage, error: BaseExcept
     assert outcomes["a"] is error
     assert isinstance(outcomes["b"], Read)
     assert isinstance(late["c"], Read)
+
+
+def test_a_read_that_is_kept_keeps_no_other(stage: Stage) -> None:
+    """A load keeps its read until it ends: linked to the reads of its crowd, it would keep all that come meanwhile."""
+    outcomes = [crowd(stage), stage.ask("a", "b", "c")]
+    stage.calls[FEW].answer()
+    stage.until(lambda: len(stage.calls) == BUSY + 1)
+    outcomes.append(stage.ask("next"))
+    stage.end()
+    reads = [read for some in outcomes for read in some.values()]
+    assert len(reads) == BUSY + 4
+    for read in reads:
+        assert isinstance(read, _Reader)
+        assert read.next is None
+        assert not read.led
+
+
+def test_what_an_interrupted_leader_has_read_is_forgotten(stage: Stage) -> None:
+    """It is read again: the older record, or its failure, would be judged after the newer one."""
+    seen: list[tuple[Any, ...]] = []
+    real = stage.reads._read_all
+
+    async def read_all(reads: Sequence[Read], waited: float = 0.0) -> None:
+        if reads[0].key == "a":
+            for read in reads:
+                read.raw, read.failure, read.value, read.judged = b"old", RemoteFailed("old"), "old", True
+            await real(reads, waited)
+        seen.extend((read.key, read.raw, read.failure, read.value, read.judged) for read in reads)
+
+    crowd(stage)
+    stage.reads._read_all = read_all
+    stage.ask("a", "b")
+    stage.calls[FEW].answer()
+    stage.until(lambda: len(stage.calls) == BUSY + 1)
+    stage.calls[-1].answer(KeyboardInterrupt())
+    stage.until(lambda: seen)
+    stage.end()
+    assert seen == [("b", None, None, MISSING, False)]
 
 
 @pytest.mark.parametrize("promoted", [False, True])
