@@ -214,7 +214,12 @@ class AsyncNearCache(BaseCache):
         if self._closed or self._loop is not asyncio.get_running_loop():  # a coroutine less, on the way to Redis
             await self._ready()
         core = self._core
-        value = await read.get(core, check_key(key, core.settings.max_key_bytes))
+        most = core.settings.max_key_bytes
+        if (
+            type(key) is not str or not key.isascii() or not 0 < len(key) <= most
+        ):  # as check_key: nearly always a call less
+            key = check_key(key, most)
+        value = await read.get(core, key)
         return default if value is MISSING else value
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:

@@ -220,7 +220,12 @@ class NearCache(BaseCache):
         if self._closed or self._bus.thread is None:
             self._ready()
         core = self._core
-        value = run_sync(read.get(core, check_key(key, core.settings.max_key_bytes)))
+        most = core.settings.max_key_bytes
+        if (
+            type(key) is not str or not key.isascii() or not 0 < len(key) <= most
+        ):  # as check_key: nearly always a call less
+            key = check_key(key, most)
+        value = run_sync(read.get(core, key))
         return default if value is MISSING else value
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
