@@ -272,7 +272,8 @@ class Attempt:
         limited = loads.limited(began, away=self.away) and loads.permitted.isdisjoint(core.runtime.callers())
         for one in batch:
             one.flight.queues = limited
-        if limited and not await loads.acquire(self.until - began):
+        permit = await loads.acquire(self.until - began) if limited else None
+        if limited and permit is None:
             limit = core.settings.max_concurrent_loads
             late = LoaderTimeout(f"{self.key!r} was not loaded: max_concurrent_loads={limit} others were for too long")
             return Outcome(error=late), 0
@@ -296,7 +297,7 @@ class Attempt:
         finally:
             if limited:
                 loads.permitted.discard(me)
-                loads.release()
+                loads.release(permit)
         core.counters.load_errors += outcome.error is not None
         ended = core.runtime.monotonic()
         offset = core.requests.offset(ended)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import signal
 import threading
 import weakref
+from collections.abc import Callable
 from types import CodeType
-from typing import Any
+from typing import Any, Protocol
 
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -28,6 +29,36 @@ def release_left() -> None:
     for lock in tuple(_locks):
         while lock._is_owned():  # noqa: SLF001  # what threading.Condition asks, in every release of Python
             lock.release()
+
+
+class Bounded(Protocol):
+    """What gives permits away."""
+
+    def add_permit(self) -> None:
+        """Have one more to give."""
+        ...
+
+
+class Permit:
+    """One of a few. Its destructor adds another when an interrupt lost it before it was returned."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: Bounded) -> None:
+        self._owner: Callable[[], Bounded | None] = weakref.ref(owner)
+
+    def retire(self) -> None:
+        """Let there be one less."""
+        self._owner = _nobody
+
+    def __del__(self) -> None:
+        owner = self._owner()
+        if owner is not None:
+            owner.add_permit()
+
+
+def _nobody() -> None:
+    return None
 
 
 def from_signal_handler(error: BaseException) -> bool:

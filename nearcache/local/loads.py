@@ -23,12 +23,20 @@ STALL = 0.5
 class Permits(Protocol):
     """A bounded number of permits."""
 
-    async def acquire(self, timeout: float) -> bool:
-        """Take one, waiting up to ``timeout`` seconds for it; whether there was one."""
+    async def acquire(self, timeout: float) -> object | None:
+        """Take one, waiting up to ``timeout`` seconds for it; None: there was none."""
         ...
 
-    def release(self) -> None:
+    def release(self, permit: Any) -> None:
         """Give one back."""
+        ...
+
+    def more(self) -> object:
+        """One beyond the bound."""
+        ...
+
+    def retire(self, permit: Any) -> None:
+        """Give one back for good."""
         ...
 
 
@@ -89,36 +97,40 @@ class Loads:
                 self.functions[code] = known
         return known
 
-    async def acquire(self, patience: float) -> bool:
-        """Take a permit, waiting up to ``patience`` seconds for it; whether there was one."""
+    async def acquire(self, patience: float) -> object | None:
+        """Take a permit, waiting up to ``patience`` seconds for it; None: there was none."""
         with self.lock:
             self.waiting += 1
         try:
             while True:
                 wait, before = max(0.0, min(patience, STALL)), self.moves
-                if await self.permits.acquire(wait):
+                permit = await self.permits.acquire(wait)
+                if permit is not None:
                     self.moves += 1
-                    return True
+                    return permit
                 with self.lock:
                     if wait == STALL and self.moves == before:
+                        # An interrupt behind it leaves one too many; in the other order it would leave one too few.
+                        permit = self.permits.more()
                         self.extra += 1
                         self.moves += 1
-                        return True
+                        return permit
                 patience -= wait
                 if patience <= 0:
-                    return False
+                    return None
         finally:
             with self.lock:
                 self.waiting -= 1
 
-    def release(self) -> None:
+    def release(self, permit: object) -> None:
         """Give a permit back."""
         with self.lock:
             self.moves += 1
             if self.extra and not self.waiting:
                 self.extra -= 1
+                self.permits.retire(permit)
                 return
-        self.permits.release()
+        self.permits.release(permit)
 
     def limited(self, now: float, *, away: bool) -> bool:
         """Whether a load needs a permit."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from functools import partial
 from queue import Empty, SimpleQueue
+from typing import Any
+
+from nearcache.local.interrupts import Permit
 
 LOOK_AGAIN = 1.0
 """Seconds after which a waiting thread checks by itself whether the latch was set."""
@@ -48,14 +50,25 @@ class ThreadPermits:
     """Permits for threads; in C, unlike threading.Semaphore, whose locks a KeyboardInterrupt can leave locked."""
 
     def __init__(self, count: int) -> None:
-        self._free: SimpleQueue[None] = SimpleQueue()
+        self._free: SimpleQueue[Permit] = SimpleQueue()
         for _ in range(count):
-            self._free.put(None)
-        self.release = partial(self._free.put, None)
+            self.add_permit()
 
-    async def acquire(self, timeout: float) -> bool:
+    def add_permit(self) -> None:
+        """Let there be one more."""
+        self._free.put(self.more())
+
+    def more(self) -> Permit:
+        return Permit(self)
+
+    def release(self, permit: Any) -> None:
+        self._free.put(permit)
+
+    def retire(self, permit: Any) -> None:
+        permit.retire()
+
+    async def acquire(self, timeout: float) -> Permit | None:
         try:
-            self._free.get(timeout=timeout) if timeout > 0 else self._free.get_nowait()
+            return self._free.get(timeout=timeout) if timeout > 0 else self._free.get_nowait()
         except Empty:
-            return False
-        return True
+            return None

@@ -41,16 +41,25 @@ class TaskPermits:
 
     def __init__(self, count: int) -> None:
         self._free = asyncio.Semaphore(count)
-        self.release = self._free.release
 
-    async def acquire(self, timeout: float) -> bool:
+    def release(self, permit: object) -> None:
+        del permit
+        self._free.release()
+
+    def more(self) -> object:
+        return True
+
+    def retire(self, permit: object) -> None:
+        pass
+
+    async def acquire(self, timeout: float) -> object | None:
         if not self._free.locked():
             return await self._free.acquire()
         try:
             async with asyncio.timeout(timeout):
                 return await self._free.acquire()
         except TimeoutError:
-            return False
+            return None
 
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from nearcache.engine.gathering import gather, unwrapped
-from nearcache.local.interrupts import from_signal_handler
+from nearcache.local.interrupts import Permit, from_signal_handler
 from nearcache.local.singleflight import Outcome
 from nearcache.runtime.latches import ThreadLatch, ThreadPermits
 from nearcache.runtime.loading import LOADING
@@ -34,8 +34,14 @@ class BackgroundThread:
     """Work in a thread of its own."""
 
     def __init__(
-        self, work: Coroutine[Any, Any, object], names: tuple[object, ...], done: Callable[[BackgroundThread], None]
+        self,
+        work: Coroutine[Any, Any, object],
+        names: tuple[object, ...],
+        done: Callable[[BackgroundThread], None],
+        permit: Permit | None = None,
     ) -> None:
+        self.permit = permit
+        """What it works by; None: it needs none, or has given it back."""
         self._work = work
         self._names = names
         self._done = done
@@ -78,14 +84,14 @@ class ThreadRuntime:
 
     async def spawn(self, work: Coroutine[Any, Any, object], owner: object, timeout: float) -> BackgroundThread | None:
         nested = _IN_BACKGROUND.get()
-        if not nested and not await self._threads.acquire(timeout):
+        permit = None if nested else await self._threads.acquire(timeout)
+        if not nested and permit is None:
             work.close()
             return None
         names = () if owner is None else (*self.callers(), owner)
-        ended = self._ended if nested else self._ended_with_permit
-        background = BackgroundThread(work, names, ended)
-        self._working.add(background)
+        background = BackgroundThread(work, names, self._ended, permit)
         try:
+            self._working.add(background)
             if sys.is_finalizing():  # a thread that is started now never runs, and on 3.11 its start waits for that
                 raise RuntimeError(_ENDING)
             background.thread.start()
@@ -94,8 +100,12 @@ class ThreadRuntime:
                 copy_context().run(background.run)  # in this thread, without a time limit: there will be no other
                 return background
             work.close()
-            ended(background)
+            self._ended(background)
             return None
+        except BaseException:  # an interrupt
+            if background.thread.ident is None:  # else it ends by itself
+                self._ended(background)
+            raise
         return background
 
     async def together(self, works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
@@ -118,10 +128,9 @@ class ThreadRuntime:
 
     def _ended(self, background: BackgroundThread) -> None:
         self._working.discard(background)
-
-    def _ended_with_permit(self, background: BackgroundThread) -> None:
-        self._ended(background)
-        self._threads.release()
+        permit, background.permit = background.permit, None
+        if permit is not None:
+            self._threads.release(permit)
 
     def drain(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds for the background work."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -11,6 +10,7 @@ from typing import Any
 
 from nearcache.engine.gathering import Question, gathers, turn
 from nearcache.engine.ports import NotSent, RemoteFailed, RemoteTimeout
+from nearcache.local.interrupts import Permit
 from nearcache.protocol.answers import BusItem
 from nearcache.protocol.names import Names
 from nearcache.transport import resp
@@ -18,20 +18,6 @@ from nearcache.transport.endpoint import Endpoint
 from nearcache.transport.handshake import BusProtocol, Handshake
 from nearcache.transport.port import Transport
 from nearcache.transport.sync_connection import SocketConnection
-
-
-class Permit:
-    """The right to use one connection. Its destructor adds another when an interrupt lost it before it was returned."""
-
-    __slots__ = ("_transport",)
-
-    def __init__(self, transport: weakref.ref[SyncTransport]) -> None:
-        self._transport = transport
-
-    def __del__(self) -> None:
-        transport = self._transport()
-        if transport is not None:
-            transport.add_permit()
 
 
 class SyncTransport(Transport):
@@ -115,7 +101,7 @@ class SyncTransport(Transport):
 
     def add_permit(self) -> None:
         """Let one connection more be used at a time."""
-        self._permits.put(Permit(weakref.ref(self)))
+        self._permits.put(Permit(self))
 
     def _await_permit(self, waited: float) -> tuple[Permit, float]:
         """Wait for a permit, so long that a tenth of the timeout is left.

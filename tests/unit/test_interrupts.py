@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import gc
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -199,3 +202,46 @@ def test_an_interrupt_while_the_bus_starts_makes_no_second_bus(
         assert set(threading.enumerate()) - before == {bus}
         cache.close()
         assert not bus.is_alive()
+
+
+def interrupted_at(line: int, call: Callable[[], object], *names: str) -> bool:
+    """Whether a call was interrupted before so many lines of these files were executed in this thread."""
+    left, done = line, False
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left, done
+        if event == "line" and not done:
+            left -= 1
+            if left < 0:
+                done = True
+                raise SoftTimeLimit
+        return trace if frame.f_code.co_filename.endswith(names) else None
+
+    sys.settrace(trace)
+    try:
+        call()
+    except SoftTimeLimit:
+        return True
+    finally:
+        sys.settrace(None)
+    return done
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("url", ["memory://", "redis://127.0.0.1:1"])
+def test_an_interrupt_takes_no_permit_away(url: str) -> None:
+    """Wherever it comes: of the threads for loads with a time limit, or of the loads while Redis is away."""
+    limits: Any = {"loader_hard_timeout": 5} if url == "memory://" else {}
+    files = ("runtime/threads.py", "runtime/latches.py", "engine/attempt.py", "engine/load.py", "local/loads.py")
+    with NearCache.from_url(url, max_concurrent_loads=3, ttl=60, redis_timeout=0.05) as cache:
+        of_threads, of_loads = cache._runtime._threads._free, cache._core.loads.permits._free  # type: ignore[attr-defined]
+        line, interrupted = 0, True
+        while interrupted:
+            call = functools.partial(cache.get_or_set, f"key {line}", lambda: 1, **limits)
+            interrupted = interrupted_at(line, call, *files)
+            cache._runtime.drain(5)
+            if of_threads.qsize() < 3:  # a thread that did not start refers to itself
+                gc.collect()
+            assert (of_threads.qsize(), of_loads.qsize()) == (3, 3), line
+            line += 1
+    assert line > 50

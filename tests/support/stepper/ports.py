@@ -42,19 +42,27 @@ class ModelPermits:
         self.free = count
         self._news = ModelLatch(world)
 
-    async def acquire(self, timeout: float) -> bool:
+    def more(self) -> object:
+        """One beyond the bound."""
+        return True
+
+    def retire(self, permit: object) -> None:
+        """It was one beyond the bound."""
+
+    async def acquire(self, timeout: float) -> object | None:
         """Suspend until there is one."""
         until = self._world.now + timeout
         while not self.free:
             if self._world.now >= until:
-                return False
+                return None
             self._news = ModelLatch(self._world)
             await self._news.wait(until - self._world.now)
         self.free -= 1
         return True
 
-    def release(self) -> None:
+    def release(self, permit: object) -> None:
         """Whoever waits may go on."""
+        del permit
         self.free += 1
         self._news.set()
 
