@@ -393,10 +393,7 @@ class NearCache(BaseCache):
             self._ready()
         core = self._core
         policy = core.policy.over(options, STORING) if options else core.policy
-        most = core.settings.max_key_bytes
-        if type(key) is not str or not key.isascii() or not 0 < len(key) <= most:  # as in ``get``
-            key = check_key(key, most)
-        return run_sync(write.store_one(core, key, value, policy))
+        return run_sync(write.store_one(core, check_key(key, core.settings.max_key_bytes), value, policy))
 
     def set_many(self, values: Mapping[str, object], **options: Unpack[WriteOptions]) -> bool:
         """Store some values, each as ``set`` does; all are checked and encoded before any is stored.

@@ -19,7 +19,7 @@ from nearcache.local.snapshot import Snapshot
 from nearcache.policy import Policy
 from nearcache.protocol.answers import BATCH, Written
 from nearcache.protocol.records import fresh_until_of
-from nearcache.protocol.versions import CREATED_BITS, version_of
+from nearcache.protocol.versions import version_of
 
 _KEY = attrgetter("key")
 Answer: TypeAlias = Awaitable[Written | None]
@@ -114,11 +114,8 @@ async def _store_part(core: Core, part: Sequence[Encoded], policy: Policy) -> Re
     requests.wrote(written)
     if not written.stored:
         return _not_stored(core, written, zip(keys, snapshots, strict=True))
-    version, created = written.number << CREATED_BITS | written.created, written.created
-    for one, snapshot in zip(part, snapshots, strict=True):  # as Entries.of_write, a call less
-        ends = created + one.ttl_ms * 1000
-        entry = core.entries.entry(one.key, one.value, one.payload, version, ends, policy, policy.tags, one.load_ms)
-        core.tier.put(one.key, entry, snapshot, own=True)
+    for one, snapshot in zip(part, snapshots, strict=True):
+        core.tier.put(one.key, core.entries.of_write(one, written, policy), snapshot, own=True)
     return None
 
 

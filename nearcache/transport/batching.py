@@ -237,7 +237,7 @@ class ThreadReads(LoneReads):
                         one.done = True
                     me.failed = me.failure is not None
             finally:
-                if me.done and me.next is not None:  # in the middle of its chain, which nobody else looks at
+                if me.next is not None:  # it is done, and in the middle of its chain, which nobody else looks at
                     me.next.wake.release()
                 else:
                     self._leave(me)

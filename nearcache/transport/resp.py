@@ -59,7 +59,7 @@ class ServerError(RemoteFailed):
 def pack_call(command: tuple[bytes, bytes], names: Sequence[bytes], fields: Sequence[Any]) -> bytes:
     r"""Make the bytes of a call of a script; an int among its fields becomes decimal.
 
-    By a format, which takes as long as hiredis for the fields of a set, and a small part of that for a megabyte.
+    By a format, which takes large values faster than hiredis does.
 
     >>> pack_call((b"EVALSHA", b"5f"), (b"m",), (7, b"a")) == pack((b"EVALSHA", b"5f", b"1", b"m", b"7", b"a"))
     True
